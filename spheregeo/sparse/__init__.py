@@ -1,0 +1,17 @@
+"""Sparse linear maps with several coefficients per nonzero, and the engines that run them."""
+
+from spheregeo.sparse.engines import engines, register_engine
+from spheregeo.sparse.map import SparseMap
+from spheregeo.sparse.pattern import CSRPattern, Pattern, RingPattern
+from spheregeo.sparse.segment import segment_reduce, semiring_apply
+
+__all__ = [
+    "CSRPattern",
+    "Pattern",
+    "RingPattern",
+    "SparseMap",
+    "engines",
+    "register_engine",
+    "segment_reduce",
+    "semiring_apply",
+]

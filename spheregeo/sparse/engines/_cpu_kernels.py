@@ -1,0 +1,382 @@
+"""Compiled loops of the CPU engine, over two micro-kernels that do all the arithmetic.
+
+``accumulate`` is a small matrix product whose right-hand rows are stretches of one buffer at given offsets:
+contracting a ring's taps (offsets are shifts), contracting scattered neighbours (offsets are points), folding weights
+into taps, and mixing channels are all this one product with other offsets. ``correlate`` is its adjoint in the matrix.
+The innermost loop runs along contiguous memory with four rows and four terms in registers, which LLVM vectorises.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+_OPTIONS = {"fastmath": True, "nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+
+
+@njit(**_OPTIONS)
+def accumulate(a, rows, offsets, out, n):  # type: ignore[no-untyped-def]
+    """out[i, :n] += sum_r a[i, r] * rows[offsets[r] : offsets[r] + n]."""
+    m, count = a.shape
+    i = 0
+    while i + 4 <= m:
+        y0, y1, y2, y3 = out[i], out[i + 1], out[i + 2], out[i + 3]
+        r = 0
+        while r + 4 <= count:
+            x0, x1 = rows[offsets[r] : offsets[r] + n], rows[offsets[r + 1] : offsets[r + 1] + n]
+            x2, x3 = rows[offsets[r + 2] : offsets[r + 2] + n], rows[offsets[r + 3] : offsets[r + 3] + n]
+            a00, a01, a02, a03 = a[i, r], a[i, r + 1], a[i, r + 2], a[i, r + 3]
+            a10, a11, a12, a13 = a[i + 1, r], a[i + 1, r + 1], a[i + 1, r + 2], a[i + 1, r + 3]
+            a20, a21, a22, a23 = a[i + 2, r], a[i + 2, r + 1], a[i + 2, r + 2], a[i + 2, r + 3]
+            a30, a31, a32, a33 = a[i + 3, r], a[i + 3, r + 1], a[i + 3, r + 2], a[i + 3, r + 3]
+            for j in range(n):
+                u0, u1, u2, u3 = x0[j], x1[j], x2[j], x3[j]
+                y0[j] += a00 * u0 + a01 * u1 + a02 * u2 + a03 * u3
+                y1[j] += a10 * u0 + a11 * u1 + a12 * u2 + a13 * u3
+                y2[j] += a20 * u0 + a21 * u1 + a22 * u2 + a23 * u3
+                y3[j] += a30 * u0 + a31 * u1 + a32 * u2 + a33 * u3
+            r += 4
+        while r < count:
+            x0 = rows[offsets[r] : offsets[r] + n]
+            b0, b1, b2, b3 = a[i, r], a[i + 1, r], a[i + 2, r], a[i + 3, r]
+            for j in range(n):
+                u = x0[j]
+                y0[j] += b0 * u
+                y1[j] += b1 * u
+                y2[j] += b2 * u
+                y3[j] += b3 * u
+            r += 1
+        i += 4
+    while i + 2 <= m:
+        y0, y1 = out[i], out[i + 1]
+        r = 0
+        while r + 4 <= count:
+            x0, x1 = rows[offsets[r] : offsets[r] + n], rows[offsets[r + 1] : offsets[r + 1] + n]
+            x2, x3 = rows[offsets[r + 2] : offsets[r + 2] + n], rows[offsets[r + 3] : offsets[r + 3] + n]
+            a00, a01, a02, a03 = a[i, r], a[i, r + 1], a[i, r + 2], a[i, r + 3]
+            a10, a11, a12, a13 = a[i + 1, r], a[i + 1, r + 1], a[i + 1, r + 2], a[i + 1, r + 3]
+            for j in range(n):
+                u0, u1, u2, u3 = x0[j], x1[j], x2[j], x3[j]
+                y0[j] += a00 * u0 + a01 * u1 + a02 * u2 + a03 * u3
+                y1[j] += a10 * u0 + a11 * u1 + a12 * u2 + a13 * u3
+            r += 4
+        while r < count:
+            x0 = rows[offsets[r] : offsets[r] + n]
+            b0, b1 = a[i, r], a[i + 1, r]
+            for j in range(n):
+                y0[j] += b0 * x0[j]
+                y1[j] += b1 * x0[j]
+            r += 1
+        i += 2
+    while i < m:
+        y0 = out[i]
+        r = 0
+        while r + 4 <= count:
+            x0, x1 = rows[offsets[r] : offsets[r] + n], rows[offsets[r + 1] : offsets[r + 1] + n]
+            x2, x3 = rows[offsets[r + 2] : offsets[r + 2] + n], rows[offsets[r + 3] : offsets[r + 3] + n]
+            a00, a01, a02, a03 = a[i, r], a[i, r + 1], a[i, r + 2], a[i, r + 3]
+            for j in range(n):
+                y0[j] += a00 * x0[j] + a01 * x1[j] + a02 * x2[j] + a03 * x3[j]
+            r += 4
+        while r < count:
+            x0 = rows[offsets[r] : offsets[r] + n]
+            b0 = a[i, r]
+            for j in range(n):
+                y0[j] += b0 * x0[j]
+            r += 1
+        i += 1
+
+
+@njit(**_OPTIONS)
+def correlate(g, rows, offsets, out, n):  # type: ignore[no-untyped-def]
+    """out[i, r] += sum_j g[i, j] * rows[offsets[r] + j] over j < n."""
+    m, count = len(g), len(offsets)
+    zero = rows.dtype.type(0)
+    i = 0
+    while i + 4 <= m:
+        g0, g1, g2, g3 = g[i], g[i + 1], g[i + 2], g[i + 3]
+        r = 0
+        while r + 2 <= count:
+            x0, x1 = rows[offsets[r] : offsets[r] + n], rows[offsets[r + 1] : offsets[r + 1] + n]
+            s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = zero
+            for j in range(n):
+                u0, u1 = x0[j], x1[j]
+                s00 += g0[j] * u0
+                s01 += g0[j] * u1
+                s10 += g1[j] * u0
+                s11 += g1[j] * u1
+                s20 += g2[j] * u0
+                s21 += g2[j] * u1
+                s30 += g3[j] * u0
+                s31 += g3[j] * u1
+            out[i, r] += s00
+            out[i, r + 1] += s01
+            out[i + 1, r] += s10
+            out[i + 1, r + 1] += s11
+            out[i + 2, r] += s20
+            out[i + 2, r + 1] += s21
+            out[i + 3, r] += s30
+            out[i + 3, r + 1] += s31
+            r += 2
+        while r < count:
+            x0 = rows[offsets[r] : offsets[r] + n]
+            s0 = s1 = s2 = s3 = zero
+            for j in range(n):
+                s0 += g0[j] * x0[j]
+                s1 += g1[j] * x0[j]
+                s2 += g2[j] * x0[j]
+                s3 += g3[j] * x0[j]
+            out[i, r] += s0
+            out[i + 1, r] += s1
+            out[i + 2, r] += s2
+            out[i + 3, r] += s3
+            r += 1
+        i += 4
+    while i < m:
+        g0 = g[i]
+        for r in range(count):
+            x0 = rows[offsets[r] : offsets[r] + n]
+            s = zero
+            for j in range(n):
+                s += g0[j] * x0[j]
+            out[i, r] += s
+        i += 1
+
+
+@njit(**_OPTIONS)
+def ring_window(x, first, rings, base, stride, begin, width, columns, buffer):  # type: ignore[no-untyped-def]
+    """Copy columns begin ... begin + width (mod M) of consecutive rings, all channels, into ``buffer``."""
+    at = 0
+    for c in range(x.shape[0]):
+        for r in range(first, first + rings):
+            j = begin % columns
+            done = 0
+            while done < width:
+                n = min(width - done, columns - j)
+                source = base[r] + stride[r] * j
+                if stride[r] == 1:
+                    buffer[at : at + n] = x[c, source : source + n]
+                else:
+                    for i in range(n):
+                        buffer[at + i] = x[c, source + stride[r] * i]
+                at += n
+                done += n
+                j = 0
+
+
+@njit(**_OPTIONS)
+def _signed(shift, columns):  # type: ignore[no-untyped-def]
+    return shift - columns if 2 * shift >= columns else shift
+
+
+@njit(**_OPTIONS)
+def ring_extent(indptr, ring, shift, columns, r0, r1):  # type: ignore[no-untyped-def]
+    """(first ring, number of rings, lowest shift, highest shift) that rows r0 ... r1 touch."""
+    first, last, low, high = 1 << 40, -1, 0, 0
+    for t in range(indptr[r0], indptr[r1]):
+        s = _signed(np.int64(shift[t]), columns)
+        low, high = min(low, s), max(high, s)
+        first, last = min(first, np.int64(ring[t])), max(last, np.int64(ring[t]))
+    return first, last - first + 1, low, high
+
+
+@njit(**_OPTIONS)
+def _taps(indptr, ring, shift, columns, p, first, width, low, offsets):  # type: ignore[no-untyped-def]
+    begin = indptr[p]
+    for t in range(indptr[p + 1] - begin):
+        s = _signed(np.int64(shift[begin + t]), columns)
+        offsets[t] = (np.int64(ring[begin + t]) - first) * width + s - low
+
+
+@njit(**_OPTIONS)
+def _row_values(v, begin, count):  # type: ignore[no-untyped-def]
+    out = np.empty((v.shape[0], count), v.dtype)
+    for k in range(v.shape[0]):
+        for t in range(count):
+            out[k, t] = v[k, begin + t]
+    return out
+
+
+@njit(**_OPTIONS)
+def _spread(offsets, channels, step):  # type: ignore[no-untyped-def]
+    """Offsets of one channel's taps, repeated for every channel."""
+    taps = len(offsets)
+    out = np.empty(channels * taps, np.int64)
+    for c in range(channels):
+        for t in range(taps):
+            out[c * taps + t] = offsets[t] + c * step
+    return out
+
+
+@njit(**_OPTIONS)
+def fold(w, values, channels):  # type: ignore[no-untyped-def]
+    """Weights (O, C*K) times coefficients (K, T): taps (O, C*T)."""
+    k, taps = values.shape
+    out = np.zeros((w.shape[0], channels * taps), w.dtype)
+    for o in range(w.shape[0]):
+        for c in range(channels):
+            for i in range(k):
+                a = w[o, c * k + i]
+                for t in range(taps):
+                    out[o, c * taps + t] += a * values[i, t]
+    return out
+
+
+@njit(parallel=True, **_OPTIONS)
+def ring_apply(  # type: ignore[no-untyped-def]
+    x, v, w, indptr, ring, shift, source_base, source_stride, target_base, target_stride, columns, chunks, step, folds, y
+):
+    """y (B, O, P) from x (B, C, Q): a task is a chunk of rows times a block of ``step`` columns.
+
+    w is (O, C*K), or has no rows, in which case y gets the K functions unmixed, (B, C*K, P).
+    """
+    blocks = (columns + step - 1) // step
+    number = len(chunks) - 1
+    channels, k = x.shape[1], v.shape[0]
+    mixed = len(w) > 0
+    height = len(w) if mixed else channels * k
+    for task in prange(x.shape[0] * number * blocks):
+        b, chunk, block = task // (number * blocks), (task // blocks) % number, task % blocks
+        r0, r1 = chunks[chunk], chunks[chunk + 1]
+        if indptr[r1] == indptr[r0]:
+            continue
+        j0 = block * step
+        n = min(step, columns - j0)
+        first, rings, low, high = ring_extent(indptr, ring, shift, columns, r0, r1)
+        width = n + high - low
+        buffer = np.empty(channels * rings * width, x.dtype)
+        ring_window(x[b], first, rings, source_base, source_stride, j0 + low, width, columns, buffer)
+        out = np.empty((height, n), x.dtype)
+        z = np.empty((channels * k, n), x.dtype)
+        z_offsets = np.arange(channels * k) * n
+        for p in range(r0, r1):
+            taps = indptr[p + 1] - indptr[p]
+            if taps == 0:
+                continue
+            offsets = np.empty(taps, np.int64)
+            _taps(indptr, ring, shift, columns, p, first, width, low, offsets)
+            values = _row_values(v, indptr[p], taps)
+            out[:] = 0
+            if mixed and folds[p]:
+                accumulate(fold(w, values, channels), buffer, _spread(offsets, channels, rings * width), out, n)
+            else:
+                target = z if mixed else out
+                if mixed:
+                    z[:] = 0
+                for c in range(channels):
+                    stretch = buffer[c * rings * width :]
+                    accumulate(values, stretch, offsets, target[c * k : (c + 1) * k], n)
+                if mixed:
+                    accumulate(w, z.reshape(-1), z_offsets, out, n)
+            at = target_base[p] + target_stride[p] * j0
+            if target_stride[p] == 1:
+                for o in range(height):
+                    y[b, o, at : at + n] = out[o]
+            else:
+                for o in range(height):
+                    for j in range(n):
+                        y[b, o, at + target_stride[p] * j] = out[o, j]
+
+
+@njit(parallel=True, **_OPTIONS)
+def ring_weight_gradient(  # type: ignore[no-untyped-def]
+    x, v, g, indptr, ring, shift, source_base, source_stride, target_base, target_stride, columns, chunks, step, folds, dw
+):
+    """dw (threads, O, C*K) from x (B, C, Q) and g (B, O, P)."""
+    blocks = (columns + step - 1) // step
+    number = len(chunks) - 1
+    channels, k, height = x.shape[1], v.shape[0], g.shape[1]
+    for task in prange(x.shape[0] * number * blocks):
+        thread = numba.get_thread_id()
+        b, chunk, block = task // (number * blocks), (task // blocks) % number, task % blocks
+        r0, r1 = chunks[chunk], chunks[chunk + 1]
+        if indptr[r1] == indptr[r0]:
+            continue
+        j0 = block * step
+        n = min(step, columns - j0)
+        first, rings, low, high = ring_extent(indptr, ring, shift, columns, r0, r1)
+        width = n + high - low
+        buffer = np.empty(channels * rings * width, x.dtype)
+        ring_window(x[b], first, rings, source_base, source_stride, j0 + low, width, columns, buffer)
+        grad = np.empty((height, n), x.dtype)
+        z = np.empty((channels * k, n), x.dtype)
+        z_offsets = np.arange(channels * k) * n
+        for p in range(r0, r1):
+            taps = indptr[p + 1] - indptr[p]
+            if taps == 0:
+                continue
+            at = target_base[p] + target_stride[p] * j0
+            for o in range(height):
+                for j in range(n):
+                    grad[o, j] = g[b, o, at + target_stride[p] * j]
+            offsets = np.empty(taps, np.int64)
+            _taps(indptr, ring, shift, columns, p, first, width, low, offsets)
+            values = _row_values(v, indptr[p], taps)
+            if folds[p]:
+                folded = np.zeros((height, channels * taps), x.dtype)
+                correlate(grad, buffer, _spread(offsets, channels, rings * width), folded, n)
+                for o in range(height):
+                    for c in range(channels):
+                        for i in range(k):
+                            total = x.dtype.type(0)
+                            for t in range(taps):
+                                total += folded[o, c * taps + t] * values[i, t]
+                            dw[thread, o, c * k + i] += total
+            else:
+                z[:] = 0
+                for c in range(channels):
+                    stretch = buffer[c * rings * width :]
+                    accumulate(values, stretch, offsets, z[c * k : (c + 1) * k], n)
+                correlate(grad, z.reshape(-1), z_offsets, dw[thread], n)
+
+
+@njit(**_OPTIONS)
+def _csr_contract(x, v, indices, begin, taps, start, channels, offsets, z):  # type: ignore[no-untyped-def]
+    for t in range(taps):
+        offsets[t] = np.int64(indices[begin + t]) * channels
+    accumulate(v[start : start + taps].T, x, offsets[:taps], z, channels)
+
+
+@njit(parallel=True, **_OPTIONS)
+def csr_apply(x, v, w, indptr, indices, start, longest, block, y):  # type: ignore[no-untyped-def]
+    """y (B, P, O) from x (B, Q, C), v (T, K), w (K*C, O); w without rows leaves y (B, P, K*C)."""
+    rows = len(start)
+    number = (rows + block - 1) // block
+    channels, k = x.shape[2], v.shape[1]
+    mixed = len(w) > 0
+    for task in prange(x.shape[0] * number):
+        b, p0 = task // number, (task % number) * block
+        p1 = min(p0 + block, rows)
+        flat = x[b].reshape(-1)
+        offsets = np.empty(longest, np.int64)
+        z = np.zeros((p1 - p0, k * channels), x.dtype)
+        for p in range(p0, p1):
+            taps = indptr[p + 1] - indptr[p]
+            target = z[p - p0].reshape(k, channels)
+            _csr_contract(flat, v, indices, indptr[p], taps, start[p], channels, offsets, target)
+        if mixed:
+            y[b, p0:p1] = 0
+            accumulate(z, w.reshape(-1), np.arange(k * channels) * w.shape[1], y[b, p0:p1], w.shape[1])
+        else:
+            y[b, p0:p1] = z
+
+
+@njit(parallel=True, **_OPTIONS)
+def csr_weight_gradient(x, v, g, indptr, indices, start, longest, block, dw):  # type: ignore[no-untyped-def]
+    """dw (threads, K*C, O) from x (B, Q, C), v (T, K) and g (B, P, O)."""
+    rows = len(start)
+    number = (rows + block - 1) // block
+    channels, k, height = x.shape[2], v.shape[1], g.shape[2]
+    for task in prange(x.shape[0] * number):
+        thread = numba.get_thread_id()
+        b, p0 = task // number, (task % number) * block
+        p1 = min(p0 + block, rows)
+        flat = x[b].reshape(-1)
+        offsets = np.empty(longest, np.int64)
+        z = np.zeros((p1 - p0, k * channels), x.dtype)
+        for p in range(p0, p1):
+            taps = indptr[p + 1] - indptr[p]
+            target = z[p - p0].reshape(k, channels)
+            _csr_contract(flat, v, indices, indptr[p], taps, start[p], channels, offsets, target)
+        accumulate(z.T, g[b].reshape(-1), np.arange(p0, p1) * height, dw[thread], height)

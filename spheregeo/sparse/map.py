@@ -1,0 +1,177 @@
+"""``SparseMap``: a linear map between point sets with K coefficients per nonzero."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spheregeo.sparse.engines import check_engine
+from spheregeo.sparse.form import form
+from spheregeo.sparse.pattern import KINDS, CSRPattern, Pattern
+
+
+class SparseMap(nn.Module):
+    """Linear map from Q source points to P target points, K coefficients per nonzero.
+
+    ``SparseMap(indptr, indices, values, num_source)`` takes compressed rows; :meth:`from_pattern` takes structured
+    ones, whose rows share coefficients. Pattern and coefficients are non-persistent buffers: they follow ``.to()``
+    and stay out of checkpoints.
+
+    Args:
+        indptr: (P + 1,) row boundaries.
+        indices: (nnz,) source point of each nonzero.
+        values: (nnz,) or (K, nnz) coefficients.
+        num_source: Q.
+        engine: name of an engine, see :func:`spheregeo.sparse.engines`; ``None`` picks the fastest.
+
+    Shape:
+        ``map(x)``: (..., Q) -> (..., P) for K = 1, else (..., K, P).
+        ``map.mix(x, weight)``: (B, C, Q) -> (B, O, P) with weight (O, C/groups, K).
+
+    Raises:
+        ValueError: sizes that disagree, or an index outside the source.
+    """
+
+    values: Tensor
+    order: Tensor
+
+    def __init__(
+        self, indptr: Tensor, indices: Tensor, values: Tensor, num_source: int, *, engine: str | None = None
+    ) -> None:
+        indptr, indices = torch.as_tensor(indptr).long(), torch.as_tensor(indices)
+        if indptr.ndim != 1 or len(indptr) == 0 or int(indptr[0]) != 0 or bool((indptr.diff() < 0).any()):
+            raise ValueError(
+                f"indptr has shape {tuple(indptr.shape)}; expected (P + 1,) starting at 0 and non-decreasing"
+            )
+        if int(indptr[-1]) != len(indices):
+            raise ValueError(f"indptr ends at {int(indptr[-1])} but indices has {len(indices)} entries")
+        if len(indices) and not (0 <= int(indices.min()) and int(indices.max()) < num_source):
+            raise ValueError(
+                f"indices run from {int(indices.min())} to {int(indices.max())}; expected 0 to {num_source - 1}"
+            )
+        pattern = CSRPattern(indptr, indices.to(torch.int32), indptr[:-1].clone(), num_source, len(indices))
+        self._setup(pattern, torch.as_tensor(values), engine)
+
+    @classmethod
+    def from_pattern(cls, pattern: Pattern, values: Tensor, *, engine: str | None = None) -> SparseMap:
+        """A map over a structured pattern; values is (K, pattern.num_values)."""
+        self = cls.__new__(cls)
+        self._setup(pattern, values, engine)
+        return self
+
+    def _setup(self, pattern: Pattern, values: Tensor, engine: str | None) -> None:
+        nn.Module.__init__(self)
+        values = values[None] if values.ndim == 1 else values
+        if values.ndim != 2 or values.shape[1] != pattern.num_values:
+            raise ValueError(
+                f"values has shape {tuple(values.shape)}; expected (K, {pattern.num_values}), one column per stored nonzero"
+            )
+        self.engine = check_engine(engine)
+        adjoint, order = pattern.adjoint()
+        self.kind, self.sizes, self.adjoint_sizes = pattern.kind, pattern.sizes, adjoint.sizes
+        self.register_buffer("values", values, persistent=False)
+        self.register_buffer("order", order, persistent=False)
+        for name, part in (("pattern", pattern), ("adjoint", adjoint)):
+            for i, tensor in enumerate(part.tensors):
+                self.register_buffer(f"_{name}{i}", tensor, persistent=False)
+
+    def _tensors(self, name: str) -> list[Tensor]:
+        prefix = f"_{name}"
+        return [t for key, t in self._buffers.items() if key.startswith(prefix) and t is not None]
+
+    @property
+    def pattern(self) -> Pattern:
+        return KINDS[self.kind].build(self._tensors("pattern"), self.sizes)
+
+    @property
+    def num_source(self) -> int:
+        return self.sizes[1]
+
+    @property
+    def num_target(self) -> int:
+        return self.sizes[0]
+
+    @property
+    def num_components(self) -> int:
+        """K."""
+        return self.values.shape[0]
+
+    @property
+    def num_nonzeros(self) -> int:
+        """Nonzeros of the full map, a component; more than are stored where rows share coefficients."""
+        pattern = self.pattern
+        return len(pattern.indices) if isinstance(pattern, CSRPattern) else len(pattern.ring) * pattern.columns
+
+    def memory_bytes(self) -> int:
+        """Bytes held by pattern, adjoint and coefficients."""
+        return sum(t.numel() * t.element_size() for t in self.buffers())
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_source} -> {self.num_target}, components={self.num_components}, "
+            f"nonzeros={self.num_nonzeros}, kind={self.kind!r}, engine={self.engine!r}"
+        )
+
+    def forward(self, x: Tensor, values: Tensor | None = None) -> Tensor:
+        """Contract the last axis of x; ``values`` replaces the stored coefficients (and may require a gradient)."""
+        flat = x.reshape(1, -1, self._check(x))
+        y = self._form(flat, None, self._coefficients(x, values), 1)
+        k = self.num_components
+        shape = x.shape[:-1] if k == 1 else (*x.shape[:-1], k)
+        return y.reshape(*shape, self.num_target)
+
+    def mix(self, x: Tensor, weight: Tensor, groups: int = 1, values: Tensor | None = None) -> Tensor:
+        """Contract and mix channels in one go: y[b,o,p] = sum_{c,k} weight[o,c,k] sum_t values[k,t] x[b,c,q_t]."""
+        self._check(x)
+        if x.ndim != 3 or weight.ndim != 3 or weight.shape[2] != self.num_components:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)} and weight {tuple(weight.shape)}; expected (B, C, Q) and "
+                f"(O, C/groups, {self.num_components})"
+            )
+        if weight.shape[1] * groups != x.shape[1] or weight.shape[0] % groups:
+            raise ValueError(
+                f"weight has shape {tuple(weight.shape)} and groups is {groups}, but x has {x.shape[1]} channels; "
+                "expected weight.shape[1] * groups channels and weight.shape[0] divisible by groups"
+            )
+        return self._form(x, weight.to(x.dtype), self._coefficients(x, values), groups)
+
+    def _form(self, x: Tensor, weight: Tensor | None, values: Tensor, groups: int) -> Tensor:
+        return form(
+            x,
+            weight,
+            values,
+            None,
+            3,
+            groups,
+            self._tensors("pattern"),
+            self._tensors("adjoint"),
+            self.order,
+            self.sizes,
+            self.adjoint_sizes,
+            self.kind,
+            self.engine,
+        )
+
+    def _coefficients(self, x: Tensor, values: Tensor | None) -> Tensor:
+        values = self.values if values is None else values
+        return values if x.dtype in (torch.bfloat16, torch.float16) else values.to(x.dtype)
+
+    def _check(self, x: Tensor) -> int:
+        if x.shape[-1] != self.num_source:
+            raise ValueError(
+                f"x has {x.shape[-1]} points on its last axis but the map's source has {self.num_source}; "
+                "did you build the map for another grid?"
+            )
+        return self.num_source
+
+    def transpose(self) -> SparseMap:
+        """The exact adjoint for K = 1 and, for K components, each component's adjoint."""
+        pattern = KINDS[self.kind].build(self._tensors("adjoint"), self.adjoint_sizes)
+        return SparseMap.from_pattern(pattern, self.values[:, self.order], engine=self.engine)
+
+    def to_dense(self) -> Tensor:
+        """(K, P, Q) matrix; for tests and small maps."""
+        target, source, value = self.pattern.coo()
+        dense = self.values.new_zeros(self.num_components, self.num_target * self.num_source)
+        dense.index_add_(1, target * self.num_source + source, self.values[:, value])
+        return dense.view(self.num_components, self.num_target, self.num_source)
