@@ -1,0 +1,67 @@
+r"""Single rotations as 3×3 matrices: about an axis, and drawn evenly from SO(3).
+
+Rodrigues' formula R = cos α · 1 + sin α [u]× + (1 − cos α) u uᵀ; a normalised Gaussian quaternion is Haar-distributed.
+Reference: Shoemake 1992, "Uniform random rotations", Graphics Gems III.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def axis_angle(axis: Sequence[float] | Tensor, angle: float) -> Tensor:
+    """Rotation by ``angle`` about ``axis``, counter-clockwise seen from the axis's tip.
+
+    Shape: axis (3,), any length -> (3, 3) float64. Units: radians.
+    Raises: ValueError for an axis of zero length or of other than three entries.
+    """
+    u = torch.as_tensor(axis, dtype=torch.float64)
+    if u.shape != (3,):
+        raise ValueError(f"axis_angle: axis has shape {tuple(u.shape)}, expected (3,)")
+    norm = u.norm()
+    if not norm > 0:
+        raise ValueError(f"axis_angle: axis is {u.tolist()}; it needs a direction")
+    x, y, z = (u / norm).tolist()
+    cross = torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]], dtype=torch.float64)
+    # K² = u uᵀ − 1 for a unit axis; 2 sin²(α/2) is 1 − cos α without cancellation
+    return (
+        torch.eye(3, dtype=torch.float64)
+        + math.sin(angle) * cross
+        + 2 * math.sin(angle / 2) ** 2 * (cross @ cross)
+    )
+
+
+def from_quaternion(quaternion: Tensor) -> Tensor:
+    """Rotation matrices of quaternions (w, x, y, z), which are normalised first.
+
+    Shape: (..., 4) -> (..., 3, 3) float64. Raises: ValueError for another last axis or a zero quaternion.
+    """
+    q = quaternion.to(torch.float64)
+    if q.ndim < 1 or q.shape[-1] != 4:
+        raise ValueError(
+            f"from_quaternion: quaternion has shape {tuple(q.shape)}, expected (..., 4) as (w, x, y, z)"
+        )
+    norm = q.norm(dim=-1, keepdim=True)
+    if not bool((norm > 0).all()):
+        raise ValueError("from_quaternion: a quaternion is zero or not a number; it needs a direction")
+    w, x, y, z = (q / norm).unbind(-1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def random_rotations(n: int, generator: torch.Generator | None = None) -> Tensor:
+    """Rotations drawn evenly (Haar) from SO(3).
+
+    Shape: (n, 3, 3) float64. Raises: ValueError for n < 0.
+    """
+    if n < 0:
+        raise ValueError(f"random_rotations: n is {n}, expected zero or more")
+    return from_quaternion(torch.randn(n, 4, dtype=torch.float64, generator=generator))

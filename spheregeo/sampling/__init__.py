@@ -1,0 +1,27 @@
+"""The common grid-sampling layer: neighbours, interpolation, resampling, rotation and pooling on any grids."""
+
+from spheregeo.groups import axis_angle as rotation_about
+from spheregeo.groups import random_rotations
+from spheregeo.sampling.interpolation import interpolation_map
+from spheregeo.sampling.neighbors import Neighborhood, neighbors
+from spheregeo.sampling.pooling import pool, pooling_map, unpool, unpooling_map
+from spheregeo.sampling.resample import resample
+from spheregeo.sampling.rotate_image import rotate_image
+from spheregeo.sampling.rotation import rotate, rotation_map, rotation_matrix
+
+__all__ = [
+    "Neighborhood",
+    "interpolation_map",
+    "neighbors",
+    "pool",
+    "pooling_map",
+    "random_rotations",
+    "resample",
+    "rotate",
+    "rotate_image",
+    "rotation_about",
+    "rotation_map",
+    "rotation_matrix",
+    "unpool",
+    "unpooling_map",
+]

@@ -1,0 +1,84 @@
+"""Means over the target's cells: how to go down to a coarser grid without aliasing.
+
+Between lat-lon grids cells are boxes, bounded halfway between the points, and the weight of a source cell is the area
+of its overlap with the target cell: first-order conservative remapping (Jones 1999), exact, and separable into
+colatitude and longitude. From or to any other grid, a target's cell holds the source points that are nearer to it than
+to any other target, weighted by their areas; a cell that holds none is interpolated linearly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from spheregeo.grids import Grid, LatLon, Rings
+
+Rows = tuple[Tensor, Tensor, Tensor]  # indptr, indices, values
+
+
+def average_rows(source: Grid, target: Grid, rows: Callable[[Grid, Grid | Tensor, str], Rows]) -> Rows:
+    """Compressed rows of the averaging map; ``rows`` interpolates."""
+    if isinstance(source, LatLon) and isinstance(target, LatLon):
+        return _overlaps(source, target)
+    cell = rows(target, source, "nearest")[1].to(torch.int64)  # (source points,) the target nearest to each
+    points = torch.arange(source.num_points)
+    weights = source.areas.to(torch.float64)
+    empty = (torch.bincount(cell, weights, minlength=target.num_points) == 0).nonzero()[:, 0]
+    if len(empty):
+        indptr, indices, values = rows(source, target.points[empty], "linear")
+        cell = torch.cat([cell, empty.repeat_interleave(indptr.diff())])
+        points, weights = torch.cat([points, indices.to(torch.int64)]), torch.cat([weights, values])
+    return compress(cell, points, weights, target.num_points, source.num_points)
+
+
+def compress(row: Tensor, column: Tensor, weight: Tensor, num_rows: int, num_columns: int) -> Rows:
+    """Entries in any order as compressed rows, each made to sum to 1."""
+    order = torch.argsort(row * num_columns + column)
+    row, column, weight = row[order], column[order], weight[order]
+    total = torch.zeros(num_rows, dtype=weight.dtype).index_add_(0, row, weight)
+    indptr = torch.zeros(num_rows + 1, dtype=torch.int64)
+    indptr[1:] = torch.bincount(row, minlength=num_rows).cumsum(0)
+    return indptr, column, weight / total[row]
+
+
+def cell_bounds(rings: Rings) -> Tensor:
+    """cos of the colatitudes (R + 1,) between which each ring's cells lie, from 1 down to -1."""
+    between = torch.cos((rings.colatitude[1:] + rings.colatitude[:-1]) / 2)
+    return torch.cat([between.new_ones(1), between, -between.new_ones(1)])
+
+
+def _overlaps(source: LatLon, target: LatLon) -> Rows:
+    # heights: cut [-1, 1] at every bound of either grid; each piece lies in one cell of both
+    bounds_s, bounds_t = -cell_bounds(source.rings), -cell_bounds(target.rings)  # ascending
+    cuts = torch.cat([bounds_s, bounds_t]).sort().values
+    height, middle = cuts.diff(), (cuts[1:] + cuts[:-1]) / 2
+    height, middle = height[height > 1e-15], middle[height > 1e-15]
+    rows_s = torch.bucketize(middle, bounds_s).sub_(1).clamp_(0, source.shape[0] - 1)
+    rows_t = torch.bucketize(middle, bounds_t).sub_(1).clamp_(0, target.shape[0] - 1)
+    # longitudes, likewise, round the circle
+    edges = [_edges(grid) for grid in (source, target)]
+    cuts = torch.cat(edges).remainder(2 * torch.pi).sort().values
+    width = torch.cat([cuts[1:], cuts[:1] + 2 * torch.pi]) - cuts
+    middle = (cuts + width / 2)[width > 1e-13]
+    width = width[width > 1e-13]
+    columns_s, columns_t = (_column(grid, middle) for grid in (source, target))
+    row = (rows_t * target.shape[1])[:, None] + columns_t
+    column = (rows_s * source.shape[1])[:, None] + columns_s
+    weight = height[:, None] * width
+    return compress(row.ravel(), column.ravel(), weight.ravel(), target.num_points, source.num_points)
+
+
+def _edges(grid: LatLon) -> Tensor:
+    nlon = grid.shape[1]
+    return grid.rings.phase[0] + (torch.arange(nlon, dtype=torch.float64) - 0.5) * (2 * torch.pi / nlon)
+
+
+def _column(grid: LatLon, longitude: Tensor) -> Tensor:
+    nlon = grid.shape[1]
+    return (
+        torch.round((longitude - grid.rings.phase[0]) * (nlon / (2 * torch.pi)))
+        .to(torch.int64)
+        .remainder(nlon)
+    )

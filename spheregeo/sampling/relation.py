@@ -1,0 +1,127 @@
+r"""Which source points each target point sees, found and stored once per symmetry class of the two grids.
+
+If a rotation g permutes both grids, then q is a neighbour of p exactly when gq is one of gp, at the same distance; and
+if g turns about the z axis, at the same angle in the (south, east) frames too. So neighbours are searched for one
+representative p of each orbit, coefficients are computed for its pairs alone, and the other rows refer to them:
+
+* two lat-lon grids: turns by one common column; a :class:`~spheregeo.sparse.RingPattern` stores nothing else;
+* two HEALPix or two icosahedral grids: all their rotations for isotropic kernels, those about z for directional ones;
+* any other pair: every target point represents itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spheregeo.grids import Grid
+from spheregeo.grids._cache import geometry
+from spheregeo.grids.latlon import LatLon
+from spheregeo.sampling.neighbors import Neighborhood, check_radius, neighbors_of
+from spheregeo.sparse import CSRPattern, Pattern, RingPattern
+
+_FEWEST_COLUMNS = 8  # below this many common columns, rings of M points save nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Relation:
+    """Neighborhoods of representative target points and the pattern that copies them to all target points.
+
+    ``representatives`` (R,) are target indices; column i of a coefficient table for ``pattern`` belongs to pair i of
+    ``neighborhood``.
+    """
+
+    representatives: Tensor
+    neighborhood: Neighborhood
+    pattern: Pattern
+
+
+def relation(source: Grid, target: Grid, radius: float, *, isotropic: bool = False) -> Relation:
+    """Neighbour pairs of two grids, one representative per symmetry class; cached by value.
+
+    Args:
+        radius: geodesic cutoff in radians.
+        isotropic: coefficients will depend on the distance alone, so all rotations count, not only those about z.
+
+    Raises:
+        ValueError: a radius outside (0, pi], or a grid that is not a sphere.
+    """
+    radius = check_radius(radius)
+    for name, grid in (("source", source), ("target", target)):
+        if not grid.is_sphere:
+            raise ValueError(f"{name} is {grid!r}, which is not a sphere; expected a spherical grid")
+    key = ("relation", source, target, radius, isotropic)
+    return geometry.get(key, lambda: _build(source, target, radius, isotropic))
+
+
+def _build(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relation:
+    if isinstance(source, LatLon) and isinstance(target, LatLon):
+        columns = math.gcd(source.nlon, target.nlon)
+        if columns >= _FEWEST_COLUMNS:
+            return _rings(source, target, radius, columns)
+    if type(source) is type(target) and source.symmetry is not None and target.symmetry is not None:
+        return _orbits(source, target, radius, isotropic)
+    rows = torch.arange(target.num_points)
+    found = neighbors_of(source, target, rows, radius)
+    indices = found.indices.to(torch.int32)
+    pattern = CSRPattern(found.indptr, indices, found.indptr[:-1].clone(), source.num_points, len(indices))
+    return Relation(rows, found, pattern)
+
+
+def _rings(source: LatLon, target: LatLon, radius: float, columns: int) -> Relation:
+    """Lat-lon pair: rows of s*M points are s interleaved rings of M, and one point of each represents it."""
+    step_in, step_out = source.nlon // columns, target.nlon // columns
+    rows = (torch.arange(target.nlat)[:, None] * target.nlon + torch.arange(step_out)).reshape(-1)
+    found = neighbors_of(source, target, rows, radius)
+    row, column = found.indices // source.nlon, found.indices % source.nlon
+    pattern = RingPattern(
+        indptr=found.indptr,
+        ring=(row * step_in + column % step_in).to(torch.int32),
+        shift=(column // step_in).to(torch.int32),
+        source_base=(torch.arange(source.nlat)[:, None] * source.nlon + torch.arange(step_in)).reshape(-1),
+        source_stride=torch.full((source.nlat * step_in,), step_in),
+        target_base=rows,
+        target_stride=torch.full((len(rows),), step_out),
+        columns=columns,
+        num_source=source.num_points,
+        num_target=target.num_points,
+    )
+    return Relation(rows, found, pattern)
+
+
+
+
+def _orbits(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relation:
+    """Grids with listed rotations: search for one point of each orbit, carry its neighbours along by permutation."""
+    assert source.symmetry is not None and target.symmetry is not None
+    rotations, carry_target = target.symmetry.rotations, target.symmetry.permutations
+    carry_source = source.symmetry.permutations
+    if not torch.allclose(rotations, source.symmetry.rotations, atol=1e-9):
+        raise ValueError(f"{source!r} and {target!r} list different rotations; expected the same in the same order")
+    if not isotropic:
+        about_z = rotations[:, 2, 2] > 1 - 1e-9
+        carry_target, carry_source = carry_target[about_z], carry_source[about_z]
+    least = carry_target.min(0).values  # smallest index in each point's orbit
+    rows = torch.unique(least)
+    position = torch.full((target.num_points,), -1)
+    position[rows] = torch.arange(len(rows))
+    element = torch.full((target.num_points,), -1)
+    for g in range(len(carry_target) - 1, -1, -1):
+        element[carry_target[g, rows]] = g
+    found = neighbors_of(source, target, rows, radius)
+    orbit = position[least]
+    counts = found.indptr.diff()[orbit]
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    start = found.indptr[:-1][orbit]
+    indices = torch.empty(int(indptr[-1]), dtype=torch.int32)
+    block = 1 << 20
+    for p0 in range(0, target.num_points, block):  # in blocks: int64 temporaries stay small
+        p1 = min(p0 + block, target.num_points)
+        row = torch.repeat_interleave(torch.arange(p0, p1), counts[p0:p1])
+        pair = start[row] + torch.arange(int(indptr[p0]), int(indptr[p1])) - indptr[row]
+        indices[int(indptr[p0]) : int(indptr[p1])] = carry_source[element[row], found.indices[pair]].to(torch.int32)
+    pattern = CSRPattern(indptr, indices, start, source.num_points, len(found.indices))
+    return Relation(rows, found, pattern)
