@@ -5,7 +5,8 @@
 is linear in features x (B, C, Q), weights w (O, C/groups, K), coefficients v (K, T) and output cotangent g (B, O, P).
 The layer's output is dF/dg, the gradients are dF/dx, dF/dw and dF/dv; each is again linear in what is left, so the
 derivative of any of them is one of the same four. One custom operator with a ``slot`` argument therefore
-differentiates to every order. Without w the K functions are returned unmixed: g is (B, C*K, P), c slowest.
+differentiates to every order; ``gradients`` is two of its slots at once, because they share a contraction.
+Without w the K functions are returned unmixed: g is (B, C*K, P), c slowest.
 """
 
 from __future__ import annotations
@@ -15,11 +16,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spheregeo.sparse import spectral
 from spheregeo.sparse.engines import get_engine
-from spheregeo.sparse.pattern import KINDS, Pattern
+from spheregeo.sparse.pattern import KINDS
 
 X, W, V, G = range(4)
-_NAMES = "xwvg"
+
+
+class _Call:
+    """Arguments common to both operators, in the types the engines want."""
+
+    def __init__(
+        self,
+        tensors: tuple[Tensor | None, ...],
+        pattern: list[Tensor],
+        adjoint: list[Tensor],
+        order: Tensor,
+        sizes: list[int],
+        adjoint_sizes: list[int],
+        kind: str,
+        engine: str,
+        bands: list[int],
+    ) -> None:
+        reference = next(t for t in tensors if t is not None)
+        self.dtype, self.kind = reference.dtype, kind
+        compute = torch.float32 if self.dtype in (torch.bfloat16, torch.float16) else self.dtype
+        self.tensors = [t if t is None else t.detach().to(compute) for t in tensors]
+        self.pattern = KINDS[kind].build(pattern, sizes)
+        self.adjoint = (KINDS[kind].build(adjoint, adjoint_sizes), order)
+        self.run = get_engine(engine, reference.device)
+        self.bands = spectral.bands_from_ints(bands)
+
+    def features(self, out: Tensor) -> Tensor:
+        return _layout(out.to(self.dtype), self.kind)
+
+
+def _layout(out: Tensor, kind: str) -> Tensor:
+    """Features leave scattered maps with channels last in memory and ring maps with longitude last, as they enter."""
+    return out.transpose(1, 2).contiguous().transpose(1, 2) if kind == "csr" else out.contiguous()
 
 
 @torch.library.custom_op("spheregeo::form", mutates_args=())
@@ -37,50 +71,41 @@ def form(
     adjoint_sizes: list[int],
     kind: str,
     engine: str,
+    spectra: list[Tensor],
+    bands: list[int],
 ) -> Tensor:
-    """Partial derivative of F with respect to argument ``slot`` (0..3 for x, w, v, g)."""
-    build = KINDS[kind].build
-    reference = next(t for t in (x, g, w) if t is not None)
-    compute = torch.float32 if reference.dtype in (torch.bfloat16, torch.float16) else reference.dtype
-    x, w, v, g = (t if t is None else t.detach().to(compute) for t in (x, w, v, g))
-    run = get_engine(engine, reference.device, kind)
+    """Partial derivative of F with respect to argument ``slot`` (0..3 for x, w, v, g), which is then None.
+
+    ``spectra`` and ``bands`` add rows that are done by FFT, see :mod:`spheregeo.sparse.spectral`; the pattern lacks them.
+    """
+    call = _Call((x, g, w, v), pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, bands)
+    x, g, w, v = call.tensors
+    run = call.run
     if slot == G:
         assert x is not None and v is not None
-        out = run.apply(build(pattern, sizes), v, w, x, groups)
-    elif slot == X:
+        out = run.apply(call.pattern, v, w, x, groups)
+        if w is not None:
+            spectral.add_apply(run, call.bands, spectra, w, x, out)
+        return call.features(out)
+    if slot == X:
         assert g is not None and v is not None
-        out = _apply_adjoint(run, build(adjoint, adjoint_sizes), v[:, order], w, g, groups)
-    elif slot == W:
-        assert x is not None and v is not None and g is not None
-        out = run.weight_gradient(build(pattern, sizes), v, x, g, groups)
+        out = run.input_gradient(call.adjoint, v, w, g, groups)
+        if w is not None:
+            spectral.add_adjoint(run, call.bands, spectra, w, g, out)
+        return call.features(out)
+    assert x is not None and g is not None
+    if slot == W:
+        assert v is not None
+        empty = x.new_empty(g.shape[1], x.shape[1] // groups, v.shape[0])
+        out = run.gradients(call.pattern, call.adjoint, v, empty, x, g, groups, False)[1]
+        spectral.add_weight_gradient(run, call.bands, spectra, x, g, out)
     else:
-        assert x is not None and g is not None
-        out = run.value_gradient(build(pattern, sizes), w, x, g, groups)
-    out = out.to(reference.dtype)
-    return _layout(out, kind) if slot in (X, G) else out.contiguous()
-
-
-def _layout(out: Tensor, kind: str) -> Tensor:
-    """Features leave scattered maps with channels last in memory and ring maps with longitude last, like they enter."""
-    return out.transpose(1, 2).contiguous().transpose(1, 2) if kind == "csr" else out.contiguous()
-
-
-def _apply_adjoint(run: Any, pattern: Pattern, v: Tensor, w: Tensor | None, g: Tensor, groups: int) -> Tensor:
-    """dF/dx: the transposed map on g, with the weights of inputs and outputs exchanged."""
-    if w is not None:
-        out_per_group = w.shape[0] // groups
-        turned = w.view(groups, out_per_group, w.shape[1], w.shape[2]).transpose(1, 2)
-        return run.apply(pattern, v, turned.reshape(-1, out_per_group, w.shape[2]), g, groups)
-    k = v.shape[0]
-    if k == 1:
-        return run.apply(pattern, v, None, g, groups)
-    channels = g.shape[1] // k
-    weight = torch.eye(k, dtype=v.dtype, device=v.device).expand(channels, k, k).contiguous()
-    return run.apply(pattern, v, weight, g, channels)
+        out = run.value_gradient(call.pattern, w, x, g, groups)
+    return out.to(call.dtype).contiguous()
 
 
 @form.register_fake
-def _(x, w, v, g, slot, groups, pattern, adjoint, order, sizes, adjoint_sizes, kind, engine):  # type: ignore[no-untyped-def]
+def _(x, w, v, g, slot, groups, pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, spectra, bands):  # type: ignore[no-untyped-def]
     if slot == G:
         out = w.shape[0] if w is not None else x.shape[1] * v.shape[0]
         return _layout(x.new_empty((x.shape[0], out, sizes[0])), kind)
@@ -93,28 +118,103 @@ def _(x, w, v, g, slot, groups, pattern, adjoint, order, sizes, adjoint_sizes, k
     return x.new_empty((k, sizes[2]))
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, w, v, g, slot, groups, pattern, adjoint, order, sizes, adjoint_sizes, kind, engine = inputs
-    ctx.has = [t is not None for t in (x, w, v, g)]
-    ctx.save_for_backward(*[t for t in (x, w, v, g) if t is not None], order, *pattern, *adjoint)
-    ctx.rest = (slot, groups, len(pattern), sizes, adjoint_sizes, kind, engine)
+@torch.library.custom_op("spheregeo::gradients", mutates_args=())
+def gradients(
+    x: Tensor,
+    w: Tensor,
+    v: Tensor,
+    g: Tensor,
+    groups: int,
+    pattern: list[Tensor],
+    adjoint: list[Tensor],
+    order: Tensor,
+    sizes: list[int],
+    adjoint_sizes: list[int],
+    kind: str,
+    engine: str,
+    spectra: list[Tensor],
+    bands: list[int],
+) -> tuple[Tensor, Tensor]:
+    """dF/dx and dF/dw together: one contraction of g serves both."""
+    call = _Call((x, g, w, v), pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, bands)
+    cx, cg, cw, cv = call.tensors
+    assert cx is not None and cg is not None and cw is not None and cv is not None
+    gx, gw = call.run.gradients(call.pattern, call.adjoint, cv, cw, cx, cg, groups, True)
+    assert gx is not None
+    spectral.add_gradients(call.run, call.bands, spectra, cw, cx, cg, gx, gw)
+    return call.features(gx), gw.to(call.dtype).contiguous()
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    slot, groups, n, sizes, adjoint_sizes, kind, engine = ctx.rest
+@gradients.register_fake
+def _(x, w, v, g, groups, pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, spectra, bands):  # type: ignore[no-untyped-def]
+    return _layout(torch.empty_like(x, memory_format=torch.contiguous_format), kind), w.new_empty(w.shape, dtype=x.dtype)
+
+
+class _Structure:
+    """What both operators keep for their derivatives: saved tensors in order, and how to call ``form`` again."""
+
+    def __init__(self, groups, pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, spectra, bands):  # type: ignore[no-untyped-def]
+        self.tensors = [order, *pattern, *adjoint, *spectra]
+        self.rest = (groups, len(pattern), len(spectra), sizes, adjoint_sizes, kind, engine, bands)
+
+    @staticmethod
+    def restore(tensors: list[Tensor], rest: tuple[Any, ...]) -> tuple[Any, ...]:
+        groups, n, n_spectra, sizes, adjoint_sizes, kind, engine, bands = rest
+        order, pattern, tail = tensors[0], list(tensors[1 : 1 + n]), list(tensors[1 + n :])
+        adjoint, spectra = tail[: len(tail) - n_spectra], tail[len(tail) - n_spectra :]
+        return groups, pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, spectra, bands
+
+    @staticmethod
+    def no_gradients(structure: tuple[Any, ...]) -> tuple[Any, ...]:
+        """None for every structural argument, in the shape autograd expects: lists for lists, [] for an empty one."""
+        is_list = [isinstance(a, list) and (not a or isinstance(a[0], Tensor)) for a in structure]
+        return tuple([None] * len(a) if listed else None for a, listed in zip(structure, is_list, strict=True))
+
+
+def _save_form(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    arguments, slot, structure = inputs[:4], inputs[4], _Structure(*inputs[5:])
+    ctx.has = [t is not None for t in arguments]
+    ctx.save_for_backward(*[t for t in arguments if t is not None], *structure.tensors)
+    ctx.slot, ctx.rest = slot, structure.rest
+
+
+def _differentiate_form(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     saved = list(ctx.saved_tensors)
     arguments: list[Tensor | None] = [saved.pop(0) if has else None for has in ctx.has]
-    order, pattern, adjoint = saved[0], saved[1 : 1 + n], saved[1 + n :]
+    structure = _Structure.restore(saved, ctx.rest)
     needed = [ctx.needs_input_grad[i] and ctx.has[i] for i in range(4)]
-    arguments[slot] = grad
-    gradients: list[Tensor | None] = [None] * 4
+    arguments[ctx.slot] = grad
+    out: list[Tensor | None] = [None] * 4
+    if needed[X] and needed[W] and arguments[V] is not None:
+        out[X], out[W] = gradients(*arguments, *structure)
+        needed[X] = needed[W] = False
     for i in range(4):
         if needed[i]:
-            rest = [None if j == i else t for j, t in enumerate(arguments)]
-            gradients[i] = form(
-                *rest, i, groups, pattern, adjoint, order, sizes, adjoint_sizes, kind, engine
-            )
-    return (*gradients, None, None, [None] * n, [None] * (len(saved) - 1 - n), None, None, None, None, None)
+            given = [None if j == i else t for j, t in enumerate(arguments)]
+            out[i] = form(*given, i, *structure)
+    return (*out, None, *_Structure.no_gradients(structure))
 
 
-form.register_autograd(_backward, setup_context=_save)
+def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    structure = _Structure(*inputs[4:])
+    ctx.save_for_backward(*inputs[:4], *structure.tensors)
+    ctx.rest = structure.rest
+
+
+def _differentiate_gradients(ctx: Any, grad_x: Tensor, grad_w: Tensor) -> tuple[Any, ...]:
+    """The cotangents stand in for x and for w: differentiate F(grad_x, w, v, g) + F(x, grad_w, v, g)."""
+    saved = list(ctx.saved_tensors)
+    arguments, structure = saved[:4], _Structure.restore(saved[4:], ctx.rest)
+    out: list[Tensor | None] = [None] * 4
+    for slot, grad in ((X, grad_x), (W, grad_w)):
+        for i in range(4):
+            if i != slot and ctx.needs_input_grad[i]:
+                given = [None if j == i else grad if j == slot else t for j, t in enumerate(arguments)]
+                term = form(*given, i, *structure)
+                before = out[i]
+                out[i] = term if before is None else before + term
+    return (*out, *_Structure.no_gradients(structure))
+
+
+form.register_autograd(_differentiate_form, setup_context=_save_form)
+gradients.register_autograd(_differentiate_gradients, setup_context=_save_gradients)

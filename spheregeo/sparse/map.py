@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from spheregeo.sparse.engines import check_engine
 from spheregeo.sparse.form import form
-from spheregeo.sparse.pattern import KINDS, CSRPattern, Pattern
+from spheregeo.sparse.pattern import KINDS, CSRPattern, Pattern, RingPattern
+from spheregeo.sparse.spectral import split
 
 
 class SparseMap(nn.Module):
@@ -34,6 +35,10 @@ class SparseMap(nn.Module):
 
     values: Tensor
     order: Tensor
+    taps_values: Tensor
+    sizes: list[int]
+    adjoint_sizes: list[int]
+    kind: str
 
     def __init__(
         self, indptr: Tensor, indices: Tensor, values: Tensor, num_source: int, *, engine: str | None = None
@@ -53,31 +58,49 @@ class SparseMap(nn.Module):
         self._setup(pattern, torch.as_tensor(values), engine)
 
     @classmethod
-    def from_pattern(cls, pattern: Pattern, values: Tensor, *, engine: str | None = None) -> SparseMap:
-        """A map over a structured pattern; values is (K, pattern.num_values)."""
+    def from_pattern(
+        cls, pattern: Pattern, values: Tensor, *, dtype: torch.dtype | None = None, engine: str | None = None
+    ) -> SparseMap:
+        """A map over a structured pattern; values is (K, pattern.num_values), kept in ``dtype`` (its own by default)."""
         self = cls.__new__(cls)
-        self._setup(pattern, values, engine)
+        self._setup(pattern, values, engine, dtype)
         return self
 
-    def _setup(self, pattern: Pattern, values: Tensor, engine: str | None) -> None:
+    def _setup(
+        self, pattern: Pattern, values: Tensor, engine: str | None, dtype: torch.dtype | None = None
+    ) -> None:
         nn.Module.__init__(self)
+        dtype = values.dtype if dtype is None else dtype
         values = values[None] if values.ndim == 1 else values
         if values.ndim != 2 or values.shape[1] != pattern.num_values:
             raise ValueError(
                 f"values has shape {tuple(values.shape)}; expected (K, {pattern.num_values}), one column per stored nonzero"
             )
         self.engine = check_engine(engine)
+        self.register_buffer("values", values.to(dtype), persistent=False)
+        self._register("", pattern)
+        self.bands: list[int] = []
+        if isinstance(pattern, RingPattern):
+            keep, bands, spectra = split(pattern, values, dtype)
+            if bands:
+                self._register("taps_", pattern.prune(keep))
+                self.register_buffer("taps_values", values[:, keep].to(dtype), persistent=False)
+                self.bands = [i for band in bands for i in band.ints()]
+            for i, spectrum in enumerate(spectra):
+                self.register_buffer(f"spectrum{i}", spectrum, persistent=False)
+
+    def _register(self, prefix: str, pattern: Pattern) -> None:
         adjoint, order = pattern.adjoint()
-        self.kind, self.sizes, self.adjoint_sizes = pattern.kind, pattern.sizes, adjoint.sizes
-        self.register_buffer("values", values, persistent=False)
-        self.register_buffer("order", order, persistent=False)
+        self.kind = pattern.kind
+        setattr(self, f"{prefix}sizes", pattern.sizes)
+        setattr(self, f"{prefix}adjoint_sizes", adjoint.sizes)
+        self.register_buffer(f"{prefix}order", order, persistent=False)
         for name, part in (("pattern", pattern), ("adjoint", adjoint)):
             for i, tensor in enumerate(part.tensors):
-                self.register_buffer(f"_{name}{i}", tensor, persistent=False)
+                self.register_buffer(f"{prefix}{name}{i}", tensor, persistent=False)
 
     def _tensors(self, name: str) -> list[Tensor]:
-        prefix = f"_{name}"
-        return [t for key, t in self._buffers.items() if key.startswith(prefix) and t is not None]
+        return [t for key, t in self._buffers.items() if key.rstrip("0123456789") == name and t is not None]
 
     @property
     def pattern(self) -> Pattern:
@@ -133,9 +156,12 @@ class SparseMap(nn.Module):
                 f"weight has shape {tuple(weight.shape)} and groups is {groups}, but x has {x.shape[1]} channels; "
                 "expected weight.shape[1] * groups channels and weight.shape[0] divisible by groups"
             )
-        return self._form(x, weight.to(x.dtype), self._coefficients(x, values), groups)
+        weight = weight.to(x.dtype)
+        if values is None and groups == 1 and self.bands and self.engine != "reference":
+            return self._form(x, weight, self._coefficients(x, self.taps_values), 1, "taps_")
+        return self._form(x, weight, self._coefficients(x, values), groups)
 
-    def _form(self, x: Tensor, weight: Tensor | None, values: Tensor, groups: int) -> Tensor:
+    def _form(self, x: Tensor, weight: Tensor | None, values: Tensor, groups: int, prefix: str = "") -> Tensor:
         return form(
             x,
             weight,
@@ -143,13 +169,15 @@ class SparseMap(nn.Module):
             None,
             3,
             groups,
-            self._tensors("pattern"),
-            self._tensors("adjoint"),
-            self.order,
-            self.sizes,
-            self.adjoint_sizes,
+            self._tensors(f"{prefix}pattern"),
+            self._tensors(f"{prefix}adjoint"),
+            self._buffers[f"{prefix}order"],
+            getattr(self, f"{prefix}sizes"),
+            getattr(self, f"{prefix}adjoint_sizes"),
             self.kind,
             self.engine,
+            self._tensors("spectrum") if prefix else [],
+            self.bands if prefix else [],
         )
 
     def _coefficients(self, x: Tensor, values: Tensor | None) -> Tensor:
@@ -163,6 +191,31 @@ class SparseMap(nn.Module):
                 "did you build the map for another grid?"
             )
         return self.num_source
+
+    def shared(self, engine: str | None = None) -> SparseMap:
+        """A map over the same tensors, not copied until one of them is moved or converted."""
+        twin = SparseMap.__new__(SparseMap)
+        nn.Module.__init__(twin)
+        twin.engine = self.engine if engine is None else check_engine(engine)
+        for name in ("kind", "sizes", "adjoint_sizes", "taps_sizes", "taps_adjoint_sizes", "bands"):
+            if hasattr(self, name):
+                setattr(twin, name, getattr(self, name))
+        for name, tensor in self._buffers.items():
+            twin.register_buffer(name, tensor, persistent=False)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, object]) -> SparseMap:
+        return memo.setdefault(id(self), self.shared())  # type: ignore[return-value]
+
+    def mean_square_rows(self) -> Tensor:
+        """Sum over each row of squared coefficients, averaged over rows: (K,)."""
+        counts = torch.zeros(self.values.shape[1], dtype=self.values.dtype, device=self.values.device)
+        pattern = self.pattern
+        if isinstance(pattern, CSRPattern):
+            counts.index_add_(0, pattern.coo()[2], counts.new_ones(1).expand(len(pattern.indices)))
+        else:
+            counts += pattern.columns
+        return (self.values.square() * counts).sum(1) / self.num_target
 
     def transpose(self) -> SparseMap:
         """The exact adjoint for K = 1 and, for K components, each component's adjoint."""

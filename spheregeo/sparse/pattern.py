@@ -14,7 +14,7 @@ The adjoint of a pattern is again a pattern, reading the same table in another `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -63,6 +63,16 @@ class CSRPattern:
         rows = _rows(self.indptr)
         value = self.start[rows] + torch.arange(len(rows), device=rows.device) - self.indptr[rows]
         return rows, self.indices.long(), value
+
+    def prune(self, keep: Tensor) -> CSRPattern:
+        """The pattern without the table columns where ``keep`` (num_values,) is False."""
+        rows, columns, value = self.coo()
+        kept = keep[value]
+        indptr = _counts_to_indptr(torch.bincount(rows[kept], minlength=self.num_target))
+        before = _counts_to_indptr(keep.long())
+        return CSRPattern(
+            indptr, self.indices[kept], before[self.start], self.num_source, int(before[-1])
+        )
 
     def adjoint(self) -> tuple[CSRPattern, Tensor]:
         """The transposed pattern, and the column of this table that each column of its table copies.
@@ -160,6 +170,11 @@ class RingPattern:
         source = self.source_base[ring, None] + self.source_stride[ring, None] * turned
         value = torch.arange(len(rows), device=rows.device)[:, None].expand_as(target)
         return target.reshape(-1), source.reshape(-1), value.reshape(-1)
+
+    def prune(self, keep: Tensor) -> RingPattern:
+        """The pattern without the table columns where ``keep`` (num_values,) is False."""
+        counts = torch.bincount(_rows(self.indptr)[keep], minlength=len(self.indptr) - 1)
+        return replace(self, indptr=_counts_to_indptr(counts), ring=self.ring[keep], shift=self.shift[keep])
 
     def adjoint(self) -> tuple[RingPattern, Tensor]:
         """The transposed pattern, and the column of this table that each column of its table copies."""

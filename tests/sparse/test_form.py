@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 import pytest
@@ -137,8 +138,45 @@ def test_operator_registration(engine: str) -> None:
     x = torch.randn(1, 2, 13, dtype=torch.float64, requires_grad=True)
     w = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
     arguments = (x, w, map_.values, None, 3, 1, map_._tensors("pattern"), map_._tensors("adjoint"), map_.order)
-    sizes = (map_.sizes, map_.adjoint_sizes, map_.kind, map_.engine)
+    sizes = (map_.sizes, map_.adjoint_sizes, map_.kind, map_.engine, [], [])
     torch.library.opcheck(torch.ops.spheregeo.form.default, (*arguments, *sizes))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("steps", "columns", "symmetric"), [((1, 1), 64, False), ((2, 1), 63, False), ((1, 1), 64, True)])
+def test_wide_rows_by_fourier(engine: str, steps: tuple[int, int], columns: int, symmetric: bool) -> None:
+    """Rows with hundreds of taps go through the FFT; nothing else may change, to every order of differentiation."""
+    pattern = ring_pattern(*steps, columns)
+    rings = len(pattern.source_base)
+    counts = pattern.indptr.diff()
+    counts[0] = rings * columns  # one full row: every ring, every shift
+    full = torch.arange(rings * columns)
+    pattern = dataclasses.replace(
+        pattern,
+        indptr=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+        ring=torch.cat([full // columns, pattern.ring[pattern.indptr[1] :]]).to(torch.int32),
+        shift=torch.cat([full % columns, pattern.shift[pattern.indptr[1] :]]).to(torch.int32),
+    )
+    values = torch.randn(3, pattern.num_values, dtype=torch.float64)
+    if symmetric:  # even, odd and even functions of the shift: real and imaginary spectra
+        sign = torch.tensor([1.0, -1.0, 1.0])[:, None, None]
+        head = values[:, : rings * columns].view(3, rings, columns)
+        head.copy_(head + sign * head.roll(-1, -1).flip(-1))
+        values[:, rings * columns :] = 0
+    map_ = SparseMap.from_pattern(pattern, values, engine=engine)
+    assert map_.bands and map_._tensors("spectrum")[0].shape[1] == (3 if symmetric else 6)
+    exact = SparseMap.from_pattern(pattern, values, engine="reference")
+    x = torch.randn(2, 4, map_.num_source, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)
+    fast, slow = map_.mix(x, w), exact.mix(x, w)
+    torch.testing.assert_close(fast, slow, rtol=1e-11, atol=1e-11)
+    g = torch.randn_like(fast)
+    firsts = [torch.autograd.grad(y, (x, w), g, create_graph=True) for y in (fast, slow)]
+    for a, b in zip(*firsts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    seconds = [torch.autograd.grad(a.square().sum() + b.square().sum(), (x, w)) for a, b in firsts]
+    for a, b in zip(*seconds, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-8)
 
 
 def test_compile_and_export() -> None:

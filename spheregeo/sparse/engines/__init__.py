@@ -1,6 +1,7 @@
 """Engines: interchangeable ways to run the operator, in one registry.
 
-An engine has three methods; patterns, shapes and symbols are those of :mod:`spheregeo.sparse.form`:
+An engine derives from :class:`~spheregeo.sparse.engines.gradients.Gradients` and has three methods of its own; patterns,
+shapes and symbols are those of :mod:`spheregeo.sparse.form`:
 
 * ``apply(pattern, v, w, x, groups) -> (B, O, P)``
 * ``weight_gradient(pattern, v, x, g, groups) -> (O, C/groups, K)``
@@ -20,6 +21,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from spheregeo.sparse.engines.gradients import Adjoint
 from spheregeo.sparse.pattern import Pattern
 
 
@@ -28,7 +30,11 @@ class Engine(Protocol):
 
     def apply(self, pattern: Pattern, v: Tensor, w: Tensor | None, x: Tensor, groups: int) -> Tensor: ...
 
-    def weight_gradient(self, pattern: Pattern, v: Tensor, x: Tensor, g: Tensor, groups: int) -> Tensor: ...
+    def input_gradient(self, adjoint: Adjoint, v: Tensor, w: Tensor | None, g: Tensor, groups: int) -> Tensor: ...
+
+    def gradients(
+        self, pattern: Pattern, adjoint: Adjoint, v: Tensor, w: Tensor, x: Tensor, g: Tensor, groups: int, need_x: bool
+    ) -> tuple[Tensor | None, Tensor]: ...
 
     def value_gradient(
         self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int
@@ -80,7 +86,7 @@ def check_engine(name: str | None) -> str:
     return name
 
 
-def get_engine(name: str, device: torch.device, kind: str) -> Engine:
+def get_engine(name: str, device: torch.device) -> Engine:
     """The engine that runs on ``device``.
 
     Raises:

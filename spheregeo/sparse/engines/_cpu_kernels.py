@@ -280,13 +280,18 @@ def ring_apply(  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, **_OPTIONS)
-def ring_weight_gradient(  # type: ignore[no-untyped-def]
-    x, v, g, indptr, ring, shift, source_base, source_stride, target_base, target_stride, columns, chunks, step, folds, dw
+def ring_gradients(  # type: ignore[no-untyped-def]
+    g, v, w, x, indptr, ring, shift, g_base, g_stride, x_base, x_stride, columns, chunks, step, folds, gx, dw
 ):
-    """dw (threads, O, C*K) from x (B, C, Q) and g (B, O, P)."""
+    """Both gradients from one contraction, over the adjoint pattern: with u_ok(q) = sum_p psi_k(p, q) g_o(p),
+
+    gx_c(q) = sum_ok w[c, o*K + k] u_ok(q) and dw[c, o*K + k] = sum_q x_c(q) u_ok(q).
+    g (B, O, P), w (C, O*K), x and gx (B, C, Q) (gx may have no channels: not wanted), dw (threads, C, O*K).
+    """
     blocks = (columns + step - 1) // step
     number = len(chunks) - 1
-    channels, k, height = x.shape[1], v.shape[0], g.shape[1]
+    outputs, k, channels = g.shape[1], v.shape[0], x.shape[1]
+    wanted = gx.shape[1] > 0
     for task in prange(x.shape[0] * number * blocks):
         thread = numba.get_thread_id()
         b, chunk, block = task // (number * blocks), (task // blocks) % number, task % blocks
@@ -297,38 +302,138 @@ def ring_weight_gradient(  # type: ignore[no-untyped-def]
         n = min(step, columns - j0)
         first, rings, low, high = ring_extent(indptr, ring, shift, columns, r0, r1)
         width = n + high - low
-        buffer = np.empty(channels * rings * width, x.dtype)
-        ring_window(x[b], first, rings, source_base, source_stride, j0 + low, width, columns, buffer)
-        grad = np.empty((height, n), x.dtype)
-        z = np.empty((channels * k, n), x.dtype)
-        z_offsets = np.arange(channels * k) * n
-        for p in range(r0, r1):
-            taps = indptr[p + 1] - indptr[p]
+        buffer = np.empty(outputs * rings * width, x.dtype)
+        ring_window(g[b], first, rings, g_base, g_stride, j0 + low, width, columns, buffer)
+        row = np.empty((channels, n), x.dtype)
+        u = np.empty((outputs * k, n), x.dtype)
+        u_offsets = np.arange(outputs * k) * n
+        for q in range(r0, r1):
+            taps = indptr[q + 1] - indptr[q]
             if taps == 0:
                 continue
-            at = target_base[p] + target_stride[p] * j0
-            for o in range(height):
+            at, stride = x_base[q] + x_stride[q] * j0, x_stride[q]
+            for c in range(channels):
                 for j in range(n):
-                    grad[o, j] = g[b, o, at + target_stride[p] * j]
+                    row[c, j] = x[b, c, at + stride * j]
             offsets = np.empty(taps, np.int64)
-            _taps(indptr, ring, shift, columns, p, first, width, low, offsets)
-            values = _row_values(v, indptr[p], taps)
-            if folds[p]:
-                folded = np.zeros((height, channels * taps), x.dtype)
-                correlate(grad, buffer, _spread(offsets, channels, rings * width), folded, n)
-                for o in range(height):
-                    for c in range(channels):
+            _taps(indptr, ring, shift, columns, q, first, width, low, offsets)
+            values = _row_values(v, indptr[q], taps)
+            if folds[q]:
+                spread = _spread(offsets, outputs, rings * width)
+                folded = np.zeros((channels, outputs * taps), x.dtype)
+                correlate(row, buffer, spread, folded, n)
+                for c in range(channels):
+                    for o in range(outputs):
                         for i in range(k):
                             total = x.dtype.type(0)
                             for t in range(taps):
-                                total += folded[o, c * taps + t] * values[i, t]
-                            dw[thread, o, c * k + i] += total
+                                total += folded[c, o * taps + t] * values[i, t]
+                            dw[thread, c, o * k + i] += total
+                if wanted:
+                    row[:] = 0
+                    accumulate(fold(w, values, outputs), buffer, spread, row, n)
             else:
-                z[:] = 0
+                u[:] = 0
+                for o in range(outputs):
+                    stretch = buffer[o * rings * width :]
+                    accumulate(values, stretch, offsets, u[o * k : (o + 1) * k], n)
+                correlate(row, u.reshape(-1), u_offsets, dw[thread], n)
+                if wanted:
+                    row[:] = 0
+                    accumulate(w, u.reshape(-1), u_offsets, row, n)
+            if wanted:
                 for c in range(channels):
-                    stretch = buffer[c * rings * width :]
-                    accumulate(values, stretch, offsets, z[c * k : (c + 1) * k], n)
-                correlate(grad, z.reshape(-1), z_offsets, dw[thread], n)
+                    for j in range(n):
+                        gx[b, c, at + stride * j] = row[c, j]
+
+
+@njit(**_OPTIONS)
+def _spectral_contract(re, im, parts, extent, function, imaginary, k, f0, n, zr, zi):  # type: ignore[no-untyped-def]
+    """z[c*K + k] = sum_q Psi_k(q) X_c(q) for one row: re, im (C, rings, F), parts (E, rings, F)."""
+    zr[:] = 0
+    zi[:] = 0
+    for c in range(re.shape[0]):
+        for e in range(len(function)):
+            r, i = zr[c * k + function[e]], zi[c * k + function[e]]
+            q = extent[0]
+            while q + 2 <= extent[1]:
+                p0, p1 = parts[e, q, f0 : f0 + n], parts[e, q + 1, f0 : f0 + n]
+                a0, a1 = re[c, q, f0 : f0 + n], re[c, q + 1, f0 : f0 + n]
+                b0, b1 = im[c, q, f0 : f0 + n], im[c, q + 1, f0 : f0 + n]
+                if imaginary[e]:
+                    for j in range(n):
+                        r[j] -= p0[j] * b0[j] + p1[j] * b1[j]
+                        i[j] += p0[j] * a0[j] + p1[j] * a1[j]
+                else:
+                    for j in range(n):
+                        r[j] += p0[j] * a0[j] + p1[j] * a1[j]
+                        i[j] += p0[j] * b0[j] + p1[j] * b1[j]
+                q += 2
+            if q < extent[1]:
+                p0, a0, b0 = parts[e, q, f0 : f0 + n], re[c, q, f0 : f0 + n], im[c, q, f0 : f0 + n]
+                if imaginary[e]:
+                    for j in range(n):
+                        r[j] -= p0[j] * b0[j]
+                        i[j] += p0[j] * a0[j]
+                else:
+                    for j in range(n):
+                        r[j] += p0[j] * a0[j]
+                        i[j] += p0[j] * b0[j]
+
+
+@njit(**_OPTIONS)
+def _extent(parts):  # type: ignore[no-untyped-def]
+    """First and last ring with a nonzero in parts (E, rings, F)."""
+    first, last = parts.shape[1], 0
+    for e in range(parts.shape[0]):
+        for q in range(parts.shape[1]):
+            if first <= q < last:
+                continue
+            for j in range(parts.shape[2]):
+                if parts[e, q, j] != 0:
+                    first, last = min(first, q), max(last, q + 1)
+                    break
+    return first, last
+
+
+@njit(parallel=True, **_OPTIONS)
+def spectral_mix(re, im, parts, function, imaginary, w, step, out_re, out_im):  # type: ignore[no-untyped-def]
+    """out (B, O, rows, F) from x (B, C, rings, F), parts (rows, E, rings, F) and w (O, C*K), in blocks of F."""
+    batch, channels, _, f = re.shape
+    rows, k = len(parts), w.shape[1] // channels
+    blocks = (f + step - 1) // step
+    for task in prange(batch * rows * blocks):
+        b, p, f0 = task // (rows * blocks), (task // blocks) % rows, (task % blocks) * step
+        n = min(step, f - f0)
+        zr, zi = np.empty((channels * k, n), re.dtype), np.empty((channels * k, n), re.dtype)
+        _spectral_contract(re[b], im[b], parts[p], _extent(parts[p]), function, imaginary, k, f0, n, zr, zi)
+        offsets = np.arange(channels * k) * n
+        y = np.zeros((len(w), n), re.dtype)
+        accumulate(w, zr.reshape(-1), offsets, y, n)
+        out_re[b, :, p, f0 : f0 + n] = y
+        y[:] = 0
+        accumulate(w, zi.reshape(-1), offsets, y, n)
+        out_im[b, :, p, f0 : f0 + n] = y
+
+
+@njit(parallel=True, **_OPTIONS)
+def spectral_correlate(re, im, parts, function, imaginary, k, g_re, g_im, step, dw):  # type: ignore[no-untyped-def]
+    """dw (threads, O, C*K) from x (B, C, rings, F) and g (B, O, rows, F)."""
+    batch, channels, _, f = re.shape
+    rows, height = len(parts), g_re.shape[1]
+    blocks = (f + step - 1) // step
+    for task in prange(batch * rows * blocks):
+        thread = numba.get_thread_id()
+        b, p, f0 = task // (rows * blocks), (task // blocks) % rows, (task % blocks) * step
+        n = min(step, f - f0)
+        zr, zi = np.empty((channels * k, n), re.dtype), np.empty((channels * k, n), re.dtype)
+        _spectral_contract(re[b], im[b], parts[p], _extent(parts[p]), function, imaginary, k, f0, n, zr, zi)
+        offsets = np.arange(channels * k) * n
+        grad = np.empty((height, n), re.dtype)
+        grad[:] = g_re[b, :, p, f0 : f0 + n]
+        correlate(grad, zr.reshape(-1), offsets, dw[thread], n)
+        grad[:] = g_im[b, :, p, f0 : f0 + n]
+        correlate(grad, zi.reshape(-1), offsets, dw[thread], n)
 
 
 @njit(**_OPTIONS)
@@ -363,20 +468,24 @@ def csr_apply(x, v, w, indptr, indices, start, longest, block, y):  # type: igno
 
 
 @njit(parallel=True, **_OPTIONS)
-def csr_weight_gradient(x, v, g, indptr, indices, start, longest, block, dw):  # type: ignore[no-untyped-def]
-    """dw (threads, K*C, O) from x (B, Q, C), v (T, K) and g (B, P, O)."""
+def csr_gradients(g, v, w, x, indptr, indices, start, longest, block, gx, dw):  # type: ignore[no-untyped-def]
+    """As :func:`ring_gradients`, channels last: g (B, P, O), v (T, K), w (K*O, C), x and gx (B, Q, C), dw (threads, K*O, C)."""
     rows = len(start)
     number = (rows + block - 1) // block
-    channels, k, height = x.shape[2], v.shape[1], g.shape[2]
+    outputs, k, channels = g.shape[2], v.shape[1], x.shape[2]
+    wanted = gx.shape[2] > 0
     for task in prange(x.shape[0] * number):
         thread = numba.get_thread_id()
-        b, p0 = task // number, (task % number) * block
-        p1 = min(p0 + block, rows)
-        flat = x[b].reshape(-1)
+        b, q0 = task // number, (task % number) * block
+        q1 = min(q0 + block, rows)
+        flat = g[b].reshape(-1)
         offsets = np.empty(longest, np.int64)
-        z = np.zeros((p1 - p0, k * channels), x.dtype)
-        for p in range(p0, p1):
-            taps = indptr[p + 1] - indptr[p]
-            target = z[p - p0].reshape(k, channels)
-            _csr_contract(flat, v, indices, indptr[p], taps, start[p], channels, offsets, target)
-        accumulate(z.T, g[b].reshape(-1), np.arange(p0, p1) * height, dw[thread], height)
+        u = np.zeros((q1 - q0, k * outputs), x.dtype)
+        for q in range(q0, q1):
+            taps = indptr[q + 1] - indptr[q]
+            target = u[q - q0].reshape(k, outputs)
+            _csr_contract(flat, v, indices, indptr[q], taps, start[q], outputs, offsets, target)
+        accumulate(u.T, x[b].reshape(-1), np.arange(q0, q1) * channels, dw[thread], channels)
+        if wanted:
+            gx[b, q0:q1] = 0
+            accumulate(u, w.reshape(-1), np.arange(k * outputs) * channels, gx[b, q0:q1], channels)

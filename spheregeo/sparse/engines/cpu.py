@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spheregeo.sparse import spectral
+from spheregeo.sparse.engines.gradients import Adjoint, Gradients
 from spheregeo.sparse.engines.reference import mix
 from spheregeo.sparse.engines.torch import TorchEngine
 from spheregeo.sparse.pattern import CSRPattern, Pattern, RingPattern
@@ -58,7 +60,7 @@ def _array(t: Tensor) -> np.ndarray:
     return t.detach().contiguous().numpy()
 
 
-class CPUEngine:
+class CPUEngine(Gradients):
     """numba kernels for float32 and float64."""
 
     def __init__(self) -> None:
@@ -85,16 +87,26 @@ class CPUEngine:
         z = run(pattern, v, None, x)  # type: ignore[arg-type]
         return z.view(x.shape[0], x.shape[1], v.shape[0], -1)
 
+    def gradients(
+        self, pattern: Pattern, adjoint: Adjoint, v: Tensor, w: Tensor, x: Tensor, g: Tensor, groups: int, need_x: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        if self._slow(x) or groups > 4:
+            return super().gradients(pattern, adjoint, v, w, x, g, groups, need_x)
+        turned, order = adjoint
+        v = v.to(x.dtype)[:, order]
+        run = self._gradients_csr if isinstance(turned, CSRPattern) else self._gradients_rings
+        if groups == 1:
+            return run(turned, v, w, x, g, need_x)  # type: ignore[arg-type]
+        parts = zip(w.chunk(groups), x.chunk(groups, 1), g.chunk(groups, 1), strict=True)
+        gx, gw = zip(*(run(turned, v, *part, need_x) for part in parts), strict=True)  # type: ignore[arg-type]
+        return torch.cat(gx, 1) if need_x else None, torch.cat(gw)
+
     def weight_gradient(self, pattern: Pattern, v: Tensor, x: Tensor, g: Tensor, groups: int) -> Tensor:
+        """By the K functions of every channel at once; for many groups, whose weights are few."""
         if self._slow(x):
             return self._fallback.weight_gradient(pattern, v, x, g, groups)
-        v = v.to(x.dtype)
-        if groups > 4:
-            z = self._contract(pattern, v, x).unflatten(1, (groups, -1))
-            return torch.einsum("bgop,bgckp->gock", g.unflatten(1, (groups, -1)), z).flatten(0, 1)
-        run = self._weight_csr if isinstance(pattern, CSRPattern) else self._weight_rings
-        parts = zip(x.chunk(groups, 1), g.chunk(groups, 1), strict=True)
-        return torch.cat([run(pattern, v, part_x, part_g) for part_x, part_g in parts])  # type: ignore[arg-type]
+        z = self._contract(pattern, v.to(x.dtype), x).unflatten(1, (groups, -1))
+        return torch.einsum("bgop,bgckp->gock", g.unflatten(1, (groups, -1)), z).flatten(0, 1)
 
     def value_gradient(
         self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int
@@ -104,10 +116,12 @@ class CPUEngine:
     # Rings: channels first, longitude innermost.
 
     @staticmethod
-    def _plan(pattern: RingPattern, k: int, inputs: int, outputs: int) -> tuple[np.ndarray, int, np.ndarray]:
-        """Row chunks, columns a task, and which rows fold."""
+    def _plan(
+        pattern: RingPattern, k: int, inputs: int, outputs: int, products: int = 1
+    ) -> tuple[np.ndarray, int, np.ndarray]:
+        """Row chunks, columns a task, and which rows fold; ``products`` follow each contraction."""
         taps = pattern.indptr.diff()
-        folds = inputs * outputs * taps < k * inputs * (taps + outputs)
+        folds = products * outputs * taps < k * (taps + products * outputs)
         rings = 1.5 * ROWS_PER_CHUNK + 4
         step = int(CACHE_BYTES / 4 / (inputs * (rings + k) + outputs))
         step = min(pattern.columns, max(64, min(512, step // 16 * 16)))
@@ -128,15 +142,50 @@ class CPUEngine:
             )
         return y
 
-    def _weight_rings(self, pattern: RingPattern, v: Tensor, x: Tensor, g: Tensor) -> Tensor:
-        channels, outputs, k = x.shape[1], g.shape[1], v.shape[0]
-        chunks, step, folds = self._plan(pattern, k, channels, outputs)
-        tensors = [_array(t) for t in pattern.tensors]
+    def _gradients_rings(
+        self, adjoint: RingPattern, v: Tensor, w: Tensor, x: Tensor, g: Tensor, need_x: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        batch, channels, _ = x.shape
+        outputs, k = g.shape[1], v.shape[0]
+        chunks, step, folds = self._plan(adjoint, k, outputs, channels, products=1 + need_x)
+        weight = w.transpose(0, 1).reshape(channels, outputs * k)
+        gx = x.new_zeros(batch, channels, x.shape[2]) if need_x else x.new_empty(batch, 0, 0)
+        arrays = (_array(g), _array(v), _array(weight), _array(x), *(_array(t) for t in adjoint.tensors))
         with _threads() as count:
-            dw = x.new_zeros(count, outputs, channels * k)
-            kernels.ring_weight_gradient(
-                _array(x), _array(v), _array(g), *tensors, pattern.columns, chunks, step, folds, dw.numpy()
-            )
+            dw = x.new_zeros(count, channels, outputs * k)
+            kernels.ring_gradients(*arrays, adjoint.columns, chunks, step, folds, gx.numpy(), dw.numpy())
+        gw = dw.sum(0).view(channels, outputs, k).transpose(0, 1).contiguous()
+        return gx if need_x else None, gw
+
+    # Wide rows in Fourier space: frequency innermost.
+
+    @staticmethod
+    def _step(x: Tensor, k: int) -> int:
+        """Frequencies a task."""
+        return max(64, min(512, int(CACHE_BYTES / 8 / (x.shape[1] * (k + x.shape[2])) // 16 * 16)))
+
+    def spectral_mix(self, parts: Tensor, which: Tensor, w: Tensor, x: Tensor) -> Tensor:
+        """As :func:`spheregeo.sparse.spectral.mix`."""
+        if self._slow(parts):
+            return spectral.mix(parts, which, w, x)
+        shape = (x.shape[0], w.shape[0], len(parts), x.shape[3])
+        re, im = parts.new_empty(shape), parts.new_empty(shape)
+        function, imaginary = _array(which[:, 0]), _array(which[:, 1])
+        arrays = (_array(x.real), _array(x.imag), _array(parts), function, imaginary, _array(w.flatten(1)))
+        with _threads():
+            kernels.spectral_mix(*arrays, self._step(x, w.shape[2]), re.numpy(), im.numpy())
+        return torch.complex(re, im)
+
+    def spectral_correlate(self, parts: Tensor, which: Tensor, k: int, x: Tensor, g: Tensor) -> Tensor:
+        """As :func:`spheregeo.sparse.spectral.correlate`."""
+        if self._slow(parts):
+            return spectral.correlate(parts, which, k, x, g)
+        channels, outputs = x.shape[1], g.shape[1]
+        function, imaginary = _array(which[:, 0]), _array(which[:, 1])
+        arrays = (_array(x.real), _array(x.imag), _array(parts), function, imaginary, k)
+        with _threads() as count:
+            dw = parts.new_zeros(count, outputs, channels * k)
+            kernels.spectral_correlate(*arrays, _array(g.real), _array(g.imag), self._step(x, k), dw.numpy())
         return dw.sum(0).view(outputs, channels, k)
 
     # Scattered rows: channels last.
@@ -157,19 +206,18 @@ class CPUEngine:
             return y.view(batch, -1, k, channels).permute(0, 3, 2, 1).reshape(batch, outputs, -1)
         return y.transpose(1, 2)
 
-    def _weight_csr(self, pattern: CSRPattern, v: Tensor, x: Tensor, g: Tensor) -> Tensor:
-        channels, outputs, k = x.shape[1], g.shape[1], v.shape[0]
-        longest = int(pattern.indptr.diff().max()) if pattern.num_target else 0
-        tensors = [_array(t) for t in pattern.tensors]
+    def _gradients_csr(
+        self, adjoint: CSRPattern, v: Tensor, w: Tensor, x: Tensor, g: Tensor, need_x: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        batch, channels, points = x.shape
+        outputs, k = g.shape[1], v.shape[0]
+        weight = w.permute(2, 0, 1).reshape(k * outputs, channels)
+        gx = x.new_empty(batch, points, channels) if need_x else x.new_empty(batch, 0, 0)
+        last = (_array(g.transpose(1, 2)), _array(v.T), _array(weight), _array(x.transpose(1, 2)))
+        longest = int(adjoint.indptr.diff().max()) if points else 0
+        tensors = [_array(t) for t in adjoint.tensors]
         with _threads() as count:
-            dw = x.new_zeros(count, k * channels, outputs)
-            kernels.csr_weight_gradient(
-                _array(x.transpose(1, 2)),
-                _array(v.T),
-                _array(g.transpose(1, 2)),
-                *tensors,
-                longest,
-                _CSR_BLOCK,
-                dw.numpy(),
-            )
-        return dw.sum(0).view(k, channels, outputs).permute(2, 1, 0).contiguous()
+            dw = x.new_zeros(count, k * outputs, channels)
+            kernels.csr_gradients(*last, *tensors, longest, _CSR_BLOCK, gx.numpy(), dw.numpy())
+        gw = dw.sum(0).view(k, outputs, channels).permute(1, 2, 0).contiguous()
+        return gx.transpose(1, 2) if need_x else None, gw

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spheregeo.sparse.engines.gradients import Gradients
 from spheregeo.sparse.pattern import Pattern
 
 
@@ -28,7 +29,7 @@ def unmix(g: Tensor, w: Tensor | None, groups: int, channels: int) -> Tensor:
     return torch.einsum("gock,bgop->bgckp", w, g).flatten(1, 2)
 
 
-class ReferenceEngine:
+class ReferenceEngine(Gradients):
     """Gather, multiply, ``index_add``: any device, any dtype; memory K times nnz times channels."""
 
     def contract(self, pattern: Pattern, v: Tensor, x: Tensor) -> Tensor:

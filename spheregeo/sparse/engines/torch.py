@@ -11,13 +11,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from spheregeo.sparse.engines.gradients import Gradients
 from spheregeo.sparse.engines.reference import mix, unmix
 from spheregeo.sparse.pattern import CSRPattern, Pattern
 
 CHUNK_BYTES = 1 << 26
 
 
-class TorchEngine:
+class TorchEngine(Gradients):
     """Chunked gather and ``bmm`` on any device and in any floating dtype."""
 
     def _chunks(self, pattern: Pattern, bytes_per_entry: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
