@@ -36,6 +36,7 @@ class _Call:
         adjoint_sizes: list[int],
         kind: str,
         engine: str,
+        spectra: list[Tensor],
         bands: list[int],
     ) -> None:
         reference = next(t for t in tensors if t is not None)
@@ -45,7 +46,7 @@ class _Call:
         self.pattern = KINDS[kind].build(pattern, sizes)
         self.adjoint = (KINDS[kind].build(adjoint, adjoint_sizes), order)
         self.run = get_engine(engine, reference.device)
-        self.bands = spectral.bands_from_ints(bands)
+        self.bands = spectral.restore(spectra, bands)
 
     def features(self, out: Tensor) -> Tensor:
         return _layout(out.to(self.dtype), self.kind)
@@ -56,8 +57,7 @@ def _layout(out: Tensor, kind: str) -> Tensor:
     return out.transpose(1, 2).contiguous().transpose(1, 2) if kind == "csr" else out.contiguous()
 
 
-@torch.library.custom_op("spheregeo::form", mutates_args=())
-def form(
+def _evaluate(
     x: Tensor | None,
     w: Tensor | None,
     v: Tensor | None,
@@ -78,30 +78,33 @@ def form(
 
     ``spectra`` and ``bands`` add rows that are done by FFT, see :mod:`spheregeo.sparse.spectral`; the pattern lacks them.
     """
-    call = _Call((x, g, w, v), pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, bands)
+    call = _Call((x, g, w, v), pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, spectra, bands)
     x, g, w, v = call.tensors
     run = call.run
     if slot == G:
         assert x is not None and v is not None
         out = run.apply(call.pattern, v, w, x, groups)
         if w is not None:
-            spectral.add_apply(run, call.bands, spectra, w, x, out)
+            spectral.add_apply(run, call.bands, w, x, out)
         return call.features(out)
     if slot == X:
         assert g is not None and v is not None
         out = run.input_gradient(call.adjoint, v, w, g, groups)
         if w is not None:
-            spectral.add_adjoint(run, call.bands, spectra, w, g, out)
+            spectral.add_gradients(run, call.bands, w, None, g, out, None)
         return call.features(out)
     assert x is not None and g is not None
     if slot == W:
         assert v is not None
         empty = x.new_empty(g.shape[1], x.shape[1] // groups, v.shape[0])
         out = run.gradients(call.pattern, call.adjoint, v, empty, x, g, groups, False)[1]
-        spectral.add_weight_gradient(run, call.bands, spectra, x, g, out)
+        spectral.add_gradients(run, call.bands, empty, x, g, None, out)
     else:
         out = run.value_gradient(call.pattern, w, x, g, groups)
     return out.to(call.dtype).contiguous()
+
+
+form = torch.library.custom_op("spheregeo::form", _evaluate, mutates_args=())
 
 
 @form.register_fake
@@ -118,8 +121,7 @@ def _(x, w, v, g, slot, groups, pattern, adjoint, order, sizes, adjoint_sizes, k
     return x.new_empty((k, sizes[2]))
 
 
-@torch.library.custom_op("spheregeo::gradients", mutates_args=())
-def gradients(
+def _evaluate_gradients(
     x: Tensor,
     w: Tensor,
     v: Tensor,
@@ -136,13 +138,16 @@ def gradients(
     bands: list[int],
 ) -> tuple[Tensor, Tensor]:
     """dF/dx and dF/dw together: one contraction of g serves both."""
-    call = _Call((x, g, w, v), pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, bands)
+    call = _Call((x, g, w, v), pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, spectra, bands)
     cx, cg, cw, cv = call.tensors
     assert cx is not None and cg is not None and cw is not None and cv is not None
     gx, gw = call.run.gradients(call.pattern, call.adjoint, cv, cw, cx, cg, groups, True)
     assert gx is not None
-    spectral.add_gradients(call.run, call.bands, spectra, cw, cx, cg, gx, gw)
+    spectral.add_gradients(call.run, call.bands, cw, cx, cg, gx, gw)
     return call.features(gx), gw.to(call.dtype).contiguous()
+
+
+gradients = torch.library.custom_op("spheregeo::gradients", _evaluate_gradients, mutates_args=())
 
 
 @gradients.register_fake
@@ -218,3 +223,36 @@ def _differentiate_gradients(ctx: Any, grad_x: Tensor, grad_w: Tensor) -> tuple[
 
 form.register_autograd(_differentiate_form, setup_context=_save_form)
 gradients.register_autograd(_differentiate_gradients, setup_context=_save_gradients)
+
+
+class _Eager(torch.autograd.Function):
+    """The same operator without the dispatcher, which costs as much as a small layer: for plain first derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor | None, v: Tensor, structure: tuple[Any, ...]) -> Tensor:
+        ctx.save_for_backward(x, w, v)
+        ctx.structure = structure
+        return _evaluate(x, w, v, None, G, *structure)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, w, v = ctx.saved_tensors
+        needs_x, needs_w, needs_v = ctx.needs_input_grad[:3]
+        both, one = (gradients, form) if torch.is_grad_enabled() else (_evaluate_gradients, _evaluate)
+        gx = gw = gv = None
+        if needs_x and needs_w:
+            gx, gw = both(x, w, v, grad, *ctx.structure)
+        elif needs_x:
+            gx = one(None, w, v, grad, X, *ctx.structure)
+        elif needs_w:
+            gw = one(x, None, v, grad, W, *ctx.structure)
+        if needs_v:
+            gv = one(x, w, None, grad, V, *ctx.structure)
+        return gx, gw, gv, None
+
+
+def apply_form(x: Tensor, w: Tensor | None, v: Tensor, structure: tuple[Any, ...]) -> Tensor:
+    """dF/dg, by the custom operator where a compiler is looking and directly where none is."""
+    if torch.compiler.is_compiling() or type(x) is not Tensor:
+        return form(x, w, v, None, G, *structure)
+    return _Eager.apply(x, w, v, structure)

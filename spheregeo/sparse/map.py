@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.sparse.engines import check_engine
-from spheregeo.sparse.form import form
+from spheregeo.sparse.form import apply_form
 from spheregeo.sparse.pattern import KINDS, CSRPattern, Pattern, RingPattern
 from spheregeo.sparse.spectral import split
 
@@ -81,13 +81,13 @@ class SparseMap(nn.Module):
         self._register("", pattern)
         self.bands: list[int] = []
         if isinstance(pattern, RingPattern):
-            keep, bands, spectra = split(pattern, values, dtype)
-            if bands:
+            keep, bands = split(pattern, values, dtype)
+            if bands is not None:
                 self._register("taps_", pattern.prune(keep))
                 self.register_buffer("taps_values", values[:, keep].to(dtype), persistent=False)
-                self.bands = [i for band in bands for i in band.ints()]
-            for i, spectrum in enumerate(spectra):
-                self.register_buffer(f"spectrum{i}", spectrum, persistent=False)
+                self.bands = bands.ints
+                for i, tensor in enumerate(bands.tensors):
+                    self.register_buffer(f"spectrum{i}", tensor, persistent=False)
 
     def _register(self, prefix: str, pattern: Pattern) -> None:
         adjoint, order = pattern.adjoint()
@@ -162,12 +162,7 @@ class SparseMap(nn.Module):
         return self._form(x, weight, self._coefficients(x, values), groups)
 
     def _form(self, x: Tensor, weight: Tensor | None, values: Tensor, groups: int, prefix: str = "") -> Tensor:
-        return form(
-            x,
-            weight,
-            values,
-            None,
-            3,
+        structure = (
             groups,
             self._tensors(f"{prefix}pattern"),
             self._tensors(f"{prefix}adjoint"),
@@ -179,6 +174,7 @@ class SparseMap(nn.Module):
             self._tensors("spectrum") if prefix else [],
             self.bands if prefix else [],
         )
+        return apply_form(x, weight, values, structure)
 
     def _coefficients(self, x: Tensor, values: Tensor | None) -> Tensor:
         values = self.values if values is None else values

@@ -5,9 +5,9 @@ the FFT along the ring: with X_q(f) the transform of ring q and psi_k(p, q, s) t
 
     Y_o(p, f) = sum_{c,k} w_ock sum_q Psi_k(p, q, f) X_qc(f),   Psi_k(f) = sum_s psi_k(s) exp(2 pi i f s / M),
 
-so that channels are mixed before the inverse transform. Rows are taken in bands of a few, which share their rings.
-Psi_k is stored by its real and imaginary parts, whichever are there: one of them for a function that is even or odd in
-longitude.
+so that channels are mixed before the inverse transform. Rows are taken in bands of a few, which share their rings, and
+all bands go through one transform. Psi_k is stored by its real and imaginary parts, whichever are there: one of them for
+a function that is even or odd in longitude.
 """
 
 from __future__ import annotations
@@ -23,95 +23,121 @@ from spheregeo.sparse.pattern import RingPattern
 
 ROWS_PER_BAND = 8
 PENALTY = 4.0  # a multiplication here costs about this many of the tap-by-tap kernel's; measured on two AVX-512 cores
+OVERHEAD = 1e6  # multiplications a channel that all bands together must save before their calls pay
 
 
 @dataclass(frozen=True)
-class Band:
-    """Consecutive target rows and the consecutive source rings they read, in units of whole lines of the grid."""
+class Bands:
+    """All bands of a map, padded to equal sizes.
 
-    source_begin: int  # first point of the rings
-    source_rings: int
-    source_step: int  # interleaved rings a line
-    target_begin: int
-    target_rows: int
+    A *line* is a row of the grid: ``step`` interleaved rings of M points. ``source_lines`` (N, L) and ``target_lines``
+    (n,) say which lines are read and written, ``written`` (n,) which of the N * rows / step computed lines those are.
+    ``parts`` is (N, rows, E, rings, F) with F = M // 2 + 1, ``which`` (E, 2) each part's function and whether it is
+    the imaginary part.
+    """
+
+    parts: Tensor
+    which: Tensor
+    source_lines: Tensor
+    target_lines: Tensor
+    written: Tensor
+    source_step: int
     target_step: int
     columns: int
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self.parts, self.which, self.source_lines, self.target_lines, self.written]
+
+    @property
     def ints(self) -> list[int]:
-        return list(self.__dict__.values())
+        return [self.source_step, self.target_step, self.columns]
 
     def source(self, x: Tensor) -> Tensor:
-        """(B, C, Q) -> (B, C, rings, M), a view where rings are not interleaved."""
-        return _lines(x, self.source_begin, self.source_rings, self.source_step, self.columns)
+        """Transformed rings: (B, C, Q) -> (B, N, C, rings, F) complex."""
+        lines = _lines(x, self.source_lines.reshape(-1), self.source_step, self.columns)
+        return torch.fft.rfft(lines.unflatten(2, (len(self.parts), -1)).transpose(1, 2))
 
-    def target(self, y: Tensor) -> Tensor:
-        """(B, O, P) -> (B, O, rows, M)."""
-        return _lines(y, self.target_begin, self.target_rows, self.target_step, self.columns)
+    def target(self, g: Tensor) -> Tensor:
+        """Transformed rows of a cotangent: (B, O, P) -> (B, N, O, rows, F) complex, zero where padded."""
+        n, rows = self.parts.shape[:2]
+        lines = _lines(g, self.target_lines, self.target_step, self.columns)
+        lines = lines.unflatten(2, (-1, self.target_step))
+        padded = lines.new_zeros(*g.shape[:2], n * rows // self.target_step, self.target_step, self.columns)
+        padded.index_copy_(2, self.written, lines)
+        return torch.fft.rfft(padded.view(*g.shape[:2], n, rows, self.columns).transpose(1, 2))
 
-    def add_source(self, x: Tensor, part: Tensor) -> None:
-        """Add (B, C, rings, M) to its place in x."""
-        _add_lines(x, part, self.source_begin, self.source_step)
+    def add_source(self, gx: Tensor, out: Tensor) -> None:
+        """Add spectra (B, N, C, rings, F) to their rings in gx (B, C, Q)."""
+        rings = torch.fft.irfft(out, n=self.columns).transpose(1, 2).flatten(2, 3)
+        _add_lines(gx, rings, self.source_lines.reshape(-1), self.source_step)
 
-    def add_target(self, y: Tensor, part: Tensor) -> None:
-        """Add (B, O, rows, M) to its place in y."""
-        _add_lines(y, part, self.target_begin, self.target_step)
-
-
-def bands_from_ints(ints: list[int]) -> list[Band]:
-    """Inverse of joining the :meth:`Band.ints` of several bands."""
-    return [Band(*ints[i : i + 7]) for i in range(0, len(ints), 7)]
-
-
-def _lines(x: Tensor, begin: int, rings: int, step: int, columns: int) -> Tensor:
-    part = x[..., begin : begin + rings * columns]
-    part = part.reshape(*x.shape[:2], rings // step, columns, step)
-    return part.transpose(-1, -2).reshape(*x.shape[:2], rings, columns)
+    def add_target(self, y: Tensor, out: Tensor) -> None:
+        """Add spectra (B, N, O, rows, F) to their rows in y (B, O, P)."""
+        rows = torch.fft.irfft(out, n=self.columns).transpose(1, 2).flatten(2, 3)
+        kept = rows.unflatten(2, (-1, self.target_step)).index_select(2, self.written).flatten(2, 3)
+        _add_lines(y, kept, self.target_lines, self.target_step)
 
 
-def _add_lines(x: Tensor, part: Tensor, begin: int, step: int) -> None:
-    batch, channels, rings, columns = part.shape
-    part = part.view(batch, channels, rings // step, step, columns).transpose(-1, -2)
-    x[..., begin : begin + rings * columns] += part.reshape(batch, channels, -1)
+def restore(tensors: list[Tensor], ints: list[int]) -> Bands | None:
+    """Inverse of ``bands.tensors, bands.ints``; None for empty lists."""
+    return Bands(*tensors, *ints) if tensors else None
 
 
-def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, list[Band], list[Tensor]]:
-    """Choose wide rows by counted cost; return (keep, bands, spectra).
+def _lines(x: Tensor, lines: Tensor, step: int, columns: int) -> Tensor:
+    """Rings of some lines: (B, C, points) -> (B, C, len(lines) * step, M)."""
+    picked = x.reshape(*x.shape[:2], -1, columns * step).index_select(2, lines)
+    return picked.unflatten(3, (columns, step)).transpose(-1, -2).flatten(2, 3)
 
-    ``keep`` (num_values,) marks the entries that stay with the taps. Two tensors a band describe its spectrum:
-    parts (rows, E, rings, F) with F = M // 2 + 1, and (E, 2) int64: each part's function k and whether it is imaginary.
-    """
+
+def _add_lines(x: Tensor, rings: Tensor, lines: Tensor, step: int) -> None:
+    joined = rings.unflatten(2, (-1, step)).transpose(-1, -2).flatten(3)
+    x.view(*x.shape[:2], -1, joined.shape[3]).index_add_(2, lines, joined)
+
+
+def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Bands | None]:
+    """Choose wide rows by counted cost; return which entries stay with the taps, (num_values,), and the bands."""
     keep = torch.ones(pattern.num_values, dtype=torch.bool)
     source_step, target_step = _step(pattern.source_base, pattern), _step(pattern.target_base, pattern)
     if source_step == 0 or target_step == 0:
-        return keep, [], []
+        return keep, None
     k, m = values.shape[0], pattern.columns
-    taps = pattern.indptr.diff()
+    taps, ring = pattern.indptr.diff(), pattern.ring.long()
     rows = torch.repeat_interleave(torch.arange(len(taps)), taps)
-    ring = pattern.ring.long()
     high = torch.zeros(len(taps), dtype=torch.int64).scatter_reduce(0, rows, ring, "amax", include_self=False)
     low = torch.zeros(len(taps), dtype=torch.int64).scatter_reduce(0, rows, ring, "amin", include_self=False)
-    wide = k * taps > PENALTY * (2 * k * (high - low + 1) + 5 * math.log2(max(m, 2)))
-    bands, spectra = [], []
-    lines = wide.view(-1, target_step).any(1)
+    saved = k * taps - PENALTY * (2 * k * (high - low + 1) + 5 * math.log2(max(m, 2)))  # multiplications a point
+    wide = (saved > 0).view(-1, target_step).any(1)
+    if float(saved.view(-1, target_step)[wide].sum()) * m < OVERHEAD:
+        return keep, None
+    bands: list[tuple[int, int, int]] = []  # first line, end line, first source ring
     per_band = max(1, ROWS_PER_BAND // target_step)
     first = 0
-    while first < len(lines):
+    while first < len(wide):
         last = first
-        while last < len(lines) and last - first < per_band and lines[last]:
+        while last < len(wide) and last - first < per_band and wide[last]:
             last += 1
         if last > first:
-            r0, r1 = first * target_step, last * target_step
-            entries = slice(int(pattern.indptr[r0]), int(pattern.indptr[r1]))
-            q0 = int(ring[entries].min()) // source_step * source_step
-            q1 = (int(ring[entries].max()) // source_step + 1) * source_step
-            dense = torch.zeros(k, r1 - r0, q1 - q0, m, dtype=torch.float64)
-            dense[:, rows[entries] - r0, ring[entries] - q0, pattern.shift[entries].long()] = values[:, entries].double()
-            parts, which = _parts(torch.fft.rfft(dense).conj())
-            spectra += [parts.to(dtype), which]
-            keep[entries] = False
-            bands.append(Band(q0 * m, q1 - q0, source_step, r0 * m, r1 - r0, target_step, m))
+            bands.append((first, last, int(low[first * target_step : last * target_step].min()) // source_step))
         first = max(last, first + 1)
-    return keep, bands, spectra
+    ends = [int(high[a * target_step : b * target_step].max()) // source_step + 1 for a, b, _ in bands]
+    span = max(end - q for (_, _, q), end in zip(bands, ends, strict=True))
+    height = max(b - a for a, b, _ in bands)
+    number_of_lines = len(pattern.source_base) // source_step
+    dense = torch.zeros(len(bands), k, height * target_step, span * source_step, m, dtype=torch.float64)
+    source_lines, target_lines, written = [], [], []
+    for n, (a, b, q) in enumerate(bands):
+        q = max(0, min(q, number_of_lines - span))
+        entries = slice(int(pattern.indptr[a * target_step]), int(pattern.indptr[b * target_step]))
+        place = (rows[entries] - a * target_step, ring[entries] - q * source_step, pattern.shift[entries].long())
+        dense[n, :, place[0], place[1], place[2]] = values[:, entries].double()
+        keep[entries] = False
+        source_lines.append(torch.arange(q, q + span))
+        target_lines.append(torch.arange(a, b))
+        written.append(n * height + torch.arange(b - a))
+    parts, which = _parts(torch.fft.rfft(dense).conj())
+    lines = (torch.stack(source_lines), torch.cat(target_lines), torch.cat(written))
+    return keep, Bands(parts.to(dtype), which, *lines, source_step, target_step, m)
 
 
 def _step(base: Tensor, pattern: RingPattern) -> int:
@@ -123,43 +149,41 @@ def _step(base: Tensor, pattern: RingPattern) -> int:
 
 
 def _parts(spectrum: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary parts that are not zero to rounding: (rows, E, rings, F) and (E, 2)."""
-    size = spectrum.abs().amax((1, 2, 3))
+    """Real and imaginary parts that are not zero to rounding: (N, K, rows, rings, F) -> (N, rows, E, rings, F), (E, 2)."""
+    size = spectrum.abs().amax((0, 2, 3, 4))
     parts, which = [], []
-    for k in range(len(spectrum)):
-        for imaginary, part in enumerate((spectrum[k].real, spectrum[k].imag)):
+    for k in range(spectrum.shape[1]):
+        for imaginary, part in enumerate((spectrum[:, k].real, spectrum[:, k].imag)):
             if part.abs().max() > 1e-10 * size[k]:  # geometry near a pole is good to about 1e-12
                 parts.append(part)
                 which.append((k, imaginary))
-    shape = (spectrum.shape[1], 0, *spectrum.shape[2:])
-    stacked = torch.stack(parts, 1) if parts else spectrum.real.new_zeros(shape)
-    return stacked.contiguous(), torch.tensor(which, dtype=torch.int64).view(-1, 2)
+    return torch.stack(parts, 2).contiguous(), torch.tensor(which, dtype=torch.int64)
 
 
 def _joined(parts: Tensor, which: Tensor, k: int) -> Tensor:
-    """Complex spectrum (rows, K, rings, F)."""
-    rows, _, rings, f = parts.shape
-    full = parts.new_zeros(2, rows, k, rings, f)
-    full[which[:, 1], :, which[:, 0]] = parts.transpose(0, 1)
-    return torch.complex(full[0], full[1])
+    """Complex spectrum (N, rows, K, rings, F)."""
+    n, rows, _, rings, f = parts.shape
+    full = parts.new_zeros(2, k, n, rows, rings, f)
+    full[which[:, 1], which[:, 0]] = parts.movedim(2, 0)
+    return torch.complex(full[0], full[1]).movedim(0, 2)
 
 
 def mix(parts: Tensor, which: Tensor, w: Tensor, x: Tensor) -> Tensor:
-    """sum_{c,k,q} w_ock Psi_k(p, q, f) X_c(q, f): (B, C, rings, F) -> (B, O, rows, F), complex."""
-    z = torch.einsum("pkqf,bcqf->bckpf", _joined(parts, which, w.shape[2]), x)
-    return torch.einsum("bckpf,ock->bopf", z, w.to(z.dtype))
+    """sum_{c,k,q} w_ock Psi_k(p, q, f) X_c(q, f): (B, N, C, rings, F) -> (B, N, O, rows, F), complex."""
+    z = torch.einsum("npkqf,bncqf->bnckpf", _joined(parts, which, w.shape[2]), x)
+    return torch.einsum("bnckpf,ock->bnopf", z, w.to(z.dtype))
 
 
 def correlate(parts: Tensor, which: Tensor, k: int, x: Tensor, g: Tensor) -> Tensor:
     """Re sum conj(G_o(p, f)) Psi_k(p, q, f) X_c(q, f): (O, C, K)."""
-    z = torch.einsum("pkqf,bcqf->bckpf", _joined(parts, which, k), x)
-    return torch.einsum("bopf,bckpf->ock", g.conj(), z).real
+    z = torch.einsum("npkqf,bncqf->bnckpf", _joined(parts, which, k), x)
+    return torch.einsum("bnopf,bnckpf->ock", g.conj(), z).real
 
 
-def adjoint(parts: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+def adjoint(parts: Tensor, which: Tensor) -> Tensor:
     """Spectrum of the transposed map: rows and rings change places, imaginary parts their sign."""
     sign = 1 - 2 * which[:, 1].to(parts.dtype)
-    return (parts * sign[:, None, None]).transpose(0, 2).contiguous(), which
+    return (parts * sign[:, None, None]).transpose(1, 3).contiguous()
 
 
 def parseval(g: Tensor, columns: int) -> Tensor:
@@ -171,41 +195,25 @@ def parseval(g: Tensor, columns: int) -> Tensor:
     return g * twice
 
 
-def add_apply(engine: Any, bands: list[Band], spectra: list[Tensor], w: Tensor, x: Tensor, y: Tensor) -> None:
+def add_apply(engine: Any, bands: Bands | None, w: Tensor, x: Tensor, y: Tensor) -> None:
     """Add the bands' rows of the mixed map to y (B, O, P)."""
-    run = getattr(engine, "spectral_mix", mix)
-    for band, parts, which in zip(bands, spectra[::2], spectra[1::2], strict=True):
-        mixed = run(parts, which, w, torch.fft.rfft(band.source(x)))
-        band.add_target(y, torch.fft.irfft(mixed, n=band.columns))
-
-
-def add_adjoint(engine: Any, bands: list[Band], spectra: list[Tensor], w: Tensor, g: Tensor, gx: Tensor) -> None:
-    """Add the bands' part of the gradient with respect to x to gx (B, C, Q)."""
-    run = getattr(engine, "spectral_mix", mix)
-    turned = w.transpose(0, 1).contiguous()
-    for band, parts, which in zip(bands, spectra[::2], spectra[1::2], strict=True):
-        out = run(*adjoint(parts, which), turned, torch.fft.rfft(band.target(g)))
-        band.add_source(gx, torch.fft.irfft(out, n=band.columns))
-
-
-def add_weight_gradient(
-    engine: Any, bands: list[Band], spectra: list[Tensor], x: Tensor, g: Tensor, gw: Tensor
-) -> None:
-    """Add the bands' part of the gradient with respect to w to gw (O, C, K), by Parseval's relation."""
-    run = getattr(engine, "spectral_correlate", correlate)
-    for band, parts, which in zip(bands, spectra[::2], spectra[1::2], strict=True):
-        transformed = parseval(torch.fft.rfft(band.target(g)), band.columns)
-        gw += run(parts, which, gw.shape[2], torch.fft.rfft(band.source(x)), transformed)
+    if bands is not None:
+        run = getattr(engine, "spectral_mix", mix)
+        bands.add_target(y, run(bands.parts, bands.which, w, bands.source(x)))
 
 
 def add_gradients(
-    engine: Any, bands: list[Band], spectra: list[Tensor], w: Tensor, x: Tensor, g: Tensor, gx: Tensor, gw: Tensor
+    engine: Any, bands: Bands | None, w: Tensor, x: Tensor | None, g: Tensor, gx: Tensor | None, gw: Tensor | None
 ) -> None:
-    """Both of the above, transforming g once."""
-    run, dot = getattr(engine, "spectral_mix", mix), getattr(engine, "spectral_correlate", correlate)
-    turned = w.transpose(0, 1).contiguous()
-    for band, parts, which in zip(bands, spectra[::2], spectra[1::2], strict=True):
-        transformed = torch.fft.rfft(band.target(g))
-        out = run(*adjoint(parts, which), turned, transformed)
-        band.add_source(gx, torch.fft.irfft(out, n=band.columns))
-        gw += dot(parts, which, w.shape[2], torch.fft.rfft(band.source(x)), parseval(transformed, band.columns))
+    """Add the bands' part of dF/dx to gx and of dF/dw to gw, by Parseval's relation; either may be None."""
+    if bands is None:
+        return
+    transformed = bands.target(g)
+    if gx is not None:
+        run = getattr(engine, "spectral_mix", mix)
+        turned = w.transpose(0, 1).contiguous()
+        bands.add_source(gx, run(adjoint(bands.parts, bands.which), bands.which, turned, transformed))
+    if gw is not None:
+        assert x is not None
+        dot = getattr(engine, "spectral_correlate", correlate)
+        gw += dot(bands.parts, bands.which, gw.shape[2], bands.source(x), parseval(transformed, bands.columns))

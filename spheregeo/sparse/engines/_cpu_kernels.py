@@ -51,6 +51,20 @@ def accumulate(a, rows, offsets, out, n):  # type: ignore[no-untyped-def]
     while i + 2 <= m:
         y0, y1 = out[i], out[i + 1]
         r = 0
+        while r + 8 <= count:
+            x0, x1 = rows[offsets[r] : offsets[r] + n], rows[offsets[r + 1] : offsets[r + 1] + n]
+            x2, x3 = rows[offsets[r + 2] : offsets[r + 2] + n], rows[offsets[r + 3] : offsets[r + 3] + n]
+            x4, x5 = rows[offsets[r + 4] : offsets[r + 4] + n], rows[offsets[r + 5] : offsets[r + 5] + n]
+            x6, x7 = rows[offsets[r + 6] : offsets[r + 6] + n], rows[offsets[r + 7] : offsets[r + 7] + n]
+            a00, a01, a02, a03 = a[i, r], a[i, r + 1], a[i, r + 2], a[i, r + 3]
+            a04, a05, a06, a07 = a[i, r + 4], a[i, r + 5], a[i, r + 6], a[i, r + 7]
+            a10, a11, a12, a13 = a[i + 1, r], a[i + 1, r + 1], a[i + 1, r + 2], a[i + 1, r + 3]
+            a14, a15, a16, a17 = a[i + 1, r + 4], a[i + 1, r + 5], a[i + 1, r + 6], a[i + 1, r + 7]
+            for j in range(n):
+                u0, u1, u2, u3, u4, u5, u6, u7 = x0[j], x1[j], x2[j], x3[j], x4[j], x5[j], x6[j], x7[j]
+                y0[j] += a00 * u0 + a01 * u1 + a02 * u2 + a03 * u3 + a04 * u4 + a05 * u5 + a06 * u6 + a07 * u7
+                y1[j] += a10 * u0 + a11 * u1 + a12 * u2 + a13 * u3 + a14 * u4 + a15 * u5 + a16 * u6 + a17 * u7
+            r += 8
         while r + 4 <= count:
             x0, x1 = rows[offsets[r] : offsets[r] + n], rows[offsets[r + 1] : offsets[r + 1] + n]
             x2, x3 = rows[offsets[r + 2] : offsets[r + 2] + n], rows[offsets[r + 3] : offsets[r + 3] + n]
@@ -398,41 +412,45 @@ def _extent(parts):  # type: ignore[no-untyped-def]
 
 @njit(parallel=True, **_OPTIONS)
 def spectral_mix(re, im, parts, function, imaginary, w, step, out_re, out_im):  # type: ignore[no-untyped-def]
-    """out (B, O, rows, F) from x (B, C, rings, F), parts (rows, E, rings, F) and w (O, C*K), in blocks of F."""
-    batch, channels, _, f = re.shape
-    rows, k = len(parts), w.shape[1] // channels
+    """out (B, N, O, rows, F) from x (B, N, C, rings, F), parts (N, rows, E, rings, F), w (O, C*K), in blocks of F."""
+    batch, number, channels, _, f = re.shape
+    rows, k = parts.shape[1], w.shape[1] // channels
     blocks = (f + step - 1) // step
-    for task in prange(batch * rows * blocks):
-        b, p, f0 = task // (rows * blocks), (task // blocks) % rows, (task % blocks) * step
+    for task in prange(batch * number * rows * blocks):
+        b, band = task // (number * rows * blocks), (task // (rows * blocks)) % number
+        p, f0 = (task // blocks) % rows, (task % blocks) * step
         n = min(step, f - f0)
         zr, zi = np.empty((channels * k, n), re.dtype), np.empty((channels * k, n), re.dtype)
-        _spectral_contract(re[b], im[b], parts[p], _extent(parts[p]), function, imaginary, k, f0, n, zr, zi)
+        part = parts[band, p]
+        _spectral_contract(re[b, band], im[b, band], part, _extent(part), function, imaginary, k, f0, n, zr, zi)
         offsets = np.arange(channels * k) * n
         y = np.zeros((len(w), n), re.dtype)
         accumulate(w, zr.reshape(-1), offsets, y, n)
-        out_re[b, :, p, f0 : f0 + n] = y
+        out_re[b, band, :, p, f0 : f0 + n] = y
         y[:] = 0
         accumulate(w, zi.reshape(-1), offsets, y, n)
-        out_im[b, :, p, f0 : f0 + n] = y
+        out_im[b, band, :, p, f0 : f0 + n] = y
 
 
 @njit(parallel=True, **_OPTIONS)
 def spectral_correlate(re, im, parts, function, imaginary, k, g_re, g_im, step, dw):  # type: ignore[no-untyped-def]
-    """dw (threads, O, C*K) from x (B, C, rings, F) and g (B, O, rows, F)."""
-    batch, channels, _, f = re.shape
-    rows, height = len(parts), g_re.shape[1]
+    """dw (threads, O, C*K) from x (B, N, C, rings, F) and g (B, N, O, rows, F)."""
+    batch, number, channels, _, f = re.shape
+    rows, height = parts.shape[1], g_re.shape[2]
     blocks = (f + step - 1) // step
-    for task in prange(batch * rows * blocks):
+    for task in prange(batch * number * rows * blocks):
         thread = numba.get_thread_id()
-        b, p, f0 = task // (rows * blocks), (task // blocks) % rows, (task % blocks) * step
+        b, band = task // (number * rows * blocks), (task // (rows * blocks)) % number
+        p, f0 = (task // blocks) % rows, (task % blocks) * step
         n = min(step, f - f0)
         zr, zi = np.empty((channels * k, n), re.dtype), np.empty((channels * k, n), re.dtype)
-        _spectral_contract(re[b], im[b], parts[p], _extent(parts[p]), function, imaginary, k, f0, n, zr, zi)
+        part = parts[band, p]
+        _spectral_contract(re[b, band], im[b, band], part, _extent(part), function, imaginary, k, f0, n, zr, zi)
         offsets = np.arange(channels * k) * n
         grad = np.empty((height, n), re.dtype)
-        grad[:] = g_re[b, :, p, f0 : f0 + n]
+        grad[:] = g_re[b, band, :, p, f0 : f0 + n]
         correlate(grad, zr.reshape(-1), offsets, dw[thread], n)
-        grad[:] = g_im[b, :, p, f0 : f0 + n]
+        grad[:] = g_im[b, band, :, p, f0 : f0 + n]
         correlate(grad, zi.reshape(-1), offsets, dw[thread], n)
 
 

@@ -162,13 +162,13 @@ class CPUEngine(Gradients):
     @staticmethod
     def _step(x: Tensor, k: int) -> int:
         """Frequencies a task."""
-        return max(64, min(512, int(CACHE_BYTES / 8 / (x.shape[1] * (k + x.shape[2])) // 16 * 16)))
+        return max(64, min(512, int(CACHE_BYTES / 8 / (x.shape[2] * (k + x.shape[3])) // 16 * 16)))
 
     def spectral_mix(self, parts: Tensor, which: Tensor, w: Tensor, x: Tensor) -> Tensor:
         """As :func:`spheregeo.sparse.spectral.mix`."""
         if self._slow(parts):
             return spectral.mix(parts, which, w, x)
-        shape = (x.shape[0], w.shape[0], len(parts), x.shape[3])
+        shape = (*x.shape[:2], w.shape[0], parts.shape[1], x.shape[4])
         re, im = parts.new_empty(shape), parts.new_empty(shape)
         function, imaginary = _array(which[:, 0]), _array(which[:, 1])
         arrays = (_array(x.real), _array(x.imag), _array(parts), function, imaginary, _array(w.flatten(1)))
@@ -180,7 +180,7 @@ class CPUEngine(Gradients):
         """As :func:`spheregeo.sparse.spectral.correlate`."""
         if self._slow(parts):
             return spectral.correlate(parts, which, k, x, g)
-        channels, outputs = x.shape[1], g.shape[1]
+        channels, outputs = x.shape[2], g.shape[2]
         function, imaginary = _array(which[:, 0]), _array(which[:, 1])
         arrays = (_array(x.real), _array(x.imag), _array(parts), function, imaginary, k)
         with _threads() as count:
