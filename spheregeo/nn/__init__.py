@@ -1,5 +1,18 @@
 """Learnable layers: ``sphere/`` for signals on spherical grids, and what all layers share."""
 
+from spheregeo.nn.norm import AreaBatchNorm, AreaGroupNorm, AreaInstanceNorm
+from spheregeo.nn.pooling import GlobalPool
+from spheregeo.nn.resampling import Pool, Resample, Unpool
 from spheregeo.nn.sphere import DiscoConv, DiscoConvTranspose
 
-__all__ = ["DiscoConv", "DiscoConvTranspose"]
+__all__ = [
+    "AreaBatchNorm",
+    "AreaGroupNorm",
+    "AreaInstanceNorm",
+    "DiscoConv",
+    "DiscoConvTranspose",
+    "GlobalPool",
+    "Pool",
+    "Resample",
+    "Unpool",
+]

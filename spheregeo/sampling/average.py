@@ -49,36 +49,41 @@ def cell_bounds(rings: Rings) -> Tensor:
     return torch.cat([between.new_ones(1), between, -between.new_ones(1)])
 
 
-def _overlaps(source: LatLon, target: LatLon) -> Rows:
+def axis_rows(source: LatLon, target: LatLon) -> tuple[Rows, Rows]:
+    """The two factors of the map between lat-lon grids: rows of the target from the source's, columns likewise."""
     # heights: cut [-1, 1] at every bound of either grid; each piece lies in one cell of both
     bounds_s, bounds_t = -cell_bounds(source.rings), -cell_bounds(target.rings)  # ascending
     cuts = torch.cat([bounds_s, bounds_t]).sort().values
     height, middle = cuts.diff(), (cuts[1:] + cuts[:-1]) / 2
     height, middle = height[height > 1e-15], middle[height > 1e-15]
-    rows_s = torch.bucketize(middle, bounds_s).sub_(1).clamp_(0, source.shape[0] - 1)
-    rows_t = torch.bucketize(middle, bounds_t).sub_(1).clamp_(0, target.shape[0] - 1)
+    cells = [torch.bucketize(middle, b).sub_(1).clamp_(0, len(b) - 2) for b in (bounds_t, bounds_s)]
+    rows = compress(cells[0], cells[1], height, target.nlat, source.nlat)
     # longitudes, likewise, round the circle
-    edges = [_edges(grid) for grid in (source, target)]
-    cuts = torch.cat(edges).remainder(2 * torch.pi).sort().values
+    cuts = torch.cat([_edges(source), _edges(target)]).remainder(2 * torch.pi).sort().values
     width = torch.cat([cuts[1:], cuts[:1] + 2 * torch.pi]) - cuts
-    middle = (cuts + width / 2)[width > 1e-13]
-    width = width[width > 1e-13]
-    columns_s, columns_t = (_column(grid, middle) for grid in (source, target))
-    row = (rows_t * target.shape[1])[:, None] + columns_t
-    column = (rows_s * source.shape[1])[:, None] + columns_s
-    weight = height[:, None] * width
-    return compress(row.ravel(), column.ravel(), weight.ravel(), target.num_points, source.num_points)
+    middle, width = (cuts + width / 2)[width > 1e-13], width[width > 1e-13]
+    return rows, compress(_column(target, middle), _column(source, middle), width, target.nlon, source.nlon)
+
+
+def _overlaps(source: LatLon, target: LatLon) -> Rows:
+    """The product of the two factors, row by row."""
+    (down, rows, heights), (across, columns, widths) = axis_rows(source, target)
+    many, few = down.diff()[:, None], across.diff()[None]
+    counts = (many * few).reshape(-1)
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    point = torch.arange(target.num_points).repeat_interleave(counts)  # (nnz,) target of each entry
+    i, j = point // target.nlon, point % target.nlon
+    k = torch.arange(len(point)) - indptr[point]
+    few = few[0][j]
+    i, j = down[i] + k // few, across[j] + k % few  # entries of the factors
+    return indptr, rows[i] * source.nlon + columns[j], heights[i] * widths[j]
 
 
 def _edges(grid: LatLon) -> Tensor:
-    nlon = grid.shape[1]
-    return grid.rings.phase[0] + (torch.arange(nlon, dtype=torch.float64) - 0.5) * (2 * torch.pi / nlon)
+    step = 2 * torch.pi / grid.nlon
+    return grid.rings.phase[0] + (torch.arange(grid.nlon, dtype=torch.float64) - 0.5) * step
 
 
 def _column(grid: LatLon, longitude: Tensor) -> Tensor:
-    nlon = grid.shape[1]
-    return (
-        torch.round((longitude - grid.rings.phase[0]) * (nlon / (2 * torch.pi)))
-        .to(torch.int64)
-        .remainder(nlon)
-    )
+    u = (longitude - grid.rings.phase[0]) * (grid.nlon / (2 * torch.pi))
+    return torch.round(u).to(torch.int64).remainder(grid.nlon)

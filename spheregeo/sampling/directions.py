@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spheregeo.grids import Grid, LatLon
 
-CHUNK = 1 << 19  # directions worked on at once: some 100 MB of temporaries
+CHUNK = 1 << 16  # directions worked on at once: temporaries of half a megabyte stay in the cache
 
 
 @dataclass(frozen=True, eq=False)

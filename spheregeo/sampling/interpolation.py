@@ -51,6 +51,24 @@ def stencils(
         yield indices, weights / weights.sum(dim=1, keepdim=True)
 
 
+def apply_stencils(
+    x: Tensor, source: Grid, target: Grid, method: str, rotation: Tensor | None = None
+) -> Tensor:
+    """Interpolate (..., Q) -> (..., P) chunk by chunk, with no map built: for maps used once, and for the largest ones."""
+    parts = []
+    compute = x.dtype if x.dtype == torch.float64 or method == "nearest" else torch.float32
+    flat = x.to(compute)
+    for index, weights in stencils(source, target, method, rotation):
+        index = index.to(x.device)
+        if method == "nearest":
+            parts.append(flat.index_select(-1, index[:, 0]))
+            continue
+        weights = weights.to(device=x.device, dtype=compute)
+        terms = (flat.index_select(-1, index[:, k]) * weights[:, k] for k in range(index.shape[1]))
+        parts.append(sum(terms, start=flat.new_zeros(())))  # (..., m)
+    return torch.cat(parts, dim=-1).to(x.dtype)
+
+
 def check_method(method: str, allowed: tuple[str, ...] = METHODS) -> None:
     """Refuse a method that does not exist, naming those that do."""
     if method not in allowed:

@@ -102,7 +102,8 @@ def _located(grid: Grid, index: Tensor) -> tuple[Tensor, Tensor]:
     rings = grid.rings
     ring = torch.searchsorted(rings.start, index, right=True) - 1
     theta = rings.colatitude[ring].numpy()
-    phi = (rings.phase[ring] + (2 * math.pi) * (index - rings.start[ring]) / rings.length[ring]).numpy()
+    turns = (index - rings.start[ring]).double() / rings.length[ring]
+    phi = (rings.phase[ring] + 2 * math.pi * turns).numpy()
     cos_theta, sin_theta = np.cos(theta), np.sin(theta)
     sin_theta[(theta == 0) | (theta == math.pi)] = 0.0
     frames = frames_from_angles(cos_theta, sin_theta, np.cos(phi), np.sin(phi))
@@ -119,7 +120,7 @@ def _polar(p: Tensor, frames: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 
 def _search_tree(points: np.ndarray, source: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """(row, source index) candidates from a KD-tree on chord lengths, in blocks that bound the Python lists."""
-    chord = 2 * math.sin(min(radius * (1 + 2 * TIE), math.pi) / 2)
+    chord = 2 * math.sin(min(radius * (1 + 2 * TIE), math.pi) / 2) * (1 + 1e-12)  # antipodes may be 2 + rounding apart
     tree = cKDTree(source)
     rows, indices = [], []
     for begin in range(0, len(points), 1 << 16):

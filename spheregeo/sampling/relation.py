@@ -30,11 +30,14 @@ _FEWEST_COLUMNS = 8  # below this many common columns, rings of M points save no
 class Relation:
     """Neighborhoods of representative target points and the pattern that copies them to all target points.
 
-    ``representatives`` (R,) are target indices; column i of a coefficient table for ``pattern`` belongs to pair i of
-    ``neighborhood``.
+    ``representatives`` (R,) are target indices, each standing for ``multiplicity`` (R,) target points; column i of a
+    coefficient table for ``pattern`` belongs to pair i of ``neighborhood``. Distance and angle hold for all pairs that a
+    representative stands for; transport does so except from the pole of a grid without rings, whose frame stays
+    behind when the grid is turned.
     """
 
     representatives: Tensor
+    multiplicity: Tensor
     neighborhood: Neighborhood
     pattern: Pattern
 
@@ -66,9 +69,8 @@ def _build(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relati
         return _orbits(source, target, radius, isotropic)
     rows = torch.arange(target.num_points)
     found = neighbors_of(source, target, rows, radius)
-    indices = found.indices.to(torch.int32)
-    pattern = CSRPattern(found.indptr, indices, found.indptr[:-1].clone(), source.num_points, len(indices))
-    return Relation(rows, found, pattern)
+    pattern = CSRPattern.of(found.indptr, found.indices, source.num_points)
+    return Relation(rows, torch.ones_like(rows), found, pattern)
 
 
 def _rings(source: LatLon, target: LatLon, radius: float, columns: int) -> Relation:
@@ -89,9 +91,7 @@ def _rings(source: LatLon, target: LatLon, radius: float, columns: int) -> Relat
         num_source=source.num_points,
         num_target=target.num_points,
     )
-    return Relation(rows, found, pattern)
-
-
+    return Relation(rows, torch.full_like(rows, columns), found, pattern)
 
 
 def _orbits(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relation:
@@ -123,5 +123,5 @@ def _orbits(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relat
         row = torch.repeat_interleave(torch.arange(p0, p1), counts[p0:p1])
         pair = start[row] + torch.arange(int(indptr[p0]), int(indptr[p1])) - indptr[row]
         indices[int(indptr[p0]) : int(indptr[p1])] = carry_source[element[row], found.indices[pair]].to(torch.int32)
-    pattern = CSRPattern(indptr, indices, start, source.num_points, len(found.indices))
-    return Relation(rows, found, pattern)
+    pattern = CSRPattern.of(indptr, indices, source.num_points, start, len(found.indices))
+    return Relation(rows, torch.bincount(orbit, minlength=len(rows)), found, pattern)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from spheregeo.grids import Grid
+from spheregeo.grids import Grid, LatLon
+from spheregeo.sampling.average import axis_rows
 from spheregeo.sampling.cache import ready_map
+from spheregeo.sampling.directions import check_sphere
 from spheregeo.sampling.fields import check_floating, flatten, unflatten
-from spheregeo.sampling.interpolation import build_map, check_method, interpolation_map
+from spheregeo.sampling.interpolation import apply_stencils, build_map, check_method, interpolation_map
+from spheregeo.sparse import SparseMap
+
+LARGE = (
+    1 << 22
+)  # target points from which on no map is kept: it would hold 200 MB, and be built in many times the time
 
 
 def resample(x: Tensor, source: Grid, target: Grid, method: str = "linear") -> Tensor:
@@ -27,9 +34,26 @@ def resample(x: Tensor, source: Grid, target: Grid, method: str = "linear") -> T
     """
     check_method(method)
     flat = flatten(x, source, "source")  # (..., Q)
+    if method != "nearest":
+        check_floating(x, method)
+    if method == "average" and isinstance(source, LatLon) and isinstance(target, LatLon):
+        return _average_axes(flat.unflatten(-1, source.shape), source, target)
+    if method != "average" and target.num_points > LARGE and source != target:
+        check_sphere(source, "source")
+        check_sphere(target, "target")
+        return unflatten(apply_stencils(flat, source, target, method), target)
     if method == "nearest":
         index = interpolation_map(source, target, method).pattern.tensors[1]  # one entry a row: (P,)
         return unflatten(flat.index_select(-1, index.to(x.device)), target)
-    check_floating(x, method)
     ready = ready_map((source, target, method), lambda: build_map(source, target, method), x)
     return unflatten(ready(flat), target)
+
+
+def _average_axes(x: Tensor, source: LatLon, target: LatLon) -> Tensor:
+    """Columns, then rows: (..., H, W) -> (..., H', W')."""
+
+    def along(axis: int) -> SparseMap:
+        rows = axis_rows(source, target)[axis]
+        return ready_map((source, target, "average", axis), lambda: SparseMap(*rows, source.shape[axis]), x)
+
+    return along(0)(along(1)(x).mT).mT.contiguous()

@@ -11,7 +11,7 @@ from spheregeo.grids import Grid
 from spheregeo.groups import from_quaternion
 from spheregeo.sampling.directions import check_sphere
 from spheregeo.sampling.fields import check_floating, flatten, unflatten
-from spheregeo.sampling.interpolation import build_map, check_method, stencils
+from spheregeo.sampling.interpolation import apply_stencils, build_map, check_method
 from spheregeo.sparse import SparseMap
 
 
@@ -80,16 +80,6 @@ def rotate(x: Tensor, grid: Grid, rotation: Tensor, method: str = "linear") -> T
     check_sphere(grid, "grid")
     matrix = _single(rotation)
     flat = flatten(x, grid)
-    parts = []
-    if method == "nearest":
-        for index, _ in stencils(grid, grid, method, matrix):
-            parts.append(flat.index_select(-1, index[:, 0].to(x.device)))
-        return unflatten(torch.cat(parts, dim=-1), grid)
-    check_floating(x, method)
-    compute = x.dtype if x.dtype == torch.float64 else torch.float32
-    flat = flat.to(compute)
-    for index, weights in stencils(grid, grid, method, matrix):
-        index, weights = index.to(x.device), weights.to(device=x.device, dtype=compute)
-        terms = (flat.index_select(-1, index[:, k]) * weights[:, k] for k in range(index.shape[1]))
-        parts.append(sum(terms, start=flat.new_zeros(())))  # (..., m)
-    return unflatten(torch.cat(parts, dim=-1), grid).to(x.dtype)
+    if method != "nearest":
+        check_floating(x, method)
+    return unflatten(apply_stencils(flat, grid, grid, method, matrix), grid)

@@ -54,7 +54,7 @@ class SparseMap(nn.Module):
             raise ValueError(
                 f"indices run from {int(indices.min())} to {int(indices.max())}; expected 0 to {num_source - 1}"
             )
-        pattern = CSRPattern(indptr, indices.to(torch.int32), indptr[:-1].clone(), num_source, len(indices))
+        pattern = CSRPattern.of(indptr, indices, num_source)
         self._setup(pattern, torch.as_tensor(values), engine)
 
     @classmethod

@@ -32,15 +32,30 @@ def _rows(indptr: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class CSRPattern:
-    """Rows of source indices; ``start`` (P,) is each row's first column in the coefficient table."""
+    """Rows of source indices; ``start`` (P,) is each row's first column in the coefficient table.
+
+    ``members`` (P,) lists the rows in the order of the table, those that share coefficients one after another.
+    """
 
     kind: ClassVar[str] = "csr"
 
     indptr: Tensor  # (P + 1,) int64
     indices: Tensor  # (nnz,) int32
     start: Tensor  # (P,) int64
+    members: Tensor  # (P,) int32
     num_source: int
     num_values: int
+    shares: bool  # whether some rows share coefficients; if none do, members are 0, 1, 2, ...
+
+    @classmethod
+    def of(cls, indptr: Tensor, indices: Tensor, num_source: int, start: Tensor | None = None, num_values: int | None = None) -> CSRPattern:
+        """A pattern from its rows; without ``start`` every row has its own stretch of the table."""
+        indices = indices.to(torch.int32)
+        shares = start is not None and not torch.equal(start, indptr[:-1])
+        start = indptr[:-1].clone() if start is None else start
+        members = torch.argsort(start, stable=True) if shares else torch.arange(len(start))
+        num_values = len(indices) if num_values is None else num_values
+        return cls(indptr, indices, start, members.to(torch.int32), num_source, num_values, shares)
 
     @property
     def num_target(self) -> int:
@@ -48,15 +63,15 @@ class CSRPattern:
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [self.indptr, self.indices, self.start]
+        return [self.indptr, self.indices, self.start, self.members]
 
     @property
     def sizes(self) -> list[int]:
-        return [self.num_target, self.num_source, self.num_values]
+        return [self.num_target, self.num_source, self.num_values, int(self.shares)]
 
     @classmethod
     def build(cls, tensors: list[Tensor], sizes: list[int]) -> CSRPattern:
-        return cls(*tensors, num_source=sizes[1], num_values=sizes[2])
+        return cls(*tensors, num_source=sizes[1], num_values=sizes[2], shares=bool(sizes[3]))
 
     def coo(self) -> tuple[Tensor, Tensor, Tensor]:
         """(target, source, column of the table) of every nonzero, each (nnz,) int64."""
@@ -70,9 +85,7 @@ class CSRPattern:
         kept = keep[value]
         indptr = _counts_to_indptr(torch.bincount(rows[kept], minlength=self.num_target))
         before = _counts_to_indptr(keep.long())
-        return CSRPattern(
-            indptr, self.indices[kept], before[self.start], self.num_source, int(before[-1])
-        )
+        return CSRPattern.of(indptr, self.indices[kept], self.num_source, before[self.start], int(before[-1]))
 
     def adjoint(self) -> tuple[CSRPattern, Tensor]:
         """The transposed pattern, and the column of this table that each column of its table copies.
@@ -93,7 +106,7 @@ class CSRPattern:
             by_value = by_value[torch.argsort(target[by_value], stable=True)]
             rows, value = rows[by_value], value[by_value]
             start, table = _share_rows(indptr, value)
-        return CSRPattern(indptr, rows.to(torch.int32), start, self.num_target, len(table)), table
+        return CSRPattern.of(indptr, rows, self.num_target, start, len(table)), table
 
 
 def _share_rows(indptr: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,8 +22,8 @@ def csr_pattern(shared: bool = False) -> CSRPattern:
     indices = torch.cat([torch.randperm(13)[:n].sort().values for n in counts]).to(torch.int32)
     start = indptr[:-1].clone()
     if shared:
-        start[4] = start[7] = start[0]
-    return CSRPattern(indptr, indices, start, 13, len(indices))
+        start[4] = start[7] = start[0]  # three rows of three share the first three coefficients
+    return CSRPattern.of(indptr, indices, 13, start, len(indices))
 
 
 def ring_pattern(source_stride: int = 1, target_stride: int = 1, columns: int = 6) -> RingPattern:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.grids import Grid
-from spheregeo.kernels import Kernel, Rings
+from spheregeo.kernels import NORMALISATIONS, Kernel, Rings
 from spheregeo.nn.sphere.coefficients import disco_map
+from spheregeo.nn.sphere.torch_harmonics import layer_arguments, weights_of, write_weights
 
 DEFAULT_SPACINGS = 2.0
 
@@ -41,7 +42,7 @@ class _Disco(nn.Module):
         groups: int = 1,
         bias: bool = True,
         moments: int | None = 2,
-        normalization: str = "none",
+        normalization: str | None = None,
         engine: str | None = None,
     ) -> None:
         super().__init__()
@@ -62,7 +63,11 @@ class _Disco(nn.Module):
             spacings = DEFAULT_SPACINGS if spacings is None else spacings
             radius = min(spacings * max(self.source.spacing, self.target.spacing), math.pi)
         self.radius = float(radius)
-        if normalization != "none":
+        if normalization is not None:
+            if normalization not in NORMALISATIONS:
+                raise ValueError(
+                    f"normalization is {normalization!r}; expected None or one of {', '.join(NORMALISATIONS)}"
+                )
             moments = None
         self.moments, self.normalization, self.engine = moments, normalization, engine
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, self.kernel.num_functions))
@@ -123,6 +128,38 @@ class _Disco(nn.Module):
             f"moments={self.moments}"
         )
 
+    @classmethod
+    def from_torch_harmonics(
+        cls,
+        module: nn.Module,
+        *,
+        grid_in: str | None = None,
+        grid_out: str | None = None,
+        basis_norm_mode: str | None = None,
+    ) -> Self:
+        """The layer that computes what torch-harmonics' computes, with a copy of its weights.
+
+        Grids and normalisation are found from the module's coefficients; naming them, as torch-harmonics does, narrows
+        the search.
+
+        Raises: ValueError for another kind of module, or grids other than "equiangular" and "legendre-gauss".
+        """
+        arguments = layer_arguments(module, cls._transposed, grid_in, grid_out, basis_norm_mode)
+        weight, bias = weights_of(module)
+        layer = cls(**arguments).to(weight)
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            if layer.bias is not None and bias is not None:
+                layer.bias.copy_(bias)
+        return layer
+
+    def copy_to_torch_harmonics(self, module: nn.Module) -> None:
+        """Write this layer's weights into a torch-harmonics layer of the same sizes and basis.
+
+        Raises: ValueError where sizes or bias differ.
+        """
+        write_weights(module, self.weight.detach(), None if self.bias is None else self.bias.detach(), self._transposed)
+
     def flops(self) -> int:
         """Multiplications and additions of one forward pass of one sample, contracting before mixing."""
         k, points = self.kernel.num_functions, self.target.num_points
@@ -146,7 +183,9 @@ class DiscoConv(_Disco):
         groups, bias: as in ``torch.nn.Conv2d``.
         moments: degree up to which the discrete moments of every filter are made exact at every point; ``None`` for
             plain quadrature. It costs nothing at run time.
-        normalization: torch-harmonics' ``basis_norm_mode``, for weights trained there; turns the correction off.
+        normalization: torch-harmonics' ``basis_norm_mode`` ("none", "nodal", "mean", "support", "geometric" or
+            "modal", each with its 1/(4 pi)), for weights trained there; turns the moment correction off. ``None``:
+            filters as they are.
         engine: of the sparse backend, see :func:`spheregeo.sparse.engines`.
 
     Shape:

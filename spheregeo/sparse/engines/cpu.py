@@ -25,6 +25,8 @@ from spheregeo.sparse.pattern import CSRPattern, Pattern, RingPattern
 
 CACHE_BYTES = 1 << 19  # working set of one task: half of a common per-core L2
 ROWS_PER_CHUNK = 8
+CSR_CHUNK_BYTES = 1 << 21
+GROUPED_FROM = 4  # functions from which gathering the neighbours of equivalent rows pays
 _CSR_BLOCK = 32
 _LOCK = threading.Lock()
 _forked = False
@@ -188,20 +190,39 @@ class CPUEngine(Gradients):
             kernels.spectral_correlate(*arrays, _array(g.real), _array(g.imag), self._step(x, k), dw.numpy())
         return dw.sum(0).view(outputs, channels, k)
 
-    # Scattered rows: channels last.
+    # Scattered rows: channels last; contracted here, mixed by BLAS, in chunks that stay in cache.
+
+    def _csr_chunks(self, pattern: CSRPattern, v: Tensor, x: Tensor) -> Iterator[tuple[int, Tensor | slice, Tensor]]:
+        """Yield (batch index, rows, contraction (rows, K*C)) with x (B, Q, C) and v (K, T)."""
+        grouped = pattern.shares and v.shape[0] >= GROUPED_FROM
+        members = pattern.members if grouped else pattern.members[:0]
+        tensors = [_array(t) for t in (pattern.indptr, pattern.indices, pattern.start, members)]
+        table, width = _array(v.T), v.shape[0] * x.shape[2]
+        longest = int(pattern.indptr.diff().max()) if pattern.num_target else 0
+        step = max(_CSR_BLOCK, min(pattern.num_target, CSR_CHUNK_BYTES // (width * x.element_size())))
+        z = x.new_empty(step, width)
+        for b in range(x.shape[0]):
+            flat = _array(x[b]).reshape(-1)
+            for first in range(0, pattern.num_target, step):
+                last = min(first + step, pattern.num_target)
+                with _threads():
+                    kernels.csr_contract(flat, table, *tensors, first, last, longest, _CSR_BLOCK, z.numpy())
+                rows = members[first:last].long() if grouped else slice(first, last)
+                yield b, rows, z[: last - first]
 
     def _apply_csr(self, pattern: CSRPattern, v: Tensor, w: Tensor | None, x: Tensor) -> Tensor:
         batch, channels, _ = x.shape
         k = v.shape[0]
         outputs = channels * k if w is None else w.shape[0]
         y = x.new_empty(batch, pattern.num_target, outputs)
-        weight = x.new_empty(0, 1) if w is None else w.permute(2, 1, 0).reshape(k * channels, outputs)
-        longest = int(pattern.indptr.diff().max()) if pattern.num_target else 0
-        tensors = [_array(t) for t in pattern.tensors]
-        with _threads():
-            kernels.csr_apply(
-                _array(x.transpose(1, 2)), _array(v.T), _array(weight), *tensors, longest, _CSR_BLOCK, y.numpy()
-            )
+        weight = None if w is None else w.permute(2, 1, 0).reshape(k * channels, outputs)
+        for b, rows, z in self._csr_chunks(pattern, v, x.transpose(1, 2).contiguous()):
+            if weight is None:
+                y[b, rows] = z
+            elif isinstance(rows, slice):
+                torch.mm(z, weight, out=y[b, rows])
+            else:
+                y[b].index_copy_(0, rows, z @ weight)
         if w is None:
             return y.view(batch, -1, k, channels).permute(0, 3, 2, 1).reshape(batch, outputs, -1)
         return y.transpose(1, 2)
@@ -212,12 +233,12 @@ class CPUEngine(Gradients):
         batch, channels, points = x.shape
         outputs, k = g.shape[1], v.shape[0]
         weight = w.permute(2, 0, 1).reshape(k * outputs, channels)
-        gx = x.new_empty(batch, points, channels) if need_x else x.new_empty(batch, 0, 0)
-        last = (_array(g.transpose(1, 2)), _array(v.T), _array(weight), _array(x.transpose(1, 2)))
-        longest = int(adjoint.indptr.diff().max()) if points else 0
-        tensors = [_array(t) for t in adjoint.tensors]
-        with _threads() as count:
-            dw = x.new_zeros(count, k * outputs, channels)
-            kernels.csr_gradients(*last, *tensors, longest, _CSR_BLOCK, gx.numpy(), dw.numpy())
-        gw = dw.sum(0).view(k, outputs, channels).permute(1, 2, 0).contiguous()
-        return gx.transpose(1, 2) if need_x else None, gw
+        last = x.transpose(1, 2).contiguous()
+        gx = x.new_empty(batch, points, channels) if need_x else None
+        gw = x.new_zeros(k * outputs, channels)
+        for b, rows, u in self._csr_chunks(adjoint, v, g.transpose(1, 2).contiguous()):
+            gw.addmm_(u.T, last[b, rows])
+            if gx is not None:
+                gx[b, rows] = u @ weight
+        gw = gw.view(k, outputs, channels).permute(1, 2, 0).contiguous()
+        return None if gx is None else gx.transpose(1, 2), gw

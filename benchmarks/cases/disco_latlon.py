@@ -1,0 +1,33 @@
+"""DISCO on lat-lon grids beside torch-harmonics: 9 directional functions and 2 isotropic ones, cutoff of 2 grid spacings."""
+
+from __future__ import annotations
+
+import math
+
+from cases.configuration import Configuration
+from cases.layers import ours, torch_harmonics
+from spheregeo.grids import Equiangular
+from spheregeo.kernels import Kernel, Morlet, Rings
+
+SIZES = ((128, 256), (256, 512), (512, 1024))
+BASES: tuple[tuple[Kernel, str, int | tuple[int, int]], ...] = (
+    (Morlet(3, 3), "harmonic", (3, 3)),
+    (Rings(3), "piecewise linear", 3),
+)
+
+
+def configuration(
+    shape: tuple[int, int], kernel: Kernel, basis: str, size: int | tuple[int, int]
+) -> Configuration:
+    grid = Equiangular(*shape, poles=True)
+    cutoff = 2 * math.pi / (shape[0] - 1)
+    small = None if shape == (32, 64) else configuration((32, 64), kernel, basis, size)
+    builders = {
+        "spheregeo": ours(grid, kernel, cutoff, 16),
+        "torch-harmonics": torch_harmonics(shape, basis, size, cutoff, 16),
+    }
+    return Configuration("disco_latlon", grid, kernel, cutoff, 16, builders, small)
+
+
+def cases() -> list[Configuration]:
+    return [configuration(shape, *basis) for basis in BASES for shape in SIZES]

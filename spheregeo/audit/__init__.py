@@ -1,0 +1,24 @@
+"""Measured equivariance error, cost and memory of any layer or model."""
+
+from __future__ import annotations
+
+from spheregeo.audit.cost import count_flops, count_parameters, measure_memory, measure_time
+from spheregeo.audit.equivariance import EquivarianceReport, equivariance_error, measure_equivariance
+from spheregeo.audit.plot import plot_equivariance
+from spheregeo.audit.randomise import randomise
+from spheregeo.audit.report import print_table, report, save_json
+
+__all__ = [
+    "EquivarianceReport",
+    "count_flops",
+    "count_parameters",
+    "equivariance_error",
+    "measure_equivariance",
+    "measure_memory",
+    "measure_time",
+    "plot_equivariance",
+    "print_table",
+    "randomise",
+    "report",
+    "save_json",
+]

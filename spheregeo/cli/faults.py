@@ -1,0 +1,34 @@
+"""Which errors are the input's, the data's or the machine's fault, and how to say so in one line."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# jsonargparse tries every type that an entry may have and reports all attempts; the first one is the user's.
+_ATTEMPTS = re.compile(
+    r"(Parser key \"[^\"]*\": )?Does not validate against any of the Union subtypes Subtypes: .*? Errors: - "
+)
+_NOT_NONE = re.compile(r" - Expected a <class 'NoneType'>.*$")
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return _NOT_NONE.sub("", _ATTEMPTS.sub("", text)) or type(error).__name__
+
+
+def explain(error: BaseException) -> str | None:
+    """One line for a fault that the user can mend; None for a bug, whose traceback is wanted."""
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = error.strerror or type(error).__name__
+        if error.errno in _NO_SPACE and "no space" not in reason:
+            reason = f"no space left ({reason}); free some space"
+        return f"{error.filename}: {reason}" if error.filename else reason
+    if isinstance(error, (ValueError, OSError, ImportError, MemoryError)):
+        return _line(error)
+    if type(error).__name__ in ("ArgumentError", "MisconfigurationException", "OutOfMemoryError"):
+        return _line(error)
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return _line(error)
+    return None

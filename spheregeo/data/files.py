@@ -1,0 +1,154 @@
+"""Files in and out: images of any bit depth as arrays, class lists, and writes that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+Image = np.ndarray
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private; this one is to be as any other
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_raster(path: str | Path) -> tuple[np.ndarray, str]:
+    """Decodes an image file as stored: (H, W) or (H, W, C), integers or floats, and PIL's mode; palettes give their indices.
+
+    Raises: FileNotFoundError; ValueError for a file that is truncated or no image.
+    """
+    from PIL import Image as pil
+    from PIL import UnidentifiedImageError
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected an image file there")
+    # Pillow's limit guards web servers; a 16384 x 8192 panorama is ordinary here.
+    limit, pil.MAX_IMAGE_PIXELS = pil.MAX_IMAGE_PIXELS, None
+    try:
+        with pil.open(path) as image:
+            mode = image.mode
+            array = np.asarray(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read as an image ({error}); it may be truncated or of another format: "
+            "copy it again, or take it out of the folder"
+        ) from error
+    finally:
+        pil.MAX_IMAGE_PIXELS = limit
+    return array, mode
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """A colour image as (3, H, W) float32 in [0, 1].
+
+    Grey is repeated over the three channels, an alpha channel is dropped, a palette is looked up, 16 bits are scaled by 65535.
+    Raises: FileNotFoundError; ValueError for unreadable files and for NaN or infinite values (floating-point TIFF).
+    """
+    array, mode = read_raster(path)
+    if mode == "P":
+        from PIL import Image as pil
+
+        with pil.open(path) as image:
+            array, mode = np.asarray(image.convert("RGB")), "RGB"
+    if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        raise ValueError(
+            f"{path} holds {mode} colours; expected grey, RGB, RGBA or a palette: convert it to RGB"
+        )
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{path} holds {int((~np.isfinite(array)).sum())} NaN or infinite values; replace them"
+            )
+        image_ = array.astype(np.float32)
+    else:
+        # Pillow opens 16-bit grey PNGs as 32-bit integers in some versions ("I"), as "I;16" in others.
+        top = 255.0 if array.dtype == np.uint8 else 65535.0
+        image_ = array.astype(np.float32) / np.float32(top)
+    if image_.ndim == 2:
+        image_ = np.repeat(image_[..., None], 3, -1)
+    channels = image_.shape[-1]
+    if channels == 2:  # grey with alpha
+        image_ = np.repeat(image_[..., :1], 3, -1)
+    elif channels not in (3, 4):
+        raise ValueError(f"{path} has {channels} channels; expected 1 (grey), 3 (RGB) or 4 (RGBA)")
+    return np.ascontiguousarray(image_[..., :3].transpose(2, 0, 1))
+
+
+def check_panorama(path: str | Path, height: int, width: int) -> None:
+    """Raises ValueError unless the image is twice as wide as high."""
+    if width != 2 * height:
+        raise ValueError(
+            f"{path} is {height} x {width} pixels (height x width); expected width = 2 x height, the whole sphere: "
+            "crop or pad it to 180 x 360 degrees first"
+        )
+
+
+def read_labels(path: str | Path, num_classes: int, ignore: int = 255) -> np.ndarray:
+    """A label PNG as (H, W) int64: the grey value (8 or 16 bits) or the palette index is the class.
+
+    ``ignore`` is void, and so is 65535 at 16 bits.
+
+    Raises: FileNotFoundError; ValueError for RGB files and for values outside 0 ... num_classes - 1.
+    """
+    array, mode = read_raster(path)
+    if array.ndim != 2:
+        raise ValueError(
+            f"{path} is a label image with mode {mode}; expected one channel (grey or palette) whose value is the class: "
+            "convert the colours to class indices"
+        )
+    label = array.astype(np.int64)
+    if array.dtype != np.uint8:
+        label[label == 65535] = ignore
+    wrong = (label != ignore) & ((label < 0) | (label >= num_classes))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"{path} has label {int(label[row, column])} at row {row}, column {column} ({int(wrong.sum())} such pixels); "
+            f"expected 0 ... {num_classes - 1} or {ignore} (ignored): add the class to classes.txt or correct the file"
+        )
+    return label
+
+
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """One class a line, in the order of their indices; blank lines and lines from # on are skipped."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist; expected a text file with one class name a line, index 0 first"
+        )
+    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    names = tuple(line for line in lines if line)
+    if not names or len(names) > 255:
+        raise ValueError(
+            f"{path} holds {len(names)} class names; expected 1 to 255, one a line (index 255 is void)"
+        )
+    if len(set(names)) != len(names):
+        raise ValueError(f"{path} names a class twice; expected {len(names)} different names")
+    return names

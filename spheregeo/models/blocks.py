@@ -1,0 +1,125 @@
+"""What the networks share: pointwise mixing, norms by name, the residual DISCO block, gradient checkpointing.
+
+Every piece maps (B, C, *shape) to (B, C', *shape') and acts alike at all points, so that a network built of
+isotropic DISCO convolutions and these pieces commutes with rotations up to the quadrature of the convolutions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as _torch_checkpoint
+
+from spheregeo.nn import DiscoConv
+
+if TYPE_CHECKING:
+    from spheregeo.grids import Grid
+    from spheregeo.kernels import Kernel
+
+
+class Pointwise(nn.Module):
+    """Linear map of the channels, the same at every point (a 1x1 convolution for fields of any shape).
+
+    Shape: (B, in_channels, *) -> (B, out_channels, *).
+    Equivariance: exact for any permutation or rotation of the points (scalar fields).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels, out_channels, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.stride(1) == 1:  # channel last in memory: one matrix product over all points
+            return self.linear(x.movedim(1, -1)).movedim(-1, 1)
+        y = torch.matmul(self.linear.weight, x.flatten(2))  # (B, out_channels, N), no copy of x
+        if self.linear.bias is not None:
+            y = y + self.linear.bias[:, None]
+        return y.unflatten(2, x.shape[2:])
+
+
+class _PointBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm whose statistics run over batch and points, for fields of any shape."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 3:
+            raise ValueError(f"input has {input.dim()} axes; batch norm expects (B, C, *shape)")
+
+
+def make_norm(kind: str, channels: int) -> nn.Module:
+    """Norm over ``channels``: ``batch``, ``group`` (8 groups, no batch statistics) or ``none``.
+
+    Shape: (B, C, *) -> (B, C, *).
+    Raises: ValueError for another kind.
+    """
+    if kind == "batch":
+        return _PointBatchNorm(channels)
+    if kind == "group":
+        groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+        return nn.GroupNorm(groups, channels)
+    if kind == "none":
+        return nn.Identity()
+    raise ValueError(f"norm is {kind!r}; choose batch, group or none")
+
+
+class ResidualBlock(nn.Module):
+    """DISCO convolution, norm, GELU, pointwise map, norm, added to the input; then GELU.
+
+    Shape: (B, channels, *grid.shape) -> the same.
+    Equivariance: SO(3) up to the convolution's quadrature error when the kernel is isotropic.
+    """
+
+    def __init__(self, channels: int, grid: Grid, *, kernel: Kernel, spacings: float, norm: str) -> None:
+        super().__init__()
+        # The norm that follows subtracts any constant, so a bias before it would be dead weight.
+        bias = norm == "none"
+        self.conv = DiscoConv(channels, channels, grid, kernel=kernel, spacings=spacings, bias=bias)
+        self.norm1 = make_norm(norm, channels)
+        self.mix = Pointwise(channels, channels, bias=bias)
+        self.norm2 = make_norm(norm, channels)
+        if norm != "none":
+            # The block starts as the identity, which lets deep stacks train from the first step
+            # (Goyal et al. 2017, section 5.1).
+            nn.init.zeros_(self.norm2.weight)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = nn.functional.gelu(self.norm1(self.conv(x)))
+        return nn.functional.gelu(x + self.norm2(self.mix(y)))
+
+
+@contextlib.contextmanager
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Running statistics stay as they are: momentum 0 and an uncounted batch."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    momenta = [m.momentum for m in norms]
+    counts = [None if m.num_batches_tracked is None else m.num_batches_tracked.clone() for m in norms]
+    for m in norms:
+        m.momentum = 0.0
+    try:
+        yield
+    finally:
+        for m, momentum, count in zip(norms, momenta, counts, strict=True):
+            m.momentum = momentum
+            if count is not None and m.num_batches_tracked is not None:
+                m.num_batches_tracked.copy_(count)
+
+
+def recompute(module: nn.Module, x: Tensor) -> Tensor:
+    """``module(x)`` that keeps only its input and computes the rest again in the backward pass.
+
+    The second pass leaves batch-norm statistics alone, so that training with and without it is the same.
+    """
+    contexts: Callable[[], tuple[Any, Any]] = lambda: (contextlib.nullcontext(), _frozen_statistics(module))  # noqa: E731
+    result: Tensor = _torch_checkpoint(module, x, use_reentrant=False, context_fn=contexts)
+    return result
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of learnable numbers of ``module``."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+__all__ = ["Pointwise", "ResidualBlock", "count_parameters", "make_norm", "recompute"]

@@ -1,0 +1,35 @@
+"""Global pooling: one number a channel from a field on the sphere."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spheregeo.grids import Grid
+from spheregeo.nn.area import OnGrid
+
+REDUCE = ("mean", "max")
+
+
+class GlobalPool(OnGrid):
+    """Area-weighted mean over the sphere, or the maximum over its points.
+
+    Shape: (B, C, \\*grid.shape) -> (B, C).
+    Equivariance: invariant to SO(3): exactly for rotations that permute the grid; for others the mean to the accuracy
+        of the quadrature, the maximum to the spacing of the points.
+    Raises: ValueError for another ``reduce`` or an input that is not on the grid.
+    """
+
+    def __init__(self, grid: Grid, reduce: str = "mean") -> None:
+        if reduce not in REDUCE:
+            raise ValueError(f"reduce is {reduce!r}; expected one of {', '.join(map(repr, REDUCE))}")
+        super().__init__(grid)
+        self.reduce = reduce
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        if self.reduce == "max":
+            return x.flatten(2).amax(2)
+        return x.flatten(2) @ self.share.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.grid!r}, reduce={self.reduce!r}"

@@ -1,0 +1,168 @@
+"""Layers that carry fields from grid to grid without weights: pooling, unpooling, resampling.
+
+Each holds its sparse map as a submodule, shared with all layers of equal geometry, so that it compiles, exports and
+follows ``.to()``. On lat-lon grids pooling over blocks and its copy back are views of the field and need no map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from spheregeo.grids import Grid
+from spheregeo.grids._cache import geometry
+from spheregeo.grids.latlon import LatLon
+from spheregeo.sampling import interpolation_map, pooling_map, unpooling_map
+from spheregeo.sparse import SparseMap
+
+
+class _Between(nn.Module):
+    """A parameter-free layer between two grids; ``_map()`` is its float64 map, None where the layer needs none."""
+
+    map: SparseMap | None
+
+    def __init__(self, source: Grid, target: Grid) -> None:
+        super().__init__()
+        self.source, self.target = source, target
+        self._place(torch.get_default_dtype())
+
+    def _map(self) -> tuple[Hashable, Callable[[], SparseMap]] | None:
+        raise NotImplementedError
+
+    def _place(self, dtype: torch.dtype) -> None:
+        found = self._map()
+        if found is None:
+            self.map = None
+            return
+        key, build = found
+        self.map = geometry.get(("layer", key, dtype), lambda: build().to(dtype)).shared()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = None if self.map is None else self.map.values.dtype
+        super()._apply(fn, recurse)
+        if self.map is not None and self.map.values.dtype != before and self.map.values.dtype == torch.float64:
+            device = self.map.values.device  # widening cannot restore digits
+            self._place(torch.float64)
+            self.map.to(device)
+        return self
+
+    def _check(self, x: Tensor) -> None:
+        shape = tuple(self.source.shape)
+        if x.ndim != 2 + len(shape) or tuple(x.shape[2:]) != shape:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected (batch, channels, {', '.join(map(str, shape))}), "
+                f"the fields of {self.source!r}"
+            )
+
+    def _through_map(self, x: Tensor) -> Tensor:
+        assert self.map is not None
+        return self.map(x.flatten(2)).unflatten(2, self.target.shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.source!r} -> {self.target!r}"
+
+
+class Pool(_Between):
+    """Field on the next coarser grid: mean, area-weighted mean or maximum over each point's children.
+
+    Shape: (B, C, \\*grid.shape) -> (B, C, \\*grid.coarsen().shape).
+    Equivariance: exact under the rotations that permute both grids and carry parents to parents.
+    Raises: ValueError for another ``reduce``, a grid without a nested coarser one, or an input of another shape.
+    """
+
+    def __init__(self, grid: Grid, reduce: str = "mean") -> None:
+        if reduce not in ("mean", "area", "max"):
+            raise ValueError(f"reduce is {reduce!r}; expected 'mean', 'area' or 'max'")
+        self.reduce = reduce
+        coarse = grid.coarsen()
+        parents = grid.parents()  # raises where the grids are not nested
+        self.blocks = isinstance(grid, LatLon) and len(parents) == 4 * coarse.num_points
+        super().__init__(grid, coarse)
+        if reduce == "max" and not self.blocks:
+            children = coarse.children()
+            # Padding repeats a child, which changes no maximum.
+            self.register_buffer(
+                "children_index", torch.where(children < 0, children[:, :1], children), persistent=False
+            )
+
+    def _map(self) -> tuple[Hashable, Callable[[], SparseMap]] | None:
+        if self.reduce == "max" or (self.blocks and self.reduce == "mean"):
+            return None
+        grid, reduce = self.source, self.reduce
+        return ("pool", grid, reduce), lambda: pooling_map(grid, reduce)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        if self.map is not None:
+            return self._through_map(x)
+        if self.blocks:
+            pool = nn.functional.avg_pool2d if self.reduce == "mean" else nn.functional.max_pool2d
+            return pool(x, 2)
+        index: Tensor = self.children_index  # type: ignore[assignment]
+        return x.index_select(2, index.reshape(-1)).unflatten(2, index.shape).amax(3)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, reduce={self.reduce!r}"
+
+
+class Unpool(_Between):
+    """Field on the next finer grid: each value copied to its children ("nearest"), or interpolated ("linear").
+
+    Shape: (B, C, \\*grid.shape) -> (B, C, \\*grid.refine().shape).
+    Equivariance: exact under the rotations that permute both grids and carry parents to parents.
+    Raises: ValueError for another ``method``, a grid that no finer one is nested in, or an input of another shape.
+    """
+
+    def __init__(self, grid: Grid, method: str = "nearest") -> None:
+        if method not in ("nearest", "linear"):
+            raise ValueError(f"method is {method!r}; expected 'nearest' or 'linear'")
+        self.method = method
+        fine = grid.refine()
+        if method == "nearest":
+            fine.parents()  # raises where the grids are not nested
+        self.blocks = isinstance(grid, LatLon) and method == "nearest"
+        super().__init__(grid, fine)
+
+    def _map(self) -> tuple[Hashable, Callable[[], SparseMap]] | None:
+        if self.blocks:
+            return None
+        grid, fine = self.source, self.target
+        if self.method == "linear":
+            return ("resample", grid, fine, "linear"), lambda: interpolation_map(grid, fine)
+        return ("unpool", grid), lambda: unpooling_map(grid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        if self.map is not None:
+            return self._through_map(x)
+        return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, method={self.method!r}"
+
+
+class Resample(_Between):
+    """Field on another grid, by :func:`spheregeo.sampling.interpolation_map`: "linear", "nearest" or "average".
+
+    Shape: (B, C, \\*source.shape) -> (B, C, \\*target.shape).
+    Equivariance: approximate, to the order of the method; exact under rotations that permute both grids.
+    Raises: ValueError for another ``method`` or an input of another shape.
+    """
+
+    def __init__(self, source: Grid, target: Grid, method: str = "linear") -> None:
+        self.method = method
+        super().__init__(source, target)
+
+    def _map(self) -> tuple[Hashable, Callable[[], SparseMap]]:
+        source, target, method = self.source, self.target, self.method
+        return ("resample", source, target, method), lambda: interpolation_map(source, target, method)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        return self._through_map(x)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, method={self.method!r}"

@@ -1,0 +1,185 @@
+"""Resampling of fields: shapes, dtypes, labels, averages over cells, errors that help."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from spheregeo.grids import (
+    Equiangular,
+    Fibonacci,
+    GaussLegendre,
+    Grid,
+    HEALPix,
+    Icosahedral,
+    LatLon,
+    Scattered,
+)
+from spheregeo.sampling import interpolation_map, resample
+from spheregeo.sampling.average import cell_bounds
+
+
+def test_leading_axes_and_grid_shapes_are_kept() -> None:
+    x = torch.randn(2, 3, 8, 16)
+    y = resample(x, Equiangular(8, 16), HEALPix(4))
+    assert y.shape == (2, 3, 192) and y.dtype == torch.float32
+    assert resample(y, HEALPix(4), GaussLegendre(6, 12)).shape == (2, 3, 6, 12)
+    one = resample(x[1, 2], Equiangular(8, 16), HEALPix(4))
+    torch.testing.assert_close(one, y[1, 2], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "dtype,atol", [(torch.float64, 1e-14), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)]
+)
+def test_dtypes(dtype: torch.dtype, atol: float) -> None:
+    source, target = HEALPix(4), Equiangular(8, 16)
+    x = torch.randn(3, 192, dtype=dtype)
+    wanted = interpolation_map(source, target)(x.double()).reshape(3, 8, 16)
+    y = resample(x, source, target)
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.double(), wanted, atol=atol, rtol=0)
+    assert interpolation_map(source, target).values.dtype == torch.float64, "the shared map is left alone"
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_labels_by_nearest_only(dtype: torch.dtype) -> None:
+    source, target = Equiangular(8, 16), HEALPix(4)
+    labels = torch.randint(0, 2, (2, 8, 16)).to(dtype)
+    y = resample(labels, source, target, "nearest")
+    assert y.dtype == dtype
+    dense = interpolation_map(source, target, "nearest")
+    assert torch.equal(y.double(), dense(labels.double().flatten(1)))
+    with pytest.raises(TypeError, match="'linear' mixes values; labels need 'nearest'"):
+        resample(labels, source, target)
+
+
+def test_gradients() -> None:
+    x = torch.randn(2, 4, 8, dtype=torch.float64, requires_grad=True)
+    for method in ("linear", "nearest", "average"):
+        assert torch.autograd.gradcheck(lambda v: resample(v, Equiangular(4, 8), HEALPix(1), method), (x,))  # noqa: B023
+
+
+@pytest.mark.parametrize(
+    "source", [Equiangular(16, 32), GaussLegendre(15, 30), Equiangular(17, 30, poles=True)], ids=str
+)
+@pytest.mark.parametrize(
+    "target", [Equiangular(8, 16), GaussLegendre(5, 7), Equiangular(9, 40, poles=True, offset=0.3)], ids=str
+)
+def test_average_between_lat_lon_grids_is_conservative(source: LatLon, target: LatLon) -> None:
+    """Sum of cell areas times values is the same before and after, to rounding, also up and at odd ratios."""
+
+    def cells(grid: LatLon) -> torch.Tensor:
+        return -cell_bounds(grid.rings).diff().repeat_interleave(grid.nlon) / grid.nlon
+
+    x = torch.randn(source.num_points, dtype=torch.float64)
+    y = interpolation_map(source, target, "average")(x)
+    assert abs(cells(source) @ x - cells(target) @ y) < 1e-13
+    share = cells(target) @ interpolation_map(source, target, "average").to_dense()[0]
+    assert (share - cells(source)).abs().max() < 1e-15, "each source cell is handed out once, whole"
+
+
+def test_lat_lon_averages_are_the_same_by_axes_and_by_the_map() -> None:
+    source, target = Equiangular(12, 20, offset=0.3), GaussLegendre(5, 7)
+    x = torch.randn(2, 12, 20, dtype=torch.float64)
+    wanted = interpolation_map(source, target, "average")(x.flatten(1)).reshape(2, 5, 7)
+    torch.testing.assert_close(resample(x, source, target, "average"), wanted, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["linear", "nearest"])
+def test_large_targets_are_done_in_chunks_with_the_same_result(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.randn(2, 192, requires_grad=True)
+    wanted = resample(x, HEALPix(4), Equiangular(32, 64), method)
+    monkeypatch.setattr(sys.modules[resample.__module__], "LARGE", 100)
+    got = resample(x, HEALPix(4), Equiangular(32, 64), method)
+    torch.testing.assert_close(got, wanted, atol=1e-6, rtol=0)
+    (slope,), (wanted_slope,) = (torch.autograd.grad(y.square().sum(), x) for y in (got, wanted))
+    torch.testing.assert_close(slope, wanted_slope, atol=1e-4, rtol=1e-5)
+
+
+def test_average_of_nested_lat_lon_blocks_is_their_area_mean() -> None:
+    fine = Equiangular(8, 16)
+    x = torch.randn(8, 16, dtype=torch.float64)
+    cells = -cell_bounds(fine.rings).diff()[:, None].expand(8, 16)
+    weighted = (x * cells).unflatten(0, (4, 2)).unflatten(2, (8, 2)).sum((1, 3))
+    total = cells.unflatten(0, (4, 2)).unflatten(2, (8, 2)).sum((1, 3))
+    torch.testing.assert_close(
+        resample(x, fine, fine.coarsen(), "average"), weighted / total, atol=1e-14, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    "source,target",
+    [
+        (HEALPix(16), HEALPix(4)),
+        (Equiangular(64, 128), HEALPix(4)),
+        (HEALPix(16), Equiangular(8, 16)),
+        (Fibonacci(4000), Icosahedral(1)),
+    ],
+    ids=str,
+)
+def test_average_is_the_area_mean_over_the_nearest_target(source: Grid, target: Grid) -> None:
+    x = torch.randn(source.num_points, dtype=torch.float64)
+    nearest = interpolation_map(target, source, "nearest").pattern.coo()[1]
+    total = torch.zeros(target.num_points, dtype=torch.float64).index_add_(0, nearest, source.areas)
+    assert total.min() > 0
+    mean = torch.zeros_like(total).index_add_(0, nearest, source.areas * x) / total
+    torch.testing.assert_close(interpolation_map(source, target, "average")(x), mean, atol=1e-13, rtol=0)
+
+
+def test_cells_without_source_points_are_interpolated() -> None:
+    source, target = HEALPix(2), Equiangular(24, 48)
+    average, linear = (
+        interpolation_map(source, target, method).to_dense()[0] for method in ("average", "linear")
+    )
+    filled = interpolation_map(target, source, "nearest").pattern.coo()[1].unique()
+    empty = torch.ones(target.num_points, dtype=torch.bool)
+    empty[filled] = False
+    assert int(empty.sum()) == target.num_points - 48
+    torch.testing.assert_close(average[empty], linear[empty], atol=1e-14, rtol=0)
+
+
+def test_average_does_not_alias() -> None:
+    """Columns of alternating sign vanish in the mean; sampled linearly at cell centres on the columns they survive."""
+    source, target = Equiangular(64, 128), Equiangular(16, 32)
+    x = (-1.0) ** torch.arange(128).expand(64, 128)
+    assert resample(x, source, target, "average").abs().max() < 1e-6
+    assert resample(x, source, target, "linear").abs().max() > 0.9
+
+
+@pytest.mark.parametrize(
+    "shape,source,message",
+    [
+        (
+            (2, 3072),
+            HEALPix(8),
+            r"x has 3072 on its last axis, source has 768 points; did you build the grid with nside=16\?",
+        ),
+        (
+            (162,),
+            Icosahedral(3),
+            r"x has 162 on its last axis, source has 642 points; did you build the grid with level=2\?",
+        ),
+        (
+            (3, 16, 8),
+            Equiangular(8, 16),
+            r"x has shape \(3, 16, 8\), source has shape \(8, 16\); .*did you transpose x\?",
+        ),
+        ((3, 128), Equiangular(8, 16), r"reshape x to \(..., 8, 16\)"),
+        ((3, 9, 18), Equiangular(8, 16), r"did you build the grid with nlat=9, nlon=18\?"),
+        (
+            (5,),
+            Scattered(torch.eye(3).tolist(), areas=[1.0, 1.0, 1.0]),
+            "x has 5 on its last axis, source has 3 points",
+        ),
+        ((), HEALPix(1), r"x has shape \(\), source has 12 points"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_refused_with_a_guess(
+    shape: tuple[int, ...], source: Grid, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        resample(torch.zeros(shape), source, HEALPix(2))

@@ -1,0 +1,350 @@
+"""The command line: answers at once, trains, resumes, scores, predicts, and says what is wrong in one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from spheregeo import models, recipes
+from spheregeo.cli import listing, main
+from spheregeo.tasks import AtomicCheckpointIO, read_checkpoint
+
+RECIPE = """# tiny rooms
+data:
+  class_path: spheregeo.data.RoomsData
+  init_args: {size: [16, 32], train: 8, val: 4, test: 4, batch_size: 4}
+model:
+  class_path: spheregeo.tasks.Segmentation
+  init_args: {network: sphere-unet-small, width: 4, depth: 2, lr: 0.01}
+trainer: {max_epochs: 3, accelerator: cpu}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run and the recipe beside it."""
+    place = tmp_path_factory.mktemp("cli")
+    (place / "tiny.yaml").write_text(RECIPE)
+    assert main(["fit", str(place / "tiny.yaml"), "--output", str(place / "run")]) == 0
+    return place
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a faulty call prints; its exit code is 2."""
+    capsys.readouterr()
+    assert main(list(arguments)) == 2
+    err = capsys.readouterr().err.strip()
+    assert "\n" not in err and err.startswith("spheregeo: error: ")
+    return err
+
+
+def equal_checkpoints(a: Path, b: Path) -> bool:
+    """Same epoch and same weights; 1e-6 for sums whose order depends on where the allocator put the arrays."""
+    first, second = read_checkpoint(a), read_checkpoint(b)
+    weights, others = first["state_dict"], second["state_dict"]
+    same = all(torch.allclose(weights[k].double(), others[k].double(), rtol=1e-6, atol=1e-6) for k in weights)
+    return same and weights.keys() == others.keys() and first["epoch"] == second["epoch"]
+
+
+def last_scores(run: Path) -> list[float]:
+    """The validation scores of the last epoch in the newest log."""
+    logs = sorted(run.glob("logs/version_*/metrics.csv"))
+    with open(logs[-1]) as file:
+        rows = [r for r in csv.DictReader(file) if r["val/miou"]]
+    return [float(rows[-1][k]) for k in ("epoch", "val/loss", "val/miou", "val/accuracy")]
+
+
+# ---- help and lists
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["fit", "--help"],
+        *(["list", w] for w in ("grids", "layers", "models", "datasets", "recipes")),
+    ],
+)
+def test_help_and_lists_answer_at_once(arguments: list[str]) -> None:
+    code = (
+        "import sys; from spheregeo.cli import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'numpy', 'lightning', 'matplotlib'} & set(sys.modules); "
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 1
+    assert time.perf_counter() - begin < 2.0
+
+
+def test_lists_tell_the_truth() -> None:
+    import spheregeo.data
+    import spheregeo.grids
+    import spheregeo.nn
+
+    assert [n for n, _ in listing.rows("models")] == models.names()
+    assert [n for n, _ in listing.rows("recipes")] == recipes.names()
+    for what, room in (("grids", spheregeo.grids), ("layers", spheregeo.nn)):
+        names = [n for n, _ in listing.rows(what)]
+        assert names and all(isinstance(getattr(room, n), type) for n in names)
+    assert {"Equiangular", "HEALPix", "Icosahedral", "Scattered"} <= {n for n, _ in listing.rows("grids")}
+    assert "DiscoConv" in {n for n, _ in listing.rows("layers")}
+    datasets = dict(listing.rows("datasets"))
+    assert {"RoomsData", "FolderData"} <= set(datasets)
+    for what in ("grids", "layers", "models", "datasets", "recipes"):
+        assert all(text for _, text in listing.rows(what)), f"{what}: an entry has no description"
+
+
+# ---- recipes
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> None:
+    from lightning.pytorch import LightningDataModule, Trainer
+    from lightning.pytorch.cli import LightningArgumentParser
+
+    from spheregeo import tasks
+    from spheregeo.grids import Equiangular
+
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_lightning_class_args(tasks.SphereTask, "model", subclass_mode=True)
+    parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
+    content = yaml.safe_load(recipes.find(name).read_text())
+    linked = {"in_channels": 3, "grid": "Equiangular(32, 64)"}
+    if content["model"]["class_path"].endswith("Segmentation"):
+        linked["num_classes"] = 5
+    content["model"]["init_args"].update(linked)
+    extra = {k: content.pop(k) for k in ("ema", "patience", "seed_everything") if k in content}
+    assert all(isinstance(v, (int, float)) for v in extra.values())
+    config: Any = parser.parse_object(content)
+    nlat, nlon = config.data.init_args.size
+    assert nlon == 2 * nlat
+    task = getattr(tasks, content["model"]["class_path"].rsplit(".", 1)[1])
+    model = task(**{**config.model.init_args.as_dict(), "grid": Equiangular(32, 64)})
+    assert model.network is not None
+    assert recipes.summary(name)
+
+
+def test_a_bundled_recipe_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--data.size", "[16, 32]", "--data.train", "4", "--data.val", "2", "--data.test", "2"]
+    less = ["--model.width", "4", "--model.depth", "2", "--trainer.max_epochs", "1"]
+    out = ["--output", str(tmp_path)]
+    assert main(["fit", "depth-sphere", *out, *small, *less, "--ema", "0.9", "--patience", "2"]) == 0
+    assert main(["test", "depth-sphere", *out]) == 0
+    assert "test/abs_rel" in capsys.readouterr().out
+    assert json.loads((tmp_path / "metrics.json").read_text())["delta3"] >= 0
+    checkpoint = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["task"] == "Depth"
+    assert (tmp_path / "predictions.png").stat().st_size > 1000
+
+
+# ---- fit, test, audit
+
+
+def test_a_run_leaves_its_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = folder / "run"
+    assert main(["test", str(folder / "tiny.yaml"), "--output", str(run)]) == 0
+    assert "test/miou" in capsys.readouterr().out
+    expected = {"recipe.yaml", "curves.png", "metrics.json", "confusion.png", "predictions.png", "world.png"}
+    assert expected <= {p.name for p in run.iterdir()}
+    results = json.loads((run / "metrics.json").read_text())
+    assert 0 <= results["miou"] <= 1 and len(results["classes"]) == len(results["confusion"])
+    assert (
+        main(
+            [
+                "validate",
+                str(folder / "tiny.yaml"),
+                "--output",
+                str(run),
+                "--ckpt",
+                str(run / "checkpoints/last.ckpt"),
+            ]
+        )
+        == 0
+    )
+    assert "val/miou" in capsys.readouterr().out
+
+
+def test_checkpoints_load_with_weights_only(folder: Path) -> None:
+    for name in ("best", "last"):
+        content = torch.load(folder / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert content["task"] == "Segmentation"
+        described = content["hyper_parameters"]
+        assert (
+            described["grid"].startswith("Equiangular(")
+            and len(described["class_names"]) == described["num_classes"]
+        )
+        assert len(described["mean"]) == 3 and described["std"] != [1.0, 1.0, 1.0]
+
+
+def test_killed_and_resumed_equals_unbroken(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    last = run / "checkpoints" / "last.ckpt"
+    command = [sys.executable, "-m", "spheregeo", "fit", str(folder / "tiny.yaml"), "--output", str(run)]
+    # A worker process too: what it reads ahead must be of the right epoch after a resume.
+    process = subprocess.Popen([*command, "--data.num_workers", "1"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert read_checkpoint(last)["epoch"] < 2, "the run ended before it could be killed"
+    subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    for name in ("last.ckpt", "best.ckpt"):
+        assert equal_checkpoints(run / "checkpoints" / name, folder / "run" / "checkpoints" / name)
+    assert last_scores(run) == pytest.approx(last_scores(folder / "run"), rel=1e-5)
+
+
+def test_a_run_is_not_replaced_by_accident(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(folder / "tiny.yaml")
+    assert "--resume to go on" in error_of(capsys, "fit", recipe, "--output", str(folder / "run"))
+    assert "nothing to resume" in error_of(capsys, "fit", recipe, "--output", str(tmp_path), "--resume")
+
+
+def test_full_disk_in_training(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    real, written = os.fsync, []
+
+    def fills_up(descriptor: int) -> None:
+        # recipe.yaml, then best and last of the first epoch; then the disk is full.
+        written.append(descriptor)
+        if len(written) > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fills_up)
+    message = error_of(capsys, "fit", str(folder / "tiny.yaml"), "--output", str(tmp_path))
+    assert "no space left" in message and "is intact" in message
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["epoch"] == 0
+    assert main(["fit", str(folder / "tiny.yaml"), "--output", str(tmp_path), "--resume"]) == 0
+    assert equal_checkpoints(
+        tmp_path / "checkpoints" / "last.ckpt", folder / "run" / "checkpoints" / "last.ckpt"
+    )
+
+
+# ---- predict
+
+
+def photo(path: Path, height: int, width: int, mode: str = "RGB") -> str:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8))
+    image.convert(mode).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_predict_a_photo_of_odd_size(folder: Path, tmp_path: Path, mode: str) -> None:
+    source = photo(tmp_path / "room.png", 37, 74, mode)
+    arguments = ["predict", str(folder / "tiny.yaml"), "--input", source, "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--ckpt", str(folder / "run/checkpoints/best.ckpt")]) == 0
+    with Image.open(tmp_path / "out" / "room_labels.png") as labels:
+        assert labels.size == (74, 37) and labels.mode == "P"
+        assert np.asarray(labels).max() < 20
+    with Image.open(tmp_path / "out" / "room_overlay.png") as overlay:
+        assert overlay.size == (74, 37) and overlay.mode == "RGB"
+    assert (tmp_path / "out" / "room_world.png").is_file()
+
+
+def test_predict_a_folder_does_what_it_can(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo(photos / "a.png", 16, 32)
+    photo(photos / "b.jpg", 16, 30)
+    (photos / "c.png").write_bytes(b"not an image")
+    ckpt = str(folder / "run/checkpoints/best.ckpt")
+    message = error_of(
+        capsys,
+        "predict",
+        str(folder / "tiny.yaml"),
+        "--input",
+        str(photos),
+        "--ckpt",
+        ckpt,
+        "--output",
+        str(tmp_path / "o"),
+    )
+    assert "2 of 3 photos failed" in message and "16 x 30" in message and "c.png" in message
+    assert (tmp_path / "o" / "a_labels.png").is_file()
+
+
+def test_predict_faults(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, ckpt = str(folder / "tiny.yaml"), str(folder / "run/checkpoints/best.ckpt")
+
+    def predict(source: str, checkpoint: str = ckpt) -> str:
+        return error_of(
+            capsys,
+            "predict",
+            recipe,
+            "--input",
+            source,
+            "--ckpt",
+            checkpoint,
+            "--output",
+            str(tmp_path / "o"),
+        )
+
+    good = photo(tmp_path / "good.png", 16, 32)
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(Path(good).read_bytes()[:200])
+    assert "width = 2 x height" in predict(photo(tmp_path / "square.png", 20, 20))
+    assert "cannot be read" in predict(str(torn))
+    assert "does not exist" in predict(str(tmp_path / "none.png"))
+    (tmp_path / "empty").mkdir()
+    assert "holds no" in predict(str(tmp_path / "empty"))
+    large = tmp_path / "large.png"
+    Image.new("L", (8200, 4100)).save(large)
+    assert "at most 4096 x 8192" in predict(str(large))
+    assert "no checkpoint" in predict(good, str(tmp_path / "none.ckpt"))
+    assert "no readable checkpoint" in predict(good, good)
+    content = read_checkpoint(ckpt)
+    from spheregeo.tasks import Segmentation
+
+    task = Segmentation(4, 2, "Equiangular(8, 16)", network="pixel-mlp")
+    other: dict[str, Any] = {"state_dict": task.state_dict(), "hyper_parameters": dict(task.hparams)}
+    task.on_save_checkpoint(other)
+    AtomicCheckpointIO().save_checkpoint(other, tmp_path / "four.ckpt")
+    assert content["hyper_parameters"]["in_channels"] == 3
+    assert "3 channels but the model was trained on 4" in predict(good, str(tmp_path / "four.ckpt"))
+
+
+# ---- faults of the call
+
+
+def test_faults_of_the_call(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, out = str(folder / "tiny.yaml"), ["--output", str(tmp_path / "o")]
+    assert "segment-sphere" in error_of(capsys, "fit", "segment-spheer")
+    assert "depth" in error_of(capsys, "fit", recipe, *out, "--model.depth", "9")
+    assert "colour" in error_of(capsys, "fit", recipe, *out, "--model.colour", "red")
+    assert "holds no checkpoint" in error_of(capsys, "test", recipe, *out)
+    missing = ["--data.root", str(tmp_path / "nowhere")]
+    assert "nowhere" in error_of(capsys, "fit", "segment-folder", *out, *missing)
+    assert main(["dance"]) == 2
+    assert main(["list", "grids", "--colour"]) == 2
+
+
+def test_traceback_on_request(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        main(["fit", "segment-spheer", "--traceback"])

@@ -1,0 +1,115 @@
+"""What is installed is `spheregeo` and nothing else, and neither kind of install makes `datasets` importable."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hatchling")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def build(hook: str, folder: Path) -> zipfile.ZipFile:
+    """Call a hook of hatchling offline, as pip would, and open the wheel that it makes."""
+    code = f"from hatchling.build import {hook}; print({hook}({str(folder)!r}))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    return zipfile.ZipFile(folder / run.stdout.split()[-1])
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return build("build_wheel", tmp_path_factory.mktemp("wheel"))
+
+
+def test_wheel_holds_only_spheregeo(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"spheregeo"}
+
+
+def test_wheel_holds_all_of_spheregeo(wheel: zipfile.ZipFile) -> None:
+    wanted = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "spheregeo").rglob("*")
+        if file.is_file()
+        and "__pycache__" not in file.parts
+        and file.suffix in {".py", ".yaml", ".json", ".typed"}
+    }
+    missing = wanted - set(wheel.namelist())
+    assert not missing, f"left out of the wheel: {sorted(missing)}"
+    assert any(name.startswith("spheregeo/recipes/") and name.endswith(".yaml") for name in wheel.namelist())
+
+
+def test_wheel_knows_its_command_and_licence(wheel: zipfile.ZipFile) -> None:
+    text = {
+        name.rsplit("/", 1)[-1]: wheel.read(name).decode()
+        for name in wheel.namelist()
+        if ".dist-info/" in name
+    }
+    assert "spheregeo = spheregeo.cli:main" in text["entry_points.txt"]
+    assert "License-Expression: MIT" in text["METADATA"]
+    assert "LICENSE" in text
+
+
+def find(modules: list[str], site: Path, cwd: Path) -> dict[str, str | None]:
+    """Return where an interpreter that knows only ``site`` and the libraries finds the modules."""
+    code = (
+        "import importlib.util, json, site, sys\n"
+        f"sys.path.append({sysconfig.get_path('purelib')!r})\n"  # the libraries, without reading their .pth files
+        f"site.addsitedir({str(site)!r})\n"
+        f"specs = {{name: importlib.util.find_spec(name) for name in {modules!r}}}\n"
+        "print(json.dumps({name: spec and (spec.origin or str(list(spec.submodule_search_locations)))"
+        " for name, spec in specs.items()}))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    found: dict[str, str | None] = json.loads(run.stdout)
+    return found
+
+
+def test_editable_install_leaks_no_fact_folder(tmp_path: Path) -> None:
+    pytest.importorskip("editables")
+    site = tmp_path / "site"
+    build("build_editable", tmp_path).extractall(site)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    found = find(["spheregeo", "datasets", "meshes", "benchmarks", "tests", "examples"], site, elsewhere)
+    assert found.pop("spheregeo") == str(ROOT / "spheregeo" / "__init__.py")
+    leaked = {name: origin for name, origin in found.items() if origin and str(ROOT / name) in origin}
+    assert not leaked
+
+
+def test_this_interpreter_finds_no_fact_folder(tmp_path: Path) -> None:
+    code = (
+        "import importlib.util as u\n"
+        "for name in ('datasets', 'meshes'):\n"
+        "    spec = u.find_spec(name)\n"
+        "    print(spec and (spec.origin or list(spec.submodule_search_locations)))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(ROOT / "datasets") not in run.stdout and str(ROOT / "meshes") not in run.stdout
