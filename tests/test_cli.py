@@ -180,6 +180,17 @@ def test_a_run_leaves_its_files(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "val/miou" in capsys.readouterr().out
 
 
+def test_audit_prints_a_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, target = str(folder / "tiny.yaml"), tmp_path / "audit.json"
+    assert main(["audit", recipe, "--output", str(folder / "run"), "--json", str(target)]) == 0
+    assert "SO(3)" in capsys.readouterr().out
+    result = json.loads(target.read_text())
+    assert result["module"] == "SphericalUNet" and result["parameters"] > 100
+    assert 0 < result["equivariance"]["SO(3)"]["error"] < 1
+    assert main(["audit", recipe, "--output", str(tmp_path / "none"), "--model.network", "pixel-mlp"]) == 0
+    assert "untrained" in capsys.readouterr().out
+
+
 def test_checkpoints_load_with_weights_only(folder: Path) -> None:
     for name in ("best", "last"):
         content = torch.load(folder / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)

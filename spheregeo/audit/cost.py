@@ -27,7 +27,9 @@ def count_flops(module: nn.Module, x: Tensor) -> int:
     A layer's own ``flops()`` is for one sample and replaces what torch counts inside it. Pointwise functions, norms and
     pooling are not counted, as usual.
     """
-    own = {m: f"{type(module).__name__}.{n}".removesuffix(".") for n, m in module.named_modules() if _counts(m)}
+    own = {
+        m: f"{type(module).__name__}.{n}".removesuffix(".") for n, m in module.named_modules() if _counts(m)
+    }
     calls = dict.fromkeys(own, 0)
     hooks = [m.register_forward_pre_hook(lambda layer, _: _add(calls, layer)) for m in own]
     try:
@@ -67,7 +69,9 @@ def _passes(module: nn.Module, x: Tensor) -> tuple[Callable[[], None], Callable[
     return forward, both
 
 
-def measure_time(module: nn.Module, x: Tensor, *, repeats: int = 5, budget: float = 20.0) -> tuple[float, float]:
+def measure_time(
+    module: nn.Module, x: Tensor, *, repeats: int = 5, budget: float = 20.0
+) -> tuple[float, float]:
     """Median seconds of forward, and of forward with backward, after one of each to warm up; at least three of each."""
     result = []
     synchronise = torch.cuda.synchronize if x.is_cuda else lambda: None

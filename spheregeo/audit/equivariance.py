@@ -1,17 +1,6 @@
-r"""Equivariance error: the relative distance between M(R f) and R M(f), for random band-limited f and rotations R.
+"""Equivariance error: the relative distance between M(R f) and R M(f), for random band-limited f and rotations R.
 
-error² = Σ_i a_i |y_{Rf}(p_i) − y_f(R⁻¹p_i)|² / Σ_i a_i |y_{Rf}(p_i)|², summed over channels, signals and rotations. R f is sampled
-exactly; y_f(R⁻¹p), the output between the grid's points, is had in one of these ways:
-
-* ``points``: exactly, from the last layer built for turned points (:mod:`spheregeo.audit.turned`);
-* ``resample``: y_f is fitted below degree ``lmax_out``; the fit is turned exactly, what it leaves is interpolated linearly;
-* ``project``: both outputs are fitted and only the fits compared. What they leave, ``remainder`` of the output, is not
-  looked at. It errs where the signal's high degrees do, so this figure alone is optimistic (docs/equivariance.md);
-* ``permute``: R permutes the grid's points, so nothing lies between them. f is white noise there.
-
-The own error of ``resample`` and ``project`` is measured on a stand-in for the remainder that is known everywhere, its
-degrees lmax_out … 2 lmax_out − 1, and subtracted: error² = raw² − own². As the stand-in resembles the remainder to a few per
-cent only, a difference below a quarter of ``own`` is not resolved, and that quarter is reported instead.
+How the two are compared is in :mod:`spheregeo.audit.compare`.
 """
 
 from __future__ import annotations
@@ -25,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheregeo.audit.compare import TINY, Comparison, Trial, exact, permuted, sampled
 from spheregeo.audit.randomise import randomise as randomise_
-from spheregeo.audit.rotations import draw, symmetries
-from spheregeo.audit.signals import BandFit, analyse, evaluate, random_coefficients, resolved_degree
-from spheregeo.audit.turned import Turned, find_ending
+from spheregeo.audit.rotations import draw
+from spheregeo.audit.signals import random_coefficients, resolved_degree
+from spheregeo.audit.turned import find_ending
 from spheregeo.grids import Grid
-from spheregeo.sampling import rotate, rotation_matrix
-from spheregeo.sampling.fields import flatten
+from spheregeo.sampling import rotation_matrix
 
 # unlike .to(dtype), these leave complex parameters and buffers complex
 _CAST = {torch.float64: nn.Module.double, torch.float32: nn.Module.float, torch.bfloat16: nn.Module.bfloat16}
@@ -119,141 +108,65 @@ def measure_equivariance(
     _check(module, grid, field_in, field_out, group, method, dtype, (num_rotations, num_signals, max_points))
     generator = torch.Generator().manual_seed(seed)
     lmax = min(8, resolved_degree(grid)) if lmax is None else _degree("lmax", lmax, grid)
-    target = _target(module, grid) if target is None else target
-    channels = _channels(module) if channels is None else channels
-    fields = num_signals * channels
-    a = random_coefficients(fields, lmax, generator)
-
+    target = declared_target(module, grid) if target is None else target
+    channels = declared_channels(module) if channels is None else channels
+    coefficients = random_coefficients(num_signals * channels, lmax, generator)
     device = next((t.device for t in _tensors(module)), torch.device("cpu"))
-    shape = (num_signals, channels, *grid.shape)
-
-    def feed(values: Tensor) -> Tensor:
-        return values.reshape(shape).to(device=device, dtype=dtype)
-
-    f = feed(evaluate(a, grid.points))
     if isinstance(module, nn.Module):
         module = _CAST[dtype](copy.deepcopy(module).eval())
-        if randomise:
-            randomise_(module, generator, f)
-    run = _runner(module, target)
+    trial = Trial(module, grid, target, coefficients, num_signals, dtype, device)
+    if isinstance(module, nn.Module) and randomise:
+        randomise_(module, generator, trial.signal())
+    facts: dict[str, Any] = {
+        "signals": num_signals,
+        "dtype": str(dtype).removeprefix("torch."),
+        "randomised": randomise,
+    }
 
     if group == "grid" and rotations is None:
-        errors = []
-        for of_grid, of_target in symmetries(grid, target, num_rotations, generator):
-            x = torch.randn(num_signals, channels, grid.num_points, dtype=torch.float64, generator=generator)
-            turned = run(feed(torch.empty_like(x).index_copy_(2, of_grid, x)))
-            y = run(feed(x))
-            errors.append(_compare(turned, torch.empty_like(y).index_copy_(2, of_target, y), target.areas))
-        return _summary(errors, 0.0, 0.0, num_signals, None, None, group, "permute", dtype, randomise)
-
-    turns = draw(group, num_rotations, generator) if rotations is None else rotation_matrix(rotations).reshape(-1, 3, 3)
-    group = group if rotations is None else "given"
+        found = permuted(trial, num_rotations, generator)
+        return _summary(found, lmax=None, lmax_out=None, group=group, method="permute", **facts)
+    turns = draw(group, num_rotations, generator) if rotations is None else _matrices(rotations)
+    facts |= {"lmax": lmax, "group": group if rotations is None else "given"}
     with torch.no_grad():
-        ending = find_ending(module, f) if method in ("auto", "points") else None
-    if method == "points" and ending is None:
+        ending = find_ending(module, trial.signal()) if method in ("auto", "points") else None
+    if ending is not None:
+        return _summary(exact(trial, ending, turns, max_points), lmax_out=None, method="points", **facts)
+    if method == "points":
         raise ValueError(
             "method is 'points' but the module is no DiscoConv, nor a Sequential of any modules, a DiscoConv and "
             "pointwise ones; expected one that can be evaluated anywhere; use method='resample'"
         )
-    errors = []
-    if ending is not None:
-        for rotation in turns:
-            points = Turned(target, tuple(rotation.flatten().tolist()), max_points)
-            y = run(feed(evaluate(a, grid.points @ rotation)))[..., points.index]
-            errors.append(_compare(y, _runner(ending.at(points), points)(f), points.areas))
-        return _summary(errors, 0.0, 0.0, num_signals, lmax, None, group, "points", dtype, randomise)
-
     method = "resample" if method == "auto" else method
-    if lmax_out is None:
-        lmax_out = min(2 * lmax, resolved_degree(target))
-    fit = BandFit(target, _degree("lmax_out", lmax_out, target))
-    y = run(f)  # (B, O, N) float64
-    band, rest = fit(y)
-    size = max(math.sqrt(_power(y, target.areas)), torch.finfo(torch.float64).tiny)
-    share = math.sqrt(_power(rest, target.areas)) / size
-    for rotation in turns:
-        back = target.points @ rotation
-        y_turned = run(feed(evaluate(a, grid.points @ rotation)))
-        if method == "project":
-            there, expected = evaluate(fit(y_turned)[0], target.points), evaluate(band, back)
-        else:
-            there, expected = y_turned, evaluate(band, back) + _interpolate(rest, target, rotation)
-        distance, _ = _compare(there, expected, target.areas)
-        errors.append((distance, _power(y_turned, target.areas)))
-    top = max(min(2 * lmax_out, 2 * resolved_degree(target)), lmax_out + 1)
-    stand_in = analyse(rest, target, top, lmax_out)
-    sampled = evaluate(stand_in, target.points)
-    leak, left = fit(sampled)  # what the fit takes from degrees that it should not see
-    if method == "project":
-        own = math.sqrt(2) * float(leak.norm()) / size  # it enters both sides
-    else:  # for one of the rotations: it hardly depends on which
-        back = target.points @ turns[0]
-        guess = evaluate(leak, back) + _interpolate(left, target, turns[0])
-        own = math.sqrt(_power(evaluate(stand_in, back) - guess, target.areas)) / size
-    return _summary(errors, own, share, num_signals, lmax, lmax_out, group, method, dtype, randomise)
+    lmax_out = (
+        min(2 * lmax, resolved_degree(target)) if lmax_out is None else _degree("lmax_out", lmax_out, target)
+    )
+    found = sampled(trial, turns, lmax_out, project=method == "project")
+    return _summary(found, lmax_out=lmax_out, method=method, **facts)
 
 
-def _runner(module: Callable[[Tensor], Tensor], target: Grid) -> Callable[[Tensor], Tensor]:
-    """The module from a field to (B, O, N) float64 on the CPU, its shape checked."""
-
-    def run(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            y = module(x)
-        if y.ndim < 2 + len(target.shape):
-            raise ValueError(f"the module returned shape {tuple(y.shape)}, expected (B, O, *{target.shape}); pass target=")
-        return flatten(y, target, "the target").to("cpu", torch.float64)
-
-    return run
+def _matrices(rotations: Tensor) -> Tensor:
+    return rotation_matrix(rotations).reshape(-1, 3, 3)
 
 
-def _interpolate(y: Tensor, grid: Grid, rotation: Tensor) -> Tensor:
-    """y at R⁻¹p, linearly. Shape: (..., N) -> the same."""
-    return rotate(y.unflatten(-1, grid.shape), grid, rotation).flatten(-len(grid.shape))
-
-
-def _power(y: Tensor, areas: Tensor) -> float:
-    return float((y.square() * areas).sum())
-
-
-def _compare(y: Tensor, expected: Tensor, areas: Tensor) -> tuple[float, float]:
-    """Squared distance and squared norm."""
-    return _power(y - expected, areas), _power(y, areas)
-
-
-def _summary(
-    errors: list[tuple[float, float]],
-    own: float,
-    remainder: float,
-    signals: int,
-    lmax: int | None,
-    lmax_out: int | None,
-    group: str,
-    method: str,
-    dtype: torch.dtype,
-    randomised: bool,
-) -> EquivarianceReport:
-    tiny = torch.finfo(torch.float64).tiny
-    squares = [distance / max(norm, tiny) for distance, norm in errors]
-    raw = sum(distance for distance, _ in errors) / max(sum(norm for _, norm in errors), tiny)
+def _summary(found: Comparison, **facts: Any) -> EquivarianceReport:
+    worst = max(distance / max(norm, TINY) for distance, norm in found.pairs)
+    raw = sum(distance for distance, _ in found.pairs) / max(sum(norm for _, norm in found.pairs), TINY)
     return EquivarianceReport(
-        error=_subtract(raw, own),
+        error=_subtract(raw, found.own),
         raw=math.sqrt(raw),
-        own=own,
-        remainder=remainder,
-        worst=_subtract(max(squares), own),
-        rotations=len(errors),
-        signals=signals,
-        lmax=lmax,
-        lmax_out=lmax_out,
-        group=group,
-        method=method,
-        dtype=str(dtype).removeprefix("torch."),
-        randomised=randomised,
+        own=found.own,
+        remainder=found.remainder,
+        worst=_subtract(worst, found.own),
+        rotations=len(found.pairs),
+        **facts,
     )
 
 
 def _subtract(square: float, own: float) -> float:
-    return math.sqrt(square) if not math.isfinite(square) else max(math.sqrt(max(square - own**2, 0.0)), RESOLVED * own)
+    if not math.isfinite(square):
+        return math.sqrt(square)
+    return max(math.sqrt(max(square - own**2, 0.0)), RESOLVED * own)
 
 
 def _check(
@@ -269,7 +182,9 @@ def _check(
     if not callable(module):
         raise ValueError(f"module is {type(module).__name__}, expected a module or a function of one tensor")
     if not isinstance(grid, Grid) or not grid.is_sphere:
-        raise ValueError(f"grid is {grid!r}, expected a grid on the sphere; positions in space are not supported yet")
+        raise ValueError(
+            f"grid is {grid!r}, expected a grid on the sphere; positions in space are not supported yet"
+        )
     for name, field in (("field_in", field_in), ("field_out", field_out)):
         field = getattr(module, name, None) if field is None else field
         if field not in (None, "scalar"):
@@ -301,7 +216,7 @@ def _tensors(module: object) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()] if isinstance(module, nn.Module) else []
 
 
-def _target(module: object, grid: Grid) -> Grid:
+def declared_target(module: object, grid: Grid) -> Grid:
     """What the module or, in a Sequential, its last child that knows declares as ``target``; else the input's grid."""
     for child in [module, *(reversed(module) if isinstance(module, nn.Sequential) else ())]:
         found = getattr(child, "target", None)
@@ -310,7 +225,7 @@ def _target(module: object, grid: Grid) -> Grid:
     return grid
 
 
-def _channels(module: object) -> int:
+def declared_channels(module: object) -> int:
     """Number of input channels that the module or its first layer that knows declares; else 1."""
     for child in module.modules() if isinstance(module, nn.Module) else [module]:
         for name in ("in_channels", "in_features", "num_features"):

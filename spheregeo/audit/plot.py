@@ -30,9 +30,13 @@ def plot_equivariance(
     places: set[float] = set()
     for label, pairs in series.items():
         if not pairs or any(x <= 0 or error < 0 for x, error in pairs):
-            raise ValueError(f"series {label!r} is {list(pairs)}; expected pairs of a positive x and an error")
+            raise ValueError(
+                f"series {label!r} is {list(pairs)}; expected pairs of a positive x and an error"
+            )
         ordered = sorted(pairs)
-        axes.loglog([x for x, _ in ordered], [max(error, 1e-17) for _, error in ordered], marker="o", label=label)
+        axes.loglog(
+            [x for x, _ in ordered], [max(error, 1e-17) for _, error in ordered], marker="o", label=label
+        )
         places.update(x for x, _ in ordered)
     if len(places) <= 8:
         axes.set_xticks(sorted(places))

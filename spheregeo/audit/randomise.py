@@ -18,7 +18,9 @@ def _tracks_statistics(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def randomise(module: nn.Module, generator: torch.Generator | None = None, x: Tensor | None = None) -> nn.Module:
+def randomise(
+    module: nn.Module, generator: torch.Generator | None = None, x: Tensor | None = None
+) -> nn.Module:
     """Draw all parameters and norm statistics of a module anew, in place; returns the module.
 
     A parameter keeps its root mean square, so that signals keep their size; one that is zero gets 0.5, or 1/√fan-in where it

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from spheregeo import __version__
 from spheregeo.audit.cost import count_flops, count_parameters, measure_memory, measure_time
-from spheregeo.audit.equivariance import _channels, _target, measure_equivariance
+from spheregeo.audit.equivariance import declared_channels, declared_target, measure_equivariance
 from spheregeo.audit.rotations import has_symmetries
 from spheregeo.grids import Grid
 
@@ -48,10 +48,14 @@ def report(
     """
     if batch < 1:
         raise ValueError(f"batch is {batch}, expected at least 1")
-    target = _target(module, grid) if target is None else target
-    channels = _channels(module) if channels is None else channels
+    target = declared_target(module, grid) if target is None else target
+    channels = declared_channels(module) if channels is None else channels
     common = {"target": target, "channels": channels, **options}
-    runs: dict[str, dict[str, Any]] = {"SO(3), weights as they are": {"randomise": False}, "SO(3)": {}, "azimuthal": {"group": "azimuthal"}}
+    runs: dict[str, dict[str, Any]] = {
+        "SO(3), weights as they are": {"randomise": False},
+        "SO(3)": {},
+        "azimuthal": {"group": "azimuthal"},
+    }
     if has_symmetries(grid, target):
         runs["permutations of the grid"] = {"group": "grid"}
     errors = {name: asdict(measure_equivariance(module, grid, **common, **how)) for name, how in runs.items()}
@@ -114,15 +118,17 @@ def format_table(result: dict[str, Any]) -> str:
             note += f", own error {found['own']:.1e} subtracted"
         rows.append((f"error, {name}", f"{found['error']:.2e}  ({note})"))
     rows.append(("parameters", f"{result['parameters']:,}"))
-    each = result["per_point"]
-    rows.append(("operations, forward", f"{result['flops_forward'] / 1e9:.4g} GFLOP  ({each['flops_forward']:,.0f} a point)"))
+    each, gflop = result["per_point"], result["flops_forward"] / 1e9
+    rows.append(("operations, forward", f"{gflop:.4g} GFLOP  ({each['flops_forward']:,.0f} a point)"))
     for name, key in (("forward", "forward"), ("forward + backward", "forward_backward")):
-        seconds, size = result[f"seconds_{key}"], result[f"peak_bytes_{key}"]
-        rows.append((f"time, {name}", f"{1e3 * seconds:.4g} ms  ({each[f'nanoseconds_{key}']:,.0f} ns a point)"))
-        memory = "not measured" if size is None else f"{size / 2**20:.4g} MiB  ({each[f'bytes_{key}']:,.0f} bytes a point)"
+        time, size = 1e3 * result[f"seconds_{key}"], result[f"peak_bytes_{key}"]
+        rows.append((f"time, {name}", f"{time:.4g} ms  ({each[f'nanoseconds_{key}']:,.0f} ns a point)"))
+        memory = "not measured"
+        if size is not None:
+            memory = f"{size / 2**20:.4g} MiB  ({each[f'bytes_{key}']:,.0f} bytes a point)"
         rows.append((f"peak memory, {name}", memory))
-    machine = result["machine"]
-    rows.append(("measured on", f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"))
+    at = result["machine"]
+    rows.append(("measured on", f"{at['device']}, {at['threads']} threads, torch {at['torch']}"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +44,8 @@ class Turned(Grid):
         return torch.tensor(self.rotation, dtype=torch.float64).reshape(3, 3)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        n = min(self.sample, self.base.num_points)
-        return (n, *(1 for _ in self.base.shape[1:]))  # as many axes as the grid has, for layers that count them
+    def shape(self) -> tuple[int]:
+        return (min(self.sample, self.base.num_points),)
 
     @property
     def points(self) -> Tensor:
@@ -60,7 +60,8 @@ class Turned(Grid):
         return self.base.spacing
 
     def _frames(self) -> Tensor:
-        if self._matrix[2, 2] > 1 - 1e-14:  # about z: (south, east) turn along, and at a pole only they know the longitude
+        # About z (south, east) turn along, and at a pole only they know the longitude.
+        if self._matrix[2, 2] > 1 - 1e-14:
             return self.base.frames[self.index] @ self._matrix
         return frames_of(self.points)
 
@@ -74,13 +75,23 @@ class Ending:
     tail: nn.Module
 
     def at(self, points: Turned) -> Callable[[Tensor], Tensor]:
-        """The module with its outputs at these points: x -> (B, C, *points.shape)."""
+        """The module with its outputs at these points: x -> (B, C, points.num_points)."""
         layer = copy.deepcopy(self.layer)
         layer.target = points
         device = layer.weight.device
         layer._build_map(layer.weight.dtype)
         layer.map.to(device)
-        return lambda x: self.tail(layer(self.head(x)))
+
+        def run(x: Tensor) -> Tensor:
+            y = layer(self.head(x))  # (B, C, n)
+            # The rest may insist on its grid's shape: it gets one, filled where it is looked at.
+            whole = y.new_zeros(*y.shape[:2], points.base.num_points)
+            index = points.index.to(y.device)
+            whole[..., index] = y
+            done: Tensor = self.tail(whole.unflatten(2, points.base.shape))
+            return done.flatten(2)[..., index]
+
+        return run
 
 
 def find_ending(module: object, x: Tensor) -> Ending | None:
@@ -90,14 +101,17 @@ def find_ending(module: object, x: Tensor) -> Ending | None:
         x: an input, with which it is tried whether the rest acts point by point.
     """
     steps = _steps(module)
-    last = max((i for i, m in enumerate(steps) if isinstance(m, (DiscoConv, DiscoConvTranspose))), default=None)
+    last = max(
+        (i for i, m in enumerate(steps) if isinstance(m, (DiscoConv, DiscoConvTranspose))), default=None
+    )
     if last is None:
         return None
-    layer = steps[last]
-    # "mean" divides by an average over the target's rows, which other points would change.
-    if getattr(layer, "normalization", "none") == "mean":
+    layer: Any = steps[last]
+    # Sums over all rows of the target enter these, which other points would change.
+    normalization = layer.normalization
+    if normalization == "mean" or (normalization is not None and isinstance(layer, DiscoConvTranspose)):
         return None
-    ending = Ending(nn.Sequential(*steps[:last]), layer, nn.Sequential(*steps[last + 1 :]))  # type: ignore[arg-type]
+    ending = Ending(nn.Sequential(*steps[:last]), layer, nn.Sequential(*steps[last + 1 :]))
     return ending if _pointwise(ending.tail, ending.layer, ending.head, x) else None
 
 

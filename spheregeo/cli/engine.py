@@ -6,7 +6,6 @@ The model is built from the data: channels, classes and grid are linked, so that
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import os
 import shutil
@@ -238,5 +237,5 @@ def audit(
     result: dict[str, Any] = room.report(task.network.eval(), task.grid)
     room.print_table(result)
     if json_file:
-        tasks.write_json(json_file, json.loads(json.dumps(result, default=str)))
+        room.save_json(result, json_file)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spheregeo.models.baseline import PixelMLP, PlanarUNet
-from spheregeo.models.blocks import Pointwise, ResidualBlock, count_parameters, make_norm
+from spheregeo.models.blocks import Pointwise, ResidualBlock, make_norm
 from spheregeo.models.registry import create, names, register
 from spheregeo.models.unet import SphericalUNet
 
@@ -13,7 +13,6 @@ __all__ = [
     "Pointwise",
     "ResidualBlock",
     "SphericalUNet",
-    "count_parameters",
     "create",
     "make_norm",
     "names",

@@ -37,7 +37,7 @@ class Pointwise(nn.Module):
             return self.linear(x.movedim(1, -1)).movedim(-1, 1)
         y = torch.matmul(self.linear.weight, x.flatten(2))  # (B, out_channels, N), no copy of x
         if self.linear.bias is not None:
-            y = y + self.linear.bias[:, None]
+            y = y + self.linear.bias.to(y.dtype)[:, None]
         return y.unflatten(2, x.shape[2:])
 
 
@@ -117,9 +117,4 @@ def recompute(module: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
-def count_parameters(module: nn.Module) -> int:
-    """Number of learnable numbers of ``module``."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-__all__ = ["Pointwise", "ResidualBlock", "count_parameters", "make_norm", "recompute"]
+__all__ = ["Pointwise", "ResidualBlock", "make_norm", "recompute"]

@@ -37,11 +37,11 @@ class _Normalise(torch.autograd.Function):
         x: Tensor, gamma: Tensor, beta: Tensor, w: Tensor, groups: int, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         mean = _pool(x @ w, groups)
-        y = x - mean[..., None]  # one buffer for the squares and then the result
-        var = _pool(y.mul_(y) @ w, groups)
+        centred = x - mean[..., None]
+        var = _pool(centred.mul_(centred) @ w, groups)
+        del centred
         scale = gamma * torch.rsqrt(var + eps)
-        torch.addcmul((beta - mean * scale)[..., None], x, scale[..., None], out=y)
-        return y, mean, var
+        return torch.addcmul((beta - mean * scale)[..., None], x, scale[..., None]), mean, var
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -69,8 +69,8 @@ class _Normalise(torch.autograd.Function):
         if torch.is_grad_enabled():
             dx = g * scale[..., None] - torch.addcmul(a, centred, b) * w
         else:  # the same in the two buffers at hand
-            torch.addcmul(a, centred, b, out=centred)
-            dx = torch.mul(g, scale[..., None], out=product).addcmul_(centred, w, value=-1)
+            spread = centred.mul_(b).add_(a)
+            dx = product.copy_(g).mul_(scale[..., None]).addcmul_(spread, w, value=-1)
         return dx, along.sum(0), total.sum(0), None, None, None
 
 

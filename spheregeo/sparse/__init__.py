@@ -1,11 +1,14 @@
 """Sparse linear maps with several coefficients per nonzero, and the engines that run them."""
 
+from spheregeo.sparse.blocks import Block, BlockPattern
 from spheregeo.sparse.engines import engines, register_engine
 from spheregeo.sparse.map import SparseMap
 from spheregeo.sparse.pattern import CSRPattern, Pattern, RingPattern
 from spheregeo.sparse.segment import segment_reduce, semiring_apply
 
 __all__ = [
+    "Block",
+    "BlockPattern",
     "CSRPattern",
     "Pattern",
     "RingPattern",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.sparse import spectral
+from spheregeo.sparse.blocks import BlockEngine
 from spheregeo.sparse.engines import get_engine
 from spheregeo.sparse.pattern import KINDS
 
@@ -45,7 +46,8 @@ class _Call:
         self.tensors = [t if t is None else t.detach().to(compute) for t in tensors]
         self.pattern = KINDS[kind].build(pattern, sizes)
         self.adjoint = (KINDS[kind].build(adjoint, adjoint_sizes), order)
-        self.run = get_engine(engine, reference.device)
+        run = get_engine(engine, reference.device)
+        self.run = BlockEngine(run) if kind == "blocks" else run  # type: ignore[arg-type]
         self.bands = spectral.restore(spectra, bands)
 
     def features(self, out: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from spheregeo.sparse.blocks import BlockPattern
 from spheregeo.sparse.engines import check_engine
 from spheregeo.sparse.form import apply_form
 from spheregeo.sparse.pattern import KINDS, CSRPattern, Pattern, RingPattern
@@ -122,8 +123,7 @@ class SparseMap(nn.Module):
     @property
     def num_nonzeros(self) -> int:
         """Nonzeros of the full map, a component; more than are stored where rows share coefficients."""
-        pattern = self.pattern
-        return len(pattern.indices) if isinstance(pattern, CSRPattern) else len(pattern.ring) * pattern.columns
+        return _count(self.pattern)
 
     def memory_bytes(self) -> int:
         """Bytes held by pattern, adjoint and coefficients."""
@@ -205,12 +205,7 @@ class SparseMap(nn.Module):
 
     def mean_square_rows(self) -> Tensor:
         """Sum over each row of squared coefficients, averaged over rows: (K,)."""
-        counts = torch.zeros(self.values.shape[1], dtype=self.values.dtype, device=self.values.device)
-        pattern = self.pattern
-        if isinstance(pattern, CSRPattern):
-            counts.index_add_(0, pattern.coo()[2], counts.new_ones(1).expand(len(pattern.indices)))
-        else:
-            counts += pattern.columns
+        counts = _uses(self.pattern, self.values)
         return (self.values.square() * counts).sum(1) / self.num_target
 
     def transpose(self) -> SparseMap:
@@ -224,3 +219,19 @@ class SparseMap(nn.Module):
         dense = self.values.new_zeros(self.num_components, self.num_target * self.num_source)
         dense.index_add_(1, target * self.num_source + source, self.values[:, value])
         return dense.view(self.num_components, self.num_target, self.num_source)
+
+
+def _count(pattern: Pattern) -> int:
+    if isinstance(pattern, BlockPattern):
+        return sum(_count(b.pattern) for b in pattern.blocks)
+    return len(pattern.indices) if isinstance(pattern, CSRPattern) else pattern.num_values * pattern.columns  # type: ignore[attr-defined]
+
+
+def _uses(pattern: Pattern, like: Tensor) -> Tensor:
+    """How many nonzeros read each column of the table, (num_values,)."""
+    if isinstance(pattern, BlockPattern):
+        return torch.cat([_uses(b.pattern, like) for b in pattern.blocks])
+    if isinstance(pattern, RingPattern):
+        return like.new_full((pattern.num_values,), pattern.columns)
+    assert isinstance(pattern, CSRPattern)
+    return torch.bincount(pattern.coo()[2], minlength=pattern.num_values).to(like)

@@ -15,7 +15,7 @@ The adjoint of a pattern is again a pattern, reading the same table in another `
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -209,5 +209,27 @@ class RingPattern:
         return pattern, order
 
 
-Pattern = CSRPattern | RingPattern
-KINDS: dict[str, type[CSRPattern] | type[RingPattern]] = {"csr": CSRPattern, "rings": RingPattern}
+class Pattern(Protocol):
+    """What every kind of pattern offers; ``tensors`` and ``sizes`` are what :meth:`build` takes to make it again."""
+
+    kind: ClassVar[str]
+
+    @property
+    def num_source(self) -> int: ...
+    @property
+    def num_target(self) -> int: ...
+    @property
+    def num_values(self) -> int: ...
+    @property
+    def tensors(self) -> list[Tensor]: ...
+    @property
+    def sizes(self) -> list[int]: ...
+    @classmethod
+    def build(cls, tensors: list[Tensor], sizes: list[int]) -> Pattern: ...
+    def coo(self) -> tuple[Tensor, Tensor, Tensor]: ...
+    def prune(self, keep: Tensor) -> Pattern: ...
+    def adjoint(self) -> tuple[Pattern, Tensor]: ...
+
+
+KINDS: dict[str, Any] = {"csr": CSRPattern, "rings": RingPattern}
+"""Kinds of pattern by name; :mod:`spheregeo.sparse.blocks` adds the composite one."""

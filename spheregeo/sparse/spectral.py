@@ -124,20 +124,35 @@ def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Ten
     span = max(end - q for (_, _, q), end in zip(bands, ends, strict=True))
     height = max(b - a for a, b, _ in bands)
     number_of_lines = len(pattern.source_base) // source_step
-    dense = torch.zeros(len(bands), k, height * target_step, span * source_step, m, dtype=torch.float64)
-    source_lines, target_lines, written = [], [], []
+    source_lines, target_lines, written, places = [], [], [], []
     for n, (a, b, q) in enumerate(bands):
         q = max(0, min(q, number_of_lines - span))
         entries = slice(int(pattern.indptr[a * target_step]), int(pattern.indptr[b * target_step]))
-        place = (rows[entries] - a * target_step, ring[entries] - q * source_step, pattern.shift[entries].long())
-        dense[n, :, place[0], place[1], place[2]] = values[:, entries].double()
+        places.append((entries, a * target_step, q * source_step))
         keep[entries] = False
         source_lines.append(torch.arange(q, q + span))
         target_lines.append(torch.arange(a, b))
         written.append(n * height + torch.arange(b - a))
-    parts, which = _parts(torch.fft.rfft(dense).conj())
+
+    def spectrum(n: int) -> Tensor:
+        entries, row, line = places[n]
+        dense = torch.zeros(k, height * target_step, span * source_step, m, dtype=torch.float64)
+        dense[:, rows[entries] - row, ring[entries] - line, pattern.shift[entries].long()] = values[:, entries].double()
+        return torch.fft.rfft(dense).conj()
+
+    which = _which([spectrum(n) for n in _ends(len(bands))])
+    parts = torch.empty(len(bands), height * target_step, len(which), span * source_step, m // 2 + 1, dtype=dtype)
+    for n in range(len(bands)):  # one at a time: in float64 they are several times as large as their result
+        both = torch.view_as_real(spectrum(n).resolve_conj())
+        for e, (function, imaginary) in enumerate(which.tolist()):
+            parts[n, :, e] = both[function, ..., imaginary]
     lines = (torch.stack(source_lines), torch.cat(target_lines), torch.cat(written))
-    return keep, Bands(parts.to(dtype), which, *lines, source_step, target_step, m)
+    return keep, Bands(parts, which, *lines, source_step, target_step, m)
+
+
+def _ends(count: int) -> list[int]:
+    """First and last: a function that is even or odd in longitude is so on every row."""
+    return sorted({0, count - 1})
 
 
 def _step(base: Tensor, pattern: RingPattern) -> int:
@@ -148,16 +163,13 @@ def _step(base: Tensor, pattern: RingPattern) -> int:
     return step if step and len(base) % step == 0 and torch.equal(base.cpu(), expected) else 0
 
 
-def _parts(spectrum: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary parts that are not zero to rounding: (N, K, rows, rings, F) -> (N, rows, E, rings, F), (E, 2)."""
-    size = spectrum.abs().amax((0, 2, 3, 4))
-    parts, which = [], []
-    for k in range(spectrum.shape[1]):
-        for imaginary, part in enumerate((spectrum[:, k].real, spectrum[:, k].imag)):
-            if part.abs().max() > 1e-10 * size[k]:  # geometry near a pole is good to about 1e-12
-                parts.append(part)
-                which.append((k, imaginary))
-    return torch.stack(parts, 2).contiguous(), torch.tensor(which, dtype=torch.int64)
+def _which(spectra: list[Tensor]) -> Tensor:
+    """Parts that are not zero to rounding in any of some spectra (K, rows, rings, F): (E, 2), see :class:`Bands`."""
+    size = torch.stack([s.abs().amax((1, 2, 3)) for s in spectra]).amax(0)
+    real = torch.stack([s.real.abs().amax((1, 2, 3)) for s in spectra]).amax(0)
+    imaginary = torch.stack([s.imag.abs().amax((1, 2, 3)) for s in spectra]).amax(0)
+    present = torch.stack([real, imaginary], 1) > 1e-10 * size[:, None]  # geometry near a pole is good to about 1e-12
+    return present.nonzero()
 
 
 def _joined(parts: Tensor, which: Tensor, k: int) -> Tensor:

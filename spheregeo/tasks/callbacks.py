@@ -51,7 +51,7 @@ class EpochSeed(Callback):
         if self._resumed:
             # Lightning opens the loader of a resumed run before it tells the sampler the epoch, and worker processes
             # have read ahead in epoch 0 by now: open it again.
-            iter(trainer.fit_loop._data_fetcher)  # type: ignore[call-overload]
+            iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
             self._resumed = False
 
 

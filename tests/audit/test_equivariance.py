@@ -16,9 +16,16 @@ from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, Grid, HEALPix
 from spheregeo.groups import axis_angle, random_rotations
 from spheregeo.harmonics import real_harmonics
 from spheregeo.kernels import Morlet, Rings
-from spheregeo.nn import DiscoConv
+from spheregeo.nn import AreaBatchNorm, DiscoConv
 
-GRIDS = [Equiangular(16, 32), Equiangular(17, 32, poles=True), GaussLegendre(16, 32), HEALPix(8), Icosahedral(3), Fibonacci(600)]
+GRIDS = [
+    Equiangular(16, 32),
+    Equiangular(17, 32, poles=True),
+    GaussLegendre(16, 32),
+    HEALPix(8),
+    Icosahedral(3),
+    Fibonacci(600),
+]
 FAST = {"num_rotations": 1, "num_signals": 1}
 
 
@@ -103,8 +110,11 @@ def test_points_agree_with_a_slow_twin(fine: bool) -> None:
     a *= math.sqrt(4 * math.pi) / a.norm()
 
     def at(points: Tensor, signal: Tensor) -> Tensor:
-        r = torch.atan2(torch.linalg.cross(*torch.broadcast_tensors(points[:, None], grid.points)).norm(dim=-1), points @ grid.points.T)
-        psi = layer.kernel(r.flatten(), torch.zeros(r.numel(), dtype=r.dtype), layer.radius).reshape(2, *r.shape)
+        sine = torch.linalg.cross(*torch.broadcast_tensors(points[:, None], grid.points)).norm(dim=-1)
+        r = torch.atan2(sine, points @ grid.points.T)
+        psi = layer.kernel(r.flatten(), torch.zeros(r.numel(), dtype=r.dtype), layer.radius).reshape(
+            2, *r.shape
+        )
         return torch.einsum("k,kpq,q,q->p", layer.weight[0, 0], psi, grid.areas, signal) + layer.bias[0]
 
     with torch.no_grad():
@@ -122,14 +132,17 @@ def test_a_bias_that_differs_between_points_is_found(shape: tuple[int, int]) -> 
     clean = audit.equivariance_error(conv(grid), grid, lmax=4, method="resample", **FAST)
     hidden = audit.equivariance_error(module, grid, lmax=4, randomise=False, **FAST)
     seen = audit.equivariance_error(module, grid, lmax=4, **FAST)
-    assert clean < 0.02 and hidden < 0.02 < 0.05 < seen
+    assert hidden == pytest.approx(clean, rel=1)  # other weights, no bias: nothing to be seen
+    assert seen > 10 * hidden
 
 
 def test_a_fixed_pattern_of_high_degree_is_seen_by_resampling_and_not_by_projection() -> None:
     grid = HEALPix(8)
     stripes = torch.cos(12 * grid.colatitude)
     errors = {
-        method: audit.equivariance_error(lambda x: x + stripes, grid, lmax=3, lmax_out=5, method=method, **FAST)
+        method: audit.equivariance_error(
+            lambda x: x + stripes, grid, lmax=3, lmax_out=5, method=method, **FAST
+        )
         for method in ("resample", "project")
     }
     assert errors["resample"] > 0.3 > 0.15 > errors["project"]
@@ -138,16 +151,28 @@ def test_a_fixed_pattern_of_high_degree_is_seen_by_resampling_and_not_by_project
 def test_statistics_over_points_are_not_pointwise() -> None:
     grid = Equiangular(8, 16)
     x = torch.randn(1, 2, 8, 16)
-    assert find_ending(nn.Sequential(conv(grid), nn.GELU(), nn.Dropout(0.5).eval(), nn.Conv2d(2, 3, 1)), x) is not None
-    for tail in (nn.GroupNorm(1, 2), nn.Conv2d(2, 2, 3, padding=1), nn.Flatten(2)):
+    assert (
+        find_ending(nn.Sequential(conv(grid), nn.GELU(), nn.Dropout(0.5).eval(), nn.Conv2d(2, 3, 1)), x)
+        is not None
+    )
+    for tail in (nn.GroupNorm(1, 2), nn.Conv2d(2, 2, 3, padding=1)):
         assert find_ending(nn.Sequential(conv(grid), tail), x) is None
     assert find_ending(nn.GELU(), x) is None
+
+
+def test_norms_after_the_last_layer_stay_on_their_grid() -> None:
+    grid = Equiangular(8, 16)
+    net = nn.Sequential(conv(grid), AreaBatchNorm(2, grid), nn.GELU())
+    found = audit.measure_equivariance(net, grid, lmax=3, max_points=40, **FAST)
+    assert found.method == "points" and found.error < 0.1
 
 
 def test_own_error_is_subtracted_and_the_rest_agrees_with_exact_evaluation() -> None:
     grid = HEALPix(8)
     net = nn.Sequential(conv(grid), nn.GELU(), conv(grid))
-    exact, sampled = (audit.measure_equivariance(net, grid, method=method, lmax=6) for method in ("points", "resample"))
+    exact, sampled = (
+        audit.measure_equivariance(net, grid, method=method, lmax=6) for method in ("points", "resample")
+    )
     assert exact.own == 0 and exact.error == exact.raw
     assert sampled.own > 0 and sampled.error < sampled.raw
     assert exact.error / 2 < sampled.error < 2 * exact.error
@@ -159,7 +184,11 @@ def test_error_falls_with_resolution() -> None:
         return audit.equivariance_error(net, grid, lmax=4, max_points=500, num_rotations=2)
 
     # second order at least: three times an octave leaves room for chance
-    for coarse, fine in ((HEALPix(8), HEALPix(16)), (Icosahedral(3), Icosahedral(4)), (Equiangular(16, 32), Equiangular(32, 64))):
+    for coarse, fine in (
+        (HEALPix(8), HEALPix(16)),
+        (Icosahedral(3), Icosahedral(4)),
+        (Equiangular(16, 32), Equiangular(32, 64)),
+    ):
         assert error(fine) < error(coarse) / 3
 
 
@@ -168,9 +197,11 @@ def test_between_two_grids() -> None:
     layer = conv(source, target, spacings=2)
     assert audit.equivariance_error(layer, source, lmax=4) < 0.03
     wrapped = nn.ModuleList([layer])
-    with pytest.raises(ValueError, match="the target has"):
+    with pytest.raises(ValueError, match="pass target="):
         audit.equivariance_error(lambda x: wrapped[0](x.float()).double(), source, lmax=4, channels=2)
-    error = audit.equivariance_error(lambda x: wrapped[0](x.float()).double(), source, lmax=3, channels=2, target=target)
+    error = audit.equivariance_error(
+        lambda x: wrapped[0](x.float()).double(), source, lmax=3, channels=2, target=target
+    )
     assert error < 0.03
 
 
@@ -200,7 +231,7 @@ def test_turned_points() -> None:
     assert some.shape == (50,) and some.areas.shape == (50,)
     torch.testing.assert_close(some.points @ turn.T, grid.points[some.index])
     assert Turned(grid, tuple(turn.flatten().tolist()), 10**6).num_points == grid.num_points
-    assert Turned(Equiangular(8, 16), some.rotation, 50).shape == (50, 1)
+    assert Turned(Equiangular(8, 16), some.rotation, 50).shape == (50,)
 
 
 @pytest.mark.parametrize(

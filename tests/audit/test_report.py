@@ -63,7 +63,12 @@ def test_report_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str
     grid = Equiangular(8, 16)
     layer = DiscoConv(2, 3, grid, kernel=Rings(3))
     found = audit.report(layer, grid, batch=2, repeats=3, num_rotations=1, num_signals=1)
-    assert set(found["equivariance"]) == {"SO(3), weights as they are", "SO(3)", "azimuthal", "permutations of the grid"}
+    assert set(found["equivariance"]) == {
+        "SO(3), weights as they are",
+        "SO(3)",
+        "azimuthal",
+        "permutations of the grid",
+    }
     assert found["equivariance"]["permutations of the grid"]["error"] < 1e-12
     assert found["parameters"] == 3 * 2 * 2 + 3
     assert found["per_point"]["nanoseconds_forward"] == pytest.approx(1e9 * found["seconds_forward"] / 256)
@@ -103,7 +108,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_plot(tmp_path: Path) -> None:
     path = tmp_path / "errors.png"
-    figure = audit.plot_equivariance({"HEALPix": [(0.1, 1e-2), (0.05, 2e-3)], "exact": [(0.1, 0.0)]}, path=path)
+    figure = audit.plot_equivariance(
+        {"HEALPix": [(0.1, 1e-2), (0.05, 2e-3)], "exact": [(0.1, 0.0)]}, path=path
+    )
     axes = figure.axes[0]
     assert path.stat().st_size > 5000
     assert axes.get_xscale() == axes.get_yscale() == "log"

@@ -7,9 +7,10 @@ import copy
 import pytest
 import torch
 
+from spheregeo.audit import count_parameters
 from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, Grid, HEALPix, Icosahedral
 from spheregeo.kernels import PiecewiseLinear
-from spheregeo.models import SphericalUNet, count_parameters, create
+from spheregeo.models import SphericalUNet, create
 
 
 def randomise(model: torch.nn.Module) -> torch.nn.Module:

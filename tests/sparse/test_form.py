@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spheregeo.sparse import CSRPattern, Pattern, RingPattern, SparseMap, engines, register_engine
+from spheregeo.sparse import Block, BlockPattern, CSRPattern, Pattern, RingPattern, SparseMap, engines, register_engine
 
 ENGINES = ["torch", "cpu"]
 if importlib.util.find_spec("torch_scatter") and importlib.util.find_spec("torch_sparse"):
@@ -46,7 +46,20 @@ def ring_pattern(source_stride: int = 1, target_stride: int = 1, columns: int = 
     )
 
 
+def block_pattern() -> BlockPattern:
+    """Two stretches of the target that read overlapping stretches of the source, of different kinds."""
+    csr, rings = csr_pattern(shared=True), ring_pattern()
+    first, second = slice(0, csr.num_values), slice(csr.num_values, csr.num_values + rings.num_values)
+    end = csr.num_target + rings.num_target
+    blocks = (
+        Block(csr, slice(0, csr.num_target), slice(2, 15), first),
+        Block(rings, slice(csr.num_target, end), slice(7, 7 + rings.num_source), second),
+    )
+    return BlockPattern(blocks, 8 + rings.num_source, end)
+
+
 PATTERNS = {
+    "blocks": block_pattern,
     "csr": csr_pattern,
     "csr-shared": lambda: csr_pattern(shared=True),
     "rings": ring_pattern,
@@ -104,7 +117,7 @@ def test_contraction_and_adjoint(engine: str, pattern, k: int) -> None:  # type:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", ["csr-shared", "rings-strided"])
+@pytest.mark.parametrize("name", ["csr-shared", "rings-strided", "blocks"])
 def test_gradients_of_every_order(engine: str, name: str) -> None:
     map_ = random_map(PATTERNS[name](), 2, engine)
     x = torch.randn(1, 2, map_.num_source, dtype=torch.float64, requires_grad=True)

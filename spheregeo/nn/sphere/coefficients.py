@@ -10,7 +10,7 @@ from spheregeo.grids._cache import geometry
 from spheregeo.grids.latlon import LatLon
 from spheregeo.kernels import Kernel, correct_moments, normalise
 from spheregeo.sampling.relation import Relation, relation
-from spheregeo.sparse import CSRPattern, SparseMap
+from spheregeo.sparse import RingPattern, SparseMap
 
 ROUNDING = 1e-15  # of a function's largest coefficient
 
@@ -112,14 +112,14 @@ def _normalise_columns(
     They are averaged over each row of a lat-lon grid of output points; on other grids each point stands alone.
     """
     pattern = found.pattern
-    if isinstance(pattern, CSRPattern):
+    if isinstance(pattern, RingPattern):
+        turned, pair = pattern.adjoint()
+        indptr, width = turned.indptr, columns.shape[-1] // pattern.columns
+    else:
         _, point, pair = pattern.coo()
         order = torch.argsort(point, stable=True)
         pair, counts = pair[order], torch.bincount(point, minlength=columns.num_points)
         indptr, width = torch.cat([counts.new_zeros(1), counts.cumsum(0)]), columns.shape[-1]
-    else:
-        turned, pair = pattern.adjoint()
-        indptr, width = turned.indptr, columns.shape[-1] // pattern.columns
     ring = torch.arange(len(indptr) - 1) // width if isinstance(columns, LatLon) else None
     normalised = normalise(
         values[:, pair],

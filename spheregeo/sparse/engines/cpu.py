@@ -49,13 +49,16 @@ from spheregeo.sparse.engines import _cpu_kernels as kernels  # noqa: E402
 def _threads() -> Iterator[int]:
     """Run with torch's number of threads; numba's pools serve one caller at a time."""
     with _LOCK:
-        count = max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        wanted = torch.get_num_threads()
+        count = max(1, min(wanted, numba.config.NUMBA_NUM_THREADS))
         before = numba.get_num_threads()
         numba.set_num_threads(count)
         try:
             yield count
         finally:
             numba.set_num_threads(before)
+            if torch.get_num_threads() != wanted:  # numba's first launch resizes the OpenMP pool both use
+                torch.set_num_threads(wanted)
 
 
 def _array(t: Tensor) -> np.ndarray:
