@@ -77,13 +77,15 @@ for name, grids in ladders.items() if options.full else [("HEALPix", ladders["HE
 if options.plot:
     sg.audit.plot_equivariance(lines, path=options.plot)
 
-print("\none directional layer, Morlet(3, 3) in the grid's frame, no bias: l < 8")
-print(f"{'grid':24}{'radius':>8}{'SO(3)':>9}{'about z, any angle':>20}{'whole columns':>15}")
+print("\none directional layer of 16 channels, Morlet(3, 3) in the grid's frame, no bias: l < 8")
+print(f"{'grid':24}{'coefficients':26}{'radius':>8}{'SO(3)':>9}{'about z':>9}{'whole columns':>15}")
 for nlat in (64, 128) if options.full else (64,):
     grid = GaussLegendre(nlat, 2 * nlat)
-    for radius in (math.pi / 32, math.pi / 16):
-        layer = conv(grid, kernel=sg.kernels.Morlet(3, 3), radius=radius, bias=False)
-        found = [error(layer, grid, group=group, num_signals=8) for group in ("so3", "azimuthal", "grid")]
-        print(
-            f"{type(grid).__name__:14}{grid.shape!s:10}{radius:8.3f}{found[0]:9.1e}{found[1]:20.1e}{found[2]:15.1e}"
-        )
+    for name, how in {"moments=2": {}, 'normalization="nodal"': {"normalization": "nodal"}}.items():
+        for radius in (math.pi / 32, math.pi / 16):
+            layer = conv(grid, 16, 16, kernel=sg.kernels.Morlet(3, 3), radius=radius, bias=False, **how)
+            found = [
+                error(layer, grid, group=group, max_points=2048) for group in ("so3", "azimuthal", "grid")
+            ]
+            print(f"{type(grid).__name__:14}{grid.shape!s:10}{name:26}", end="")
+            print(f"{radius:8.3f}{found[0]:9.1e}{found[1]:9.1e}{found[2]:15.1e}", flush=True)

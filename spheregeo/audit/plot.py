@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+SMALLEST = 1e-17  # errors that are exactly zero are drawn here
+
 
 def plot_equivariance(
     series: Mapping[str, Sequence[tuple[float, float]]],
@@ -23,29 +25,22 @@ def plot_equivariance(
     Raises: ValueError for a series without points or with negative numbers; ImportError without matplotlib.
     """
     from matplotlib.figure import Figure  # not pyplot: no window, no global state
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    places: set[float] = set()
-    for label, pairs in series.items():
+    for i, (label, pairs) in enumerate(series.items()):
         if not pairs or any(x <= 0 or error < 0 for x, error in pairs):
             raise ValueError(
                 f"series {label!r} is {list(pairs)}; expected pairs of a positive x and an error"
             )
-        ordered = sorted(pairs)
-        axes.loglog(
-            [x for x, _ in ordered], [max(error, 1e-17) for _, error in ordered], marker="o", label=label
-        )
-        places.update(x for x, _ in ordered)
-    if len(places) <= 8:
-        axes.set_xticks(sorted(places))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        x, errors = zip(*sorted(pairs))
+        style = ("-", "--", ":", "-.")[i // 10 % 4]  # the colours repeat after ten
+        axes.loglog(x, [max(e, SMALLEST) for e in errors], style, marker="o", markersize=4, label=label)
     axes.set_xlabel(xlabel)
     axes.set_ylabel("relative equivariance error")
     axes.grid(True, which="both", alpha=0.3)
-    axes.legend()
+    if series:
+        figure.legend(loc="outside right center", fontsize="small")
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

@@ -14,7 +14,7 @@ RECIPE = "segment-sphere"
 RUNS = {
     "per-pixel baseline": (
         "pixel-mlp",
-        ["--model.network", "pixel-mlp", "--model.width", "64", "--model.depth", "3"],
+        "--model.network pixel-mlp --model.width 32 --model.depth 3 --model.options null".split(),
     ),
     "spherical U-Net": ("sphere-unet", []),
 }

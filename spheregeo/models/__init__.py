@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spheregeo.models.baseline import PixelMLP, PlanarUNet
-from spheregeo.models.blocks import Pointwise, ResidualBlock, make_norm
+from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.registry import create, names, register
 from spheregeo.models.unet import SphericalUNet
 
@@ -14,6 +14,7 @@ __all__ = [
     "ResidualBlock",
     "SphericalUNet",
     "create",
+    "make_conv",
     "make_norm",
     "names",
     "register",

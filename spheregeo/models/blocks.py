@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint as _torch_checkpoint
 
 from spheregeo.nn import DiscoConv
@@ -65,6 +66,38 @@ def make_norm(kind: str, channels: int) -> nn.Module:
     raise ValueError(f"norm is {kind!r}; choose batch, group or none")
 
 
+class _Gain(nn.Module):
+    """Weights of a convolution in units in which all filters have the same strength, one factor a basis function."""
+
+    gain: Tensor
+
+    def __init__(self, gain: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("gain", gain, persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.gain
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight / self.gain
+
+
+def make_conv(*channels_and_grids: Any, **options: Any) -> DiscoConv:
+    """A ``DiscoConv`` whose learnt weights are of order 1 on every grid.
+
+    The coefficients a_q psi_k of a DISCO layer shrink with the area of a sample, so plain weights grow like 1/area:
+    an optimiser with steps of fixed size (Adam) would leave fine levels frozen beside coarse ones, and weights would
+    not serve at another resolution. Here weight = gain * parameter, gain_k = 1 / RMS over the rows of a_q psi_k.
+
+    Args, Shape, Raises: as for :class:`spheregeo.nn.DiscoConv`.
+    """
+    conv = DiscoConv(*channels_and_grids, **options)
+    power = conv.map.mean_square_rows()  # (K,)
+    gain = torch.rsqrt(power.clamp_min(torch.finfo(power.dtype).tiny)).to(conv.weight.dtype)
+    parametrize.register_parametrization(conv, "weight", _Gain(gain))
+    return conv
+
+
 class ResidualBlock(nn.Module):
     """DISCO convolution, norm, GELU, pointwise map, norm, added to the input; then GELU.
 
@@ -76,7 +109,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         # The norm that follows subtracts any constant, so a bias before it would be dead weight.
         bias = norm == "none"
-        self.conv = DiscoConv(channels, channels, grid, kernel=kernel, spacings=spacings, bias=bias)
+        self.conv = make_conv(channels, channels, grid, kernel=kernel, spacings=spacings, bias=bias)
         self.norm1 = make_norm(norm, channels)
         self.mix = Pointwise(channels, channels, bias=bias)
         self.norm2 = make_norm(norm, channels)
@@ -117,4 +150,4 @@ def recompute(module: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
-__all__ = ["Pointwise", "ResidualBlock", "make_norm", "recompute"]
+__all__ = ["Pointwise", "ResidualBlock", "make_conv", "make_norm", "recompute"]

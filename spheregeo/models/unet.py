@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.kernels import Rings
-from spheregeo.models.blocks import Pointwise, ResidualBlock, make_norm, recompute
+from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm, recompute
 from spheregeo.models.registry import register
-from spheregeo.nn import DiscoConv
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -84,7 +83,7 @@ class SphericalUNet(nn.Module):
             self.register_buffer("height", height.to(torch.get_default_dtype()), persistent=False)
 
         def bridge(channels_in: int, channels_out: int, source: Grid, target: Grid) -> nn.Sequential:
-            conv = DiscoConv(
+            conv = make_conv(
                 channels_in,
                 channels_out,
                 source,

@@ -38,7 +38,9 @@ class OnGrid(nn.Module):
         shape = tuple(self.grid.shape)
         fits = x.ndim == 2 + len(shape) and tuple(x.shape[2:]) == shape
         if not fits or (channels is not None and x.shape[1] != channels):
-            expected = ", ".join(["batch", "channels" if channels is None else str(channels), *map(str, shape)])
+            expected = ", ".join(
+                ["batch", "channels" if channels is None else str(channels), *map(str, shape)]
+            )
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected ({expected}), the fields of {self.grid!r}; "
                 "did you build the layer for another grid?"

@@ -96,7 +96,7 @@ class AreaBatchNorm(OnGrid, _NormBase):
 
     Arguments as for ``torch.nn.BatchNorm2d``; running variances are the weighted ones, without Bessel's correction.
 
-    Shape: (B, num_features, \\*grid.shape) -> the same, in the strides of the input.
+    Shape: (B, num_features, *grid.shape) -> the same, in the strides of the input.
     Equivariance: SO(3); exact for rotations that permute the grid, else to the accuracy of its quadrature.
     Raises: ValueError for an input that is not on the grid.
     Reference: Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
@@ -124,7 +124,9 @@ class AreaBatchNorm(OnGrid, _NormBase):
             shift = shift if self.bias is None else shift + self.bias
             axes = (-1, *[1] * (x.ndim - 2))
             dtype = _compute_dtype(x)
-            return torch.addcmul(shift.to(dtype).view(axes), x.to(dtype), scale.to(dtype).view(axes)).to(x.dtype)
+            return torch.addcmul(shift.to(dtype).view(axes), x.to(dtype), scale.to(dtype).view(axes)).to(
+                x.dtype
+            )
         y, mean, var = _normalise(x, self.weight, self.bias, self.share, 0, self.eps)
         if self.training and self.track_running_stats:
             self._track(mean[0], var[0])
@@ -146,7 +148,7 @@ class AreaBatchNorm(OnGrid, _NormBase):
 class AreaGroupNorm(OnGrid):
     """Group norm with area-weighted statistics of each sample.
 
-    Shape: (B, num_channels, \\*grid.shape) -> the same, in the strides of the input.
+    Shape: (B, num_channels, *grid.shape) -> the same, in the strides of the input.
     Equivariance: SO(3); exact for rotations that permute the grid, else to the accuracy of its quadrature.
     Raises: ValueError for groups that do not divide the channels, or an input that is not on the grid.
     Reference: Wu & He 2018, arXiv:1803.08494, eq. 7.
@@ -157,7 +159,9 @@ class AreaGroupNorm(OnGrid):
     ) -> None:
         super().__init__(grid)
         if num_groups < 1 or num_channels % num_groups:
-            raise ValueError(f"num_groups is {num_groups} and num_channels {num_channels}; groups must divide channels")
+            raise ValueError(
+                f"num_groups is {num_groups} and num_channels {num_channels}; groups must divide channels"
+            )
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight = nn.Parameter(torch.ones(num_channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(num_channels)) if affine else None
@@ -173,7 +177,7 @@ class AreaGroupNorm(OnGrid):
 class AreaInstanceNorm(AreaGroupNorm):
     """Instance norm with area-weighted statistics: :class:`AreaGroupNorm` with one channel a group.
 
-    Shape: (B, num_features, \\*grid.shape) -> the same.
+    Shape: (B, num_features, *grid.shape) -> the same.
     Equivariance: as for :class:`AreaGroupNorm`.
     Reference: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
     """

@@ -13,7 +13,7 @@ REDUCE = ("mean", "max")
 class GlobalPool(OnGrid):
     """Area-weighted mean over the sphere, or the maximum over its points.
 
-    Shape: (B, C, \\*grid.shape) -> (B, C).
+    Shape: (B, C, *grid.shape) -> (B, C).
     Equivariance: invariant to SO(3): exactly for rotations that permute the grid; for others the mean to the accuracy
         of the quadrature, the maximum to the spacing of the points.
     Raises: ValueError for another ``reduce`` or an input that is not on the grid.

@@ -43,7 +43,11 @@ class _Between(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = None if self.map is None else self.map.values.dtype
         super()._apply(fn, recurse)
-        if self.map is not None and self.map.values.dtype != before and self.map.values.dtype == torch.float64:
+        if (
+            self.map is not None
+            and self.map.values.dtype != before
+            and self.map.values.dtype == torch.float64
+        ):
             device = self.map.values.device  # widening cannot restore digits
             self._place(torch.float64)
             self.map.to(device)
@@ -68,7 +72,7 @@ class _Between(nn.Module):
 class Pool(_Between):
     """Field on the next coarser grid: mean, area-weighted mean or maximum over each point's children.
 
-    Shape: (B, C, \\*grid.shape) -> (B, C, \\*grid.coarsen().shape).
+    Shape: (B, C, *grid.shape) -> (B, C, *grid.coarsen().shape).
     Equivariance: exact under the rotations that permute both grids and carry parents to parents.
     Raises: ValueError for another ``reduce``, a grid without a nested coarser one, or an input of another shape.
     """
@@ -111,7 +115,7 @@ class Pool(_Between):
 class Unpool(_Between):
     """Field on the next finer grid: each value copied to its children ("nearest"), or interpolated ("linear").
 
-    Shape: (B, C, \\*grid.shape) -> (B, C, \\*grid.refine().shape).
+    Shape: (B, C, *grid.shape) -> (B, C, *grid.refine().shape).
     Equivariance: exact under the rotations that permute both grids and carry parents to parents.
     Raises: ValueError for another ``method``, a grid that no finer one is nested in, or an input of another shape.
     """
@@ -147,7 +151,7 @@ class Unpool(_Between):
 class Resample(_Between):
     """Field on another grid, by :func:`spheregeo.sampling.interpolation_map`: "linear", "nearest" or "average".
 
-    Shape: (B, C, \\*source.shape) -> (B, C, \\*target.shape).
+    Shape: (B, C, *source.shape) -> (B, C, *target.shape).
     Equivariance: approximate, to the order of the method; exact under rotations that permute both grids.
     Raises: ValueError for another ``method`` or an input of another shape.
     """

@@ -137,7 +137,8 @@ class SparseMap(nn.Module):
 
     def forward(self, x: Tensor, values: Tensor | None = None) -> Tensor:
         """Contract the last axis of x; ``values`` replaces the stored coefficients (and may require a gradient)."""
-        flat = x.reshape(1, -1, self._check(x))
+        source = self._check(x)
+        flat = x if x.ndim == 3 else x.reshape(1, -1, source)  # (B, C, Q) keeps its strides: no copy
         y = self._form(flat, None, self._coefficients(x, values), 1)
         k = self.num_components
         shape = x.shape[:-1] if k == 1 else (*x.shape[:-1], k)

@@ -110,11 +110,21 @@ def test_autocast_bfloat16_is_close_to_float32() -> None:
     ).norm() / full.norm() < 0.05  # bfloat16 has 8 bits: 0.4 % a rounding, a dozen in a row
 
 
-def test_weights_load_at_another_resolution() -> None:
-    small = SphericalUNet(2, 3, Equiangular(8, 16), width=4, depth=2)
-    large = SphericalUNet(2, 3, Equiangular(16, 32), width=4, depth=2)
+def test_weights_serve_at_another_resolution() -> None:
+    small = randomise(SphericalUNet(2, 3, Equiangular(16, 32), width=4, depth=2))
+    large = SphericalUNet(2, 3, Equiangular(32, 64), width=4, depth=2).eval()
     large.load_state_dict(small.state_dict())
-    assert large(torch.randn(1, 2, 16, 32)).shape == (1, 3, 16, 32)
+    constant = torch.tensor([0.3, -0.7])[:, None, None]
+    low, high = small(constant.expand(1, 2, 16, 32)), large(constant.expand(1, 2, 32, 64))
+    # A constant field looks alike at any resolution, up to the filters' strength, whose mean over the points shifts a little.
+    assert (low.mean((2, 3)) - high.mean((2, 3))).norm() / low.mean((2, 3)).norm() < 0.1
+
+
+def test_weights_are_of_order_one_on_every_level() -> None:
+    model = SphericalUNet(3, 4, Equiangular(64, 128), width=8, depth=4)
+    sizes = [float(p.detach().std()) for n, p in model.named_parameters() if "parametrizations.weight" in n]
+    assert len(sizes) == 1 + 4 + 2 * 3 + 3
+    assert 0.05 < min(sizes) and max(sizes) < 1.0  # 1 / sqrt(fan in), for 6 to 128
 
 
 def test_base_is_larger_than_small() -> None:

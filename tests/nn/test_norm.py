@@ -18,7 +18,9 @@ GRIDS = [Equiangular(6, 8), Equiangular(5, 8, poles=True), HEALPix(2), Icosahedr
 def make(kind: str, channels: int, grid: Grid) -> nn.Module:
     if kind == "batch":
         return AreaBatchNorm(channels, grid)
-    return AreaGroupNorm(2, channels, grid) if kind == "group" else AreaInstanceNorm(channels, grid, affine=True)
+    return (
+        AreaGroupNorm(2, channels, grid) if kind == "group" else AreaInstanceNorm(channels, grid, affine=True)
+    )
 
 
 def randomise(module: nn.Module) -> nn.Module:
@@ -185,7 +187,10 @@ def test_compile_and_export(kind: str) -> None:
     module = randomise(make(kind, 4, Equiangular(6, 8)))
     x = torch.randn(2, 4, 6, 8)
     results = []
-    for run in (copy.deepcopy(module), torch.compile(copy.deepcopy(module), fullgraph=True, backend="aot_eager")):
+    for run in (
+        copy.deepcopy(module),
+        torch.compile(copy.deepcopy(module), fullgraph=True, backend="aot_eager"),
+    ):
         at = x.clone().requires_grad_()
         y = run(at)
         results.append((y, *torch.autograd.grad(y.square().sum(), at)))

@@ -32,7 +32,10 @@ def test_global_pool_integrates_over_the_sphere() -> None:
     """<z^2> = 1/3 on every grid, though pixels crowd at the poles of a lat-lon grid."""
     for grid in (Equiangular(12, 24), GaussLegendre(6, 12), HEALPix(8)):
         z = grid.points[:, 2].view(1, 1, *grid.shape)
-        assert abs(float(GlobalPool(grid).double()(z**2)) - 1 / 3) < 1e-2 * (not isinstance(grid, Equiangular)) + 1e-12
+        assert (
+            abs(float(GlobalPool(grid).double()(z**2)) - 1 / 3)
+            < 1e-2 * (not isinstance(grid, Equiangular)) + 1e-12
+        )
 
 
 @pytest.mark.parametrize("grid", NESTED, ids=str)
@@ -112,6 +115,14 @@ def test_compile_export_and_half(layer: nn.Module) -> None:
     torch.testing.assert_close(half.float(), layer(x), rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("layer", [Pool(HEALPix(2)), Unpool(HEALPix(2)), Resample(HEALPix(2), HEALPix(4))], ids=str)
+def test_fields_with_channels_last_in_memory_stay_so(layer: nn.Module) -> None:
+    x = torch.randn(2, 48, 3).transpose(1, 2)
+    y = layer(x)
+    assert y.stride() == (3 * y.shape[2], 1, 3)
+    torch.testing.assert_close(y, layer(x.contiguous()))
+
+
 def test_errors() -> None:
     grid = HEALPix(2)
     with pytest.raises(ValueError, match="reduce is 'sum'"):
@@ -123,7 +134,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match="method is 'cubic'"):
         Resample(grid, grid, "cubic")
     for make in (Pool, Unpool):
-        with pytest.raises(ValueError, match="cannot be coarsened|not nested"):
+        with pytest.raises(ValueError, match=r"cannot be coarsened|not nested"):
             make(Fibonacci(30))
         with pytest.raises(ValueError, match="not nested"):
             make(Equiangular(5, 8, poles=True))

@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, Grid, HEALPix, Icosahedral, Plane, Scattered
+from spheregeo.grids import (
+    Equiangular,
+    Fibonacci,
+    GaussLegendre,
+    Grid,
+    HEALPix,
+    Icosahedral,
+    Plane,
+    Scattered,
+)
 from spheregeo.groups import random_rotations
 from spheregeo.sampling import neighbors
 from spheregeo.sampling.neighbors import Neighborhood
@@ -35,7 +44,6 @@ IDS = [type(g).__name__ + str(g.num_points) for g in GRIDS]
 RADII = [0.35, 1.2, math.pi - 1e-3, math.pi]
 
 
-
 def by_hand(source: Grid, target: Grid) -> tuple[Tensor, Tensor]:
     """Distance and polar angle of every source point from every target point: (P, Q)."""
     p, q = target.points[:, None], source.points[None]
@@ -48,7 +56,9 @@ def same_angle(a: Tensor, b: Tensor, tolerance: float, scale: Tensor | float = 1
     assert bool(((torch.exp(1j * a) - torch.exp(1j * b)).abs() * scale < tolerance).all())
 
 
-@pytest.mark.parametrize(("source", "target"), list(itertools.product(GRIDS, GRIDS)), ids=lambda g: type(g).__name__)
+@pytest.mark.parametrize(
+    ("source", "target"), list(itertools.product(GRIDS, GRIDS)), ids=lambda g: type(g).__name__
+)
 def test_pairs_distances_and_angles(source: Grid, target: Grid) -> None:
     r, phi = by_hand(source, target)
     for radius in RADII:
@@ -61,7 +71,9 @@ def test_pairs_distances_and_angles(source: Grid, target: Grid) -> None:
         # The shorter the way to the point or its antipode, the more rounding turns its direction.
         same_angle(near.angle, phi[near.rows, near.indices], 1e-14, torch.sin(expected))
         assert torch.all(near.angle[expected < 1e-15] == 0)
-        torch.testing.assert_close(near.offset, source.points[near.indices] - target.points[near.rows], rtol=0, atol=4e-15)
+        torch.testing.assert_close(
+            near.offset, source.points[near.indices] - target.points[near.rows], rtol=0, atol=4e-15
+        )
 
 
 def test_a_row_never_depends_on_the_search() -> None:
@@ -87,7 +99,9 @@ def dense(near: Neighborhood, values: Tensor, size: int) -> Tensor:
 def test_transport_there_is_minus_transport_back(source: Grid) -> None:
     target = Fibonacci(40)
     there = dense(neighbors(source, target, 1.5), neighbors(source, target, 1.5).transport, source.num_points)
-    back = dense(neighbors(target, source, 1.5), neighbors(target, source, 1.5).transport, target.num_points).T
+    back = dense(
+        neighbors(target, source, 1.5), neighbors(target, source, 1.5).transport, target.num_points
+    ).T
     assert torch.equal(there.isnan(), back.isnan())
     found = ~there.isnan()
     same_angle(there[found], -back[found], 1e-11)
@@ -104,7 +118,9 @@ def test_transport_carries_the_frame_along_the_geodesic(grid: Grid) -> None:
     axis = torch.cross(q, p, dim=-1)
 
     def carried(v: Tensor) -> Tensor:  # Rodrigues' rotation from q to p with sin folded into the axis
-        return v * cosine + torch.cross(axis, v, dim=-1) + axis * (axis * v).sum(-1, keepdim=True) / (1 + cosine)
+        return (
+            v * cosine + torch.cross(axis, v, dim=-1) + axis * (axis * v).sum(-1, keepdim=True) / (1 + cosine)
+        )
 
     south = carried(f[:, 0])
     turned = torch.atan2((south * e[:, 1]).sum(-1), (south * e[:, 0]).sum(-1))
@@ -172,7 +188,9 @@ def test_symmetry_classes_stand_for_all_pairs(source: Grid, target: Grid, isotro
     assert int(found.multiplicity.sum()) == target.num_points
     assert len(torch.unique(torch.stack([rows, columns]), dim=1).T) == len(rows) == len(full.indices)
     expected = dense(full, full.distance, source.num_points)
-    torch.testing.assert_close(found.neighborhood.distance[value], expected[rows, columns], rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        found.neighborhood.distance[value], expected[rows, columns], rtol=0, atol=1e-13
+    )
     if not isotropic:
         apart = (expected[rows, columns] > 1e-9) & (expected[rows, columns] < math.pi - 1e-9)
         angle = dense(full, full.angle, source.num_points)[rows, columns]

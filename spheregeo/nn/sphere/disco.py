@@ -70,7 +70,9 @@ class _Disco(nn.Module):
                 )
             moments = None
         self.moments, self.normalization, self.engine = moments, normalization, engine
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, self.kernel.num_functions))
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels // groups, self.kernel.num_functions)
+        )
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self._build_map(self.weight.dtype)
         self.reset_parameters()
@@ -158,7 +160,9 @@ class _Disco(nn.Module):
 
         Raises: ValueError where sizes or bias differ.
         """
-        write_weights(module, self.weight.detach(), None if self.bias is None else self.bias.detach(), self._transposed)
+        write_weights(
+            module, self.weight.detach(), None if self.bias is None else self.bias.detach(), self._transposed
+        )
 
     def flops(self) -> int:
         """Multiplications and additions of one forward pass of one sample, contracting before mixing."""
@@ -189,7 +193,7 @@ class DiscoConv(_Disco):
         engine: of the sparse backend, see :func:`spheregeo.sparse.engines`.
 
     Shape:
-        (B, in_channels, \\*source.shape) -> (B, out_channels, \\*target.shape); weight (out, in/groups, K).
+        (B, in_channels, *source.shape) -> (B, out_channels, *target.shape); weight (out, in/groups, K).
     Units: radius in radians.
     Equivariance: with an isotropic kernel SO(3), approximate: relative error 1.7e-4 for signals of degree < 8 on
         64x128 at 2 spacings, and falling with resolution. With a directional kernel exact for turns about the z axis

@@ -27,7 +27,7 @@ from spheregeo.kernels import (
 from spheregeo.nn.sphere.coefficients import coefficients
 
 GRIDS = ("equiangular", "legendre-gauss")
-AGREEMENT = 0.02  # relative L2 error: theirs leaves rows near the south pole to rounding for some hats; wrong guesses are far above
+AGREEMENT = 0.02  # relative L2 error: theirs leaves rows near the south pole to rounding; wrong guesses differ far more
 
 _BASES = {
     "PiecewiseLinearFilterBasis": "piecewise linear",
@@ -85,7 +85,9 @@ def weights_of(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Weight (out, in / groups, K) in our order, and bias, of a torch-harmonics layer."""
     bias: Tensor | None = module.bias  # type: ignore[assignment]
     weight: Tensor = module.weight  # type: ignore[assignment]
-    return weight_from_torch_harmonics(weight.detach(), *_basis(module)), None if bias is None else bias.detach()
+    return weight_from_torch_harmonics(
+        weight.detach(), *_basis(module)
+    ), None if bias is None else bias.detach()
 
 
 def write_weights(module: nn.Module, weight: Tensor, bias: Tensor | None, transposed: bool) -> None:
@@ -141,7 +143,9 @@ def _candidates(
     modes = ("nodal", "modal", "mean", "support", "geometric", "none") if mode is None else (mode,)
     names_in = GRIDS if grid_in is None else (grid_in,)
     names_out = GRIDS if grid_out is None else (grid_out,)
-    for name_in, name_out in sorted(((a, b) for a in names_in for b in names_out), key=lambda n: n[0] != n[1]):
+    for name_in, name_out in sorted(
+        ((a, b) for a in names_in for b in names_out), key=lambda n: n[0] != n[1]
+    ):
         source = _grid(name_in, module.nlat_in, module.nlon_in)
         target = _grid(name_out, module.nlat_out, module.nlon_out)
         for each in modes:
@@ -165,7 +169,10 @@ def _disagreement(
     size = (len(values), centres.nlat, points.num_points)
     k = torch.arange(len(values)).repeat_interleave(index.shape[1])
     ours = torch.sparse_coo_tensor(
-        torch.cat([k[None], index.repeat(1, len(values))]), values[:, kept].flatten(), size, check_invariants=True
+        torch.cat([k[None], index.repeat(1, len(values))]),
+        values[:, kept].flatten(),
+        size,
+        check_invariants=True,
     )
     index, psi = module.psi_idx.cpu(), module.psi_vals.detach().cpu().double()
     psi = psi * inner[index[1]]

@@ -58,7 +58,12 @@ def dense_polar(centres: Grid, points: Grid) -> tuple[Tensor, Tensor]:
 
 
 def dense_coefficients(
-    source: Grid, target: Grid, kernel: Kernel, radius: float, moments: int | None = None, transposed: bool = False
+    source: Grid,
+    target: Grid,
+    kernel: Kernel,
+    radius: float,
+    moments: int | None = None,
+    transposed: bool = False,
 ) -> Tensor:
     """(K, P, Q): kernel times area of the source point; filters at the targets, or at the sources if transposed."""
     r, phi = dense_polar(source, target) if transposed else dense_polar(target, source)
@@ -116,7 +121,9 @@ def test_every_pair_of_grids_and_every_basis(i: int, j: int) -> None:
 
 
 @pytest.mark.parametrize("kernel", [Rings(3), PiecewiseLinear(3, 3), CircularHarmonics(2, 2)], ids=str)
-@pytest.mark.parametrize(("i", "j"), [(k, k) for k in range(8)] + [(0, 1), (2, 3), (3, 5), (5, 6), (7, 4), (1, 7)])
+@pytest.mark.parametrize(
+    ("i", "j"), [(k, k) for k in range(8)] + [(0, 1), (2, 3), (3, 5), (5, 6), (7, 4), (1, 7)]
+)
 def test_moment_correction(i: int, j: int, kernel: Kernel) -> None:
     source, target, degree = GRIDS[i], GRIDS[j], 2
     radius = 2.4 * max(source.spacing, target.spacing)
@@ -169,9 +176,17 @@ def test_groups_and_bias(grid: Grid, groups: int, channels: int, out: int, bias:
 
 def test_a_disc_that_covers_the_sphere_and_one_that_holds_nothing() -> None:
     grid, coarse = Equiangular(5, 10, poles=True), HEALPix(1)
-    compare(DiscoConv(1, 1, grid, coarse, radius=math.pi, moments=None), dense_coefficients(grid, coarse, Rings(3), math.pi))
-    compare(DiscoConv(1, 1, coarse, grid, radius=0.1, moments=None), dense_coefficients(coarse, grid, Rings(3), 0.1))
-    compare(DiscoConv(1, 1, coarse, grid, radius=0.1), dense_coefficients(coarse, grid, Rings(3), 0.1, moments=2))
+    compare(
+        DiscoConv(1, 1, grid, coarse, radius=math.pi, moments=None),
+        dense_coefficients(grid, coarse, Rings(3), math.pi),
+    )
+    compare(
+        DiscoConv(1, 1, coarse, grid, radius=0.1, moments=None),
+        dense_coefficients(coarse, grid, Rings(3), 0.1),
+    )
+    compare(
+        DiscoConv(1, 1, coarse, grid, radius=0.1), dense_coefficients(coarse, grid, Rings(3), 0.1, moments=2)
+    )
     alone = Scattered(torch.tensor([[0.36, 0.48, 0.8]]), areas=torch.ones(1))
     empty = DiscoConv(1, 2, coarse, alone, radius=1e-3)
     assert empty.map.num_nonzeros == 0
@@ -211,10 +226,16 @@ def test_engines_agree(grid: Grid) -> None:
 @pytest.mark.parametrize("kernel", [Rings(3), PiecewiseLinear(3, 3)], ids=str)
 @pytest.mark.parametrize(
     ("source", "target"),
-    [(HEALPix(4), HEALPix(4)), (HEALPix(4, order="nested"), HEALPix(2, order="nested")), (Icosahedral(2), Icosahedral(2))],
+    [
+        (HEALPix(4), HEALPix(4)),
+        (HEALPix(4, order="nested"), HEALPix(2, order="nested")),
+        (Icosahedral(2), Icosahedral(2)),
+    ],
     ids=str,
 )
-def test_rows_that_share_coefficients_equal_rows_of_their_own(source: Grid, target: Grid, kernel: Kernel) -> None:
+def test_rows_that_share_coefficients_equal_rows_of_their_own(
+    source: Grid, target: Grid, kernel: Kernel
+) -> None:
     layer = DiscoConv(3, 2, source, target, kernel=kernel).double()
     pattern = layer.map.pattern
     rows, columns, value = pattern.coo()
@@ -244,7 +265,10 @@ def test_transposed_layers(i: int, j: int) -> None:
     b = DiscoConv(2, 3, source, target, radius=radius).double()
     x = torch.randn(1, 2, *source.shape, dtype=torch.float64)
     assert torch.equal(a.weight, b.weight) and torch.equal(a(x), b(x))
-    compare(DiscoConvTranspose(2, 3, source, target, radius=radius, moments=None), dense_coefficients(source, target, Rings(3), radius, transposed=True))
+    compare(
+        DiscoConvTranspose(2, 3, source, target, radius=radius, moments=None),
+        dense_coefficients(source, target, Rings(3), radius, transposed=True),
+    )
 
 
 @pytest.mark.parametrize("grid", GRIDS[:7], ids=str)
@@ -286,7 +310,9 @@ def test_normalisations_on_any_grid(grid: Grid, mode: str) -> None:
         assert torch.allclose(matrix.abs().sum(2), torch.ones(()).double(), atol=1e-12)
     upward = DiscoConvTranspose(1, 1, grid, kernel=kernel, normalization=mode).double().map.to_dense()
     if mode == "none":
-        torch.testing.assert_close(upward, dense_coefficients(grid, grid, kernel, plain.radius, transposed=True) / (4 * math.pi))
+        torch.testing.assert_close(
+            upward, dense_coefficients(grid, grid, kernel, plain.radius, transposed=True) / (4 * math.pi)
+        )
     if mode == "nodal" and isinstance(grid, HEALPix | Fibonacci):
         # Sums over the filters that reach a point; on the other two they are averaged over rows, or, at the icosahedral
         # poles, of functions that vanish there.
@@ -357,7 +383,7 @@ def test_bfloat16(grid: Grid) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(torch.nn.functional.conv1d(x.flatten(2), torch.eye(4)[..., None]).view_as(x))
     assert y.dtype == torch.bfloat16
-    assert float((y - exact).norm() / exact.norm()) < 1e-2
+    assert float(((y - exact).norm() / exact.norm()).detach()) < 1e-2
     y.float().sum().backward()
     assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
     assert copy.deepcopy(layer).bfloat16()(x.bfloat16()).dtype == torch.bfloat16
@@ -387,7 +413,7 @@ def test_errors() -> None:
         DiscoConv(3, 4, grid, groups=2)
     with pytest.raises(ValueError, match="give the cutoff one way only"):
         DiscoConv(1, 1, grid, radius=0.1, spacings=2.0)
-    with pytest.raises(ValueError, match="radius is 4.0"):
+    with pytest.raises(ValueError, match=r"radius is 4\.0"):
         DiscoConv(1, 1, grid, radius=4.0)
     with pytest.raises(ValueError, match="engine is 'fast'"):
         DiscoConv(1, 1, grid, engine="fast")
