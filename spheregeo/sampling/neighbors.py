@@ -96,7 +96,8 @@ def neighbors_of(source: Grid, target: Grid, rows: Tensor, radius: float) -> Nei
 
 def _located(grid: Grid, index: Tensor) -> tuple[Tensor, Tensor]:
     """Points (n, 3) and frames (n, 2, 3) of some points; from the rings where there are any, so that a huge grid's
-    full tables are never built."""
+    full tables are never built.
+    """
     if grid.rings is None:
         return grid.points[index], grid.frames[index]
     rings = grid.rings
@@ -120,7 +121,9 @@ def _polar(p: Tensor, frames: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 
 def _search_tree(points: np.ndarray, source: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """(row, source index) candidates from a KD-tree on chord lengths, in blocks that bound the Python lists."""
-    chord = 2 * math.sin(min(radius * (1 + 2 * TIE), math.pi) / 2) * (1 + 1e-12)  # antipodes may be 2 + rounding apart
+    chord = (
+        2 * math.sin(min(radius * (1 + 2 * TIE), math.pi) / 2) * (1 + 1e-12)
+    )  # antipodes may be 2 + rounding apart
     tree = cKDTree(source)
     rows, indices = [], []
     for begin in range(0, len(points), 1 << 16):

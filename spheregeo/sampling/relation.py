@@ -105,7 +105,11 @@ def _belt_and_caps(source: HEALPix, target: HEALPix, radius: float) -> Relation:
     assert rings is not None and lines is not None
     reach = radius * (1 + 2 * TIE)
     full = lines.colatitude[lines.length == 4 * source.nside]
-    inside = (rings.length == 4 * target.nside) & (rings.colatitude - reach > full[0]) & (rings.colatitude + reach < full[-1])
+    inside = (
+        (rings.length == 4 * target.nside)
+        & (rings.colatitude - reach > full[0])
+        & (rings.colatitude + reach < full[-1])
+    )
     belt = inside.nonzero()[:, 0]
     if len(belt) < 2:
         return _orbits(source, target, radius, isotropic=False)
@@ -128,14 +132,19 @@ def _belt_and_caps(source: HEALPix, target: HEALPix, radius: float) -> Relation:
         row0 += len(rows[part])
         low, high = int(line[pairs].min()), int(line[pairs].max()) + 1
         t0, s0 = int(rings.start[first]), int(lines.start[low])
-        t1, s1 = int(rings.start[last - 1] + rings.length[last - 1]), int(lines.start[high - 1] + lines.length[high - 1])
+        t1, s1 = (
+            int(rings.start[last - 1] + rings.length[last - 1]),
+            int(lines.start[high - 1] + lines.length[high - 1]),
+        )
         pattern: CSRPattern | RingPattern
         if part == 1:
             pattern = RingPattern(
                 indptr=indptr,
                 ring=((line[pairs] - low) * step_in + column[pairs] % step_in).to(torch.int32),
                 shift=(column[pairs] // step_in).to(torch.int32),
-                source_base=(torch.arange(high - low)[:, None] * 4 * source.nside + torch.arange(step_in)).reshape(-1),
+                source_base=(
+                    torch.arange(high - low)[:, None] * 4 * source.nside + torch.arange(step_in)
+                ).reshape(-1),
                 source_stride=torch.full(((high - low) * step_in,), step_in),
                 target_base=rows[1] - t0,
                 target_stride=torch.full((len(rows[1]),), step_out),
@@ -144,10 +153,19 @@ def _belt_and_caps(source: HEALPix, target: HEALPix, radius: float) -> Relation:
                 num_target=t1 - t0,
             )
         else:
-            quarter = (rings.length[first:last] // 4, lines.length[line[pairs]] // 4, lines.length[line[pairs]])
+            quarter = (
+                rings.length[first:last] // 4,
+                lines.length[line[pairs]] // 4,
+                lines.length[line[pairs]],
+            )
             pattern = _quarters(indptr, column[pairs], lines.start[line[pairs]] - s0, *quarter, s1 - s0)
         blocks.append(Block(pattern, slice(t0, t1), slice(s0, s1), pairs))
-    return Relation(torch.cat(rows), torch.cat(repeats), found, BlockPattern(tuple(blocks), source.num_points, target.num_points))
+    return Relation(
+        torch.cat(rows),
+        torch.cat(repeats),
+        found,
+        BlockPattern(tuple(blocks), source.num_points, target.num_points),
+    )
 
 
 def _quarters(
@@ -182,7 +200,9 @@ def _orbits(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relat
     rotations, carry_target = target.symmetry.rotations, target.symmetry.permutations
     carry_source = source.symmetry.permutations
     if not torch.allclose(rotations, source.symmetry.rotations, atol=1e-9):
-        raise ValueError(f"{source!r} and {target!r} list different rotations; expected the same in the same order")
+        raise ValueError(
+            f"{source!r} and {target!r} list different rotations; expected the same in the same order"
+        )
     if not isotropic:
         about_z = rotations[:, 2, 2] > 1 - 1e-9
         carry_target, carry_source = carry_target[about_z], carry_source[about_z]
@@ -204,6 +224,8 @@ def _orbits(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relat
         p1 = min(p0 + block, target.num_points)
         row = torch.repeat_interleave(torch.arange(p0, p1), counts[p0:p1])
         pair = start[row] + torch.arange(int(indptr[p0]), int(indptr[p1])) - indptr[row]
-        indices[int(indptr[p0]) : int(indptr[p1])] = carry_source[element[row], found.indices[pair]].to(torch.int32)
+        indices[int(indptr[p0]) : int(indptr[p1])] = carry_source[element[row], found.indices[pair]].to(
+            torch.int32
+        )
     pattern = CSRPattern.of(indptr, indices, source.num_points, start, len(found.indices))
     return Relation(rows, torch.bincount(orbit, minlength=len(rows)), found, pattern)

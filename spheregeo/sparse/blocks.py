@@ -66,7 +66,9 @@ class BlockPattern:
             number = 4 if kind == 0 else 7
             pattern = _CODES[kind].build(tensors[:number], own)
             tensors = tensors[number:]
-            blocks.append(Block(pattern, slice(t0, t1), slice(s0, s1), slice(first, first + pattern.num_values)))
+            blocks.append(
+                Block(pattern, slice(t0, t1), slice(s0, s1), slice(first, first + pattern.num_values))
+            )
             first += pattern.num_values
             at += 6 + count
         return cls(tuple(blocks), sizes[1], sizes[0])
@@ -123,7 +125,15 @@ class BlockEngine(Gradients):
         return torch.stack(parts).sum(0)
 
     def gradients(
-        self, pattern: Pattern, adjoint: Adjoint, v: Tensor, w: Tensor, x: Tensor, g: Tensor, groups: int, need_x: bool
+        self,
+        pattern: Pattern,
+        adjoint: Adjoint,
+        v: Tensor,
+        w: Tensor,
+        x: Tensor,
+        g: Tensor,
+        groups: int,
+        need_x: bool,
     ) -> tuple[Tensor | None, Tensor]:
         turned, order = adjoint
         assert isinstance(pattern, BlockPattern) and isinstance(turned, BlockPattern)

@@ -154,7 +154,9 @@ gradients = torch.library.custom_op("spheregeo::gradients", _evaluate_gradients,
 
 @gradients.register_fake
 def _(x, w, v, g, groups, pattern, adjoint, order, sizes, adjoint_sizes, kind, engine, spectra, bands):  # type: ignore[no-untyped-def]
-    return _layout(torch.empty_like(x, memory_format=torch.contiguous_format), kind), w.new_empty(w.shape, dtype=x.dtype)
+    return _layout(torch.empty_like(x, memory_format=torch.contiguous_format), kind), w.new_empty(
+        w.shape, dtype=x.dtype
+    )
 
 
 class _Structure:
@@ -175,7 +177,9 @@ class _Structure:
     def no_gradients(structure: tuple[Any, ...]) -> tuple[Any, ...]:
         """None for every structural argument, in the shape autograd expects: lists for lists, [] for an empty one."""
         is_list = [isinstance(a, list) and (not a or isinstance(a[0], Tensor)) for a in structure]
-        return tuple([None] * len(a) if listed else None for a, listed in zip(structure, is_list, strict=True))
+        return tuple(
+            [None] * len(a) if listed else None for a, listed in zip(structure, is_list, strict=True)
+        )
 
 
 def _save_form(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -162,7 +162,9 @@ class SparseMap(nn.Module):
             return self._form(x, weight, self._coefficients(x, self.taps_values), 1, "taps_")
         return self._form(x, weight, self._coefficients(x, values), groups)
 
-    def _form(self, x: Tensor, weight: Tensor | None, values: Tensor, groups: int, prefix: str = "") -> Tensor:
+    def _form(
+        self, x: Tensor, weight: Tensor | None, values: Tensor, groups: int, prefix: str = ""
+    ) -> Tensor:
         structure = (
             groups,
             self._tensors(f"{prefix}pattern"),

@@ -48,7 +48,14 @@ class CSRPattern:
     shares: bool  # whether some rows share coefficients; if none do, members are 0, 1, 2, ...
 
     @classmethod
-    def of(cls, indptr: Tensor, indices: Tensor, num_source: int, start: Tensor | None = None, num_values: int | None = None) -> CSRPattern:
+    def of(
+        cls,
+        indptr: Tensor,
+        indices: Tensor,
+        num_source: int,
+        start: Tensor | None = None,
+        num_values: int | None = None,
+    ) -> CSRPattern:
         """A pattern from its rows; without ``start`` every row has its own stretch of the table."""
         indices = indices.to(torch.int32)
         shares = start is not None and not torch.equal(start, indptr[:-1])
@@ -71,7 +78,8 @@ class CSRPattern:
 
     @classmethod
     def build(cls, tensors: list[Tensor], sizes: list[int]) -> CSRPattern:
-        return cls(*tensors, num_source=sizes[1], num_values=sizes[2], shares=bool(sizes[3]))
+        indptr, indices, start, members = tensors
+        return cls(indptr, indices, start, members, sizes[1], sizes[2], bool(sizes[3]))
 
     def coo(self) -> tuple[Tensor, Tensor, Tensor]:
         """(target, source, column of the table) of every nonzero, each (nnz,) int64."""
@@ -81,7 +89,7 @@ class CSRPattern:
 
     def prune(self, keep: Tensor) -> CSRPattern:
         """The pattern without the table columns where ``keep`` (num_values,) is False."""
-        rows, columns, value = self.coo()
+        rows, _columns, value = self.coo()
         kept = keep[value]
         indptr = _counts_to_indptr(torch.bincount(rows[kept], minlength=self.num_target))
         before = _counts_to_indptr(keep.long())
@@ -172,7 +180,20 @@ class RingPattern:
 
     @classmethod
     def build(cls, tensors: list[Tensor], sizes: list[int]) -> RingPattern:
-        return cls(*tensors, columns=sizes[3], num_source=sizes[1], num_target=sizes[0])
+        indptr, ring, shift, *places = tensors
+        source_base, source_stride, target_base, target_stride = places
+        return cls(
+            indptr,
+            ring,
+            shift,
+            source_base,
+            source_stride,
+            target_base,
+            target_stride,
+            sizes[3],
+            sizes[1],
+            sizes[0],
+        )
 
     def coo(self) -> tuple[Tensor, Tensor, Tensor]:
         """(target, source, column of the table) of every nonzero of the full map, each (nnz * M,) int64."""

@@ -24,7 +24,9 @@ def segment_reduce(values: Tensor, indptr: Tensor, reduce: str = "sum") -> Tenso
     if reduce not in REDUCTIONS:
         raise ValueError(f"reduce is {reduce!r}; expected one of {', '.join(REDUCTIONS)}")
     count = len(indptr) - 1
-    rows = torch.repeat_interleave(torch.arange(count, device=indptr.device), indptr.diff(), output_size=len(values))
+    rows = torch.repeat_interleave(
+        torch.arange(count, device=indptr.device), indptr.diff(), output_size=len(values)
+    )
     if reduce in ("sum", "mean"):
         total = values.new_zeros(count, *values.shape[1:]).index_add(0, rows, values)
         if reduce == "sum":
@@ -41,7 +43,9 @@ def segment_reduce(values: Tensor, indptr: Tensor, reduce: str = "sum") -> Tenso
     return start.scatter_reduce(0, index, values, "amax" if reduce == "max" else "amin", include_self=True)
 
 
-def semiring_apply(x: Tensor, indptr: Tensor, indices: Tensor, values: Tensor, semiring: str = "sum") -> Tensor:
+def semiring_apply(
+    x: Tensor, indptr: Tensor, indices: Tensor, values: Tensor, semiring: str = "sum"
+) -> Tensor:
     """Sparse map in another semiring.
 
     ``"sum"``: y_p = sum_t v_t x_{q_t}; ``"max"`` and ``"min"``: y_p = max/min_t (v_t + x_{q_t});

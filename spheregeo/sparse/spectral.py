@@ -81,7 +81,10 @@ class Bands:
 
 def restore(tensors: list[Tensor], ints: list[int]) -> Bands | None:
     """Inverse of ``bands.tensors, bands.ints``; None for empty lists."""
-    return Bands(*tensors, *ints) if tensors else None
+    if not tensors:
+        return None
+    parts, which, source_lines, target_lines, written = tensors
+    return Bands(parts, which, source_lines, target_lines, written, *ints)
 
 
 def _lines(x: Tensor, lines: Tensor, step: int, columns: int) -> Tensor:
@@ -106,7 +109,9 @@ def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Ten
     rows = torch.repeat_interleave(torch.arange(len(taps)), taps)
     high = torch.zeros(len(taps), dtype=torch.int64).scatter_reduce(0, rows, ring, "amax", include_self=False)
     low = torch.zeros(len(taps), dtype=torch.int64).scatter_reduce(0, rows, ring, "amin", include_self=False)
-    saved = k * taps - PENALTY * (2 * k * (high - low + 1) + 5 * math.log2(max(m, 2)))  # multiplications a point
+    saved = k * taps - PENALTY * (
+        2 * k * (high - low + 1) + 5 * math.log2(max(m, 2))
+    )  # multiplications a point
     wide = (saved > 0).view(-1, target_step).any(1)
     if float(saved.view(-1, target_step)[wide].sum()) * m < OVERHEAD:
         return keep, None
@@ -118,7 +123,9 @@ def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Ten
         while last < len(wide) and last - first < per_band and wide[last]:
             last += 1
         if last > first:
-            bands.append((first, last, int(low[first * target_step : last * target_step].min()) // source_step))
+            bands.append(
+                (first, last, int(low[first * target_step : last * target_step].min()) // source_step)
+            )
         first = max(last, first + 1)
     ends = [int(high[a * target_step : b * target_step].max()) // source_step + 1 for a, b, _ in bands]
     span = max(end - q for (_, _, q), end in zip(bands, ends, strict=True))
@@ -137,11 +144,15 @@ def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Ten
     def spectrum(n: int) -> Tensor:
         entries, row, line = places[n]
         dense = torch.zeros(k, height * target_step, span * source_step, m, dtype=torch.float64)
-        dense[:, rows[entries] - row, ring[entries] - line, pattern.shift[entries].long()] = values[:, entries].double()
+        dense[:, rows[entries] - row, ring[entries] - line, pattern.shift[entries].long()] = values[
+            :, entries
+        ].double()
         return torch.fft.rfft(dense).conj()
 
     which = _which([spectrum(n) for n in _ends(len(bands))])
-    parts = torch.empty(len(bands), height * target_step, len(which), span * source_step, m // 2 + 1, dtype=dtype)
+    parts = torch.empty(
+        len(bands), height * target_step, len(which), span * source_step, m // 2 + 1, dtype=dtype
+    )
     for n in range(len(bands)):  # one at a time: in float64 they are several times as large as their result
         both = torch.view_as_real(spectrum(n).resolve_conj())
         for e, (function, imaginary) in enumerate(which.tolist()):
@@ -168,7 +179,9 @@ def _which(spectra: list[Tensor]) -> Tensor:
     size = torch.stack([s.abs().amax((1, 2, 3)) for s in spectra]).amax(0)
     real = torch.stack([s.real.abs().amax((1, 2, 3)) for s in spectra]).amax(0)
     imaginary = torch.stack([s.imag.abs().amax((1, 2, 3)) for s in spectra]).amax(0)
-    present = torch.stack([real, imaginary], 1) > 1e-10 * size[:, None]  # geometry near a pole is good to about 1e-12
+    present = (
+        torch.stack([real, imaginary], 1) > 1e-10 * size[:, None]
+    )  # geometry near a pole is good to about 1e-12
     return present.nonzero()
 
 
@@ -215,7 +228,13 @@ def add_apply(engine: Any, bands: Bands | None, w: Tensor, x: Tensor, y: Tensor)
 
 
 def add_gradients(
-    engine: Any, bands: Bands | None, w: Tensor, x: Tensor | None, g: Tensor, gx: Tensor | None, gw: Tensor | None
+    engine: Any,
+    bands: Bands | None,
+    w: Tensor,
+    x: Tensor | None,
+    g: Tensor,
+    gx: Tensor | None,
+    gw: Tensor | None,
 ) -> None:
     """Add the bands' part of dF/dx to gx and of dF/dw to gw, by Parseval's relation; either may be None."""
     if bands is None:
@@ -228,4 +247,6 @@ def add_gradients(
     if gw is not None:
         assert x is not None
         dot = getattr(engine, "spectral_correlate", correlate)
-        gw += dot(bands.parts, bands.which, gw.shape[2], bands.source(x), parseval(transformed, bands.columns))
+        gw += dot(
+            bands.parts, bands.which, gw.shape[2], bands.source(x), parseval(transformed, bands.columns)
+        )

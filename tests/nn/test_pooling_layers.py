@@ -115,7 +115,9 @@ def test_compile_export_and_half(layer: nn.Module) -> None:
     torch.testing.assert_close(half.float(), layer(x), rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("layer", [Pool(HEALPix(2)), Unpool(HEALPix(2)), Resample(HEALPix(2), HEALPix(4))], ids=str)
+@pytest.mark.parametrize(
+    "layer", [Pool(HEALPix(2)), Unpool(HEALPix(2)), Resample(HEALPix(2), HEALPix(4))], ids=str
+)
 def test_fields_with_channels_last_in_memory_stay_so(layer: nn.Module) -> None:
     x = torch.randn(2, 48, 3).transpose(1, 2)
     y = layer(x)

@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from spheregeo.sparse import Block, BlockPattern, CSRPattern, Pattern, RingPattern, SparseMap, engines, register_engine
+from spheregeo.sparse import (
+    Block,
+    BlockPattern,
+    CSRPattern,
+    Pattern,
+    RingPattern,
+    SparseMap,
+    engines,
+    register_engine,
+)
 
 ENGINES = ["torch", "cpu"]
 if importlib.util.find_spec("torch_scatter") and importlib.util.find_spec("torch_sparse"):
@@ -87,7 +96,9 @@ def random_map(pattern: Pattern, k: int, engine: str, dtype: torch.dtype = torch
 
 @pytest.mark.parametrize("engine", ["reference", *ENGINES])
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
-@pytest.mark.parametrize(("c", "o", "k", "groups"), [(3, 5, 2, 1), (4, 6, 9, 2), (5, 5, 1, 5), (16, 8, 3, 1), (1, 9, 4, 1)])
+@pytest.mark.parametrize(
+    ("c", "o", "k", "groups"), [(3, 5, 2, 1), (4, 6, 9, 2), (5, 5, 1, 5), (16, 8, 3, 1), (1, 9, 4, 1)]
+)
 def test_mix_equals_dense_matrix(engine: str, pattern, c: int, o: int, k: int, groups: int) -> None:  # type: ignore[no-untyped-def]
     map_ = random_map(pattern(), k, engine)
     x = torch.randn(2, c, map_.num_source, dtype=torch.float64, requires_grad=True)
@@ -96,7 +107,9 @@ def test_mix_equals_dense_matrix(engine: str, pattern, c: int, o: int, k: int, g
     g = torch.randn(2, o, map_.num_target, dtype=torch.float64)
     fast, slow = map_.mix(x, w, groups, values=v), dense_mix(map_, x, w, v, groups)
     torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
-    for a, b in zip(torch.autograd.grad(fast, (x, w, v), g), torch.autograd.grad(slow, (x, w, v), g), strict=True):
+    for a, b in zip(
+        torch.autograd.grad(fast, (x, w, v), g), torch.autograd.grad(slow, (x, w, v), g), strict=True
+    ):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
@@ -150,13 +163,25 @@ def test_operator_registration(engine: str) -> None:
     map_ = random_map(csr_pattern(), 2, engine)
     x = torch.randn(1, 2, 13, dtype=torch.float64, requires_grad=True)
     w = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
-    arguments = (x, w, map_.values, None, 3, 1, map_._tensors("pattern"), map_._tensors("adjoint"), map_.order)
+    arguments = (
+        x,
+        w,
+        map_.values,
+        None,
+        3,
+        1,
+        map_._tensors("pattern"),
+        map_._tensors("adjoint"),
+        map_.order,
+    )
     sizes = (map_.sizes, map_.adjoint_sizes, map_.kind, map_.engine, [], [])
     torch.library.opcheck(torch.ops.spheregeo.form.default, (*arguments, *sizes))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("steps", "columns", "symmetric"), [((1, 1), 64, False), ((2, 1), 63, False), ((1, 1), 64, True)])
+@pytest.mark.parametrize(
+    ("steps", "columns", "symmetric"), [((1, 1), 64, False), ((2, 1), 63, False), ((1, 1), 64, True)]
+)
 def test_wide_rows_by_fourier(
     monkeypatch: pytest.MonkeyPatch, engine: str, steps: tuple[int, int], columns: int, symmetric: bool
 ) -> None:
@@ -232,7 +257,7 @@ def test_errors_name_argument_and_expectation() -> None:
     with pytest.raises(ValueError, match="engine is 'nope'; expected one of auto"):
         SparseMap(indptr, indices, values, 5, engine="nope")
     map_ = SparseMap(indptr, indices, values, 5)
-    with pytest.raises(ValueError, match="x has 6 points .* source has 5"):
+    with pytest.raises(ValueError, match=r"x has 6 points .* source has 5"):
         map_(torch.randn(6))
     with pytest.raises(ValueError, match="weight has shape"):
         map_.mix(torch.randn(1, 2, 5), torch.randn(3, 3, 1))

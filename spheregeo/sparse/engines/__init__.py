@@ -30,10 +30,20 @@ class Engine(Protocol):
 
     def apply(self, pattern: Pattern, v: Tensor, w: Tensor | None, x: Tensor, groups: int) -> Tensor: ...
 
-    def input_gradient(self, adjoint: Adjoint, v: Tensor, w: Tensor | None, g: Tensor, groups: int) -> Tensor: ...
+    def input_gradient(
+        self, adjoint: Adjoint, v: Tensor, w: Tensor | None, g: Tensor, groups: int
+    ) -> Tensor: ...
 
     def gradients(
-        self, pattern: Pattern, adjoint: Adjoint, v: Tensor, w: Tensor, x: Tensor, g: Tensor, groups: int, need_x: bool
+        self,
+        pattern: Pattern,
+        adjoint: Adjoint,
+        v: Tensor,
+        w: Tensor,
+        x: Tensor,
+        g: Tensor,
+        groups: int,
+        need_x: bool,
     ) -> tuple[Tensor | None, Tensor]: ...
 
     def value_gradient(

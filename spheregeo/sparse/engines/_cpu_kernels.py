@@ -187,7 +187,7 @@ def _signed(shift, columns):  # type: ignore[no-untyped-def]
 @njit(**_OPTIONS)
 def ring_extent(indptr, ring, shift, columns, r0, r1):  # type: ignore[no-untyped-def]
     """(first ring, number of rings, lowest shift, highest shift) that rows r0 ... r1 touch."""
-    first, last, low, high = 1 << 40, -1, 0, 0
+    first, last, low, high = np.int64(1 << 40), np.int64(-1), np.int64(0), np.int64(0)
     for t in range(indptr[r0], indptr[r1]):
         s = _signed(np.int64(shift[t]), columns)
         low, high = min(low, s), max(high, s)
@@ -239,7 +239,21 @@ def fold(w, values, channels):  # type: ignore[no-untyped-def]
 
 @njit(parallel=True, **_OPTIONS)
 def ring_apply(  # type: ignore[no-untyped-def]
-    x, v, w, indptr, ring, shift, source_base, source_stride, target_base, target_stride, columns, chunks, step, folds, y
+    x,
+    v,
+    w,
+    indptr,
+    ring,
+    shift,
+    source_base,
+    source_stride,
+    target_base,
+    target_stride,
+    columns,
+    chunks,
+    step,
+    folds,
+    y,
 ):
     """y (B, O, P) from x (B, C, Q): a task is a chunk of rows times a block of ``step`` columns.
 
@@ -273,7 +287,9 @@ def ring_apply(  # type: ignore[no-untyped-def]
             values = _row_values(v, indptr[p], taps)
             out[:] = 0
             if mixed and folds[p]:
-                accumulate(fold(w, values, channels), buffer, _spread(offsets, channels, rings * width), out, n)
+                accumulate(
+                    fold(w, values, channels), buffer, _spread(offsets, channels, rings * width), out, n
+                )
             else:
                 target = z if mixed else out
                 if mixed:
@@ -422,7 +438,9 @@ def spectral_mix(re, im, parts, function, imaginary, w, step, out_re, out_im):  
         n = min(step, f - f0)
         zr, zi = np.empty((channels * k, n), re.dtype), np.empty((channels * k, n), re.dtype)
         part = parts[band, p]
-        _spectral_contract(re[b, band], im[b, band], part, _extent(part), function, imaginary, k, f0, n, zr, zi)
+        _spectral_contract(
+            re[b, band], im[b, band], part, _extent(part), function, imaginary, k, f0, n, zr, zi
+        )
         offsets = np.arange(channels * k) * n
         y = np.zeros((len(w), n), re.dtype)
         accumulate(w, zr.reshape(-1), offsets, y, n)
@@ -445,7 +463,9 @@ def spectral_correlate(re, im, parts, function, imaginary, k, g_re, g_im, step, 
         n = min(step, f - f0)
         zr, zi = np.empty((channels * k, n), re.dtype), np.empty((channels * k, n), re.dtype)
         part = parts[band, p]
-        _spectral_contract(re[b, band], im[b, band], part, _extent(part), function, imaginary, k, f0, n, zr, zi)
+        _spectral_contract(
+            re[b, band], im[b, band], part, _extent(part), function, imaginary, k, f0, n, zr, zi
+        )
         offsets = np.arange(channels * k) * n
         grad = np.empty((height, n), re.dtype)
         grad[:] = g_re[b, band, :, p, f0 : f0 + n]

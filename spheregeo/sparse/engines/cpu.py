@@ -93,7 +93,15 @@ class CPUEngine(Gradients):
         return z.view(x.shape[0], x.shape[1], v.shape[0], -1)
 
     def gradients(
-        self, pattern: Pattern, adjoint: Adjoint, v: Tensor, w: Tensor, x: Tensor, g: Tensor, groups: int, need_x: bool
+        self,
+        pattern: Pattern,
+        adjoint: Adjoint,
+        v: Tensor,
+        w: Tensor,
+        x: Tensor,
+        g: Tensor,
+        groups: int,
+        need_x: bool,
     ) -> tuple[Tensor | None, Tensor]:
         if self._slow(x) or groups > 4:
             return super().gradients(pattern, adjoint, v, w, x, g, groups, need_x)
@@ -113,9 +121,7 @@ class CPUEngine(Gradients):
         z = self._contract(pattern, v.to(x.dtype), x).unflatten(1, (groups, -1))
         return torch.einsum("bgop,bgckp->gock", g.unflatten(1, (groups, -1)), z).flatten(0, 1)
 
-    def value_gradient(
-        self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int
-    ) -> Tensor:
+    def value_gradient(self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int) -> Tensor:
         return self._fallback.value_gradient(pattern, w, x, g, groups)
 
     # Rings: channels first, longitude innermost.
@@ -143,7 +149,15 @@ class CPUEngine(Gradients):
         tensors = [_array(t) for t in pattern.tensors]
         with _threads():
             kernels.ring_apply(
-                _array(x), _array(v), _array(weight), *tensors, pattern.columns, chunks, step, folds, y.numpy()
+                _array(x),
+                _array(v),
+                _array(weight),
+                *tensors,
+                pattern.columns,
+                chunks,
+                step,
+                folds,
+                y.numpy(),
             )
         return y
 
@@ -195,7 +209,9 @@ class CPUEngine(Gradients):
 
     # Scattered rows: channels last; contracted here, mixed by BLAS, in chunks that stay in cache.
 
-    def _csr_chunks(self, pattern: CSRPattern, v: Tensor, x: Tensor) -> Iterator[tuple[int, Tensor | slice, Tensor]]:
+    def _csr_chunks(
+        self, pattern: CSRPattern, v: Tensor, x: Tensor
+    ) -> Iterator[tuple[int, Tensor | slice, Tensor]]:
         """Yield (batch index, rows, contraction (rows, K*C)) with x (B, Q, C) and v (K, T)."""
         grouped = pattern.shares and v.shape[0] >= GROUPED_FROM
         members = pattern.members if grouped else pattern.members[:0]

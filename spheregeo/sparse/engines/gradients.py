@@ -38,7 +38,15 @@ class Gradients(ABC):
         return self.apply(pattern, v, identity, g, channels)
 
     def gradients(
-        self, pattern: Pattern, adjoint: Adjoint, v: Tensor, w: Tensor, x: Tensor, g: Tensor, groups: int, need_x: bool
+        self,
+        pattern: Pattern,
+        adjoint: Adjoint,
+        v: Tensor,
+        w: Tensor,
+        x: Tensor,
+        g: Tensor,
+        groups: int,
+        need_x: bool,
     ) -> tuple[Tensor | None, Tensor]:
         """(dF/dx or None, dF/dw)."""
         gx = self.input_gradient(adjoint, v, w, g, groups) if need_x else None

@@ -48,10 +48,12 @@ class ReferenceEngine(Gradients):
         g = g.reshape(batch, groups, -1, g.shape[-1])
         return torch.einsum("bgop,bgckp->gock", g, z).flatten(0, 1)
 
-    def value_gradient(
-        self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int
-    ) -> Tensor:
+    def value_gradient(self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int) -> Tensor:
         target, source, value = pattern.coo()
         u = unmix(g, w, groups, x.shape[1])  # (B, C, K, P)
         terms = torch.einsum("bckn,bcn->kn", u[..., target], x[..., source])
-        return x.new_zeros(terms.shape[0], pattern.num_values).index_add(-1, value, terms)
+        return self._sum_columns(terms, value, pattern.num_values)
+
+    def _sum_columns(self, terms: Tensor, value: Tensor, number: int) -> Tensor:
+        """Sum terms (K, nnz) that belong to the same column of the table: (K, number)."""
+        return terms.new_zeros(terms.shape[0], number).index_add(1, value, terms)

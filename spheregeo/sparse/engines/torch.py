@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spheregeo.sparse.engines.gradients import Gradients
 from spheregeo.sparse.engines.reference import mix, unmix
-from spheregeo.sparse.pattern import CSRPattern, Pattern
+from spheregeo.sparse.pattern import CSRPattern, Pattern, RingPattern
 
 CHUNK_BYTES = 1 << 26
 
@@ -23,6 +23,7 @@ class TorchEngine(Gradients):
 
     def _chunks(self, pattern: Pattern, bytes_per_entry: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield (target (n, M), source (n, T, M), value (n, T)) index blocks; value is -1 where padded."""
+        assert isinstance(pattern, CSRPattern | RingPattern)
         columns = 1 if isinstance(pattern, CSRPattern) else pattern.columns
         lengths = pattern.indptr.diff()
         longest = int(lengths.max()) if len(lengths) else 0
@@ -38,7 +39,9 @@ class TorchEngine(Gradients):
             slot = torch.arange(width, device=rows.device)
             entry = pattern.indptr[rows, None] + slot  # (n, T)
             inside = slot < lengths[rows, None]
-            entry = torch.where(inside, entry, pattern.indptr[rows, None].clamp_max(len(_entries(pattern)) - 1))
+            entry = torch.where(
+                inside, entry, pattern.indptr[rows, None].clamp_max(len(_entries(pattern)) - 1)
+            )
             if isinstance(pattern, CSRPattern):
                 value = pattern.start[rows, None] + slot
                 source = pattern.indices[entry].long()[..., None]
@@ -83,9 +86,7 @@ class TorchEngine(Gradients):
             total += torch.einsum("bgonm,nkmbgc->gock", part, z)
         return total.flatten(0, 1)
 
-    def value_gradient(
-        self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int
-    ) -> Tensor:
+    def value_gradient(self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int) -> Tensor:
         channels = x.shape[1]
         k = g.shape[1] // channels if w is None else w.shape[2]
         total = x.new_zeros(k, pattern.num_values)
@@ -98,5 +99,5 @@ class TorchEngine(Gradients):
         return total
 
 
-def _entries(pattern: Pattern) -> Tensor:
+def _entries(pattern: CSRPattern | RingPattern) -> Tensor:
     return pattern.indices if isinstance(pattern, CSRPattern) else pattern.ring
