@@ -44,7 +44,9 @@ class Neighborhood:
     @property
     def rows(self) -> Tensor:
         """Target of each pair, (nnz,)."""
-        return torch.repeat_interleave(torch.arange(len(self.indptr) - 1), self.indptr.diff())
+        return torch.repeat_interleave(
+            torch.arange(len(self.indptr) - 1, device=self.indptr.device), self.indptr.diff()
+        )
 
 
 def check_radius(radius: float) -> float:

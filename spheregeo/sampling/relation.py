@@ -12,9 +12,9 @@ representative p of each orbit, coefficients are computed for its pairs alone, a
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -117,16 +117,19 @@ def _belt_and_caps(source: HEALPix, target: HEALPix, radius: float) -> Relation:
     columns = math.gcd(4 * source.nside, 4 * target.nside)
     step_in, step_out = 4 * source.nside // columns, 4 * target.nside // columns
     rows, repeats = [], []
-    for part, (first, last) in enumerate(pairwise(edges)):
+    for part, (first, last) in enumerate(itertools.pairwise(edges)):
         count = torch.full((last - first,), step_out) if part == 1 else rings.length[first:last] // 4
         ring = torch.repeat_interleave(torch.arange(first, last), count)
         rows.append(rings.start[ring] + torch.arange(len(ring)) - (count.cumsum(0) - count)[ring - first])
         repeats.append(torch.full_like(ring, columns if part == 1 else 4))
     found = neighbors_of(source, target, torch.cat(rows), radius)
+    ends = found.indptr[[0, *itertools.accumulate(len(part) for part in rows)]]
+    if bool((ends.diff() == 0).any()):  # a radius so small that a whole part of the sphere sees nothing
+        return _orbits(source, target, radius, isotropic=False)
     line = torch.searchsorted(lines.start, found.indices, right=True) - 1
     column = found.indices - lines.start[line]
     blocks, row0 = [], 0
-    for part, (first, last) in enumerate(pairwise(edges)):
+    for part, (first, last) in enumerate(itertools.pairwise(edges)):
         pairs = slice(int(found.indptr[row0]), int(found.indptr[row0 + len(rows[part])]))
         indptr = found.indptr[row0 : row0 + len(rows[part]) + 1] - pairs.start
         row0 += len(rows[part])

@@ -42,13 +42,17 @@ class _Call:
     ) -> None:
         reference = next(t for t in tensors if t is not None)
         self.dtype, self.kind = reference.dtype, kind
-        compute = torch.float32 if self.dtype in (torch.bfloat16, torch.float16) else self.dtype
+        low = self.dtype in (torch.bfloat16, torch.float16)
+        self.value_dtype = (
+            torch.float32 if low else self.dtype
+        )  # coefficients stay in float32 beside low precision
+        compute = self.value_dtype
         self.tensors = [t if t is None else t.detach().to(compute) for t in tensors]
         self.pattern = KINDS[kind].build(pattern, sizes)
         self.adjoint = (KINDS[kind].build(adjoint, adjoint_sizes), order)
         run = get_engine(engine, reference.device)
         self.run = BlockEngine(run) if kind == "blocks" else run  # type: ignore[arg-type]
-        self.bands = spectral.restore(spectra, bands)
+        self.bands = spectral.restore([spectra[0].to(compute), *spectra[1:]] if spectra else [], bands)
 
     def features(self, out: Tensor) -> Tensor:
         return _layout(out.to(self.dtype), self.kind)
@@ -103,7 +107,7 @@ def _evaluate(
         spectral.add_gradients(run, call.bands, empty, x, g, None, out)
     else:
         out = run.value_gradient(call.pattern, w, x, g, groups)
-    return out.to(call.dtype).contiguous()
+    return out.to(call.dtype if slot == W else call.value_dtype).contiguous()
 
 
 form = torch.library.custom_op("spheregeo::form", _evaluate, mutates_args=())
@@ -120,7 +124,8 @@ def _(x, w, v, g, slot, groups, pattern, adjoint, order, sizes, adjoint_sizes, k
     if slot == W:
         return x.new_empty((g.shape[1], x.shape[1] // groups, v.shape[0]))
     k = w.shape[2] if w is not None else g.shape[1] // x.shape[1]
-    return x.new_empty((k, sizes[2]))
+    low = x.dtype in (torch.bfloat16, torch.float16)
+    return x.new_empty((k, sizes[2]), dtype=torch.float32 if low else x.dtype)
 
 
 def _evaluate_gradients(
@@ -235,10 +240,13 @@ class _Eager(torch.autograd.Function):
     """The same operator without the dispatcher, which costs as much as a small layer: for plain first derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor | None, v: Tensor, structure: tuple[Any, ...]) -> Tensor:
-        ctx.save_for_backward(x, w, v)
-        ctx.structure = structure
+    def forward(x: Tensor, w: Tensor | None, v: Tensor, structure: tuple[Any, ...]) -> Tensor:
         return _evaluate(x, w, v, None, G, *structure)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, w, v, ctx.structure = inputs
+        ctx.save_for_backward(x, w, v)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:

@@ -17,7 +17,8 @@ class SparseMap(nn.Module):
 
     ``SparseMap(indptr, indices, values, num_source)`` takes compressed rows; :meth:`from_pattern` takes structured
     ones, whose rows share coefficients. Pattern and coefficients are non-persistent buffers: they follow ``.to()``
-    and stay out of checkpoints.
+    and stay out of checkpoints. Copies share them, so treat them as read-only; coefficients that are to be learned or
+    changed are passed to the call as ``values``.
 
     Args:
         indptr: (P + 1,) row boundaries.
@@ -72,7 +73,7 @@ class SparseMap(nn.Module):
     ) -> None:
         nn.Module.__init__(self)
         dtype = values.dtype if dtype is None else dtype
-        values = values[None] if values.ndim == 1 else values
+        values = (values[None] if values.ndim == 1 else values).detach()
         if values.ndim != 2 or values.shape[1] != pattern.num_values:
             raise ValueError(
                 f"values has shape {tuple(values.shape)}; expected (K, {pattern.num_values}), one column per stored nonzero"
@@ -159,7 +160,7 @@ class SparseMap(nn.Module):
             )
         weight = weight.to(x.dtype)
         if values is None and groups == 1 and self.bands and self.engine != "reference":
-            return self._form(x, weight, self._coefficients(x, self.taps_values), 1, "taps_")
+            return self._form(x, weight, self.taps_values.to(self._precision(x)), 1, "taps_")
         return self._form(x, weight, self._coefficients(x, values), groups)
 
     def _form(
@@ -179,11 +180,22 @@ class SparseMap(nn.Module):
         )
         return apply_form(x, weight, values, structure)
 
+    @staticmethod
+    def _precision(x: Tensor) -> torch.dtype:
+        return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
+
     def _coefficients(self, x: Tensor, values: Tensor | None) -> Tensor:
-        values = self.values if values is None else values
-        return values if x.dtype in (torch.bfloat16, torch.float16) else values.to(x.dtype)
+        """The stored coefficients, or those given with the call, in the precision of the computation."""
+        if values is None:
+            return self.values.to(self._precision(x))
+        values = values[None] if values.ndim == 1 else values
+        if values.shape != self.values.shape:
+            raise ValueError(f"values has shape {tuple(values.shape)}; expected {tuple(self.values.shape)}")
+        return values.to(self._precision(x))
 
     def _check(self, x: Tensor) -> int:
+        if not x.is_floating_point():
+            raise TypeError(f"x has dtype {x.dtype}; expected a real floating dtype, for instance x.float()")
         if x.shape[-1] != self.num_source:
             raise ValueError(
                 f"x has {x.shape[-1]} points on its last axis but the map's source has {self.num_source}; "

@@ -60,7 +60,9 @@ class CSRPattern:
         indices = indices.to(torch.int32)
         shares = start is not None and not torch.equal(start, indptr[:-1])
         start = indptr[:-1].clone() if start is None else start
-        members = torch.argsort(start, stable=True) if shares else torch.arange(len(start))
+        members = (
+            torch.argsort(start, stable=True) if shares else torch.arange(len(start), device=start.device)
+        )
         num_values = len(indices) if num_values is None else num_values
         return cls(indptr, indices, start, members.to(torch.int32), num_source, num_values, shares)
 
@@ -120,22 +122,22 @@ class CSRPattern:
 def _share_rows(indptr: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Find rows with equal lists of values; return each row's start in a table that holds every list once."""
     rows = _rows(indptr)
-    position = torch.arange(len(value)) - indptr[rows]
+    position = torch.arange(len(value), device=value.device) - indptr[rows]
     # A 62-bit polynomial hash of (position, value) a row; equal lists are then compared entry by entry.
     mixed = (value + 1) * 0x9E3779B97F4A7C1 + (position + 1) * 0x2545F4914F6CDD1D
     mixed = (mixed ^ (mixed >> 29)) * 0x3C79AC492BA7B653
-    key = torch.zeros(len(indptr) - 1, dtype=torch.int64).index_add_(0, rows, mixed)
+    key = torch.zeros_like(indptr[1:]).index_add_(0, rows, mixed)
     key = key * 31 + indptr.diff()
     _, group = torch.unique(key, return_inverse=True)
-    first = torch.full((int(group.max()) + 1 if len(group) else 0,), len(indptr), dtype=torch.int64)
-    first = first.scatter_reduce(0, group, torch.arange(len(group)), "amin")
+    first = group.new_full((int(group.max()) + 1 if len(group) else 0,), len(indptr))
+    first = first.scatter_reduce(0, group, torch.arange(len(group), device=group.device), "amin")
     representative = first[group]
     same = indptr.diff() == indptr.diff()[representative]
     shifted = indptr[representative[rows]] + position
     differs = value[shifted.clamp_max(len(value) - 1)] != value
     if not bool(same.all()) or bool(differs.any()):
         return indptr[:-1].clone(), value  # a hash collision: keep every row's own stretch
-    keep = representative == torch.arange(len(representative))
+    keep = representative == torch.arange(len(representative), device=group.device)
     lengths = torch.where(keep, indptr.diff(), 0)
     starts = _counts_to_indptr(lengths)[:-1]
     return starts[representative], value[keep[rows]]

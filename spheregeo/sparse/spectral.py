@@ -13,6 +13,7 @@ a function that is even or odd in longitude.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +114,7 @@ def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Ten
         2 * k * (high - low + 1) + 5 * math.log2(max(m, 2))
     )  # multiplications a point
     wide = (saved > 0).view(-1, target_step).any(1)
-    if float(saved.view(-1, target_step)[wide].sum()) * m < OVERHEAD:
+    if not bool(wide.any()) or float(saved.view(-1, target_step)[wide].sum()) * m < OVERHEAD:
         return keep, None
     bands: list[tuple[int, int, int]] = []  # first line, end line, first source ring
     per_band = max(1, ROWS_PER_BAND // target_step)
@@ -149,7 +150,7 @@ def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Ten
         ].double()
         return torch.fft.rfft(dense).conj()
 
-    which = _which([spectrum(n) for n in _ends(len(bands))])
+    which = _which(spectrum(n) for n in range(len(bands)))
     parts = torch.empty(
         len(bands), height * target_step, len(which), span * source_step, m // 2 + 1, dtype=dtype
     )
@@ -161,11 +162,6 @@ def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Ten
     return keep, Bands(parts, which, *lines, source_step, target_step, m)
 
 
-def _ends(count: int) -> list[int]:
-    """First and last: a function that is even or odd in longitude is so on every row."""
-    return sorted({0, count - 1})
-
-
 def _step(base: Tensor, pattern: RingPattern) -> int:
     """Interleaved rings a line if ``base`` is that of a whole lat-lon grid, else 0."""
     step = int((base < pattern.columns).sum())
@@ -174,15 +170,12 @@ def _step(base: Tensor, pattern: RingPattern) -> int:
     return step if step and len(base) % step == 0 and torch.equal(base.cpu(), expected) else 0
 
 
-def _which(spectra: list[Tensor]) -> Tensor:
+def _which(spectra: Iterable[Tensor]) -> Tensor:
     """Parts that are not zero to rounding in any of some spectra (K, rows, rings, F): (E, 2), see :class:`Bands`."""
-    size = torch.stack([s.abs().amax((1, 2, 3)) for s in spectra]).amax(0)
-    real = torch.stack([s.real.abs().amax((1, 2, 3)) for s in spectra]).amax(0)
-    imaginary = torch.stack([s.imag.abs().amax((1, 2, 3)) for s in spectra]).amax(0)
-    present = (
-        torch.stack([real, imaginary], 1) > 1e-10 * size[:, None]
-    )  # geometry near a pole is good to about 1e-12
-    return present.nonzero()
+    size = [torch.stack([s.abs(), s.real.abs(), s.imag.abs()]).amax((2, 3, 4)) for s in spectra]
+    whole, real, imaginary = torch.stack(size).amax(0)
+    # geometry near a pole is good to about 1e-12
+    return (torch.stack([real, imaginary], 1) > 1e-10 * whole[:, None]).nonzero()
 
 
 def _joined(parts: Tensor, which: Tensor, k: int) -> Tensor:

@@ -264,3 +264,15 @@ def test_errors_name_argument_and_expectation() -> None:
     with pytest.raises(ValueError, match="taken"):
         register_engine("torch", lambda: None)  # type: ignore[arg-type, return-value]
     assert "reference" in engines()
+
+
+@pytest.mark.parametrize("name", ["csr", "rings"])
+def test_arguments_of_the_call_are_checked(name: str) -> None:
+    map_ = random_map(PATTERNS[name](), 2, "auto", torch.float32)
+    x = torch.randn(1, 3, map_.num_source)
+    for wrong in (x.long(), torch.complex(x, x)):
+        with pytest.raises(TypeError, match="expected a real floating dtype"):
+            map_(wrong)
+    with pytest.raises(ValueError, match=r"values has shape \(2, 5\); expected"):
+        map_(x, values=torch.randn(2, 5))
+    assert map_.mix(x[:0], torch.randn(4, 3, 2)).shape == (0, 4, map_.num_target)

@@ -20,6 +20,7 @@ from spheregeo.grids import Grid
 from spheregeo.kernels import NORMALISATIONS, Kernel, Rings
 from spheregeo.nn.sphere.coefficients import disco_map
 from spheregeo.nn.sphere.torch_harmonics import layer_arguments, weights_of, write_weights
+from spheregeo.sparse import SparseMap
 
 DEFAULT_SPACINGS = 2.0
 
@@ -95,20 +96,25 @@ class _Disco(nn.Module):
         with torch.no_grad():
             power = self.map.mean_square_rows()  # sum over a row of psi_k^2, averaged over rows: (K,)
             fan_in = self.in_channels // self.groups * self.kernel.num_functions
-            scale = torch.rsqrt(fan_in * power.clamp_min(torch.finfo(power.dtype).tiny))
+            floor = (
+                torch.finfo(power.dtype).eps * power.max()
+            )  # a function that meets no sample keeps finite weights
+            scale = torch.rsqrt(fan_in * power.clamp_min(floor))
             self.weight.normal_().mul_(scale.to(self.weight))
             if self.bias is not None:
                 self.bias.zero_()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        before = self.map.values.dtype
+        """Move weights as asked and take the coefficients from the float64 geometry again, in the new dtype."""
+        geometry: SparseMap = self._modules.pop("map")  # type: ignore[assignment]
         super()._apply(fn, recurse)
-        values = self.map.values
-        if values.dtype != before and values.dtype == torch.float64:
-            # Widening cannot restore digits: take the coefficients from the float64 geometry again.
-            device = values.device
-            self._build_map(torch.float64)
-            self.map.to(device)
+        probe = fn(geometry.values.new_empty(0))
+        dtype = torch.float32 if probe.dtype in (torch.bfloat16, torch.float16) else probe.dtype
+        if dtype != geometry.values.dtype or geometry.values.is_meta:
+            self._build_map(dtype)
+            self.map.to(probe.device)
+        else:
+            self.map = geometry.to(probe.device)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -195,9 +201,10 @@ class DiscoConv(_Disco):
     Shape:
         (B, in_channels, *source.shape) -> (B, out_channels, *target.shape); weight (out, in/groups, K).
     Units: radius in radians.
-    Equivariance: with an isotropic kernel SO(3), approximate: relative error 1.7e-4 for signals of degree < 8 on
+    Equivariance: with an isotropic kernel SO(3), approximate: relative error 1.6e-4 for signals of degree < 8 on
         64x128 at 2 spacings, and falling with resolution. With a directional kernel exact for turns about the z axis
-        by whole columns and none beyond: 53-97 % error for general rotations, at any resolution.
+        by whole columns and none beyond: 31 % error for general rotations at radius pi/32 and 58 % at pi/16, at any
+        resolution (Morlet(3, 3), degree < 8; docs/equivariance.md).
     Raises: ValueError for sizes, radius or input that do not fit.
     Reference: Ocampo, Price & McEwen 2023, arXiv:2209.13603.
     """

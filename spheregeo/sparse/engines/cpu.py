@@ -8,6 +8,7 @@ contracted with channels last, in blocks of rows that stay in cache.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,9 +38,10 @@ def _after_fork() -> None:
     _forked, _LOCK = True, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
-if "NUMBA_THREADING_LAYER" not in os.environ and os.uname().sysname == "Linux":
+if "NUMBA_THREADING_LAYER" not in os.environ and sys.platform == "linux":
     numba.config.THREADING_LAYER = "omp"  # shares torch's OpenMP pool; others would fight it for the cores
 
 from spheregeo.sparse.engines import _cpu_kernels as kernels  # noqa: E402
@@ -218,7 +220,7 @@ class CPUEngine(Gradients):
         tensors = [_array(t) for t in (pattern.indptr, pattern.indices, pattern.start, members)]
         table, width = _array(v.T), v.shape[0] * x.shape[2]
         longest = int(pattern.indptr.diff().max()) if pattern.num_target else 0
-        step = max(_CSR_BLOCK, min(pattern.num_target, CSR_CHUNK_BYTES // (width * x.element_size())))
+        step = max(_CSR_BLOCK, min(pattern.num_target, CSR_CHUNK_BYTES // max(1, width * x.element_size())))
         z = x.new_empty(step, width)
         for b in range(x.shape[0]):
             flat = _array(x[b]).reshape(-1)
@@ -243,7 +245,9 @@ class CPUEngine(Gradients):
             else:
                 y[b].index_copy_(0, rows, z @ weight)
         if w is None:
-            return y.view(batch, -1, k, channels).permute(0, 3, 2, 1).reshape(batch, outputs, -1)
+            return (
+                y.view(batch, pattern.num_target, k, channels).permute(0, 3, 2, 1).reshape(batch, outputs, -1)
+            )
         return y.transpose(1, 2)
 
     def _gradients_csr(

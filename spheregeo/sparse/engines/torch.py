@@ -29,7 +29,7 @@ class TorchEngine(Gradients):
         longest = int(lengths.max()) if len(lengths) else 0
         if longest == 0:
             return
-        step = max(1, CHUNK_BYTES // (longest * columns * bytes_per_entry))
+        step = max(1, CHUNK_BYTES // max(1, longest * columns * bytes_per_entry))
         j = torch.arange(columns, device=lengths.device)
         for begin in range(0, len(lengths), step):
             rows = torch.arange(begin, min(begin + step, len(lengths)), device=lengths.device)

@@ -423,3 +423,25 @@ def test_errors() -> None:
     for shape in ((2, 48), (1, 3, 48), (1, 2, 192), (1, 2, 6, 8)):
         with pytest.raises(ValueError, match=r"x has shape .* expected \(batch, 2, 48\)"):
             layer(torch.zeros(shape))
+
+
+def test_geometry_survives_changes_of_precision_and_device() -> None:
+    layer = DiscoConv(2, 3, Equiangular(64, 256), radius=0.3)  # wide polar rows: spectra too
+    exact = layer.map.values.clone()
+    assert layer.map.bands
+    layer.bfloat16().float()
+    torch.testing.assert_close(layer.map.values, exact, rtol=0, atol=0)
+    x = torch.randn(1, 2, 64, 256)
+    truth = layer(x)
+    half = copy.deepcopy(layer).bfloat16()
+    assert half(x.bfloat16()).dtype == torch.bfloat16
+    assert (half(x.bfloat16()).float() - truth).norm() < 2e-2 * truth.norm()
+    assert layer(x.double()).dtype == torch.float64
+    empty = copy.deepcopy(layer).to("meta").to_empty(device="cpu")
+    empty.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(empty(x), truth)
+
+
+def test_a_small_radius_on_healpix_sees_itself_alone() -> None:
+    layer = DiscoConv(1, 1, HEALPix(8), HEALPix(4), radius=1e-4)
+    assert torch.equal(layer(torch.randn(1, 1, 768)), torch.zeros(1, 1, 192))
