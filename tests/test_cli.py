@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +231,32 @@ def test_a_run_is_not_replaced_by_accident(
     assert "nothing to resume" in error_of(capsys, "fit", recipe, "--output", str(tmp_path), "--resume")
 
 
+def test_resuming_with_another_network_or_grid(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    before = (run / "recipe.yaml").read_text()
+    resume = ["fit", str(folder / "tiny.yaml"), "--output", str(run), "--resume"]
+    assert "with width 4 but this run has 6" in error_of(capsys, *resume, "--model.width", "6")
+    assert "with grid 'Equiangular(nlat=16" in error_of(capsys, *resume, "--data.size", "[32, 64]")
+    assert (run / "recipe.yaml").read_text() == before
+    validate = ["validate", str(folder / "tiny.yaml"), "--output", str(run), "--data.size", "[32, 64]"]
+    assert "image has shape (32, 64) but the grid is" in error_of(capsys, *validate)
+
+
+def test_a_diverged_run_keeps_its_last_good_checkpoint(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    arguments = ["fit", str(folder / "tiny.yaml"), "--output", str(run)]
+    assert main([*arguments, "--trainer.max_epochs", "1"]) == 0
+    wild = ["--trainer.max_epochs", "3", "--model.lr", "1e30", "--trainer.gradient_clip_val", "null"]
+    assert "the loss is nan" in error_of(capsys, *arguments, "--resume", *wild)
+    weights = read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
+    assert all(bool(torch.isfinite(w).all()) for w in weights.values())
+
+
 def test_full_disk_in_training(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +369,116 @@ def test_predict_faults(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "3 channels but the model was trained on 4" in predict(good, str(tmp_path / "four.ckpt"))
 
 
+# ---- a folder of one's own
+
+
+@pytest.fixture(scope="module")
+def panoramas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten panoramas of patches in three pale colours, the class of each."""
+    root, rng = tmp_path_factory.mktemp("panoramas"), np.random.default_rng(0)
+    colours = np.array([[200, 140, 140], [140, 200, 150], [150, 145, 210]])
+    for name in ("images", "labels"):
+        (root / name).mkdir()
+    for k in range(10):
+        label = np.kron(rng.integers(0, 3, (4, 8)), np.ones((4, 4), int)).astype(np.uint8)
+        image = (colours[label] + rng.integers(-20, 20, (16, 32, 3))).astype(np.uint8)
+        Image.fromarray(image).save(root / "images" / f"p{k}.png")
+        Image.fromarray(label).save(root / "labels" / f"p{k}.png")
+    (root / "classes.txt").write_text("red\ngreen\nblue\n")
+    return root
+
+
+def folder_run(root: Path, output: Path) -> list[str]:
+    small = (
+        "--data.size [16,32] --model.width 4 --model.depth 2 --trainer.max_epochs 4 --trainer.accelerator cpu"
+    )
+    return ["fit", "segment-folder", "--output", str(output), "--data.root", str(root), *small.split()]
+
+
+def test_predict_says_what_validation_said(panoramas: Path, tmp_path: Path) -> None:
+    from spheregeo import tasks
+    from spheregeo.data import FolderData
+
+    assert main(folder_run(panoramas, tmp_path / "run")) == 0
+    ckpt = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    data = FolderData(str(panoramas), (16, 32))
+    task: Any = tasks.load(ckpt)
+    # The photo reaches the network with the statistics of the training images, which are not those of other data.
+    assert task.hparams["mean"] == pytest.approx(data.mean) and task.hparams["std"] == pytest.approx(data.std)
+    assert max(data.std) < 0.15
+    (name,) = data.dataset("val").names  # type: ignore[attr-defined]
+    batch = next(iter(data.val_dataloader()))
+    with torch.no_grad():
+        expected = task(batch["image"]).argmax(1)[0].numpy()
+    assert len(np.unique(expected)) > 1
+    photo_ = panoramas / "images" / f"{name}.png"
+    large = tmp_path / "large.png"
+    with Image.open(photo_) as image:
+        image.resize((96, 48), Image.Resampling.NEAREST).save(large)
+    for path, step in ((photo_, 1), (large, 3)):  # the centre of every 3 x 3 pixels lies on the working grid
+        call = ["predict", "segment-folder", "--input", str(path), "--ckpt", str(ckpt)]
+        assert main([*call, "--output", str(tmp_path / "out")]) == 0
+        with Image.open(tmp_path / "out" / f"{path.stem}_labels.png") as labels:
+            np.testing.assert_array_equal(np.asarray(labels)[step // 2 :: step, step // 2 :: step], expected)
+
+
+def _rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    with Image.open(path) as image:
+        array = np.array(image)
+    Image.fromarray(change(array)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("images/p3.png", lambda p: p.write_bytes(p.read_bytes()[:300]), "cannot be read as an image"),
+        ("images/p3.png", lambda p: _rewrite(p, lambda a: a[:, :30]), "expected width = 2 x height"),
+        ("labels/p3.png", lambda p: _rewrite(p, lambda a: a + 5), "expected 0 ... 2 or 255"),
+        ("labels/p3.png", lambda p: p.unlink(), "is missing"),
+        ("classes.txt", lambda p: p.unlink(), "does not exist"),
+    ],
+    ids=["truncated", "shape", "range", "label", "classes"],
+)
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_faults_of_a_folder(
+    panoramas: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    change: Callable[[Path], None],
+    message: str,
+    workers: str,
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(panoramas, root)
+    change(root / file)
+    call = [*folder_run(root, tmp_path / "run"), "--data.num_workers", workers]
+    error = error_of(capsys, *call)
+    assert str(root / file) in error and message in error
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "I;16"])
+def test_kinds_of_png_that_train(panoramas: Path, tmp_path: Path, mode: str) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(panoramas, root)
+    for path in (root / "images").iterdir():
+        with Image.open(path) as image:
+            other = image.convert("L" if mode == "I;16" else mode)
+        if mode == "I;16":
+            other = Image.fromarray(np.asarray(other).astype(np.uint16) * 257)
+        other.save(path)
+    for path in (root / "labels").iterdir():
+        _rewrite(path, lambda a: a.astype(np.uint16))
+    call = [*folder_run(root, tmp_path / "run"), "--trainer.max_epochs", "1"]
+    assert main(call) == 0
+    source = str(root / "images" / "p0.png")
+    assert main(["predict", "segment-folder", "--input", source, "--output", str(tmp_path / "out"),
+                 "--ckpt", str(tmp_path / "run" / "checkpoints" / "last.ckpt")]) == 0  # fmt: skip
+    with Image.open(tmp_path / "out" / "p0_labels.png") as labels:
+        assert labels.size == (32, 16)
+
+
 # ---- faults of the call
 
 
@@ -354,6 +492,14 @@ def test_faults_of_the_call(folder: Path, tmp_path: Path, capsys: pytest.Capture
     assert "nowhere" in error_of(capsys, "fit", "segment-folder", *out, *missing)
     assert main(["dance"]) == 2
     assert main(["list", "grids", "--colour"]) == 2
+
+
+def test_the_process_that_is_left_says_so_in_one_line() -> None:
+    from spheregeo.cli.faults import explain
+
+    for text in ("[gloo/pair.cc:553] Connection closed by peer [127.0.0.1]:5", "remote process exited or"):
+        assert "another process of this run" in (explain(RuntimeError(text)) or "")
+    assert explain(RuntimeError("shapes do not match")) is None
 
 
 def test_traceback_on_request(folder: Path) -> None:

@@ -177,6 +177,8 @@ def fit(
         path = _source(recipe, folder)
     with _quiet():
         cli = SphereCLI("fit", path, folder, overrides)
+        if resume:  # before the run's recipe is written anew
+            cli.model.on_load_checkpoint(tasks.read_checkpoint(last))
         if started:
             if not resume:
                 _clear(folder)

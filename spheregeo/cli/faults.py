@@ -10,6 +10,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ATTEMPTS = re.compile(
     r"(Parser key \"[^\"]*\": )?Does not validate against any of the Union subtypes Subtypes: .*? Errors: - "
 )
+# What gloo and NCCL say in the processes that are left when another one of the run has stopped.
+_PEER_LOST = re.compile(r"Connection (closed|reset) by peer|remote process exited")
 _NOT_NONE = re.compile(r" - Expected a <class 'NoneType'>.*$")
 
 
@@ -31,4 +33,6 @@ def explain(error: BaseException) -> str | None:
         return _line(error)
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return _line(error)
+    if isinstance(error, RuntimeError) and _PEER_LOST.search(str(error)):
+        return "another process of this run has stopped; its own message says why"
     return None

@@ -8,6 +8,7 @@ the circle. A meridian that the file holds twice is taken once.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from spheregeo.data.files import IMAGE_SUFFIXES, read_image
+from spheregeo.data.files import IMAGE_SUFFIXES, read_array, read_image
 from spheregeo.data.panorama import AreaMap
 
 LATITUDE_NAMES = ("lat", "lats", "latitude", "latitudes", "nav_lat", "y")
@@ -72,7 +73,12 @@ def _open_dataset(path: Path) -> Any:
         raise ImportError(
             f"{path} is NetCDF, which needs xarray: pip install 'spheregeo[climate]'"
         ) from error
-    return xarray.open_dataset(path, decode_times=False)
+    try:
+        return xarray.open_dataset(path, decode_times=False)
+    except Exception as error:  # each of xarray's engines raises its own kinds for a file that it cannot read
+        raise ValueError(
+            f"{path} cannot be read as NetCDF ({' '.join(str(error).split())}); it may be truncated: copy it again"
+        ) from error
 
 
 def _choose(path: Path, wanted: str | None, names: Sequence[str], gridded: Sequence[str] = ()) -> str:
@@ -80,6 +86,8 @@ def _choose(path: Path, wanted: str | None, names: Sequence[str], gridded: Seque
         return wanted
     if wanted is None and len(gridded) == 1:
         return gridded[0]
+    if not names:
+        raise ValueError(f"{path} holds no array of numbers; is the file complete?")
     said = "no variable is named" if wanted is None else f"there is no variable {wanted!r}"
     raise ValueError(f"{path}: {said}; expected PATH:VARIABLE with one of {', '.join(names)}")
 
@@ -104,23 +112,19 @@ def _load(path: Path, variable: str | None) -> tuple[np.ndarray, np.ndarray | No
             ]
             lat, lon = found if len(found) == 2 else (None, None)
         return values, lat, lon
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as stored:
-            gridded = [name for name in stored.files if stored[name].ndim >= 2]
-            values = np.asarray(stored[_choose(path, variable, stored.files, gridded)], np.float64)
-            keys = [_find(stored.files, names) for names in (LATITUDE_NAMES, LONGITUDE_NAMES)]
-            lat, lon = (None if key is None else np.asarray(stored[key], np.float64) for key in keys)
+    if path.suffix in (".npz", ".npy"):
+        stored = read_array(path)
+        if not isinstance(stored, dict):
+            return np.asarray(stored, np.float64), None, None
+        names = list(stored)
+        gridded = [name for name in names if stored[name].ndim >= 2]
+        values = np.asarray(stored[_choose(path, variable, names, gridded)], np.float64)
+        keys = [_find(names, known) for known in (LATITUDE_NAMES, LONGITUDE_NAMES)]
+        lat, lon = (None if key is None else np.asarray(stored[key], np.float64) for key in keys)
         return values, lat, lon
-    if path.suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False), np.float64), None, None
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return read_image(path), None, None
-    try:
-        return np.loadtxt(path, dtype=np.float64), None, None
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is no table of numbers ({error}); expected .nc, .npz, .npy, .png, .jpg or text"
-        ) from error
+    return _read_table(path), None, None
 
 
 def _edges(path: Path, values: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> Field:
@@ -208,10 +212,23 @@ def read_field(source: FieldSource | str, root: str | Path = ".") -> Field:
 
 
 def _read_axis(path: Path, variable: str | None) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected a file of latitudes or longitudes there")
     if path.suffix in (".nc", ".nc4"):
         with _open_dataset(path) as data:
-            return np.asarray(data[variable].values, np.float64).ravel()
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as stored:
-            return np.asarray(stored[_choose(path, variable, stored.files)], np.float64).ravel()
-    return (np.load(path) if path.suffix == ".npy" else np.loadtxt(path)).astype(np.float64).ravel()
+            names = [str(name) for name in data.variables]
+            return np.asarray(data[_choose(path, variable, names)].values, np.float64).ravel()
+    if path.suffix in (".npz", ".npy"):
+        stored = read_array(path)
+        values = stored[_choose(path, variable, list(stored))] if isinstance(stored, dict) else stored
+        return values.astype(np.float64).ravel()
+    return _read_table(path).ravel()
+
+
+def _read_table(path: Path) -> np.ndarray:
+    try:
+        return np.loadtxt(path, dtype=np.float64)
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # the last three: torn .gz
+        raise ValueError(
+            f"{path} is no table of numbers ({error}); expected .nc, .npz, .npy, .png, .jpg or text"
+        ) from error

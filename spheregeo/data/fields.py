@@ -110,11 +110,12 @@ class Fields(PanoramaDataset):
 def weighted_statistics(image: np.ndarray, weight: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, (C, H, W), under weights (H, W); NaN is left out."""
     mean, std = [], []
-    for plane in image.astype(np.float64):
+    for channel, plane in enumerate(image.astype(np.float64)):
         w = np.where(np.isfinite(plane), weight, 0.0)
         if w.sum() <= 0:
             raise ValueError(
-                "a channel has no value in the training region; look at its file and at the sectors"
+                f"channel {channel} of the image has no finite value in the training region; look at its file "
+                "(inputs lists them in order) and at the sectors"
             )
         m = float((np.nan_to_num(plane) * w).sum() / w.sum())
         mean.append(m)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -136,6 +138,45 @@ def read_labels(path: str | Path, num_classes: int, ignore: int = 255) -> np.nda
     return label
 
 
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text file, without blanks at their ends.
+
+    Raises: FileNotFoundError; ValueError for another encoding.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected a text file")
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+
+
+def read_array(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
+    """What an .npy file holds, or the arrays of numbers of an .npz file by name; nothing is unpickled.
+
+    Raises: FileNotFoundError; ValueError for files that are truncated, no arrays, or hold no numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected an .npy or .npz file")
+    try:
+        # A file of our own: numpy leaves the one that it opens itself open when the archive is torn.
+        with open(path, "rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            content = dict(stored) if isinstance(stored, np.lib.npyio.NpzFile) else stored
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} cannot be read as an array ({error}); it may be truncated: "
+            "copy it again, or write it with numpy.save"
+        ) from error
+    if isinstance(content, dict):
+        return {name: array for name, array in content.items() if array.dtype.kind in "biuf"}
+    if content.dtype.kind not in "biuf":
+        raise ValueError(f"{path} holds values of type {content.dtype}; expected real numbers")
+    return content
+
+
 def read_class_names(path: str | Path) -> tuple[str, ...]:
     """One class a line, in the order of their indices; blank lines and lines from # on are skipped."""
     path = Path(path)
@@ -143,7 +184,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         raise FileNotFoundError(
             f"{path} does not exist; expected a text file with one class name a line, index 0 first"
         )
-    lines = (line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.split("#")[0].strip() for line in read_lines(path))
     names = tuple(line for line in lines if line)
     if not names or len(names) > 255:
         raise ValueError(

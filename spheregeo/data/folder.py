@@ -22,9 +22,11 @@ from spheregeo.data.base import SPLITS, Item, PanoramaDataset, check_split
 from spheregeo.data.files import (
     IMAGE_SUFFIXES,
     check_panorama,
+    read_array,
     read_class_names,
     read_image,
     read_labels,
+    read_lines,
     read_raster,
 )
 from spheregeo.data.panorama import resize_depth, resize_image, resize_labels
@@ -39,18 +41,12 @@ def read_depth(path: str | Path, unit: float = MILLIMETRE, missing: int = 0) -> 
     """
     path = Path(path)
     if path.suffix in (".npy", ".npz"):
-        try:
-            with open(path, "rb") as file:
-                stored = np.load(file, allow_pickle=False)
-                array = (
-                    stored[next(iter(stored.files))] if isinstance(stored, np.lib.npyio.NpzFile) else stored
-                )
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, EOFError, StopIteration) as error:
+        stored = read_array(path)
+        if isinstance(stored, dict) and len(stored) != 1:
             raise ValueError(
-                f"{path} cannot be read as an array ({error}); write it with numpy.save"
-            ) from error
+                f"{path} holds {len(stored)} arrays; expected one array of numbers, the depth in metres"
+            )
+        array = next(iter(stored.values())) if isinstance(stored, dict) else stored
         depth = np.nan_to_num(np.asarray(array, np.float32), nan=0.0, posinf=0.0)
     else:
         array, _ = read_raster(path)
@@ -130,10 +126,9 @@ class PanoramaFolder(PanoramaDataset):
             )
         if all(present):
             path = self.root / f"{self.split}.txt"
-            lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
             wanted = [
                 name.rsplit(".", 1)[0] if name.lower().endswith(IMAGE_SUFFIXES) else name
-                for name in lines
+                for name in read_lines(path)
                 if name
             ]
             absent = sorted(set(wanted) - set(names))

@@ -121,7 +121,8 @@ class SphereTask(pl.LightningModule, ABC):
         if tuple(image.shape[1:]) != expected:
             raise ValueError(
                 f"image has shape {tuple(image.shape[2:])} but the grid is {self.grid!r} with shape "
-                f"{tuple(self.grid.shape)}; resample the images to the model's grid"
+                f"{tuple(self.grid.shape)}; resample the images to the model's grid "
+                f"(data.size in a recipe, --data.size '{list(self.grid.shape)}' on the command line)"
             )
         if not bool(torch.isfinite(image).all()):
             bad = int((~torch.isfinite(image)).flatten(1).any(1).nonzero()[0])
@@ -129,6 +130,15 @@ class SphereTask(pl.LightningModule, ABC):
                 f"image {bad} of the batch holds NaN or infinite values; clean the data or mask them"
             )
         return image
+
+    def check_loss(self, loss: Tensor) -> Tensor:
+        """The loss itself, once it is found finite: no checkpoint is written after a run has diverged."""
+        if not bool(torch.isfinite(loss)):
+            raise ValueError(
+                f"the loss is {float(loss.detach())}, so the training has diverged; lower --model.lr ({self.lr:g} now), or clip "
+                "the gradient with --trainer.gradient_clip_val 1 (checkpoints written so far are intact)"
+            )
+        return loss
 
     def configure_optimizers(self) -> Any:
         # Norms and biases are not decayed: they are scales and offsets, not evidence of over-fitting.
@@ -154,6 +164,16 @@ class SphereTask(pl.LightningModule, ABC):
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             for group in optimizer.param_groups:  # type: ignore[union-attr]
                 group["lr"] = rate
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises: ValueError when the checkpoint to go on from holds another network, or one on another grid."""
+        stored = checkpoint.get("hyper_parameters", {})
+        for name in ("in_channels", "num_classes", "grid", "network", "width", "depth", "options"):
+            if name in stored and stored[name] != self.hparams.get(name):
+                raise ValueError(
+                    f"the checkpoint was written with {name} {stored[name]!r} but this run has {self.hparams.get(name)!r}; "
+                    "resume with the settings it began with, or start a new run"
+                )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = type(self).__name__

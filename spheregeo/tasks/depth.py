@@ -85,7 +85,7 @@ class Depth(SphereTask):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         image, truth = self.check_image(self.take(batch, "image")), self.take(batch, "depth")
         valid = self._valid(truth)
-        loss = self._loss(self.decide(self(image)), truth, valid, self.areas)
+        loss = self.check_loss(self._loss(self.decide(self(image)), truth, valid, self.areas))
         self.log(
             "train/loss",
             loss,
@@ -101,7 +101,8 @@ class Depth(SphereTask):
         image, truth = self.check_image(self.take(batch, "image")), self.take(batch, "depth")
         valid = self._valid(truth)
         prediction = self.decide(self(image))
-        self.mean_loss.update(self._loss(prediction, truth, valid, self.areas), weight=len(image))
+        loss = self.check_loss(self._loss(prediction, truth, valid, self.areas))
+        self.mean_loss.update(loss, weight=len(image))
         self.scores.update(prediction, truth, valid, self.areas)
         return {"image": image, "truth": torch.where(valid, truth, torch.nan), "prediction": prediction}
 

@@ -126,7 +126,7 @@ class Segmentation(SphereTask):
             self.check_image(self.take(batch, "image")),
             self.check_label(self.take(batch, "label")),
         )
-        loss = self._loss(self(image), label)
+        loss = self.check_loss(self._loss(self(image), label))
         self.log(
             "train/loss",
             loss,
@@ -144,7 +144,7 @@ class Segmentation(SphereTask):
             self.check_label(self.take(batch, "label")),
         )
         logits = self(image)
-        self.mean_loss.update(self._loss(logits, label), weight=len(image))
+        self.mean_loss.update(self.check_loss(self._loss(logits, label)), weight=len(image))
         prediction = logits.argmax(1)
         self.confusion.update(prediction, label, self.areas)
         return {"image": image, "truth": label, "prediction": prediction}

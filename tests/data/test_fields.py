@@ -157,6 +157,44 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         read_field("words.txt", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["torn.npy", "torn.npz", "torn.nc", "torn.gz", "torn.png"])
+@pytest.mark.parametrize("share", [0.02, 0.5])
+def test_torn_files_are_named(tmp_path: Path, name: str, share: float) -> None:
+    whole, values = tmp_path / name.replace("torn", "whole"), bump(LAT, LON)
+    if name.endswith(".npy"):
+        np.save(whole, values)
+    elif name.endswith(".npz"):
+        np.savez(whole, field=values)
+    elif name.endswith(".nc"):
+        netcdf(whole, values, lat=LAT, lon=LON)
+    elif name.endswith(".gz"):
+        np.savetxt(whole, values)
+    else:
+        Image.fromarray((values * 50 + 100).astype(np.uint8)).save(whole)
+    content = whole.read_bytes()
+    (tmp_path / name).write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ValueError, match=f"{name}.*(cannot be read|no table of numbers)"):
+        read_field(name, tmp_path)
+
+
+def test_axes_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", field=bump(LAT, LON), north=LAT)
+    with pytest.raises(FileNotFoundError, match=r"lats\.txt does not exist"):
+        read_field(FieldSource("a.npz", latitudes="lats.txt"), tmp_path)
+    with pytest.raises(
+        ValueError, match=r"no variable 'south'; expected PATH:VARIABLE with one of field, north"
+    ):
+        read_field(FieldSource("a.npz", latitudes="a.npz:south"), tmp_path)
+
+
+def test_a_channel_without_values_is_numbered(tmp_path: Path) -> None:
+    np.save(tmp_path / "full.npy", bump(LAT, LON))
+    np.save(tmp_path / "empty.npy", np.full((36, 72), np.nan))
+    np.save(tmp_path / "label.npy", np.zeros((36, 72)))
+    with pytest.raises(ValueError, match="channel 1 of the image has no finite value"):
+        Fields(tmp_path, ["full.npy", "empty.npy"], "label.npy", ["all"], SIZE)
+
+
 def test_sectors_wrap() -> None:
     lon = np.array([-179.0, -90, 0, 90, 179])
     assert in_sector(lon, [(-60, 60)]).tolist() == [False, False, True, False, False]

@@ -203,6 +203,9 @@ def test_wrong_depth_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "c.npy").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot be read as an array"):
         read_depth(tmp_path / "c.npy")
+    np.savez(tmp_path / "e.npz", near=np.ones(SIZE), far=np.ones(SIZE))
+    with pytest.raises(ValueError, match="holds 2 arrays; expected one"):
+        read_depth(tmp_path / "e.npz")
     np.save(tmp_path / "d.npy", np.ones((2, *SIZE)))
     with pytest.raises(ValueError, match="one depth a pixel"):
         read_depth(tmp_path / "d.npy")

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from spheregeo.tasks import read_checkpoint
 
@@ -28,6 +30,53 @@ def losses(run: Path) -> list[float]:
     with open(run / "logs" / "version_0" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     return [float(r[k]) for k in ("train/loss", "val/loss", "val/miou") for r in rows if r[k]]
+
+
+def panoramas(root: Path, torn: str) -> Path:
+    """Six panoramas for training and four for validation, one of which is half a file."""
+    names = [f"p{k}" for k in range(10)]
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for k, name in enumerate(names):
+        label = np.random.default_rng(k).integers(0, 2, (16, 32), dtype=np.uint8)
+        Image.fromarray(label).save(root / "labels" / f"{name}.png")
+        Image.fromarray(label * 200).save(root / "images" / f"{name}.png")
+    path = root / "images" / f"{torn}.png"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (root / "classes.txt").write_text("dark\nbright\n")
+    for split, chosen in (("train", names[:6]), ("val", names[6:]), ("test", names[6:])):
+        (root / f"{split}.txt").write_text("\n".join(chosen))
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
+def test_a_fault_of_one_process_ends_both(tmp_path: Path) -> None:
+    # In turns, the processes take p6, p7, p8, p9: the torn one comes to one of them only.
+    small = (
+        "--data.size [16,32] --data.batch_size 1 --model.width 4 --model.depth 2 --trainer.accelerator cpu"
+    )
+    two = "--trainer.max_epochs 1 --trainer.devices 2 --trainer.strategy ddp"
+    runs = []
+    for torn in ("p8", "p9"):
+        root = panoramas(tmp_path / torn, torn)
+        place = ["--output", str(tmp_path / f"run-{torn}"), "--data.root", str(root)]
+        command = [
+            sys.executable,
+            "-m",
+            "spheregeo",
+            "fit",
+            "segment-folder",
+            *place,
+            *small.split(),
+            *two.split(),
+        ]
+        runs.append((torn, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
+    for torn, process in runs:
+        errors = process.communicate(timeout=300)[1]
+        assert process.returncode == 2, errors
+        assert f"{torn}.png cannot be read as an image" in errors
+        assert "Traceback" not in errors
 
 
 @pytest.mark.slow

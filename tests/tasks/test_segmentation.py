@@ -116,6 +116,34 @@ def test_checkpoint_at_another_resolution_and_foreign_files(tmp_path: Path) -> N
         load(tmp_path / "c.ckpt")
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_diverged_loss_ends_the_run(split: str) -> None:
+    task = make()
+    task.log = lambda *a, **k: None  # type: ignore[assignment,method-assign]
+    with torch.no_grad():
+        next(task.network.parameters()).fill_(torch.nan)
+    step = task.training_step if split == "train" else task.validation_step
+    with pytest.raises(ValueError, match=r"the loss is nan.*--model\.lr"):
+        step(batch(), 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"grid": Equiangular(16, 32)}, r"with grid 'Equiangular\(nlat=8"),
+        ({"width": 6}, "with width 4 but this run has 6"),
+        ({"options": {"kernel": "Rings(3)"}}, "with options None"),
+        ({"num_classes": 5}, "with num_classes 4"),
+    ],
+    ids=["grid", "width", "options", "classes"],
+)
+def test_resuming_with_another_network_is_refused(options: dict[str, Any], message: str) -> None:
+    content = {"hyper_parameters": dict(make().hparams)}
+    make(lr=1.0, class_weights="balanced").on_load_checkpoint(content)
+    with pytest.raises(ValueError, match=message):
+        make(**options).on_load_checkpoint(content)
+
+
 def test_learning_rate_rises_and_falls() -> None:
     factors = [learning_rate_factor(step, 100, 0.1) for step in range(101)]
     assert factors[0] == pytest.approx(0.1) and factors[9] == factors[10] == 1.0

@@ -96,10 +96,8 @@ class _Disco(nn.Module):
         with torch.no_grad():
             power = self.map.mean_square_rows()  # sum over a row of psi_k^2, averaged over rows: (K,)
             fan_in = self.in_channels // self.groups * self.kernel.num_functions
-            floor = (
-                torch.finfo(power.dtype).eps * power.max()
-            )  # a function that meets no sample keeps finite weights
-            scale = torch.rsqrt(fan_in * power.clamp_min(floor))
+            limits = torch.finfo(power.dtype)  # a function that meets no sample keeps finite weights
+            scale = torch.rsqrt(fan_in * power.clamp_min(max(limits.eps * float(power.max()), limits.tiny)))
             self.weight.normal_().mul_(scale.to(self.weight))
             if self.bias is not None:
                 self.bias.zero_()
