@@ -24,7 +24,7 @@ from spheregeo.sparse.pattern import RingPattern
 
 ROWS_PER_BAND = 8
 PENALTY = 4.0  # a multiplication here costs about this many of the tap-by-tap kernel's; measured on two AVX-512 cores
-OVERHEAD = 1e6  # multiplications a channel that all bands together must save before their calls pay
+OVERHEAD = 2e6  # multiplications a channel that all bands together must save before their calls pay
 
 
 @dataclass(frozen=True)

@@ -141,11 +141,18 @@ class CPUEngine(Gradients):
         chunks = np.append(np.arange(0, len(taps), ROWS_PER_CHUNK), len(taps))
         return chunks, step, _array(folds)
 
+    @staticmethod
+    def _fresh(x: Tensor, pattern: RingPattern, channels: int) -> Tensor:
+        """Memory for the result, zeroed where some row will not be written."""
+        written = int((pattern.indptr.diff() > 0).sum()) * pattern.columns
+        make = x.new_empty if written == pattern.num_target else x.new_zeros
+        return make(x.shape[0], channels, pattern.num_target)
+
     def _apply_rings(self, pattern: RingPattern, v: Tensor, w: Tensor | None, x: Tensor) -> Tensor:
-        batch, channels, _ = x.shape
+        channels = x.shape[1]
         k = v.shape[0]
         outputs = channels * k if w is None else w.shape[0]
-        y = x.new_zeros(batch, outputs, pattern.num_target)
+        y = self._fresh(x, pattern, outputs)
         weight = x.new_empty(0, channels * k) if w is None else w.reshape(outputs, -1)
         chunks, step, folds = self._plan(pattern, k, channels, outputs)
         tensors = [_array(t) for t in pattern.tensors]
@@ -170,7 +177,7 @@ class CPUEngine(Gradients):
         outputs, k = g.shape[1], v.shape[0]
         chunks, step, folds = self._plan(adjoint, k, outputs, channels, products=1 + need_x)
         weight = w.transpose(0, 1).reshape(channels, outputs * k)
-        gx = x.new_zeros(batch, channels, x.shape[2]) if need_x else x.new_empty(batch, 0, 0)
+        gx = self._fresh(x, adjoint, channels) if need_x else x.new_empty(batch, 0, 0)
         arrays = (_array(g), _array(v), _array(weight), _array(x), *(_array(t) for t in adjoint.tensors))
         with _threads() as count:
             dw = x.new_zeros(count, channels, outputs * k)
