@@ -44,7 +44,7 @@ if hasattr(os, "register_at_fork"):
 if "NUMBA_THREADING_LAYER" not in os.environ and sys.platform == "linux":
     numba.config.THREADING_LAYER = "omp"  # shares torch's OpenMP pool; others would fight it for the cores
 
-from spheregeo.sparse.engines import _cpu_kernels as kernels  # noqa: E402
+from spheregeo.sparse.engines import kernels  # noqa: E402
 
 
 @contextmanager

@@ -1,0 +1,7 @@
+"""Compiled loops of the CPU engine; importing this package imports numba."""
+
+from spheregeo.sparse.engines.kernels.rings import ring_apply, ring_gradients
+from spheregeo.sparse.engines.kernels.scattered import csr_contract
+from spheregeo.sparse.engines.kernels.spectral import spectral_correlate, spectral_mix
+
+__all__ = ["csr_contract", "ring_apply", "ring_gradients", "spectral_correlate", "spectral_mix"]
