@@ -6,6 +6,7 @@ follows ``.to()``. On lat-lon grids pooling over blocks and its copy back are vi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from typing import Self
 
@@ -19,7 +20,7 @@ from spheregeo.sampling import interpolation_map, pooling_map, unpooling_map
 from spheregeo.sparse import SparseMap
 
 
-class _Between(nn.Module):
+class _Between(nn.Module, ABC):
     """A parameter-free layer between two grids; ``_map()`` is its float64 map, None where the layer needs none."""
 
     map: SparseMap | None
@@ -29,8 +30,8 @@ class _Between(nn.Module):
         self.source, self.target = source, target
         self._place(torch.get_default_dtype())
 
-    def _map(self) -> tuple[Hashable, Callable[[], SparseMap]] | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _map(self) -> tuple[Hashable, Callable[[], SparseMap]] | None: ...
 
     def _place(self, dtype: torch.dtype) -> None:
         found = self._map()
