@@ -5,6 +5,7 @@ from spheregeo.sparse.engines import engines, register_engine
 from spheregeo.sparse.map import SparseMap
 from spheregeo.sparse.pattern import CSRPattern, Pattern, RingPattern
 from spheregeo.sparse.segment import segment_reduce, semiring_apply
+from spheregeo.sparse.tangent import TangentMap
 
 __all__ = [
     "Block",
@@ -13,6 +14,7 @@ __all__ = [
     "Pattern",
     "RingPattern",
     "SparseMap",
+    "TangentMap",
     "engines",
     "register_engine",
     "segment_reduce",

@@ -48,7 +48,7 @@ from spheregeo.sparse.engines import kernels  # noqa: E402
 
 
 @contextmanager
-def _threads() -> Iterator[int]:
+def threads() -> Iterator[int]:
     """Run with torch's number of threads; numba's pools serve one caller at a time."""
     with _LOCK:
         wanted = torch.get_num_threads()
@@ -63,7 +63,13 @@ def _threads() -> Iterator[int]:
                 torch.set_num_threads(wanted)
 
 
-def _array(t: Tensor) -> np.ndarray:
+def forked() -> bool:
+    """Whether this is a forked child, which must not enter an OpenMP pool that its parent has used."""
+    return _forked
+
+
+def array(t: Tensor) -> np.ndarray:
+    """The tensor as a contiguous array."""
     return t.detach().contiguous().numpy()
 
 
@@ -74,8 +80,7 @@ class CPUEngine(Gradients):
         self._fallback = TorchEngine()
 
     def _slow(self, x: Tensor) -> bool:
-        # A forked child must not enter an OpenMP pool that its parent has used.
-        return _forked or x.dtype not in (torch.float32, torch.float64)
+        return forked() or x.dtype not in (torch.float32, torch.float64)
 
     def apply(self, pattern: Pattern, v: Tensor, w: Tensor | None, x: Tensor, groups: int) -> Tensor:
         if self._slow(x):
@@ -139,7 +144,7 @@ class CPUEngine(Gradients):
         step = int(CACHE_BYTES / 4 / (inputs * (rings + k) + outputs))
         step = min(pattern.columns, max(64, min(512, step // 16 * 16)))
         chunks = np.append(np.arange(0, len(taps), ROWS_PER_CHUNK), len(taps))
-        return chunks, step, _array(folds)
+        return chunks, step, array(folds)
 
     @staticmethod
     def _fresh(x: Tensor, pattern: RingPattern, channels: int) -> Tensor:
@@ -155,12 +160,12 @@ class CPUEngine(Gradients):
         y = self._fresh(x, pattern, outputs)
         weight = x.new_empty(0, channels * k) if w is None else w.reshape(outputs, -1)
         chunks, step, folds = self._plan(pattern, k, channels, outputs)
-        tensors = [_array(t) for t in pattern.tensors]
-        with _threads():
+        tensors = [array(t) for t in pattern.tensors]
+        with threads():
             kernels.ring_apply(
-                _array(x),
-                _array(v),
-                _array(weight),
+                array(x),
+                array(v),
+                array(weight),
                 *tensors,
                 pattern.columns,
                 chunks,
@@ -178,8 +183,8 @@ class CPUEngine(Gradients):
         chunks, step, folds = self._plan(adjoint, k, outputs, channels, products=1 + need_x)
         weight = w.transpose(0, 1).reshape(channels, outputs * k)
         gx = self._fresh(x, adjoint, channels) if need_x else x.new_empty(batch, 0, 0)
-        arrays = (_array(g), _array(v), _array(weight), _array(x), *(_array(t) for t in adjoint.tensors))
-        with _threads() as count:
+        arrays = (array(g), array(v), array(weight), array(x), *(array(t) for t in adjoint.tensors))
+        with threads() as count:
             dw = x.new_zeros(count, channels, outputs * k)
             kernels.ring_gradients(*arrays, adjoint.columns, chunks, step, folds, gx.numpy(), dw.numpy())
         gw = dw.sum(0).view(channels, outputs, k).transpose(0, 1).contiguous()
@@ -198,9 +203,9 @@ class CPUEngine(Gradients):
             return spectral.mix(parts, which, w, x)
         shape = (*x.shape[:2], w.shape[0], parts.shape[1], x.shape[4])
         re, im = parts.new_empty(shape), parts.new_empty(shape)
-        function, imaginary = _array(which[:, 0]), _array(which[:, 1])
-        arrays = (_array(x.real), _array(x.imag), _array(parts), function, imaginary, _array(w.flatten(1)))
-        with _threads():
+        function, imaginary = array(which[:, 0]), array(which[:, 1])
+        arrays = (array(x.real), array(x.imag), array(parts), function, imaginary, array(w.flatten(1)))
+        with threads():
             kernels.spectral_mix(*arrays, self._step(x, w.shape[2]), re.numpy(), im.numpy())
         return torch.complex(re, im)
 
@@ -209,11 +214,11 @@ class CPUEngine(Gradients):
         if self._slow(parts):
             return spectral.correlate(parts, which, k, x, g)
         channels, outputs = x.shape[2], g.shape[2]
-        function, imaginary = _array(which[:, 0]), _array(which[:, 1])
-        arrays = (_array(x.real), _array(x.imag), _array(parts), function, imaginary, k)
-        with _threads() as count:
+        function, imaginary = array(which[:, 0]), array(which[:, 1])
+        arrays = (array(x.real), array(x.imag), array(parts), function, imaginary, k)
+        with threads() as count:
             dw = parts.new_zeros(count, outputs, channels * k)
-            kernels.spectral_correlate(*arrays, _array(g.real), _array(g.imag), self._step(x, k), dw.numpy())
+            kernels.spectral_correlate(*arrays, array(g.real), array(g.imag), self._step(x, k), dw.numpy())
         return dw.sum(0).view(outputs, channels, k)
 
     # Scattered rows: channels last; contracted here, mixed by BLAS, in chunks that stay in cache.
@@ -224,16 +229,16 @@ class CPUEngine(Gradients):
         """Yield (batch index, rows, contraction (rows, K*C)) with x (B, Q, C) and v (K, T)."""
         grouped = pattern.shares and v.shape[0] >= GROUPED_FROM
         members = pattern.members if grouped else pattern.members[:0]
-        tensors = [_array(t) for t in (pattern.indptr, pattern.indices, pattern.start, members)]
-        table, width = _array(v.T), v.shape[0] * x.shape[2]
+        tensors = [array(t) for t in (pattern.indptr, pattern.indices, pattern.start, members)]
+        table, width = array(v.T), v.shape[0] * x.shape[2]
         longest = int(pattern.indptr.diff().max()) if pattern.num_target else 0
         step = max(_CSR_BLOCK, min(pattern.num_target, CSR_CHUNK_BYTES // max(1, width * x.element_size())))
         z = x.new_empty(step, width)
         for b in range(x.shape[0]):
-            flat = _array(x[b]).reshape(-1)
+            flat = array(x[b]).reshape(-1)
             for first in range(0, pattern.num_target, step):
                 last = min(first + step, pattern.num_target)
-                with _threads():
+                with threads():
                     kernels.csr_contract(flat, table, *tensors, first, last, longest, _CSR_BLOCK, z.numpy())
                 rows = members[first:last].long() if grouped else slice(first, last)
                 yield b, rows, z[: last - first]

@@ -1,0 +1,138 @@
+"""Contracting tangent fields: the compiled loops on a CPU, padded gathers and ``bmm`` anywhere else.
+
+Both yield (rows, contractions) chunk by chunk, so that nothing of size pairs x channels^2 or pairs x contractions exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spheregeo.sparse.orders import Orders, layout, width
+
+CHUNK_BYTES = 1 << 22
+TORCH_CHUNK_BYTES = 1 << 26
+_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Pairs by row, in one direction of a map: ``column`` (nnz,) is each pair's row of the coefficient table."""
+
+    indptr: Tensor
+    indices: Tensor
+    column: Tensor
+    adjoint: bool
+
+
+def contract(
+    engine: str, rows: Rows, table: Tensor, x: Tensor, source: Orders, target: Orders, rings: int
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Contractions of planar features x (Q, I) with table (T, K + 2): yields first row, last row and (rows, contractions).
+
+    The memory of a chunk is used again by the next one.
+    """
+    compiled = engine in ("auto", "cpu") and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    if compiled:
+        from spheregeo.sparse.engines import cpu
+
+        if not cpu.forked():
+            yield from _compiled(rows, table, x, source, target, rings)
+            return
+    yield from _portable(rows, table, x, source, target, rings)
+
+
+def _compiled(
+    rows: Rows, table: Tensor, x: Tensor, source: Orders, target: Orders, rings: int
+) -> Iterator[tuple[int, int, Tensor]]:
+    from spheregeo.sparse.engines import cpu, kernels
+
+    offsets, ends = layout(source, target, rings)
+    number, contractions = len(rows.indptr) - 1, ends[-1]
+    step = max(_BLOCK, min(number, CHUNK_BYTES // max(1, contractions * x.element_size())))
+    longest = int(rows.indptr.diff().max()) if number else 0
+    z = x.new_empty(step, contractions)
+    tensors = (x.reshape(-1), table.to(x.dtype), rows.column, rows.indptr, rows.indices)
+    arrays = [cpu.array(t) for t in tensors]
+    blocks = [cpu.array(torch.tensor(o.blocks)) for o in (source, target)]
+    places = cpu.array(torch.tensor(offsets))
+    for first in range(0, number, step):
+        last = min(first + step, number)
+        with cpu.threads():
+            kernels.tangent_contract(
+                *arrays, *blocks, places, rings, rows.adjoint, first, last, longest, _BLOCK, z.numpy()
+            )
+        yield first, last, z[: last - first]
+
+
+def _portable(
+    rows: Rows, table: Tensor, x: Tensor, source: Orders, target: Orders, rings: int
+) -> Iterator[tuple[int, int, Tensor]]:
+    number, top = len(rows.indptr) - 1, target.max_order
+    lengths = rows.indptr.diff()
+    functions = rings * (2 * (top + source.max_order) + 1)
+    per_pair = (functions + 2 * source.dim) * x.element_size()
+    longest = int(lengths.max()) if number else 0
+    step = max(1, TORCH_CHUNK_BYTES // max(1, longest * per_pair))
+    for first in range(0, number, step):
+        last = min(first + step, number)
+        wide = int(lengths[first:last].max())
+        slot = torch.arange(wide, device=x.device)
+        inside = slot < lengths[first:last, None]
+        pair = torch.where(inside, rows.indptr[first:last, None] + slot, 0)  # (n, T)
+        if rows.column.numel() == 0:
+            yield first, last, x.new_zeros(last - first, layout(source, target, rings)[1][-1])
+            continue
+        entry = table[rows.column[pair].long()].to(x.dtype) * inside[..., None]  # (n, T, K + 2)
+        turn = torch.complex(entry[..., -2], entry[..., -1])
+        values = _frequencies(entry[..., :functions], turn, rings, rows.adjoint).mT  # (n, K, T)
+        near = x[rows.indices[pair].long()]
+        parts: list[list[Tensor]] = [[] for _ in target.blocks]
+        for m, start, count in source.blocks:
+            used = rings * (2 * (top + m) + 1)
+            fields = near[..., start : start + count * width(m)]
+            if m:
+                z = torch.complex(fields[..., :count], fields[..., count:])
+                z = z * ((turn.conj() if rows.adjoint else turn) ** m)[..., None]
+                fields = torch.cat([z.real, z.imag], -1)
+            sums = torch.bmm(values[:, :used], fields)
+            for part, (n, _, _) in zip(parts, target.blocks, strict=True):
+                part.append(_contractions(sums, n, m, rings, count))
+        yield first, last, torch.cat([p for part in parts for p in part], 1)
+
+
+def _frequencies(values: Tensor, turn: Tensor, rings: int, adjoint: bool) -> Tensor:
+    """Coefficients (n, T, K), of frequency j turned by -j g where the map is the adjoint."""
+    if not adjoint:
+        return values
+    out = [values[..., :rings]]
+    for j in range(1, (values.shape[-1] // rings - 1) // 2 + 1):
+        begin = rings * (2 * j - 1)
+        c = torch.complex(values[..., begin : begin + rings], values[..., begin + rings : begin + 2 * rings])
+        c = c * (turn.conj() ** j)[..., None]
+        out += [c.real, c.imag]
+    return torch.cat(out, -1)
+
+
+def _contractions(sums: Tensor, n: int, m: int, rings: int, count: int) -> Tensor:
+    """From sums (rows, K, C or 2C) of real coefficients times fields, the contractions of one pair of orders, flat."""
+
+    def real(j: int) -> tuple[Tensor, Tensor]:
+        begin = rings * (2 * j - 1)
+        cos = sums[:, :rings] if j == 0 else sums[:, begin : begin + rings]
+        sin = torch.zeros_like(cos) if j == 0 else sums[:, begin + rings : begin + 2 * rings]
+        return cos, sin
+
+    def combine(j: int) -> list[Tensor]:
+        a, b = real(abs(j))
+        b = b if j >= 0 else -b
+        return [a[..., :count] - b[..., count:], a[..., count:] + b[..., :count]]
+
+    if m == 0:
+        out = [real(0)[0]] if n == 0 else list(real(n))
+    else:
+        out = combine(-m) if n == 0 else combine(n - m) + combine(-n - m)
+    return torch.cat([p.flatten(1) for p in out], 1)
