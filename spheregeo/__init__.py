@@ -18,6 +18,7 @@ _ROOMS = (
     "groups",
     "harmonics",
     "kernels",
+    "mesh",
     "models",
     "nn",
     "sampling",
@@ -26,7 +27,7 @@ _ROOMS = (
 )
 
 if TYPE_CHECKING:
-    from spheregeo import audit, data, grids, groups, harmonics, kernels, models, nn, sampling, sparse, tasks
+    from spheregeo import audit, data, grids, groups, harmonics, kernels, mesh, models, nn, sampling, sparse, tasks
 
 __all__ = [*_ROOMS, "__version__"]
 

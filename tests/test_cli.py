@@ -124,7 +124,7 @@ def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> 
 
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(Trainer, "trainer")
-    parser.add_lightning_class_args(tasks.SphereTask, "model", subclass_mode=True)
+    parser.add_lightning_class_args(tasks.Task, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     content = yaml.safe_load(recipes.find(name).read_text())
     linked = {"in_channels": 3, "grid": "Equiangular(32, 64)"}

@@ -50,6 +50,7 @@ LIGHT_ROOMS = (
     "groups",
     "harmonics",
     "kernels",
+    "mesh",
     "models",
     "nn",
     "sampling",

@@ -7,7 +7,9 @@ R f is sampled exactly; y_f(R⁻¹p), the output between the grid's points, is h
 * ``resample``: y_f is fitted below degree ``lmax_out``; the fit is turned exactly, what it leaves is interpolated linearly;
 * ``project``: both outputs are fitted and only the fits compared. What they leave, ``remainder`` of the output, is not
   looked at. It errs where the signal's high degrees do, so this figure alone is optimistic (docs/equivariance.md);
-* ``permute``: R permutes the grid's points, so nothing lies between them. f is white noise there.
+* ``permute``: R permutes the grid's points, so nothing lies between them. f is white noise there;
+* ``invariant``: the module gives one vector for a whole signal, as classifiers do. R does nothing to it, so M(R f) is
+  compared with M(f) as they stand.
 
 The own error of ``resample`` and ``project`` is measured on a stand-in for the remainder that is known everywhere, its
 degrees lmax_out … 2 lmax_out − 1, and subtracted: error² = raw² − own². As the stand-in resembles the remainder to a few per
@@ -54,10 +56,17 @@ class Trial:
         points = self.grid.points if rotation is None else self.grid.points @ rotation
         return self.field(evaluate(self.coefficients, points))
 
+    def gives_vectors(self) -> bool:
+        """Whether the module gives one vector (O,) for a whole signal, and no field."""
+        with torch.no_grad():
+            return bool(self.module(self.signal()).ndim == 2)
+
     def run(self, x: Tensor) -> Tensor:
         """The module's output, (B, O, N) float64 on the CPU, its shape checked."""
         with torch.no_grad():
             y = self.module(x)
+        if y.ndim == 2:  # (B, O) for whole signals: the same wherever one looks
+            y = y.reshape(*y.shape, *[1] * len(self.target.shape)).expand(*y.shape, *self.target.shape)
         if y.ndim != 2 + len(self.target.shape):
             raise ValueError(
                 f"the module returned shape {tuple(y.shape)}, expected (B, O, *{tuple(self.target.shape)}); "
@@ -95,6 +104,13 @@ def permuted(trial: Trial, rotations: int, generator: torch.Generator) -> Compar
         y = trial.run(trial.field(x))
         pairs.append(_pair(moved, torch.empty_like(y).index_copy_(2, of_target, y), trial.target.areas))
     return Comparison(pairs)
+
+
+def invariant(trial: Trial, turns: Tensor) -> Comparison:
+    """One vector for each signal, before and after the signal is turned."""
+    areas = trial.target.areas
+    y = trial.run(trial.signal())
+    return Comparison([_pair(trial.run(trial.signal(rotation)), y, areas) for rotation in turns])
 
 
 def exact(trial: Trial, ending: Ending, turns: Tensor, max_points: int) -> Comparison:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spheregeo.audit.compare import TINY, Comparison, Trial, exact, permuted, sampled
+from spheregeo.audit.compare import TINY, Comparison, Trial, exact, invariant, permuted, sampled
 from spheregeo.audit.randomise import randomise as randomise_
 from spheregeo.audit.rotations import draw
 from spheregeo.audit.signals import random_coefficients, resolved_degree
@@ -86,7 +86,8 @@ def measure_equivariance(
     """Equivariance error of a module, with what is needed to judge it. The module itself is left as it is.
 
     Args:
-        module: from (B, C, *grid.shape) to (B, O, *target.shape); a copy of it is measured, in eval mode.
+        module: from (B, C, *grid.shape) to (B, O, *target.shape), or to (B, O), which should be invariant; a copy of it is
+            measured, in eval mode.
         grid, target: where the fields live; the target is read off the module where it declares one, else ``grid``.
         rotations: (G, 3, 3) or quaternions (G, 4), in place of random ones.
         field_in, field_out: "scalar", which is also what modules that declare nothing are taken for.
@@ -97,7 +98,8 @@ def measure_equivariance(
         num_rotations, num_signals: how many of each.
         channels: C, where the module does not say (``in_channels``).
         randomise: draw all parameters, biases and norm statistics anew, see :func:`spheregeo.audit.randomise`.
-        method: "points", "resample" or "project"; "auto" takes the first where it is possible, else the second.
+        method: "points", "resample" or "project"; "auto" takes the first where it is possible, else the second. Vectors
+            (B, O) need none of them and are compared as they stand.
         max_points: "points" compares at no more of the target's points, drawn evenly from its list: a layer has to be
             built for them anew with every rotation.
         dtype: the module's and the fields' while measured; signals and errors are computed in float64.
@@ -128,6 +130,8 @@ def measure_equivariance(
         return _summary(found, lmax=None, lmax_out=None, group=group, method="permute", **facts)
     turns = draw(group, num_rotations, generator) if rotations is None else _matrices(rotations)
     facts |= {"lmax": lmax, "group": group if rotations is None else "given"}
+    if trial.gives_vectors():
+        return _summary(invariant(trial, turns), lmax_out=None, method="invariant", **facts)
     with torch.no_grad():
         ending = find_ending(module, trial.signal()) if method in ("auto", "points") else None
     if ending is not None:

@@ -34,7 +34,7 @@ class SphereCLI(LightningCLI):
     def __init__(self, command: str, recipe: Path, folder: Path, overrides: list[str]) -> None:
         self.command, self.folder, self.recipe = command, folder, recipe
         super().__init__(
-            model_class=tasks.SphereTask, subclass_mode_model=True,
+            model_class=tasks.Task, subclass_mode_model=True,
             datamodule_class=LightningDataModule, subclass_mode_data=True,
             save_config_callback=None, seed_everything_default=0, run=False, auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -145,6 +145,7 @@ def _clear(folder: Path) -> None:
         "curves.png",
         "confusion.png",
         "predictions.png",
+        "predictions.csv",
         "world.png",
     ):
         (folder / name).unlink(missing_ok=True)

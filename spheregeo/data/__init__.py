@@ -1,6 +1,6 @@
-"""Datasets of panoramas and planets: generated rooms, folders, Stanford 2D-3D-S, global fields; augmentation; downloads.
+"""Datasets on spheres: generated rooms and glyphs, folders, Stanford 2D-3D-S, global fields, digits; augmentation; downloads.
 
-The Lightning data modules live in ``spheregeo.data.modules`` and are loaded when first asked for.
+The Lightning data modules are loaded when first asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from spheregeo.data.field import Field, FieldSource, read_field
 from spheregeo.data.fields import Fields
 from spheregeo.data.files import read_class_names, read_image, read_labels
 from spheregeo.data.folder import PanoramaFolder, read_depth
+from spheregeo.data.glyphs import GLYPHS
 from spheregeo.data.koppen import KOPPEN_CLASSES, Koppen
 from spheregeo.data.panorama import panorama_grid, resize_depth, resize_image, resize_labels
 from spheregeo.data.rooms import ROOM_CLASSES, Rooms
@@ -29,10 +30,21 @@ if TYPE_CHECKING:
         RoomsData,
         Stanford2D3DSData,
     )
+    from spheregeo.data.spherical_images import SphericalImages, SphericalImagesData
+    from spheregeo.data.spherical_mnist import SphericalGlyphsData, SphericalMNISTData
 
-_MODULES = ("FieldsData", "FolderData", "KoppenData", "PanoramaData", "RoomsData", "Stanford2D3DSData")
+# public name: its module, which needs Lightning
+_LATE = {
+    **dict.fromkeys(
+        ("FieldsData", "FolderData", "KoppenData", "PanoramaData", "RoomsData", "Stanford2D3DSData"),
+        "modules",
+    ),
+    **dict.fromkeys(("SphericalImages", "SphericalImagesData"), "spherical_images"),
+    **dict.fromkeys(("SphericalGlyphsData", "SphericalMNISTData"), "spherical_mnist"),
+}
 
 __all__ = [
+    "GLYPHS",
     "IGNORE",
     "KOPPEN_CLASSES",
     "ROOM_CLASSES",
@@ -56,6 +68,10 @@ __all__ = [
     "RandomRotation",
     "Rooms",
     "RoomsData",
+    "SphericalGlyphsData",
+    "SphericalImages",
+    "SphericalImagesData",
+    "SphericalMNISTData",
     "Stanford2D3DS",
     "Stanford2D3DSData",
     "fetch",
@@ -75,6 +91,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module("spheregeo.data.modules"), name)
+    if name in _LATE:
+        return getattr(importlib.import_module(f"spheregeo.data.{_LATE[name]}"), name)
     raise AttributeError(f"module 'spheregeo.data' has no attribute {name!r}")

@@ -10,20 +10,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Literal
 
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from spheregeo.data.augment import AzimuthalShift, ColourJitter, FieldJitter, Normalize, RandomRotation
-from spheregeo.data.base import IGNORE, Augmented, EpochSampler, Item, PanoramaDataset, Transform, check_size
+from spheregeo.data.base import Augmented, EpochSampler, Item, PanoramaDataset, Transform, check_size
+from spheregeo.data.labelled import LabelledData, check_counts
 from spheregeo.grids import Equiangular
 
 Augment = Literal["none", "azimuth", "so3"]
 
 
-class PanoramaData(LightningDataModule):
+class PanoramaData(LabelledData):
     """What all data modules share; subclasses say which dataset stands behind a split."""
 
-    ignore_index = IGNORE
     in_channels = 3
     colours = 3  # leading channels that colour jitter may touch
 
@@ -40,14 +39,7 @@ class PanoramaData(LightningDataModule):
         super().__init__()
         if augment not in ("none", "azimuth", "so3"):
             raise ValueError(f"augment is {augment!r}; expected 'none', 'azimuth' or 'so3'")
-        least = {
-            "batch_size": (batch_size, 1),
-            "num_workers": (num_workers, 0),
-            "rotate_test": (rotate_test, 0),
-        }
-        for name, (value, bound) in least.items():
-            if value < bound:
-                raise ValueError(f"{name} is {value}; expected at least {bound}")
+        check_counts(batch_size=(batch_size, 1), num_workers=(num_workers, 0), rotate_test=(rotate_test, 0))
         if not 0 <= jitter < 1:
             raise ValueError(f"jitter is {jitter}; expected 0 (none) ... 1")
         self.size = check_size(tuple(size))  # type: ignore[arg-type]
@@ -64,25 +56,6 @@ class PanoramaData(LightningDataModule):
     @abstractmethod
     def make(self, split: str) -> PanoramaDataset:
         """The raw dataset of a split."""
-
-    @property
-    @abstractmethod
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of their indices."""
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    @property
-    @abstractmethod
-    def mean(self) -> tuple[float, ...]:
-        """Mean of each channel over the training images, by area."""
-
-    @property
-    @abstractmethod
-    def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel over the training images, by area."""
 
     def dataset(self, split: str) -> PanoramaDataset:
         """The raw dataset of a split, made once."""
@@ -135,14 +108,3 @@ class PanoramaData(LightningDataModule):
         return self._loader(
             Augmented(raw, [*turn, self._normalize()], self.seed, len(raw) * max(1, self.rotate_test))
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"mean": list(self.mean), "std": list(self.std), "class_names": list(self.class_names)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore: the constants follow from the data. Raises: ValueError if the data are others."""
-        if list(self.class_names) != list(state_dict["class_names"]):
-            raise ValueError(
-                f"the checkpoint was trained on classes {', '.join(state_dict['class_names'])} but the data have "
-                f"{', '.join(self.class_names)}; resume with the data it began with"
-            )

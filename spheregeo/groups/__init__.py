@@ -1,7 +1,8 @@
-"""Rotation groups: single rotations, and the finite subgroups of SO(3)."""
+"""Rotation groups: single rotations, the finite subgroups of SO(3), and the field types of SO(2), O(2) and C_N."""
 
 from __future__ import annotations
 
+from spheregeo.groups.fields import FieldType, Term, check_field, reflection_mask
 from spheregeo.groups.finite import (
     closure,
     cyclic,
@@ -12,18 +13,29 @@ from spheregeo.groups.finite import (
     octahedral,
     tetrahedral,
 )
+from spheregeo.groups.kernel_space import kernel_space, kernel_space_dimension
+from spheregeo.groups.regular import RegularType, fourier_rows, restrict
 from spheregeo.groups.rotations import axis_angle, from_quaternion, random_rotations
 
 __all__ = [
+    "FieldType",
+    "RegularType",
+    "Term",
     "axis_angle",
+    "check_field",
     "closure",
     "cyclic",
     "dihedral",
+    "fourier_rows",
     "from_quaternion",
     "icosahedral",
     "icosahedral_generators",
+    "kernel_space",
+    "kernel_space_dimension",
     "multiplication_table",
     "octahedral",
     "random_rotations",
+    "reflection_mask",
+    "restrict",
     "tetrahedral",
 ]

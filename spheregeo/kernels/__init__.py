@@ -9,6 +9,7 @@ from spheregeo.kernels.kernel import Kernel
 from spheregeo.kernels.moments import continuous_moments, correct_moments, moment_functions
 from spheregeo.kernels.morlet import Morlet
 from spheregeo.kernels.piecewise_linear import PiecewiseLinear
+from spheregeo.kernels.polar import PolarKernel
 from spheregeo.kernels.rings import Rings
 from spheregeo.kernels.torch_harmonics import (
     NORMALISATIONS,
@@ -28,6 +29,7 @@ __all__ = [
     "Kernel",
     "Morlet",
     "PiecewiseLinear",
+    "PolarKernel",
     "Rings",
     "Zernike",
     "continuous_moments",

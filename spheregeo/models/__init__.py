@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from spheregeo.models.alias import ALIASES, options_of, resolve
 from spheregeo.models.baseline import PixelMLP, PlanarUNet
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
-from spheregeo.models.registry import create, names, register
+from spheregeo.models.classifier import DiscoClassifier, PlanarCNN
+from spheregeo.models.on_grid import OnGrid
+from spheregeo.models.registry import create, names, output_of, register
 from spheregeo.models.unet import SphericalUNet
 
 __all__ = [
+    "ALIASES",
+    "DiscoClassifier",
+    "OnGrid",
     "PixelMLP",
+    "PlanarCNN",
     "PlanarUNet",
     "Pointwise",
     "ResidualBlock",
@@ -17,5 +24,8 @@ __all__ = [
     "make_conv",
     "make_norm",
     "names",
+    "options_of",
+    "output_of",
     "register",
+    "resolve",
 ]

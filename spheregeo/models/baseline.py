@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.models.blocks import Pointwise, make_norm
+from spheregeo.models.on_grid import to_image
 from spheregeo.models.registry import register
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class _WrapConv(nn.Module):
         return nn.functional.gelu(self.norm(self.conv(x)))
 
 
-@register("planar-unet")
+@register("planar-unet", native=to_image)
 class PlanarUNet(nn.Module):
     """U-Net of planar 3x3 convolutions on the equirectangular image, circular in longitude.
 

@@ -1,4 +1,4 @@
-"""What the networks share: pointwise mixing, norms by name, the residual DISCO block, gradient checkpointing.
+"""What the networks share: pointwise mixing, norms by name, the residual DISCO block, levels, gradient checkpointing.
 
 Every piece maps (B, C, *shape) to (B, C', *shape') and acts alike at all points, so that a network built of
 isotropic DISCO convolutions and these pieces commutes with rotations up to the quadrature of the convolutions.
@@ -7,7 +7,7 @@ isotropic DISCO convolutions and these pieces commutes with rotations up to the 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,36 @@ from spheregeo.nn import DiscoConv
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
     from spheregeo.kernels import Kernel
+
+
+def hierarchy(grid: Grid, depth: int, levels: Sequence[Grid] | None = None) -> list[Grid]:
+    """The grids of a network, finest first: ``levels`` if given, else ``grid`` coarsened ``depth`` - 1 times.
+
+    Raises: ValueError when the levels do not start with the grid, or it cannot be coarsened as often.
+    """
+    if levels is not None:
+        if not levels or levels[0] != grid:
+            raise ValueError(f"levels must start with the input's grid {grid!r}; got {list(levels)!r}")
+        return list(levels)
+    grids = [grid]
+    for level in range(1, depth):
+        try:
+            grids.append(grids[-1].coarsen())
+        except ValueError as error:
+            raise ValueError(
+                f"depth is {depth} but {grid!r} can be coarsened {level - 1} times only ({error}); "
+                f"take depth <= {level} or pass levels=[...], one grid per level"
+            ) from error
+    return grids
+
+
+def check_field(x: Tensor, in_channels: int, grid: Grid) -> None:
+    """Raises: ValueError unless x is a field (B, in_channels, *grid.shape)."""
+    if tuple(x.shape[1:]) != (in_channels, *grid.shape):
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}; this model expects (B, {in_channels}, "
+            f"{', '.join(map(str, grid.shape))}) on {grid!r}; resample the field or build another model"
+        )
 
 
 class Pointwise(nn.Module):
@@ -150,4 +180,4 @@ def recompute(module: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
-__all__ = ["Pointwise", "ResidualBlock", "make_conv", "make_norm", "recompute"]
+__all__ = ["Pointwise", "ResidualBlock", "check_field", "hierarchy", "make_conv", "make_norm", "recompute"]

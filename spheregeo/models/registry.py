@@ -1,52 +1,89 @@
 """Networks by name: ``@register("name")`` on a builder, ``create(name, ...)`` to build, ``names()`` to list.
 
 A builder is called as ``builder(in_channels, out_channels, grid, **options)`` and returns a module that maps
-fields (B, in_channels, *grid.shape) to (B, out_channels, *grid.shape).
+fields (B, in_channels, *grid.shape) to fields (B, out_channels, *grid.shape), or, where it was registered with
+``output="label"``, to one vector (B, out_channels) for each sample.
+
+A network that knows one kind of grid is registered with ``native``, a function from any grid to the nearest one that
+the network takes; on other grids ``create`` puts it between two interpolations (:class:`spheregeo.models.OnGrid`).
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
 Builder = TypeVar("Builder", bound=Callable[..., torch.nn.Module])
+OUTPUTS = ("field", "label")
 
-_BUILDERS: dict[str, Callable[..., torch.nn.Module]] = {}
+
+@dataclass(frozen=True)
+class Entry:
+    """A builder, what it gives ("field" or "label"), and the function to the grids that it takes, None for any."""
+
+    builder: Callable[..., torch.nn.Module]
+    output: str
+    native: Callable[[Any], Any] | None
 
 
-def register(name: str) -> Callable[[Builder], Builder]:
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(
+    name: str, *, output: str = "field", native: Callable[[Any], Any] | None = None
+) -> Callable[[Builder], Builder]:
     """Decorator that enters a builder under ``name``.
 
-    Raises: ValueError if the name is taken.
+    Args:
+        name: as in ``--model.network``.
+        output: "field" for a value at every point, "label" for one vector a sample.
+        native: from any grid to the nearest one that the network takes, which it maps to itself; None if it takes all.
+
+    Raises: ValueError if the name is taken or ``output`` is something else.
     """
+    if output not in OUTPUTS:
+        raise ValueError(f"output is {output!r}; expected one of {', '.join(map(repr, OUTPUTS))}")
 
     def enter(builder: Builder) -> Builder:
-        if name in _BUILDERS:
+        if name in _ENTRIES:
             raise ValueError(f"a model named {name!r} exists already; choose another name")
-        _BUILDERS[name] = builder
+        _ENTRIES[name] = Entry(builder, output, native)
         return builder
 
     return enter
 
 
-def names() -> list[str]:
-    """Names of all registered models, sorted."""
-    return sorted(_BUILDERS)
+def names(output: str | None = None) -> list[str]:
+    """Names of all registered models, sorted; of those alone that give ``output`` ("field" or "label") if it is set."""
+    return sorted(name for name, entry in _ENTRIES.items() if output in (None, entry.output))
+
+
+def output_of(name: str) -> str:
+    """What the model of that name gives: "field" or "label". Raises: ValueError for an unknown name."""
+    return _entry(name).output
+
+
+def _entry(name: str) -> Entry:
+    if name not in _ENTRIES:
+        raise ValueError(f"no model is named {name!r}; the models are {', '.join(names())}")
+    return _ENTRIES[name]
 
 
 def create(name: str, in_channels: int, out_channels: int, grid: Any, **options: Any) -> torch.nn.Module:
     """Build the registered model ``name`` for fields on ``grid``.
 
-    Shape: the model maps (B, in_channels, *grid.shape) to (B, out_channels, *grid.shape).
+    Shape: the model maps (B, in_channels, *grid.shape) to (B, out_channels, *grid.shape), or (B, out_channels) where it
+        gives labels.
     Raises: ValueError for an unknown name or an option that the builder does not take.
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"no model is named {name!r}; the models are {', '.join(names())}")
-    builder = _BUILDERS[name]
-    signature = inspect.signature(builder)
+    from spheregeo.models.on_grid import OnGrid
+
+    entry = _entry(name)
+    signature = inspect.signature(entry.builder)
     taken = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     unknown = sorted(set(options) - set(taken))
@@ -54,4 +91,6 @@ def create(name: str, in_channels: int, out_channels: int, grid: Any, **options:
         raise ValueError(
             f"model {name!r} takes no option {', '.join(map(repr, unknown))}; its options are {', '.join(taken)}"
         )
-    return builder(in_channels, out_channels, grid, **options)
+    native = grid if entry.native is None else entry.native(grid)
+    model = entry.builder(in_channels, out_channels, native, **options)
+    return model if native == grid else OnGrid(model, grid, native, entry.output)

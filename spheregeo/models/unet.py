@@ -15,25 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.kernels import Rings
-from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm, recompute
+from spheregeo.models.blocks import (
+    Pointwise,
+    ResidualBlock,
+    check_field,
+    hierarchy,
+    make_conv,
+    make_norm,
+    recompute,
+)
 from spheregeo.models.registry import register
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
     from spheregeo.kernels import Kernel
-
-
-def _hierarchy(grid: Grid, depth: int) -> list[Grid]:
-    grids = [grid]
-    for level in range(1, depth):
-        try:
-            grids.append(grids[-1].coarsen())
-        except ValueError as error:
-            raise ValueError(
-                f"depth is {depth} but {grid!r} can be coarsened {level - 1} times only ({error}); "
-                f"take depth <= {level} or pass levels=[...], one grid per level"
-            ) from error
-    return grids
 
 
 @register("sphere-unet")
@@ -68,11 +63,9 @@ class SphericalUNet(nn.Module):
         position: bool = False,
     ) -> None:
         super().__init__()
-        if levels is not None and (not levels or levels[0] != grid):
-            raise ValueError(f"levels must start with the input's grid {grid!r}; got {list(levels)!r}")
         if depth < 1 or width < 1 or blocks < 0:
             raise ValueError(f"depth {depth} and width {width} must be >= 1, blocks {blocks} >= 0")
-        grids = list(levels) if levels is not None else _hierarchy(grid, depth)
+        grids = hierarchy(grid, depth, levels)
         kernel = kernel if kernel is not None else Rings(3)
         widths = [min(width * growth**i, max_width) for i in range(len(grids))]
         self.grid, self.levels, self.kernel = grid, tuple(grids), kernel
@@ -125,11 +118,7 @@ class SphericalUNet(nn.Module):
         return result
 
     def forward(self, x: Tensor) -> Tensor:
-        if tuple(x.shape[1:]) != (self.in_channels, *self.grid.shape):
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}; this model expects (B, {self.in_channels}, "
-                f"{', '.join(map(str, self.grid.shape))}) on {self.grid!r}; resample the field or build another model"
-            )
+        check_field(x, self.in_channels, self.grid)
         if self.position:
             height = self.height.to(x.dtype).expand(x.shape[0], 1, *self.grid.shape)  # type: ignore[operator]
             x = torch.cat([x, height], dim=1)  # (B, in_channels + 1, *shape)

@@ -1,9 +1,10 @@
-"""Learnable layers: ``sphere/`` for signals on spherical grids, and what all layers share."""
+"""Learnable layers: ``sphere/`` for signals on spherical grids, ``surface/`` for tangent fields, and what all layers share."""
 
 from spheregeo.nn.norm import AreaBatchNorm, AreaGroupNorm, AreaInstanceNorm
 from spheregeo.nn.pooling import GlobalPool
 from spheregeo.nn.resampling import Pool, Resample, Unpool
 from spheregeo.nn.sphere import DiscoConv, DiscoConvTranspose
+from spheregeo.nn.surface import GaugeConv, GaugeGeometry
 
 __all__ = [
     "AreaBatchNorm",
@@ -11,6 +12,8 @@ __all__ = [
     "AreaInstanceNorm",
     "DiscoConv",
     "DiscoConvTranspose",
+    "GaugeConv",
+    "GaugeGeometry",
     "GlobalPool",
     "Pool",
     "Resample",

@@ -8,6 +8,7 @@ from spheregeo.sampling.pooling import pool, pooling_map, unpool, unpooling_map
 from spheregeo.sampling.resample import resample
 from spheregeo.sampling.rotate_image import rotate_image
 from spheregeo.sampling.rotation import rotate, rotation_map, rotation_matrix
+from spheregeo.sampling.surface import surface_neighbors
 
 __all__ = [
     "Neighborhood",
@@ -22,6 +23,7 @@ __all__ = [
     "rotation_about",
     "rotation_map",
     "rotation_matrix",
+    "surface_neighbors",
     "unpool",
     "unpooling_map",
 ]

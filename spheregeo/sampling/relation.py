@@ -35,8 +35,7 @@ class Relation:
 
     ``representatives`` (R,) are target indices, each standing for ``multiplicity`` (R,) target points; column i of a
     coefficient table for ``pattern`` belongs to pair i of ``neighborhood``. Distance and angle hold for all pairs that a
-    representative stands for; transport does so except from the pole of a grid without rings, whose frame stays
-    behind when the grid is turned.
+    representative stands for; so does transport if the relation was made with ``transport=True``.
     """
 
     representatives: Tensor
@@ -45,12 +44,16 @@ class Relation:
     pattern: Pattern
 
 
-def relation(source: Grid, target: Grid, radius: float, *, isotropic: bool = False) -> Relation:
+def relation(
+    source: Grid, target: Grid, radius: float, *, isotropic: bool = False, transport: bool = False
+) -> Relation:
     """Neighbour pairs of two grids, one representative per symmetry class; cached by value.
 
     Args:
         radius: geodesic cutoff in radians.
         isotropic: coefficients will depend on the distance alone, so all rotations count, not only those about z.
+        transport: transports must hold for all pairs too. Where a grid without rings has a point at a pole, whose frame
+            stays behind when the grid is turned, rows that see it stand for themselves.
 
     Raises:
         ValueError: a radius outside (0, pi], or a grid that is not a sphere.
@@ -59,11 +62,13 @@ def relation(source: Grid, target: Grid, radius: float, *, isotropic: bool = Fal
     for name, grid in (("source", source), ("target", target)):
         if not grid.is_sphere:
             raise ValueError(f"{name} is {grid!r}, which is not a sphere; expected a spherical grid")
-    key = ("relation", source, target, radius, isotropic)
-    return geometry.get(key, lambda: _build(source, target, radius, isotropic))
+    if isotropic and transport:
+        raise ValueError("isotropic and transport are both True; rotations not about z turn the frames")
+    key = ("relation", source, target, radius, isotropic, transport)
+    return geometry.get(key, lambda: _build(source, target, radius, isotropic, transport))
 
 
-def _build(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relation:
+def _build(source: Grid, target: Grid, radius: float, isotropic: bool, transport: bool) -> Relation:
     if isinstance(source, LatLon) and isinstance(target, LatLon):
         columns = math.gcd(source.nlon, target.nlon)
         if columns >= _FEWEST_COLUMNS:
@@ -71,7 +76,7 @@ def _build(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relati
     if isinstance(source, HEALPix) and isinstance(target, HEALPix) and source.rings and target.rings:
         return _belt_and_caps(source, target, radius)
     if type(source) is type(target) and source.symmetry is not None and target.symmetry is not None:
-        return _orbits(source, target, radius, isotropic)
+        return _orbits(source, target, radius, isotropic, transport)
     rows = torch.arange(target.num_points)
     found = neighbors_of(source, target, rows, radius)
     pattern = CSRPattern.of(found.indptr, found.indices, source.num_points)
@@ -197,7 +202,7 @@ def _quarters(
     return CSRPattern.of(pointer, indices, num_source, indptr[:-1][representative], int(indptr[-1]))
 
 
-def _orbits(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relation:
+def _orbits(source: Grid, target: Grid, radius: float, isotropic: bool, transport: bool = False) -> Relation:
     """Grids with listed rotations: search for one point of each orbit, carry its neighbours along by permutation."""
     assert source.symmetry is not None and target.symmetry is not None
     rotations, carry_target = target.symmetry.rotations, target.symmetry.permutations
@@ -210,6 +215,8 @@ def _orbits(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relat
         about_z = rotations[:, 2, 2] > 1 - 1e-9
         carry_target, carry_source = carry_target[about_z], carry_source[about_z]
     least = carry_target.min(0).values  # smallest index in each point's orbit
+    if transport:
+        least = _apart(source, target, least, (carry_source == carry_source[0]).all(0), radius)
     rows = torch.unique(least)
     position = torch.full((target.num_points,), -1)
     position[rows] = torch.arange(len(rows))
@@ -232,3 +239,11 @@ def _orbits(source: Grid, target: Grid, radius: float, isotropic: bool) -> Relat
         )
     pattern = CSRPattern.of(indptr, indices, source.num_points, start, len(found.indices))
     return Relation(rows, torch.bincount(orbit, minlength=len(rows)), found, pattern)
+
+
+def _apart(source: Grid, target: Grid, least: Tensor, poles: Tensor, radius: float) -> Tensor:
+    """``least`` with the rows that are poles or see one (``poles`` (Q,) marks the source's) standing for themselves."""
+    alone = target.points[:, 2].abs() > 1 - 1e-15
+    for pole in source.points[poles]:
+        alone = alone | ((target.points - pole).norm(dim=1) <= 2 * math.sin(radius / 2) + 1e-9)
+    return torch.where(alone, torch.arange(len(least)), least)

@@ -2,6 +2,7 @@
 
 from spheregeo.sparse.blocks import Block, BlockPattern
 from spheregeo.sparse.engines import engines, register_engine
+from spheregeo.sparse.gather import Gather
 from spheregeo.sparse.map import SparseMap
 from spheregeo.sparse.pattern import CSRPattern, Pattern, RingPattern
 from spheregeo.sparse.segment import segment_reduce, semiring_apply
@@ -11,6 +12,7 @@ __all__ = [
     "Block",
     "BlockPattern",
     "CSRPattern",
+    "Gather",
     "Pattern",
     "RingPattern",
     "SparseMap",

@@ -53,7 +53,7 @@ class Orders:
     @property
     def max_order(self) -> int:
         """The highest order present."""
-        return max((order for count, order in self.terms if count), default=0)
+        return max([0, *(order for count, order in self.terms if count)])
 
     @cached_property
     def permutation(self) -> Tensor:

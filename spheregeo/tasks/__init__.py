@@ -1,26 +1,41 @@
-"""Segmentation and depth: Lightning modules, area-weighted losses and metrics, pictures, whole-or-absent files."""
+"""Segmentation, depth, classification: Lightning modules, area-weighted losses and metrics, pictures, whole-or-absent files."""
 
 from __future__ import annotations
 
-from spheregeo.tasks.base import SphereTask, load
+from spheregeo.tasks.base import Task, load
+from spheregeo.tasks.classification import Classification, LabelTask
 from spheregeo.tasks.depth import Depth
 from spheregeo.tasks.files import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
 from spheregeo.tasks.losses import balanced_weights, cross_entropy, depth_berhu, depth_l1
-from spheregeo.tasks.metrics import ConfusionMatrix, DepthScores, class_iou, class_recall, segmentation_scores
+from spheregeo.tasks.metrics import (
+    ConfusionMatrix,
+    DepthScores,
+    class_iou,
+    class_recall,
+    classification_scores,
+    segmentation_scores,
+)
 from spheregeo.tasks.plain import parse_grid, parse_kernel
+from spheregeo.tasks.predictions import Predictions, write_predictions
 from spheregeo.tasks.projections import globe, mollweide, to_panorama
 from spheregeo.tasks.segmentation import Segmentation
+from spheregeo.tasks.sphere import SphereTask
 
 __all__ = [
     "AtomicCheckpointIO",
+    "Classification",
     "ConfusionMatrix",
     "Depth",
     "DepthScores",
+    "LabelTask",
+    "Predictions",
     "Segmentation",
     "SphereTask",
+    "Task",
     "balanced_weights",
     "class_iou",
     "class_recall",
+    "classification_scores",
     "cross_entropy",
     "depth_berhu",
     "depth_l1",
@@ -34,4 +49,5 @@ __all__ = [
     "to_panorama",
     "write_bytes",
     "write_json",
+    "write_predictions",
 ]

@@ -1,44 +1,35 @@
-"""What segmentation and depth share: a network built from plain arguments, checks of the input, AdamW with warm-up
-and cosine decay (Loshchilov & Hutter 2017, arXiv 1608.03983 and 1711.05101).
+"""What all tasks share: the loop over batches, checks of the loss, AdamW with warm-up and cosine decay (Loshchilov &
+Hutter 2017, arXiv 1608.03983 and 1711.05101), and checkpoints that say how they were built.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from torchmetrics import MeanMetric
 
-from spheregeo import models
 from spheregeo.tasks.files import read_checkpoint
-from spheregeo.tasks.plain import parse_grid, parse_kernel
 
-if TYPE_CHECKING:
-    from spheregeo.grids import Grid
-
-
-def _network_options(width: int | None, depth: int | None, options: dict[str, Any] | None) -> dict[str, Any]:
-    chosen = dict(options or {})
-    chosen.update({k: v for k, v in (("width", width), ("depth", depth)) if v is not None})
-    if isinstance(chosen.get("kernel"), str):
-        chosen["kernel"] = parse_kernel(chosen["kernel"])
-    if chosen.get("levels") is not None:
-        chosen["levels"] = [parse_grid(g) if isinstance(g, str) else g for g in chosen["levels"]]
-    return chosen
+Batch = dict[str, Any]
+# Settings without which a checkpoint's weights mean something else.
+_BINDING = ("in_channels", "num_classes", "grid", "network", "width", "depth", "options")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as types that ``torch.load(..., weights_only=True)`` takes; grids and kernels as their ``repr``."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return repr(value)  # grids and kernels: their repr evaluates back
 
 
@@ -50,58 +41,99 @@ def learning_rate_factor(step: int, total: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
 
 
-class SphereTask(pl.LightningModule, ABC):
-    """Base of the tasks on fields over one grid: network, optimiser, input checks.
+def class_list(names: Sequence[str] | None, num_classes: int) -> list[str]:
+    """One name per class; numbers if None. Raises: ValueError when there are fewer or more."""
+    found = list(names) if names is not None else [str(c) for c in range(num_classes)]
+    if len(found) != num_classes:
+        raise ValueError(f"class_names has {len(found)} names but num_classes is {num_classes}")
+    return found
 
-    Shape: ``forward`` maps images (B, in_channels, *grid.shape) to the network's output.
-    Raises: ValueError for images of another shape, or with values that are not finite.
+
+class Task(pl.LightningModule, ABC):
+    """Base of the tasks. A subclass makes ``network`` and says what to run, count and draw.
+
+    Args:
+        lr, weight_decay, warmup: of AdamW and its rate, see the tasks.
+        settings: the subclass's arguments, kept in checkpoints; plain types, grids and kernels.
+
+    Raises: ValueError for a warm-up outside 0 ... 1, and in training when the loss is not finite.
     """
 
     monitor = "val/loss"
     mode = "min"
-    areas: Tensor
-    image_mean: Tensor
-    image_std: Tensor
+    network: torch.nn.Module
 
-    def __init__(
-        self, out_channels: int, *, in_channels: int, grid: Any, network: str, width: int | None, depth: int | None,
-        options: dict[str, Any] | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-        lr: float, weight_decay: float, warmup: float, plain: dict[str, Any],
-    ) -> None:  # fmt: skip
+    def __init__(self, *, lr: float, weight_decay: float, warmup: float, settings: dict[str, Any]) -> None:
         super().__init__()
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup is {warmup}; it is the share of all steps, 0 <= warmup < 1")
-        self.grid: Grid = parse_grid(grid) if isinstance(grid, str) else grid
-        self.in_channels, self.lr, self.weight_decay, self.warmup = in_channels, lr, weight_decay, warmup
-        self.network = models.create(
-            network, in_channels, out_channels, self.grid, **_network_options(width, depth, options)
-        )
-        for name, numbers, default in (("mean", mean, 0.0), ("std", std, 1.0)):
-            values = [default] * in_channels if numbers is None else [float(v) for v in numbers]
-            if len(values) != in_channels:
-                raise ValueError(f"{name} has {len(values)} numbers but in_channels is {in_channels}")
-            self.register_buffer(f"image_{name}", torch.tensor(values), persistent=False)
-        self.register_buffer("areas", self.grid.areas.float().reshape(self.grid.shape), persistent=False)
-        common = {
-            "in_channels": in_channels, "grid": self.grid, "network": network, "width": width, "depth": depth,
-            "options": options, "mean": self.image_mean.tolist(), "std": self.image_std.tolist(), "lr": lr,
-            "weight_decay": weight_decay, "warmup": warmup,
-        }  # fmt: skip
-        self.save_hyperparameters(_plain({**common, **plain}), logger=False)
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.mean_loss = MeanMetric()
+        common = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup}
+        self.save_hyperparameters(plain({**settings, **common}), logger=False)
 
-    def forward(self, image: Tensor) -> Tensor:
-        result: Tensor = self.network(image)
-        return result
+    # ---- what every task defines
 
     @abstractmethod
-    def decide(self, output: Tensor) -> Tensor:
-        """What the network's output (B, out_channels, *shape) says: classes or depths (B, *shape)."""
+    def run(self, batch: Batch) -> Batch:
+        """Check a batch and put it through the network: ``loss`` (), ``truth``, and what ``count`` wants to know."""
 
-    def normalize(self, image: Tensor) -> Tensor:
-        """An image in its own units, (..., C, H, W), as the data module would feed it: (image - mean) / std."""
-        return (image - self.image_mean.to(image)[:, None, None]) / self.image_std.to(image)[:, None, None]
+    @abstractmethod
+    def count(self, ran: Batch) -> Batch:
+        """Count what ``run`` gave into the scores; returns what ``examples`` wants to know."""
 
-    def take(self, batch: dict[str, Tensor], key: str) -> Tensor:
+    @abstractmethod
+    def summarise(self) -> dict[str, float]:
+        """Scores of all that was counted since the last call; forgets the counts."""
+
+    @abstractmethod
+    def results(self) -> dict[str, Any]:
+        """Scores of the last evaluation, in detail, as plain types for a JSON file."""
+
+    def examples(self, outputs: Batch) -> Iterable[Any]:
+        """What ``count`` returned, sample by sample: what ``draw`` is given of the first few."""
+        return ()
+
+    def draw(self, folder: Path, examples: Sequence[Any]) -> None:
+        """Write the pictures and tables of a test, of which ``results`` are the numbers, into a folder."""
+
+    # ---- the loop
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        ran = self.run(batch)
+        loss = self.check_loss(ran["loss"])
+        size = len(ran["truth"])
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True
+        )
+        return loss
+
+    def _evaluate(self, batch: Batch) -> Batch:
+        ran = self.run(batch)
+        self.mean_loss.update(self.check_loss(ran["loss"]), weight=len(ran["truth"]))
+        return self.count(ran)
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: Batch, index: int) -> Batch:
+        return self._evaluate(batch)
+
+    def _log_scores(self, split: str) -> None:
+        scores = {"loss": float(self.mean_loss.compute()), **self.summarise()}
+        # The metrics have summed over the processes already: all hold the same number.
+        self.log_dict({f"{split}/{k}": v for k, v in scores.items()}, prog_bar=split == "val", sync_dist=True)
+        self.mean_loss.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    # ---- checks
+
+    def take(self, batch: Batch, key: str) -> Any:
         """An entry of a batch. Raises: ValueError when the data do not give it."""
         if key not in batch:
             raise ValueError(
@@ -109,27 +141,6 @@ class SphereTask(pl.LightningModule, ABC):
                 "are the files for it in their folder?"
             )
         return batch[key]
-
-    def check_image(self, image: Tensor) -> Tensor:
-        """The image itself, once its shape and values are found sound."""
-        expected = (self.in_channels, *self.grid.shape)
-        if image.dim() != len(expected) + 1 or image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"image has shape {tuple(image.shape)}; this task expects (B, {', '.join(map(str, expected))}), "
-                f"{self.in_channels} channels; was the model built for other data?"
-            )
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"image has shape {tuple(image.shape[2:])} but the grid is {self.grid!r} with shape "
-                f"{tuple(self.grid.shape)}; resample the images to the model's grid "
-                f"(data.size in a recipe, --data.size '{list(self.grid.shape)}' on the command line)"
-            )
-        if not bool(torch.isfinite(image).all()):
-            bad = int((~torch.isfinite(image)).flatten(1).any(1).nonzero()[0])
-            raise ValueError(
-                f"image {bad} of the batch holds NaN or infinite values; clean the data or mask them"
-            )
-        return image
 
     def check_loss(self, loss: Tensor) -> Tensor:
         """The loss itself, once it is found finite: no checkpoint is written after a run has diverged."""
@@ -139,6 +150,8 @@ class SphereTask(pl.LightningModule, ABC):
                 "the gradient with --trainer.gradient_clip_val 1 (checkpoints written so far are intact)"
             )
         return loss
+
+    # ---- the optimiser
 
     def configure_optimizers(self) -> Any:
         # Norms and biases are not decayed: they are scales and offsets, not evidence of over-fitting.
@@ -165,10 +178,12 @@ class SphereTask(pl.LightningModule, ABC):
             for group in optimizer.param_groups:  # type: ignore[union-attr]
                 group["lr"] = rate
 
+    # ---- checkpoints
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises: ValueError when the checkpoint to go on from holds another network, or one on another grid."""
         stored = checkpoint.get("hyper_parameters", {})
-        for name in ("in_channels", "num_classes", "grid", "network", "width", "depth", "options"):
+        for name in _BINDING:
             if name in stored and stored[name] != self.hparams.get(name):
                 raise ValueError(
                     f"the checkpoint was written with {name} {stored[name]!r} but this run has {self.hparams.get(name)!r}; "
@@ -179,25 +194,34 @@ class SphereTask(pl.LightningModule, ABC):
         checkpoint["task"] = type(self).__name__
 
 
-def load(path: str | Path, grid: Any = None, weights: bool = True) -> SphereTask:
+def _kind(name: Any) -> type[Task] | None:
+    """The public task of that name."""
+    from spheregeo import tasks
+
+    found = getattr(tasks, name, None) if isinstance(name, str) and name in tasks.__all__ else None
+    return found if isinstance(found, type) and issubclass(found, Task) else None
+
+
+def load(path: str | Path, grid: Any = None, weights: bool = True) -> Task:
     """The task stored in a checkpoint, on the CPU, in evaluation mode; ``grid`` moves it to another resolution.
 
     Raises: FileNotFoundError, ValueError for a missing or foreign file.
     """
-    from spheregeo import tasks
-
     content = read_checkpoint(path)
-    name = content.get("task")
-    if name not in ("Segmentation", "Depth"):
+    kind = _kind(content.get("task"))
+    if kind is None or getattr(kind, "__abstractmethods__", None):
         raise ValueError(
-            f"{path} was not written by a spheregeo task; expected Segmentation or Depth, got {name!r}"
+            f"{path} was not written by a spheregeo task; expected one such as Segmentation or Classification, "
+            f"got {content.get('task')!r}"
         )
     arguments = {**content["hyper_parameters"], **({"grid": grid} if grid is not None else {})}
+    if grid is not None and "grid" not in content["hyper_parameters"]:
+        raise ValueError(f"{path} holds a {kind.__name__}, which is bound to no grid; leave the grid out")
     if grid is not None and (arguments.get("options") or {}).get("levels"):
         raise ValueError(
             "the checkpoint's network has its own list of levels, so its grid cannot be replaced"
         )
-    task: SphereTask = getattr(tasks, name)(**arguments)
+    task = kind(**arguments)
     if weights:
         missing, unexpected = task.load_state_dict(content["state_dict"], strict=False)
         if missing or unexpected:

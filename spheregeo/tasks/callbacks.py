@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from spheregeo.tasks.depth import Depth
+from spheregeo.tasks.base import Task
 from spheregeo.tasks.files import write_json
-from spheregeo.tasks.pictures import (
-    as_rgb,
-    colour,
-    colour_depth,
-    confusion_picture,
-    curves_picture,
-    sheet_picture,
-    world_picture,
-)  # fmt: skip
-from spheregeo.tasks.projections import to_panorama
-from spheregeo.tasks.segmentation import Segmentation
+from spheregeo.tasks.pictures import curves_picture
 
 
 class EpochSeed(Callback):
@@ -80,45 +71,37 @@ class Curves(Callback):
 
 
 class TestReport(Callback):
-    """Writes metrics.json, predictions.png, world.png and, for classes, confusion.png into the run's folder."""
+    """Writes metrics.json and the pictures of a task's first few samples into the run's folder."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     def __init__(self, folder: str | Path, samples: int = 6, extra: dict[str, Any] | None = None) -> None:
         self.folder, self.samples, self.extra = Path(folder), samples, dict(extra or {})
-        self._kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self._kept: list[Any] = []
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        for triple in zip(outputs["image"], outputs["truth"], outputs["prediction"], strict=True):
-            if len(self._kept) < self.samples:
-                self._kept.append(tuple(t.detach().float().cpu() for t in triple))  # type: ignore[arg-type]
+        if not isinstance(pl_module, Task):
+            raise TypeError(f"the report knows the tasks of spheregeo, not {type(pl_module).__name__}")
+        wanted = self.samples - len(self._kept)
+        if wanted > 0:
+            self._kept += [_at_rest(example) for example in islice(pl_module.examples(outputs), wanted)]
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not isinstance(pl_module, (Segmentation, Depth)):
-            raise TypeError(f"the report knows Segmentation and Depth, not {type(pl_module).__name__}")
-        results = pl_module.results()
-        write_json(self.folder / "metrics.json", {**self.extra, **results})
-        names = pl_module.class_names if isinstance(pl_module, Segmentation) else None
-        rows = [self._row(pl_module, *triple) for triple in self._kept]
-        if names:
-            confusion_picture(self.folder / "confusion.png", np.asarray(results["confusion"]), names)
-        if rows:
-            sheet_picture(self.folder / "predictions.png", rows, names)
-            world_picture(self.folder / "world.png", rows[0][2], "prediction (Mollweide)", names)
-        self._kept.clear()
+        assert isinstance(pl_module, Task)
+        write_json(self.folder / "metrics.json", {**self.extra, **pl_module.results()})
+        pl_module.draw(self.folder, self._kept)
+        self._kept = []
 
-    @staticmethod
-    def _row(task: Segmentation | Depth, *triple: torch.Tensor) -> tuple[Any, Any, Any]:
-        image, truth, prediction = triple
-        picture = as_rgb(np.stack([to_panorama(channel, task.grid) for channel in image]))
-        fields = [to_panorama(f, task.grid) for f in (truth, prediction)]
-        if isinstance(task, Segmentation):
-            known = np.where(fields[0] == task.ignore_index, 255, fields[0])
-            return picture, colour(known, task.num_classes), colour(fields[1], task.num_classes)
-        valid = fields[0][np.isfinite(fields[0])]
-        limit = float(np.quantile(valid, 0.99)) if valid.size else None
-        return picture, colour_depth(fields[0], limit), colour_depth(fields[1], limit)
+
+def _at_rest(example: Any) -> Any:
+    """An example whose tensors are on the CPU, without a graph, floating point in float32."""
+    if isinstance(example, torch.Tensor):
+        found = example.detach().cpu()
+        return found.float() if found.is_floating_point() else found
+    if isinstance(example, (tuple, list)):
+        return tuple(_at_rest(part) for part in example)
+    return example

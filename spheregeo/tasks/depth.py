@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
-from spheregeo.tasks.base import SphereTask
+from spheregeo.tasks.base import Batch
 from spheregeo.tasks.losses import depth_berhu, depth_l1
 from spheregeo.tasks.metrics import DepthScores
+from spheregeo.tasks.pictures import colour_depth
+from spheregeo.tasks.projections import to_panorama
+from spheregeo.tasks.sphere import Example, SphereTask
 
 _LOSSES = {"l1": depth_l1, "berhu": depth_berhu}
 
@@ -64,11 +68,10 @@ class Depth(SphereTask):
             raise ValueError(f"loss is {loss!r}; choose {' or '.join(map(repr, _LOSSES))}")
         super().__init__(
             1, in_channels=in_channels, grid=grid, network=network, width=width, depth=depth, options=options, mean=mean,
-            std=std, lr=lr, weight_decay=weight_decay, warmup=warmup, plain={"loss": loss, "max_depth": max_depth},
+            std=std, lr=lr, weight_decay=weight_decay, warmup=warmup, settings={"loss": loss, "max_depth": max_depth},
         )  # fmt: skip
         self._loss, self.max_depth = _LOSSES[loss], max_depth
         self.scores = DepthScores()
-        self.mean_loss = MeanMetric()
 
     def decide(self, output: Tensor) -> Tensor:
         """Network output (B, 1, *) to positive depths (B, *)."""
@@ -82,50 +85,31 @@ class Depth(SphereTask):
             )
         return torch.isfinite(depth) & (depth > 0) & (depth <= self.max_depth)
 
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        image, truth = self.check_image(self.take(batch, "image")), self.take(batch, "depth")
-        valid = self._valid(truth)
-        loss = self.check_loss(self._loss(self.decide(self(image)), truth, valid, self.areas))
-        self.log(
-            "train/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            batch_size=len(image),
-            sync_dist=True,
-        )
-        return loss
-
-    def _score(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(self, batch: Batch) -> Batch:
         image, truth = self.check_image(self.take(batch, "image")), self.take(batch, "depth")
         valid = self._valid(truth)
         prediction = self.decide(self(image))
-        loss = self.check_loss(self._loss(prediction, truth, valid, self.areas))
-        self.mean_loss.update(loss, weight=len(image))
-        self.scores.update(prediction, truth, valid, self.areas)
-        return {"image": image, "truth": torch.where(valid, truth, torch.nan), "prediction": prediction}
+        loss = self._loss(prediction, truth, valid, self.areas)
+        return {"image": image, "truth": truth, "valid": valid, "prediction": prediction, "loss": loss}
 
-    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        self._score(batch)
+    def count(self, ran: Batch) -> Batch:
+        self.scores.update(ran["prediction"], ran["truth"], ran["valid"], self.areas)
+        return {**ran, "truth": torch.where(ran["valid"], ran["truth"], torch.nan)}
 
-    def test_step(self, batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-        return self._score(batch)
-
-    def _log_scores(self, split: str) -> None:
+    def summarise(self) -> dict[str, float]:
         self._results = self.scores.compute()
-        values = {"loss": float(self.mean_loss.compute()), **self._results}
-        # The metrics have summed over the processes already: all hold the same number.
-        self.log_dict({f"{split}/{k}": v for k, v in values.items()}, prog_bar=split == "val", sync_dist=True)
         self.scores.reset()
-        self.mean_loss.reset()
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_scores("test")
+        return self._results
 
     def results(self) -> dict[str, Any]:
         """Scores of the last evaluation as plain types for a JSON file."""
         return dict(self._results)
+
+    def colours_of(self, truth: Tensor, prediction: Tensor) -> tuple[Any, Any]:
+        fields = [to_panorama(f, self.grid) for f in (truth, prediction)]
+        valid = fields[0][np.isfinite(fields[0])]
+        limit = float(np.quantile(valid, 0.99)) if valid.size else None
+        return colour_depth(fields[0], limit), colour_depth(fields[1], limit)
+
+    def draw(self, folder: Path, examples: Sequence[Example]) -> None:
+        self._draw_fields(folder, examples)

@@ -41,18 +41,25 @@ def area_mean(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def cross_entropy(
-    logits: Tensor, label: Tensor, areas: Tensor, ignore_index: int = 255, class_weights: Tensor | None = None
+    logits: Tensor,
+    label: Tensor,
+    areas: Tensor | None = None,
+    ignore_index: int = 255,
+    class_weights: Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
-    """Area-weighted cross-entropy, in float32 whatever the precision of the network.
+    """Area-weighted cross-entropy, in float32 whatever the precision of the network; all weigh alike without areas.
 
     Shape: logits (B, C, *shape), label (B, *shape), areas (*shape), class_weights (C,) -> ().
     """
     valid = label != ignore_index
     target = torch.where(valid, label, 0).long()
-    weights = areas.float() * valid  # (B, *shape)
+    weights = valid.float() if areas is None else areas.float() * valid  # (B, *shape)
     if class_weights is not None:
         weights = weights * class_weights.float()[target]
-    values = torch.nn.functional.cross_entropy(logits.float(), target, reduction="none")  # (B, *shape)
+    values = torch.nn.functional.cross_entropy(
+        logits.float(), target, reduction="none", label_smoothing=smoothing
+    )  # (B, *shape)
     return area_mean(values, weights)
 
 

@@ -2,7 +2,8 @@
 
 Segmentation, from one confusion matrix A[t, y] = sum of areas with truth t and prediction y:
 IoU_c = A[c, c] / (sum_y A[c, y] + sum_t A[t, c] - A[c, c]), mIoU and mAcc are means over the classes present in the
-truth. Depth: absolute relative error, RMSE, RMSE of logarithms, and delta_k, the share of area within a factor
+truth. Classification has the same matrix with every sample counting 1, and F1_c = 2 A[c, c] / (sum_y A[c, y] +
+sum_t A[t, c]). Depth: absolute relative error, RMSE, RMSE of logarithms, and delta_k, the share of area within a factor
 1.25^k (Eigen, Puhrsch & Fergus 2014, arXiv 1406.2283).
 """
 
@@ -16,9 +17,9 @@ from torchmetrics import Metric
 class ConfusionMatrix(Metric):
     """Area-weighted confusion matrix; rows are the truth.
 
-    Shape: ``update`` takes prediction and truth (B, *shape) of class numbers and areas (*shape);
+    Shape: ``update`` takes prediction and truth (B, *shape) of class numbers and areas (*shape), or None for counts;
         ``compute`` gives (num_classes, num_classes) in float64.
-    Units: steradians times images.
+    Units: steradians times images; samples where no areas are given.
     """
 
     full_state_update = False
@@ -32,8 +33,9 @@ class ConfusionMatrix(Metric):
             "matrix", torch.zeros(num_classes, num_classes, dtype=torch.float64), dist_reduce_fx="sum"
         )
 
-    def update(self, prediction: Tensor, truth: Tensor, areas: Tensor) -> None:
+    def update(self, prediction: Tensor, truth: Tensor, areas: Tensor | None = None) -> None:
         valid = truth != self.ignore_index
+        areas = torch.ones((), device=truth.device) if areas is None else areas
         weights = areas.to(torch.float64).expand(truth.shape)[valid]
         cell = truth[valid].long() * self.num_classes + prediction[valid].long()
         counts = torch.bincount(cell, weights=weights, minlength=self.num_classes**2)
@@ -54,14 +56,47 @@ def class_recall(matrix: Tensor) -> Tensor:
     return matrix.diagonal() / matrix.sum(1)
 
 
+def class_precision(matrix: Tensor) -> Tensor:
+    """Share of what was called each class that is it (C,); NaN for a class that was never predicted."""
+    return matrix.diagonal() / matrix.sum(0)
+
+
+def class_f1(matrix: Tensor) -> Tensor:
+    """Harmonic mean of recall and precision per class (C,); NaN for a class neither in the truth nor predicted."""
+    return 2 * matrix.diagonal() / (matrix.sum(0) + matrix.sum(1))
+
+
+def _present(matrix: Tensor) -> Tensor:
+    present = matrix.sum(1) > 0
+    if not bool(present.any()):
+        raise ValueError("no labelled area was seen: every label is the ignored one; check the label files")
+    return present
+
+
+def classification_scores(matrix: Tensor) -> dict[str, float]:
+    """accuracy, macc and macro_f1 (means over the classes present in the truth) of a confusion matrix.
+
+    Raises: ValueError when the matrix is empty, that is nothing labelled was seen.
+    """
+    present = _present(matrix)
+    return {
+        "accuracy": float(matrix.diagonal().sum() / matrix.sum()),
+        "macc": float(class_recall(matrix)[present].mean()),
+        "macro_f1": float(class_f1(matrix)[present].mean()),
+    }
+
+
+def number(value: float) -> float | None:
+    """The value as JSON has it: None for NaN."""
+    return None if value != value else value
+
+
 def segmentation_scores(matrix: Tensor) -> dict[str, float]:
     """miou, macc (means over the classes present in the truth) and accuracy of an area-weighted confusion matrix.
 
     Raises: ValueError when the matrix is empty, that is no labelled area was seen.
     """
-    present = matrix.sum(1) > 0
-    if not bool(present.any()):
-        raise ValueError("no labelled area was seen: every label is the ignored one; check the label files")
+    present = _present(matrix)
     return {
         "miou": float(class_iou(matrix)[present].mean()),
         "macc": float(class_recall(matrix)[present].mean()),

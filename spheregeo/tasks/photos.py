@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from spheregeo.tasks.base import SphereTask
+from spheregeo.tasks.sphere import SphereTask
 
 if TYPE_CHECKING:
     from spheregeo.grids import Equiangular

@@ -127,8 +127,10 @@ def world_picture(
     return _write_figure(path, figure)
 
 
-def confusion_picture(path: str | Path, matrix: Array, class_names: list[str]) -> Path:
-    """Confusion matrix (C, C), each row in percent of the true class's area."""
+def confusion_picture(
+    path: str | Path, matrix: Array, class_names: list[str], unit: str = "% of the true class's area"
+) -> Path:
+    """Confusion matrix (C, C), each row in percent of the true class."""
     count = len(class_names)
     share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1e-12)
     figure = _figure(2.5 + 0.5 * count, 2 + 0.45 * count)
@@ -138,7 +140,7 @@ def confusion_picture(path: str | Path, matrix: Array, class_names: list[str]) -
     axis.set_yticks(range(count), class_names, fontsize=8)
     axis.set_xlabel("predicted")
     axis.set_ylabel("truth")
-    axis.set_title("confusion, % of the true class's area", fontsize=9)
+    axis.set_title(f"confusion, {unit}", fontsize=9)
     for i in range(count):
         for j in range(count):
             if share[i, j] >= 0.5:
@@ -164,6 +166,21 @@ def sheet_picture(
         axis.set_title(title, fontsize=10)
     if class_names:
         _legend(figure, class_names)
+    return _write_figure(path, figure)
+
+
+def label_sheet_picture(
+    path: str | Path, rows: list[tuple[Array, tuple[float, float]]], titles: list[str]
+) -> Path:
+    """A column per sample: the globe seen from above (latitude, longitude), the panorama below it; titled."""
+    figure = _figure(2.2 * max(2, len(rows)), 3.6)
+    axes = figure.subplots(2, len(rows), squeeze=False, height_ratios=[2, 1])
+    for column, (picture, (latitude, longitude)), title in zip(axes.T, rows, titles, strict=True):
+        column[0].imshow(globe(picture, 256, latitude, longitude))
+        column[0].set_title(title, fontsize=8)
+        column[1].imshow(picture)
+        for axis in column:
+            axis.set_axis_off()
     return _write_figure(path, figure)
 
 

@@ -1,44 +1,10 @@
-"""Grids and kernels as plain text: their ``repr``, read back without evaluating code.
-
-Checkpoints and recipes hold plain types only, so that ``torch.load(..., weights_only=True)`` takes them.
-"""
+"""Grids and kernels as plain text, see :mod:`spheregeo.grids.parse`."""
 
 from __future__ import annotations
 
-import ast
-from types import ModuleType
 from typing import Any
 
-
-def _parse(text: str, room: ModuleType, what: str) -> Any:
-    known = ", ".join(sorted(n for n in room.__all__ if n[:1].isupper()))
-    complaint = ValueError(
-        f"{what} {text!r} is not understood; write it as Python would print it, one of {known}"
-    )
-    try:
-        call = ast.parse(text.strip(), mode="eval").body
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
-            raise complaint
-        if call.func.id not in room.__all__:
-            raise complaint
-        args = [ast.literal_eval(a) for a in call.args]
-        kwargs = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg is not None}
-    except (SyntaxError, ValueError) as error:
-        raise complaint from error
-    try:
-        return getattr(room, call.func.id)(*args, **kwargs)
-    except TypeError as error:
-        raise ValueError(f"{what} {text!r}: {error}") from error
-
-
-def parse_grid(text: str) -> Any:
-    """The grid whose ``repr`` is ``text``, for example ``HEALPix(nside=8, order='ring')``.
-
-    Raises: ValueError when the text is no grid with literal arguments.
-    """
-    from spheregeo import grids
-
-    return _parse(text, grids, "grid")
+from spheregeo.grids.parse import parse, parse_grid
 
 
 def parse_kernel(text: str) -> Any:
@@ -48,4 +14,7 @@ def parse_kernel(text: str) -> Any:
     """
     from spheregeo import kernels
 
-    return _parse(text, kernels, "kernel")
+    return parse(text, kernels, "kernel")
+
+
+__all__ = ["parse_grid", "parse_kernel"]

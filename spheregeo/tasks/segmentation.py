@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
-from spheregeo.tasks.base import SphereTask
+from spheregeo.tasks.base import Batch, class_list
 from spheregeo.tasks.losses import balanced_weights, cross_entropy, mean_over_processes
-from spheregeo.tasks.metrics import ConfusionMatrix, class_iou, class_recall, segmentation_scores
+from spheregeo.tasks.metrics import ConfusionMatrix, class_iou, class_recall, number, segmentation_scores
+from spheregeo.tasks.pictures import colour, confusion_picture
+from spheregeo.tasks.projections import to_panorama
+from spheregeo.tasks.sphere import Example, SphereTask
 
 
 class Segmentation(SphereTask):
@@ -62,14 +66,12 @@ class Segmentation(SphereTask):
         weight_decay: float = 1e-2,
         warmup: float = 0.05,
     ) -> None:
-        names = list(class_names) if class_names is not None else [str(c) for c in range(num_classes)]
-        if len(names) != num_classes:
-            raise ValueError(f"class_names has {len(names)} names but num_classes is {num_classes}")
+        names = class_list(class_names, num_classes)
         super().__init__(
             num_classes, in_channels=in_channels, grid=grid, network=network, width=width, depth=depth,
             options=options, mean=mean, std=std, lr=lr, weight_decay=weight_decay, warmup=warmup,
-            plain={"num_classes": num_classes, "class_names": names, "ignore_index": ignore_index,
-                   "class_weights": class_weights},
+            settings={"num_classes": num_classes, "class_names": names, "ignore_index": ignore_index,
+                      "class_weights": class_weights},
         )  # fmt: skip
         self.num_classes, self.class_names, self.ignore_index = num_classes, names, ignore_index
         self._balance = class_weights == "balanced"
@@ -84,7 +86,6 @@ class Segmentation(SphereTask):
             weights = torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weight", weights)
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
-        self.mean_loss = MeanMetric()
 
     def check_label(self, label: Tensor) -> Tensor:
         """The labels themselves, once their shape and range are found sound."""
@@ -118,71 +119,40 @@ class Segmentation(SphereTask):
         # Each process has seen all images here (the loader is not yet split); the mean keeps them in step regardless.
         self.class_weight.copy_(balanced_weights(mean_over_processes(area.to(self.device))))
 
-    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        return cross_entropy(logits, label, self.areas, self.ignore_index, self.class_weight)
-
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        image, label = (
-            self.check_image(self.take(batch, "image")),
-            self.check_label(self.take(batch, "label")),
-        )
-        loss = self.check_loss(self._loss(self(image), label))
-        self.log(
-            "train/loss",
-            loss,
-            on_step=False,
-            on_epoch=True,
-            prog_bar=True,
-            batch_size=len(image),
-            sync_dist=True,
-        )
-        return loss
-
-    def _score(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def run(self, batch: Batch) -> Batch:
         image, label = (
             self.check_image(self.take(batch, "image")),
             self.check_label(self.take(batch, "label")),
         )
         logits = self(image)
-        self.mean_loss.update(self.check_loss(self._loss(logits, label)), weight=len(image))
-        prediction = logits.argmax(1)
-        self.confusion.update(prediction, label, self.areas)
-        return {"image": image, "truth": label, "prediction": prediction}
+        loss = cross_entropy(logits, label, self.areas, self.ignore_index, self.class_weight)
+        return {"image": image, "truth": label, "output": logits, "loss": loss}
 
-    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        self._score(batch)
+    def count(self, ran: Batch) -> Batch:
+        prediction = self.decide(ran["output"])
+        self.confusion.update(prediction, ran["truth"], self.areas)
+        return {"image": ran["image"], "truth": ran["truth"], "prediction": prediction}
 
-    def test_step(self, batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-        return self._score(batch)
-
-    def _log_scores(self, split: str) -> None:
+    def summarise(self) -> dict[str, float]:
         self.matrix = self.confusion.compute().cpu()
-        scores = {"loss": float(self.mean_loss.compute()), **segmentation_scores(self.matrix)}
-        # The metrics have summed over the processes already: all hold the same number.
-        self.log_dict({f"{split}/{k}": v for k, v in scores.items()}, prog_bar=split == "val", sync_dist=True)
         self.confusion.reset()
-        self.mean_loss.reset()
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_scores("test")
+        return segmentation_scores(self.matrix)
 
     def results(self) -> dict[str, Any]:
         """Scores of the last evaluation, per class too, as plain types for a JSON file."""
         iou, recall = class_iou(self.matrix).tolist(), class_recall(self.matrix).tolist()
         share = (self.matrix.sum(1) / self.matrix.sum()).tolist()
         classes = {
-            name: {"iou": _number(i), "recall": _number(r), "share": s}
+            name: {"iou": number(i), "recall": number(r), "share": s}
             for name, i, r, s in zip(self.class_names, iou, recall, share, strict=True)
         }
         return {**segmentation_scores(self.matrix), "classes": classes, "confusion": self.matrix.tolist()}
 
-    def decide(self, output: Tensor) -> Tensor:
-        """Network output (B, C, *) to labels (B, *)."""
-        return output.argmax(1)
+    def colours_of(self, truth: Tensor, prediction: Tensor) -> tuple[Any, Any]:
+        fields = [to_panorama(f, self.grid) for f in (truth, prediction)]
+        known = np.where(fields[0] == self.ignore_index, 255, fields[0])
+        return colour(known, self.num_classes), colour(fields[1], self.num_classes)
 
-
-def _number(value: float) -> float | None:
-    return None if value != value else value
+    def draw(self, folder: Path, examples: Sequence[Example]) -> None:
+        confusion_picture(folder / "confusion.png", np.asarray(self.matrix), self.class_names)
+        self._draw_fields(folder, examples, self.class_names)

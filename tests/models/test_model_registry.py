@@ -13,7 +13,7 @@ from spheregeo.grids import Equiangular
 def test_every_model(name: str) -> None:
     model = models.create(name, 2, 3, Equiangular(16, 32), width=4, depth=3)
     y = model(torch.randn(2, 2, 16, 32))
-    assert y.shape == (2, 3, 16, 32)
+    assert y.shape == ((2, 3, 16, 32) if name in models.names("field") else (2, 3))
     y.square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
     again = models.create(name, 2, 3, Equiangular(16, 32), width=4, depth=3)

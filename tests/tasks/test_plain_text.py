@@ -39,6 +39,7 @@ def test_kernels_come_back(kernel: object) -> None:
         "__import__('os')",
         "Equiangular(open('x'))",
         "Grid()",
+        "clear_cache()",
         "Torus(3)",
         "HEALPix(2, sides=3)",
         "HEALPix(0)",

@@ -109,7 +109,7 @@ def test_checkpoint_at_another_resolution_and_foreign_files(tmp_path: Path) -> N
     )
     assert read_checkpoint(tmp_path / "a.ckpt")["task"] == "Segmentation"
     AtomicCheckpointIO().save_checkpoint({**content, "task": "Other"}, tmp_path / "b.ckpt")
-    with pytest.raises(ValueError, match="expected Segmentation or Depth, got 'Other'"):
+    with pytest.raises(ValueError, match="such as Segmentation or Classification, got 'Other'"):
         load(tmp_path / "b.ckpt")
     AtomicCheckpointIO().save_checkpoint({**content, "state_dict": {}}, tmp_path / "c.ckpt")
     with pytest.raises(ValueError, match="does not fit its own description"):

@@ -54,6 +54,7 @@ def coefficients(
     moments: int | None,
     normalization: str | None,
     transposed: bool,
+    transport: bool = False,
 ) -> tuple[Relation, Tensor]:
     """Pairs and their coefficients (K, pairs); rows are the points at which filters are centred.
 
@@ -61,7 +62,7 @@ def coefficients(
     areas, and the pairs' columns are target points.
     """
     rows, columns = (source, target) if transposed else (target, source)
-    found = relation(columns, rows, radius, isotropic=kernel.isotropic)
+    found = relation(columns, rows, radius, isotropic=kernel.isotropic and not transport, transport=transport)
     near = found.neighborhood
     values = kernel(near.distance, near.angle, radius)
     weights = _areas(rows, found.representatives)[near.rows] if transposed else _areas(columns, near.indices)

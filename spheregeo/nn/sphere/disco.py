@@ -10,7 +10,6 @@ Reference: Ocampo, Price & McEwen 2023, arXiv:2209.13603, eq. 8-10; the moment c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -18,17 +17,18 @@ from torch import Tensor, nn
 
 from spheregeo.grids import Grid
 from spheregeo.kernels import NORMALISATIONS, Kernel, Rings
+from spheregeo.nn.rebuild import RebuildsGeometry
 from spheregeo.nn.sphere.coefficients import disco_map
 from spheregeo.nn.sphere.torch_harmonics import layer_arguments, weights_of, write_weights
-from spheregeo.sparse import SparseMap
 
 DEFAULT_SPACINGS = 2.0
 
 
-class _Disco(nn.Module):
+class _Disco(RebuildsGeometry):
     """What a convolution and its transpose share: sizes, weights, and geometry rebuilt when the dtype changes."""
 
     _transposed: bool
+    _geometry_name = "map"
 
     def __init__(
         self,
@@ -75,10 +75,10 @@ class _Disco(nn.Module):
             torch.empty(out_channels, in_channels // groups, self.kernel.num_functions)
         )
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self._build_map(self.weight.dtype)
+        self._build_geometry(self.weight.dtype)
         self.reset_parameters()
 
-    def _build_map(self, dtype: torch.dtype) -> None:
+    def _build_geometry(self, dtype: torch.dtype) -> None:
         self.map = disco_map(
             self.source,
             self.target,
@@ -101,19 +101,6 @@ class _Disco(nn.Module):
             self.weight.normal_().mul_(scale.to(self.weight))
             if self.bias is not None:
                 self.bias.zero_()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move weights as asked and take the coefficients from the float64 geometry again, in the new dtype."""
-        geometry: SparseMap = self._modules.pop("map")  # type: ignore[assignment]
-        super()._apply(fn, recurse)
-        probe = fn(geometry.values.new_empty(0))
-        dtype = torch.float32 if probe.dtype in (torch.bfloat16, torch.float16) else probe.dtype
-        if dtype != geometry.values.dtype or geometry.values.is_meta:
-            self._build_map(dtype)
-            self.map.to(probe.device)
-        else:
-            self.map = geometry.to(probe.device)
-        return self
 
     def forward(self, x: Tensor) -> Tensor:
         shape = self.source.shape

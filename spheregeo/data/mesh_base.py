@@ -1,0 +1,142 @@
+"""What every dataset of meshes shares: the item, the batch, the scale-free frame, splits by name.
+
+An item is a dict, the same for every dataset:
+
+==============  ===================  =========================================================================
+key             type                 meaning
+==============  ===================  =========================================================================
+``mesh``        TriangleMesh         centred at the centroid of its surface, total area 1, unless asked otherwise
+``label``       int                  class of the whole mesh, where it has one
+``target``      (V,) int64           point of the template that each vertex corresponds to; NO_TARGET where unknown
+==============  ===================  =========================================================================
+
+A batch holds a list of meshes, labels (B,), numbers of the items (B,) as ``index``, and targets (V_1 + V_2 + ...,) end to end:
+ragged, for no two meshes need be alike.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from spheregeo.data.shapes import bend
+from spheregeo.mesh import TriangleMesh
+
+NO_TARGET = -1
+MeshItem = dict[str, Any]
+
+
+def scale_free(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Vertices moved and scaled so that the surface's centroid is the origin and its area 1, in float64.
+
+    Raises: ValueError for a surface without area.
+    """
+    p = np.asarray(vertices, np.float64)
+    a, b, c = (p[faces[:, k]] for k in range(3))
+    areas = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+    total = float(areas.sum())
+    if not (np.isfinite(total) and total > 0):
+        raise ValueError(f"the mesh has area {total}; expected a surface with finite, positive area")
+    centroid = (areas[:, None] * (a + b + c)).sum(0) / (3 * total)
+    return (p - centroid) / np.sqrt(total)
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """The shape that correspondences point to: a mesh, and the vertex of each of its N named points.
+
+    Shape: points (N,) int64, indices of the mesh's vertices; several points may share one.
+    """
+
+    mesh: TriangleMesh
+    points: torch.Tensor
+
+    @property
+    def num_points(self) -> int:
+        """N."""
+        return len(self.points)
+
+
+class MeshDataset(Dataset[MeshItem], ABC):
+    """A map-style dataset of meshes, kept in memory once they were read or made.
+
+    Subclasses give ``__len__``, ``load`` and what they know of ``class_names``, ``names`` and ``template``.
+    """
+
+    class_names: tuple[str, ...] = ()
+    template: Template | None = None
+
+    def __init__(self) -> None:
+        self._items: dict[int, MeshItem] = {}
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def load(self, index: int) -> MeshItem:
+        """Reads or makes one item; must depend on the index alone."""
+
+    def name(self, index: int) -> str:
+        """What an item is called in tables."""
+        return str(index)
+
+    def __getitem__(self, index: int) -> MeshItem:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is outside a dataset of {len(self)} meshes")
+        index %= len(self)
+        if index not in self._items:
+            self._items[index] = self.load(index)
+        return {**self._items[index], "index": index}  # meshes are frozen; the dict is the caller's own
+
+
+class Warped(MeshDataset):
+    """A dataset and smoothly deformed copies of its meshes, drawn from (seed, copy, index) and nothing else.
+
+    Copies have another geometry, which is computed once like that of any mesh: their number is finite, unlike that of
+    random views.
+
+    Args: ``dataset``; ``copies`` of each mesh; ``strength`` of the deformation, 1 stretches by some 20 %; ``seed``.
+    """
+
+    def __init__(self, dataset: MeshDataset, copies: int, strength: float, seed: int = 0) -> None:
+        super().__init__()
+        self.dataset, self.copies, self.strength, self.seed = dataset, copies, strength, seed
+        self.class_names, self.template = dataset.class_names, dataset.template
+
+    def __len__(self) -> int:
+        return len(self.dataset) * (1 + self.copies)
+
+    def name(self, index: int) -> str:
+        copy, index = divmod(index, len(self.dataset))
+        return f"{self.dataset.name(index)} copy {copy}" if copy else self.dataset.name(index)
+
+    def load(self, index: int) -> MeshItem:
+        copy, index = divmod(index, len(self.dataset))
+        item = self.dataset[index]
+        if copy:
+            rng = np.random.default_rng([self.seed, copy, index])
+            mesh: TriangleMesh = item["mesh"]
+            faces = mesh.faces.numpy()
+            item["mesh"] = TriangleMesh(
+                scale_free(bend(mesh.points.numpy(), self.strength, rng), faces), faces
+            )
+        return item
+
+
+def collate(items: Sequence[MeshItem]) -> dict[str, Any]:
+    """A ragged batch: what the items hold, meshes as a list, numbers as tensors, targets end to end."""
+    batch: dict[str, Any] = {
+        "mesh": [item["mesh"] for item in items],
+        "index": torch.tensor([item["index"] for item in items]),
+    }
+    if all("label" in item for item in items):
+        batch["label"] = torch.tensor([item["label"] for item in items])
+    if all("target" in item for item in items):
+        batch["target"] = torch.cat([torch.as_tensor(item["target"]) for item in items])
+    return batch

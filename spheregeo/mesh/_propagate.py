@@ -1,0 +1,180 @@
+"""Compiled propagation of distance, direction and arrival from one vertex over a patch; importing this imports numba.
+
+Vertices are taken from a heap in the order of their distance. When one is taken, each of its triangles with another
+taken vertex is unfolded together with the point in the plane that has the two known distances, and the third vertex
+is reached by a straight line from that point, if the line crosses the known edge; else along an edge.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+OPTIONS = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+GAIN = 1e-12  # relative: a shorter way by less than this is rounding
+
+
+@njit(**OPTIONS)
+def _rise(heap, place, key, at):  # type: ignore[no-untyped-def]
+    """Move heap[at] up to where it belongs."""
+    item = heap[at]
+    while at > 0:
+        above = (at - 1) >> 1
+        if key[heap[above]] <= key[item]:
+            break
+        heap[at] = heap[above]
+        place[heap[at]] = at
+        at = above
+    heap[at] = item
+    place[item] = at
+
+
+@njit(**OPTIONS)
+def _take(heap, place, key, size):  # type: ignore[no-untyped-def]
+    """Remove and return the vertex with the smallest key of a heap of ``size``."""
+    first, item = heap[0], heap[size - 1]
+    size -= 1
+    at = 0
+    while True:
+        below = 2 * at + 1
+        if below >= size:
+            break
+        if below + 1 < size and key[heap[below + 1]] < key[heap[below]]:
+            below += 1
+        if key[heap[below]] >= key[item]:
+            break
+        heap[at] = heap[below]
+        place[heap[at]] = at
+        at = below
+    heap[at] = item
+    place[item] = at
+    place[first] = -1
+    return first
+
+
+@njit(**OPTIONS)
+def _wrap(angle):  # type: ignore[no-untyped-def]
+    return angle - 2 * math.pi * math.floor((angle + math.pi) / (2 * math.pi))
+
+
+@njit(**OPTIONS)
+def _unfold(df, dg, af, ag, fg, gt, tf):  # type: ignore[no-untyped-def]
+    """Reach t over edge (f, g) of the counter-clockwise triangle (f, g, t).
+
+    From distances df, dg, directions af, ag and sides fg, gt, tf: distance of t (infinite if the line misses the edge),
+    its direction, and the angle at t from side t→f, counter-clockwise, to the line.
+    """
+    xs = (df * df + fg * fg - dg * dg) / (2 * fg)  # f = (0, 0), g = (fg, 0), the point below, t above
+    ys = -math.sqrt(max(df * df - xs * xs, 0.0))
+    xt = (tf * tf + fg * fg - gt * gt) / (2 * fg)
+    yt = math.sqrt(max(tf * tf - xt * xt, 0.0))
+    rise = yt - ys
+    if not rise > 0.0:
+        return math.inf, 0.0, 0.0
+    cross = xs * rise - (xt - xs) * ys  # where the line crosses, times rise
+    if cross < 0.0 or cross > fg * rise:
+        return math.inf, 0.0, 0.0
+    to_f, to_g, to_t = math.atan2(-xs, -ys), math.atan2(fg - xs, -ys), math.atan2(xt - xs, rise)
+    opening, turn = to_g - to_f, _wrap(ag - af)
+    share = (to_t - to_f) / opening if opening > 0.0 else 0.5
+    if abs(turn) > 3 * opening + 0.5:  # the front met itself: f and g were reached round different sides
+        share = 0.0 if share < 0.5 else 1.0
+    arrival = math.atan2(yt * (xs - xt) + xt * rise, xt * (xt - xs) + yt * rise)
+    return math.hypot(xt - xs, rise), af + share * turn, arrival
+
+
+@njit(**OPTIONS)
+def propagate(  # type: ignore[no-untyped-def]
+    sources, radius, indptr, indices, reverse, half_edge, angle, corners, length, corner, theta, stretch
+):
+    """Rows of the log map of ``sources``: their lengths, and index, distance, direction and arrival of each entry.
+
+    Per slot: indices, reverse, half_edge, angle. Per half-edge: its first vertex ``corners``, ``length``, angle ``corner``
+    at that vertex, ``theta`` seen from there and that vertex's ``stretch``.
+    """
+    n = len(indptr) - 1
+    distance = np.full(n, np.inf)
+    direction, arrival = np.empty(n), np.empty(n)
+    heap, place = np.empty(n, np.int32), np.full(n, -1, np.int32)
+    taken = np.zeros(n, np.bool_)
+    touched = np.empty(n, np.int32)
+    counts = np.zeros(len(sources), np.int64)
+    room = 64 * len(sources)
+    out_index = np.empty(room, np.int64)
+    out = np.empty((3, room))
+    used = 0
+    for row in range(len(sources)):
+        s = sources[row]
+        distance[s], direction[s], arrival[s], taken[s] = 0.0, 0.0, -math.pi, True
+        touched[0] = s
+        reached, size = 1, 0
+        for k in range(indptr[s], indptr[s + 1]):
+            q = indices[k]
+            far = length[half_edge[k] if half_edge[k] >= 0 else half_edge[reverse[k]]]
+            if distance[q] == np.inf:
+                touched[reached] = q
+                reached += 1
+                heap[size] = q
+                size += 1
+            elif far >= distance[q]:
+                continue
+            distance[q], direction[q], arrival[q] = far, angle[k], angle[reverse[k]]
+            _rise(heap, place, distance, size - 1 if place[q] < 0 else place[q])
+        while size > 0:
+            if distance[heap[0]] > radius:
+                break
+            j = _take(heap, place, distance, size)
+            size -= 1
+            taken[j] = True
+            for k in range(indptr[j], indptr[j + 1]):
+                h0 = half_edge[k]
+                if h0 < 0:
+                    continue
+                first = h0 - h0 % 3
+                h1 = first + (h0 - first + 1) % 3
+                h2 = first + (h0 - first + 2) % 3
+                for side in range(2):  # the triangle (j, a, b): reach b over (j, a), then a over (b, j)
+                    fg, gt, tf = (h0, h1, h2) if side == 0 else (h2, h0, h1)
+                    f, g, t = corners[fg], corners[gt], corners[tf]
+                    if t == s:
+                        continue
+                    if side == 0:
+                        best, where, back = distance[j] + length[tf], direction[j], theta[tf]
+                    else:
+                        best, where = distance[j] + length[gt], direction[j]
+                        back = theta[tf] + stretch[tf] * corner[tf]
+                    if taken[f] and taken[g] and f != s and g != s:
+                        straight, to, turn = _unfold(
+                            distance[f], distance[g], direction[f], direction[g], length[fg], length[gt], length[tf]
+                        )
+                        if straight < best:
+                            best, where, back = straight, to, theta[tf] + stretch[tf] * turn
+                    if best < distance[t] * (1 - GAIN):
+                        if distance[t] == np.inf:
+                            touched[reached] = t
+                            reached += 1
+                        distance[t], direction[t], arrival[t] = best, where, back
+                        if place[t] < 0:
+                            heap[size] = t
+                            size += 1
+                            _rise(heap, place, distance, size - 1)
+                        else:
+                            _rise(heap, place, distance, place[t])
+        if used + reached > room:
+            room = 2 * room + reached
+            longer_index, longer = np.empty(room, np.int64), np.empty((3, room))
+            longer_index[:used], longer[:, :used] = out_index[:used], out[:, :used]
+            out_index, out = longer_index, longer
+        touched[:reached].sort()
+        begin = used
+        for k in range(reached):
+            q = touched[k]
+            if distance[q] <= radius:
+                out_index[used], out[0, used] = q, distance[q]
+                out[1, used], out[2, used] = direction[q], arrival[q]
+                used += 1
+            distance[q], taken[q], place[q] = np.inf, False, -1
+        counts[row] = used - begin
+    return counts, out_index[:used].copy(), out[:, :used].copy()

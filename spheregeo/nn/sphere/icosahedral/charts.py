@@ -1,0 +1,217 @@
+r"""Features on the five charts of an icosahedral grid, and how they come there and back.
+
+Chart layout is (B, channels, 5, n, 2n), n = 2^level: chart k, row i - 1, column j of the points that chart k owns
+(:class:`spheregeo.grids.Icosahedral`); its memory is channel-last, so that it is the points layout (B, channels, N) without
+the two poles. A *scalar* field is one channel. A *regular* field is six, f[0] ... f[5]: one for each lattice direction
+d = 0 ... 5, counter-clockwise from (0, +1), as seen from the chart that owns the point.
+
+Corners. Twelve points, the vertices of the icosahedron, have five neighbours and no six directions, so a layer can give no
+answer there. All layers keep one rule: **a regular field is zero at a corner, a scalar is the mean of its five neighbours.**
+It is applied where values are read, so what a chart holds at its two corners in between has no meaning (layers leave zero
+there), and what an input holds at the twelve points is not looked at. The rule knows no chart, so the symmetry stays exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spheregeo.grids import Icosahedral
+
+ORIENTATIONS = 6
+TYPES = {"scalar": 1, "regular": ORIENTATIONS}
+MEMORY = torch.channels_last_3d
+
+
+def orientations(name: str, value: str) -> int:
+    """Channels of one field: 1 for "scalar", 6 for "regular". Raises: ValueError for another type."""
+    if value not in TYPES:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, TYPES))}")
+    return TYPES[value]
+
+
+def check_level(level: int, least: int = 1, why: str = "at level 0 all points are corners") -> int:
+    """The level itself. Raises: ValueError where it is below ``least`` or no integer."""
+    if not isinstance(level, int) or isinstance(level, bool) or level < least:
+        raise ValueError(f"level is {level!r}; expected an integer >= {least}: {why}")
+    return level
+
+
+def check_count(name: str, value: int) -> int:
+    """The number itself. Raises: ValueError where it is no positive integer."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}; expected a positive integer")
+    return value
+
+
+@dataclass(frozen=True)
+class Corners:
+    """The twelve corners of a level: U_0 ... U_4, L_0 ... L_4, north pole, south pole.
+
+    ``neighbors`` (12, 5) are points of the charts, flattened (chart, row, column); ``owned`` (10,) those of U and L;
+    ``cells`` (30,) and ``which`` (30,) say where closed charts hold corners, as (chart, i, j) rows, and which of the twelve.
+    """
+
+    neighbors: Tensor
+    owned: Tensor
+    cells: Tensor
+    which: Tensor
+
+
+@lru_cache(maxsize=32)
+def corners(level: int) -> Corners:
+    """Corners of the grid of this level, see :class:`Corners`."""
+    n = 1 << level
+    flat = lambda k, i, j: (k % 5 * n + i - 1) * 2 * n + j  # noqa: E731
+    charts = range(5)
+    upper = [
+        [flat(k, n, 1), flat(k, n - 1, 1), flat(k, n - 1, 0), flat(k - 1, 1, n - 1), flat(k - 1, 1, n)]
+        for k in charts
+    ]
+    lower = [
+        [
+            flat(k, n, n + 1),
+            flat(k, n - 1, n + 1),
+            flat(k, n - 1, n),
+            flat(k, n, n - 1),
+            flat(k - 1, 1, 2 * n - 1),
+        ]
+        for k in charts
+    ]
+    poles = [[flat(k, 1, 0) for k in charts], [flat(k, n, 2 * n - 1) for k in charts]]
+    owned = [flat(k, n, 0) for k in charts] + [flat(k, n, n) for k in charts]
+    cells, which = [], []
+    for k in charts:
+        cells += [(k, 0, 0), (k, n, 0), (k, 0, n), (k, n, n), (k, 0, 2 * n), (k, n, 2 * n)]
+        which += [10, k, (k + 1) % 5, 5 + k, 5 + (k + 1) % 5, 11]
+    return Corners(*map(torch.tensor, (upper + lower + poles, owned, cells, which)))
+
+
+def enter(x: Tensor, level: int, channels: int) -> Tensor:
+    """Features in chart layout, from points or chart layout. Raises: ValueError for any other shape."""
+    n = 1 << level
+    points = 10 * n * n + 2
+    if x.ndim == 3 and tuple(x.shape[1:]) == (channels, points):
+        return x[:, :, :-2].unflatten(2, (5, n, 2 * n))
+    if x.ndim == 5 and tuple(x.shape[1:]) == (channels, 5, n, 2 * n):
+        return x
+    raise ValueError(
+        f"x has shape {tuple(x.shape)}; expected (batch, {channels}, {points}), the fields of Icosahedral(level={level}), "
+        f"or (batch, {channels}, 5, {n}, {2 * n}) on its charts (a regular field is six channels)"
+    )
+
+
+def leave(x: Tensor, corner: Corners, regular: bool) -> Tensor:
+    """Points layout (B, C, N) from chart layout, corners by the rule. Its memory is channel-last, as the chart's is."""
+    flat = x.permute(0, 2, 3, 4, 1).flatten(1, 3)  # (B, N - 2, C)
+    twelve = flat[:, corner.neighbors.to(x.device)].mean(2)  # (B, 12, C)
+    if regular:
+        twelve = torch.zeros_like(twelve)
+    flat = flat.index_copy(1, corner.owned.to(x.device), twelve[:, :10])
+    return torch.cat([flat, twelve[:, 10:]], 1).transpose(1, 2)
+
+
+def _own_corners(x: Tensor, rows: int) -> Tensor:
+    return x.select(rows, -1).unflatten(rows, (2, -1)).select(rows + 1, 0)
+
+
+class _Clear(torch.autograd.Function):
+    """Zero at the charts' own corners, row n - 1, columns 0 and n, in place; the gradient likewise."""
+
+    @staticmethod
+    def forward(x: Tensor, rows: int) -> Tensor:  # type: ignore[override]
+        _own_corners(x, rows).zero_()
+        return x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        x, ctx.rows = inputs
+        ctx.mark_dirty(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        # Layers that keep the rule send nothing back to corners: where a look is cheap it spares a copy of the field.
+        eager = g.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if eager and not _own_corners(g, ctx.rows).any():
+            return g, None
+        return clear(g.clone(), ctx.rows), None
+
+
+def clear(x: Tensor, rows: int) -> Tensor:
+    """Freshly made features, axes ``rows`` and ``rows`` + 1 of size n and 2n, zero at the charts' own corners (in place)."""
+    out: Tensor = _Clear.apply(x, rows)
+    return out
+
+
+class OnCharts(nn.Module):
+    """Base of the icosahedral layers: takes points or chart layout and answers in the layout it was asked in."""
+
+    def __init__(self, level: int, out_level: int, in_channels: int, out_type: str) -> None:
+        super().__init__()
+        self.level, self.out_level, self.out_type = level, out_level, out_type
+        self._in = in_channels
+
+    @property
+    def source(self) -> Icosahedral:
+        """Grid of the input."""
+        return Icosahedral(self.level)
+
+    @property
+    def target(self) -> Icosahedral:
+        """Grid of the output."""
+        return Icosahedral(self.out_level)
+
+    def on_charts(self, x: Tensor) -> Tensor:
+        """The layer itself, from chart layout to chart layout."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.on_charts(enter(x, self.level, self._in))
+        return leave(y, corners(self.out_level), self.out_type == "regular") if x.ndim == 3 else y
+
+
+class ToCharts(nn.Module):
+    """Points layout to chart layout, once at the entrance of a network.
+
+    The values at the twelve corners are dropped: no layer reads them.
+
+    Shape: (B, C, N) -> (B, C, 5, n, 2n), n = 2^level; C is any number of channels.
+    Equivariance: exact under the 60 rotations.
+    Raises: ValueError for a level below 1 or an input that is not on the grid.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.level = check_level(level)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = enter(x, self.level, x.shape[1] if x.ndim > 1 else 0)
+        return y.contiguous(memory_format=MEMORY)
+
+    def extra_repr(self) -> str:
+        return f"level={self.level}"
+
+
+class FromCharts(nn.Module):
+    """Chart layout to points layout, once at the exit of a network; corners by the rule of :mod:`.charts`.
+
+    Shape: (B, C, 5, n, 2n) -> (B, C, N).
+    Equivariance: exact under the 60 rotations.
+    Raises: ValueError for a level below 1, another type, or an input that is not on the charts.
+    """
+
+    def __init__(self, level: int, in_type: str = "scalar") -> None:
+        super().__init__()
+        self.level, self.in_type = check_level(level), in_type
+        orientations("in_type", in_type)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = enter(x, self.level, x.shape[1] if x.ndim > 1 else 0)
+        return leave(x, corners(self.level), self.in_type == "regular")
+
+    def extra_repr(self) -> str:
+        return f"level={self.level}, in_type={self.in_type!r}"

@@ -1,0 +1,74 @@
+"""Every sample's prediction as a table: gathered over batches and processes, written as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from spheregeo.tasks.files import write_bytes
+
+Table = tuple[Tensor, Tensor, Tensor]  # index (n,), truth (n,), probability (n, classes)
+
+
+class Predictions(Metric):
+    """Keeps the truth and the classes' probabilities of every sample.
+
+    Shape: ``update`` takes truth (B,), probability (B, C) and the samples' numbers (B,), or None to count them;
+        ``compute`` gives numbers, truth and probability in the order of the numbers, each number once.
+    """
+
+    full_state_update = False
+    higher_is_better = None
+    index: list[Tensor]
+    truth: list[Tensor]
+    probability: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("index", "truth", "probability"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, truth: Tensor, probability: Tensor, index: Tensor | None = None) -> None:
+        start = sum(len(part) for part in self.index)
+        numbers = torch.arange(start, start + len(truth), device=truth.device) if index is None else index
+        self.index.append(numbers)
+        self.truth.append(truth)
+        self.probability.append(probability)
+
+    def compute(self) -> Table:
+        # Between processes torchmetrics has joined the parts to one tensor already.
+        index, truth, probability = (
+            (p if isinstance(p, Tensor) else torch.cat(p)).cpu()
+            for p in (self.index, self.truth, self.probability)
+        )
+        # A sampler for several processes repeats a few samples, so that all have as many.
+        order = torch.argsort(index, stable=True)
+        sorted_index = index[order]
+        first = torch.cat([sorted_index.new_ones(1).bool(), sorted_index[1:] != sorted_index[:-1]])
+        kept = order[first]
+        return index[kept], truth[kept], probability[kept]
+
+
+def write_predictions(
+    path: str | Path, table: Table, class_names: Sequence[str], names: Sequence[str] | None = None
+) -> Path:
+    """Write index (or name), truth, prediction and each class's probability, a sample a line; atomically.
+
+    Args:
+        names: what the samples are called, by their number; the numbers if None.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["sample", "truth", "prediction", *(f"p({name})" for name in class_names)])
+    for index, truth, probability in zip(*(part.tolist() for part in table)):
+        said = max(range(len(probability)), key=probability.__getitem__)
+        name = str(index) if names is None else names[index]
+        known = class_names[truth] if truth >= 0 else ""
+        writer.writerow([name, known, class_names[said], *(f"{p:.6f}" for p in probability)])
+    return write_bytes(path, text.getvalue().encode())
