@@ -65,8 +65,19 @@ def _kinds(room: str, root: str) -> list[tuple[str, str]]:
     ]
 
 
+def _aliases() -> dict[str, str]:
+    """The short name of each model that has one, from the table in ``models/alias.py``."""
+    for node in ast.parse((_PACKAGE / "models" / "alias.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == "ALIASES" for t in node.targets
+        ):
+            table: dict[str, tuple[str, ...]] = ast.literal_eval(node.value)
+            return {name: alias for alias, pair in table.items() for name in pair}
+    return {}
+
+
 def _models() -> list[tuple[str, str]]:
-    rows = []
+    rows, aliases = [], _aliases()
     for tree in _trees("models"):
         for node in tree.body:
             for call in getattr(node, "decorator_list", []):
@@ -76,7 +87,9 @@ def _models() -> list[tuple[str, str]]:
                     and call.func.id == "register"
                 )
                 if named and isinstance(call.args[0], ast.Constant):
-                    rows.append((str(call.args[0].value), _first_line(node)))  # type: ignore[arg-type]
+                    name = str(call.args[0].value)
+                    short = f" [in short: {aliases[name]}]" if name in aliases else ""
+                    rows.append((name, _first_line(node) + short))  # type: ignore[arg-type]
     return sorted(rows)
 
 

@@ -1,4 +1,6 @@
-"""Labels or depths for photos: a PNG of the decision, one laid over the photo, and a picture of the sphere."""
+"""Labels or depths for photos: a PNG of the decision, one laid over the photo, and a picture of the sphere; or classes of whole
+photos: a table.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import torch
 from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
 from spheregeo.tasks import pictures
-from spheregeo.tasks.photos import label_photo
+from spheregeo.tasks.photos import classify_photo, label_photo
 
 LARGEST = (4096, 8192)
 
@@ -82,19 +84,34 @@ def predict_photo(task: tasks.SphereTask, path: Path, output: Path) -> list[Path
     return [first, second, third]
 
 
+def predict_class(task: tasks.Classification, path: Path) -> torch.Tensor:
+    """The probability of each class for one photo; prints the likeliest."""
+    probability = classify_photo(task, read_photo(path))
+    best = int(probability.argmax())
+    print(f"{path.name}: {task.class_names[best]} ({float(probability[best]):.0%})", flush=True)
+    return probability
+
+
 def run(recipe: str, source: str, ckpt: str | None, output: str | None, grid: str | None) -> None:
     """Predict a photo or a folder of photos; a bad photo in a folder is reported and the others are done."""
     if not Path(recipe).suffix:
         recipes.find(recipe)
     folder = run_folder(recipe, None)
     photos = find_photos(Path(source))
-    task = tasks.load(ckpt if ckpt else best_checkpoint(folder), grid=grid)
+    checkpoint = ckpt if ckpt else best_checkpoint(folder)
+    task = tasks.load(checkpoint, grid=grid)
+    if not isinstance(task, tasks.SphereTask):
+        raise ValueError(f"{checkpoint} holds a {type(task).__name__}, which knows nothing of photos")
     if torch.cuda.is_available():
         task = task.cuda()
     target = Path(output) if output else folder / "predictions"
     faults = []
+    classes: dict[str, torch.Tensor] = {}
     for path in photos:
         try:
+            if isinstance(task, tasks.Classification):
+                classes[path.name] = predict_class(task, path)
+                continue
             written = predict_photo(task, path, target)
         except ValueError as error:
             if len(photos) == 1:
@@ -102,5 +119,9 @@ def run(recipe: str, source: str, ckpt: str | None, output: str | None, grid: st
             faults.append(str(error))
             continue
         print(f"{path.name}: {', '.join(p.name for p in written)} in {target}", flush=True)
+    if classes and isinstance(task, tasks.Classification):
+        unknown = torch.full((len(classes),), -1)
+        table = torch.arange(len(classes)), unknown, torch.stack(list(classes.values()))
+        print(tasks.write_predictions(target / "predictions.csv", table, task.class_names, list(classes)))
     if faults:
         raise ValueError(f"{len(faults)} of {len(photos)} photos failed: " + "; ".join(faults))

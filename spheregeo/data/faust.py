@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from spheregeo.data.files import read_array
-from spheregeo.data.mesh_base import NO_TARGET, MeshDataset, MeshItem, Template, scale_free
+from spheregeo.data.mesh_base import NO_TARGET, MeshDataset, MeshItem, Template, scaled_mesh
 from spheregeo.data.mesh_files import MESH_SUFFIXES, read_mesh
-from spheregeo.mesh import TriangleMesh
 
 POSES = 10
 ARRAYS = ("verts", "faces", "nv", "nf")
@@ -94,7 +93,7 @@ class FaustSet:
         first = self.numbers[0]
         vertices, faces = self.mesh(first)
         points = self.corresponding(first)
-        mesh = TriangleMesh(scale_free(vertices, faces), faces)
+        mesh = scaled_mesh(vertices, faces)
         return Template(mesh, torch.arange(len(vertices)) if points is None else torch.from_numpy(points))
 
 
@@ -130,7 +129,7 @@ class Faust(MeshDataset):
         number = self.numbers[index]
         vertices, faces = self.source.mesh(number)
         item: MeshItem = {
-            "mesh": TriangleMesh(scale_free(vertices, faces), faces),
+            "mesh": scaled_mesh(vertices, faces),
             "label": number % POSES,
         }
         points = self.source.corresponding(number)

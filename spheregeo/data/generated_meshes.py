@@ -12,10 +12,9 @@ import torch
 from scipy.spatial import cKDTree
 
 from spheregeo.data.base import SPLITS, check_split
-from spheregeo.data.mesh_base import MeshDataset, MeshItem, Template, scale_free
+from spheregeo.data.mesh_base import MeshDataset, MeshItem, Template, scaled_mesh
 from spheregeo.data.shapes import SHAPE_CLASSES, bend, primitives, rotation
 from spheregeo.data.triangulate import triangulate
-from spheregeo.mesh import TriangleMesh
 
 Range = tuple[int, int]
 
@@ -70,7 +69,7 @@ class Primitives(MeshDataset):
         number = int(rng.integers(self.vertices[0], self.vertices[1] + 1))
         vertices, faces, _ = triangulate(shape.domain, shape.surface, number, rng)
         vertices = bend(vertices, self.deform, rng) @ rotation(rng)
-        return {"mesh": TriangleMesh(scale_free(vertices, faces), faces), "label": label}
+        return {"mesh": scaled_mesh(vertices, faces), "label": label}
 
 
 # Directions, lengths and narrowness of the limbs at rest; no plane maps the body to itself.
@@ -131,7 +130,7 @@ class Creatures(MeshDataset):
         self._rest = creature(np.ones(len(LIMBS)), np.zeros((len(LIMBS), 3)))
         points, faces, _ = triangulate("sphere", self._rest, template_vertices, _generator(seed, 1))
         self._tree = cKDTree(points)
-        self.template = Template(TriangleMesh(scale_free(points, faces), faces), torch.arange(len(points)))
+        self.template = Template(scaled_mesh(points, faces), torch.arange(len(points)))
 
     def __len__(self) -> int:
         return self.count
@@ -145,6 +144,6 @@ class Creatures(MeshDataset):
         vertices = vertices @ rotation(rng)
         _, target = self._tree.query(self._rest(parameters))
         return {
-            "mesh": TriangleMesh(scale_free(vertices, faces), faces),
+            "mesh": scaled_mesh(vertices, faces),
             "target": torch.from_numpy(target.astype(np.int64)),
         }

@@ -47,6 +47,34 @@ def scale_free(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return (p - centroid) / np.sqrt(total)
 
 
+def scaled_mesh(vertices: np.ndarray, faces: np.ndarray) -> TriangleMesh:
+    """A mesh in the scale-free frame, given normals where sheets lie back to back and those of a vertex's faces cancel.
+
+    Scans have such places (an arm that touches the body); the largest face there says which side is out.
+
+    Raises: ValueError as :class:`~spheregeo.mesh.TriangleMesh` for faults of other kinds.
+    """
+    points = scale_free(vertices, faces)
+    mesh = TriangleMesh(points, faces)
+    try:
+        mesh.normals  # noqa: B018
+        return mesh
+    except ValueError:
+        pass
+    corner = points[faces]
+    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])  # (F, 3)
+    length = np.linalg.norm(normal, axis=1)
+    total, size = np.zeros_like(points), np.zeros(len(points))
+    np.add.at(total, faces.ravel(), np.repeat(normal, 3, 0))
+    np.add.at(size, faces.ravel(), np.repeat(length, 3))
+    cancel = np.linalg.norm(total, axis=1) < 1e-3 * size
+    largest = np.zeros_like(points)
+    order = np.argsort(length)  # the largest face of a vertex is written last
+    largest[faces[order].ravel()] = np.repeat(normal[order], 3, 0)
+    total[cancel] = largest[cancel]
+    return TriangleMesh(points, faces, normals=total / np.linalg.norm(total, axis=1, keepdims=True))
+
+
 @dataclass(frozen=True, eq=False)
 class Template:
     """The shape that correspondences point to: a mesh, and the vertex of each of its N named points.
@@ -123,9 +151,7 @@ class Warped(MeshDataset):
             rng = np.random.default_rng([self.seed, copy, index])
             mesh: TriangleMesh = item["mesh"]
             faces = mesh.faces.numpy()
-            item["mesh"] = TriangleMesh(
-                scale_free(bend(mesh.points.numpy(), self.strength, rng), faces), faces
-            )
+            item["mesh"] = scaled_mesh(bend(mesh.points.numpy(), self.strength, rng), faces)
         return item
 
 

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Self
 
 import torch
@@ -65,11 +64,19 @@ class FieldType:
     the pair (c, s) of a field side by side. Neighbouring terms of one kind are merged, so types are equal where their
     channels are. Values are frozen and hashable, and ``FieldType(str(t)) == t``.
 
+    ``blocks`` holds (channels, multiplicity, order) of each term; ``signs`` the factor ±1 that each channel takes in a
+    reflected frame; ``num_fields`` counts a pair once.
+
     Shape: ``dim`` channels.
     Raises: ValueError for text that is not a sum of terms ``MULTIPLICITYxORDER``.
     """
 
     terms: tuple[Term, ...]
+    dim: int = field(init=False, compare=False)
+    max_order: int = field(init=False, compare=False)
+    num_fields: int = field(init=False, compare=False)
+    blocks: tuple[tuple[slice, int, int], ...] = field(init=False, compare=False)
+    signs: tuple[int, ...] = field(init=False, compare=False)
 
     def __init__(self, spec: str | FieldType | Iterable[Term]) -> None:
         if isinstance(spec, str):
@@ -89,7 +96,20 @@ class FieldType:
                 merged[-1] = Term(last.multiplicity + term.multiplicity, term.order, term.parity)
             else:
                 merged.append(term)
-        object.__setattr__(self, "terms", tuple(merged))
+        blocks: list[tuple[slice, int, int]] = []
+        signs: list[int] = []
+        for term in merged:
+            blocks.append((slice(len(signs), len(signs) + term.dim), term.multiplicity, term.order))
+            signs += term.multiplicity * ([term.parity] if term.order == 0 else [1, -1])
+        for name, value in {
+            "terms": tuple(merged),
+            "blocks": tuple(blocks),
+            "signs": tuple(signs),
+            "dim": len(signs),
+            "max_order": max(term.order for term in merged),
+            "num_fields": sum(term.multiplicity for term in merged),
+        }.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def of(cls, spec: str | FieldType) -> FieldType:
@@ -100,38 +120,6 @@ class FieldType:
     def full(cls, multiplicity: int, max_order: int) -> Self:
         """``multiplicity`` fields of every order 0 … ``max_order``."""
         return cls(Term(multiplicity, order) for order in range(max_order + 1))
-
-    @cached_property
-    def dim(self) -> int:
-        """Number of channels."""
-        return sum(term.dim for term in self.terms)
-
-    @cached_property
-    def max_order(self) -> int:
-        """Highest order among the fields."""
-        return max(term.order for term in self.terms)
-
-    @cached_property
-    def num_fields(self) -> int:
-        """Number of fields, a pair counting once."""
-        return sum(term.multiplicity for term in self.terms)
-
-    @cached_property
-    def blocks(self) -> tuple[tuple[slice, int, int], ...]:
-        """(channels, multiplicity, order) of each term."""
-        blocks, start = [], 0
-        for term in self.terms:
-            blocks.append((slice(start, start + term.dim), term.multiplicity, term.order))
-            start += term.dim
-        return tuple(blocks)
-
-    @cached_property
-    def signs(self) -> tuple[int, ...]:
-        """Factor, +1 or −1, that each channel takes in a reflected frame."""
-        signs: list[int] = []
-        for term in self.terms:
-            signs += term.multiplicity * ([term.parity] if term.order == 0 else [1, -1])
-        return tuple(signs)
 
     def multiplicity(self, order: int) -> int:
         """Number of fields of an order, of either parity."""

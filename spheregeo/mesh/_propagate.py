@@ -1,4 +1,4 @@
-"""Compiled propagation of distance, direction and arrival from one vertex over a patch; importing this imports numba.
+"""Compiled propagation of distance, direction and transport from one vertex over a patch; importing this imports numba.
 
 Vertices are taken from a heap in the order of their distance. When one is taken, each of its triangles with another
 taken vertex is unfolded together with the point in the plane that has the two known distances, and the third vertex
@@ -60,43 +60,37 @@ def _wrap(angle):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _unfold(df, dg, af, ag, fg, gt, tf):  # type: ignore[no-untyped-def]
-    """Reach t over edge (f, g) of the counter-clockwise triangle (f, g, t).
+def _unfold(df, dg, fg, gt, tf):  # type: ignore[no-untyped-def]
+    """Reach t over edge (f, g) of the triangle (f, g, t) from distances df, dg of f and g and its sides fg, gt, tf.
 
-    From distances df, dg, directions af, ag and sides fg, gt, tf: distance of t (infinite if the line misses the edge),
-    its direction, and the angle at t from side t→f, counter-clockwise, to the line.
+    The distance of t, infinite if the straight line misses the edge; which share of the angle between f and g, as seen from
+    the source, lies before t; and that angle.
     """
-    xs = (df * df + fg * fg - dg * dg) / (2 * fg)  # f = (0, 0), g = (fg, 0), the point below, t above
+    xs = (df * df + fg * fg - dg * dg) / (2 * fg)  # f = (0, 0), g = (fg, 0), the source below, t above
     ys = -math.sqrt(max(df * df - xs * xs, 0.0))
     xt = (tf * tf + fg * fg - gt * gt) / (2 * fg)
     yt = math.sqrt(max(tf * tf - xt * xt, 0.0))
     rise = yt - ys
-    if not rise > 0.0:
-        return math.inf, 0.0, 0.0
-    cross = xs * rise - (xt - xs) * ys  # where the line crosses, times rise
-    if cross < 0.0 or cross > fg * rise:
+    cross = xs * rise - (xt - xs) * ys  # where the line crosses the edge, times rise
+    if not rise > 0.0 or cross < 0.0 or cross > fg * rise:
         return math.inf, 0.0, 0.0
     to_f, to_g, to_t = math.atan2(-xs, -ys), math.atan2(fg - xs, -ys), math.atan2(xt - xs, rise)
-    opening, turn = to_g - to_f, _wrap(ag - af)
-    share = (to_t - to_f) / opening if opening > 0.0 else 0.5
-    if abs(turn) > 3 * opening + 0.5:  # the front met itself: f and g were reached round different sides
-        share = 0.0 if share < 0.5 else 1.0
-    arrival = math.atan2(yt * (xs - xt) + xt * rise, xt * (xt - xs) + yt * rise)
-    return math.hypot(xt - xs, rise), af + share * turn, arrival
+    opening = to_g - to_f
+    return math.hypot(xt - xs, rise), (to_t - to_f) / opening if opening > 0.0 else 0.5, opening
 
 
 @njit(**OPTIONS)
 def propagate(  # type: ignore[no-untyped-def]
-    sources, radius, indptr, indices, reverse, half_edge, angle, corners, length, corner, theta, stretch
+    sources, radius, indptr, indices, reverse, half_edge, angle, transport, corners, length, carried
 ):
-    """Rows of the log map of ``sources``: their lengths, and index, distance, direction and arrival of each entry.
+    """Rows of the log map of ``sources``: their lengths, and index, distance, direction and transport of each entry.
 
-    Per slot: indices, reverse, half_edge, angle. Per half-edge: its first vertex ``corners``, ``length``, angle ``corner``
-    at that vertex, ``theta`` seen from there and that vertex's ``stretch``.
+    Per slot: indices, reverse, half_edge, angle, transport. Per half-edge: its first vertex ``corners``, ``length`` and
+    transport ``carried`` from its first vertex to its second.
     """
     n = len(indptr) - 1
     distance = np.full(n, np.inf)
-    direction, arrival = np.empty(n), np.empty(n)
+    direction, turn = np.empty(n), np.empty(n)
     heap, place = np.empty(n, np.int32), np.full(n, -1, np.int32)
     taken = np.zeros(n, np.bool_)
     touched = np.empty(n, np.int32)
@@ -107,7 +101,7 @@ def propagate(  # type: ignore[no-untyped-def]
     used = 0
     for row in range(len(sources)):
         s = sources[row]
-        distance[s], direction[s], arrival[s], taken[s] = 0.0, 0.0, -math.pi, True
+        distance[s], direction[s], turn[s], taken[s] = 0.0, 0.0, 0.0, True
         touched[0] = s
         reached, size = 1, 0
         for k in range(indptr[s], indptr[s + 1]):
@@ -120,7 +114,7 @@ def propagate(  # type: ignore[no-untyped-def]
                 size += 1
             elif far >= distance[q]:
                 continue
-            distance[q], direction[q], arrival[q] = far, angle[k], angle[reverse[k]]
+            distance[q], direction[q], turn[q] = far, angle[k], transport[k]
             _rise(heap, place, distance, size - 1 if place[q] < 0 else place[q])
         while size > 0:
             if distance[heap[0]] > radius:
@@ -140,22 +134,25 @@ def propagate(  # type: ignore[no-untyped-def]
                     f, g, t = corners[fg], corners[gt], corners[tf]
                     if t == s:
                         continue
-                    if side == 0:
-                        best, where, back = distance[j] + length[tf], direction[j], theta[tf]
-                    else:
-                        best, where = distance[j] + length[gt], direction[j]
-                        back = theta[tf] + stretch[tf] * corner[tf]
+                    along_f, along_g = turn[f] + carried[tf], turn[g] - carried[gt]
+                    best = distance[j] + length[tf if side == 0 else gt]
+                    where, along = direction[j], along_f if side == 0 else along_g
                     if taken[f] and taken[g] and f != s and g != s:
-                        straight, to, turn = _unfold(
-                            distance[f], distance[g], direction[f], direction[g], length[fg], length[gt], length[tf]
+                        straight, share, opening = _unfold(
+                            distance[f], distance[g], length[fg], length[gt], length[tf]
                         )
                         if straight < best:
-                            best, where, back = straight, to, theta[tf] + stretch[tf] * turn
+                            bend = _wrap(direction[g] - direction[f])
+                            if abs(bend) > 3 * opening + 0.5:  # the front met itself: do not mix its two sides
+                                share = 0.0 if share < 0.5 else 1.0
+                            best = straight
+                            where = direction[f] + share * bend
+                            along = along_f + share * _wrap(along_g - along_f)
                     if best < distance[t] * (1 - GAIN):
                         if distance[t] == np.inf:
                             touched[reached] = t
                             reached += 1
-                        distance[t], direction[t], arrival[t] = best, where, back
+                        distance[t], direction[t], turn[t] = best, where, along
                         if place[t] < 0:
                             heap[size] = t
                             size += 1
@@ -173,7 +170,7 @@ def propagate(  # type: ignore[no-untyped-def]
             q = touched[k]
             if distance[q] <= radius:
                 out_index[used], out[0, used] = q, distance[q]
-                out[1, used], out[2, used] = direction[q], arrival[q]
+                out[1, used], out[2, used] = direction[q], turn[q]
                 used += 1
             distance[q], taken[q], place[q] = np.inf, False, -1
         counts[row] = used - begin

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from spheregeo.mesh._arrays import finite_mesh, side_lengths, vertex_indices
-from spheregeo.mesh.shape import corner_angles
 from spheregeo.mesh.transport import intrinsic_rings, wrap_angle
 
 SHARES = 4  # parts of the work for each thread, so that all end together
@@ -61,11 +60,11 @@ def geodesic_log_map(
     who = np.arange(len(v)) if sources is None else vertex_indices(sources, len(v), "sources")
     rings = intrinsic_rings(v, f, frames)
     own = rings.half_edge >= 0
-    theta, stretch = np.empty(f.size), np.empty(f.size)
-    theta[rings.half_edge[own]], stretch[rings.half_edge[own]] = rings.angle[own], rings.scale[own]
+    carried = np.empty(f.size)
+    carried[rings.half_edge[own]] = -rings.transport[own]  # g_{p→q} along half-edge p -> q
     tables = (
-        *(rings.indptr, rings.indices, rings.reverse, rings.half_edge, rings.angle),
-        *(f.reshape(-1), side_lengths(v, f).reshape(-1), corner_angles(v, f).reshape(-1), theta, stretch),
+        *(rings.indptr, rings.indices, rings.reverse, rings.half_edge, rings.angle, rings.transport),
+        *(f.reshape(-1), side_lengths(v, f).reshape(-1), carried),
     )
     from spheregeo.mesh._propagate import propagate  # imports numba
 
@@ -74,11 +73,11 @@ def geodesic_log_map(
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(lambda part: propagate(part, float(radius), *tables), parts))
     counts = np.concatenate([part[0] for part in found])
-    distance, angle, arrival = np.concatenate([part[2] for part in found], axis=1)
+    distance, angle, transport = np.concatenate([part[2] for part in found], axis=1)
     return LogMap(
         np.concatenate([[0], np.cumsum(counts)]),
         np.concatenate([part[1] for part in found]),
         distance,
         wrap_angle(angle),
-        wrap_angle(angle - arrival - math.pi),
+        wrap_angle(transport),
     )

@@ -60,7 +60,9 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray, weights: str = "angl
         weight = np.broadcast_to(np.linalg.norm(vectors, axis=1)[:, None], faces.shape)
     else:
         weight = np.ones(faces.shape)
-    total = np.stack([scatter(faces, weight * normals[:, i : i + 1], len(vertices)) for i in range(3)], axis=1)
+    total = np.stack(
+        [scatter(faces, weight * normals[:, i : i + 1], len(vertices)) for i in range(3)], axis=1
+    )
     length = np.linalg.norm(total, axis=1)
     none = np.flatnonzero(length <= CANCELLED * scatter(faces, weight, len(vertices)))
     if len(none):

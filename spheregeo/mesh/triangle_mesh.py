@@ -103,7 +103,9 @@ class TriangleMesh(Grid):
             _check_frames(frames, self.normals)
 
     @classmethod
-    def _sound(cls, points: np.ndarray, faces: np.ndarray, normals: Any, frames: Any, seed: int = 0) -> TriangleMesh:
+    def _sound(
+        cls, points: np.ndarray, faces: np.ndarray, normals: Any, frames: Any, seed: int = 0
+    ) -> TriangleMesh:
         """A mesh whose vertices and faces are known to be sound."""
         mesh = cls.__new__(cls)
         mesh._fill(points, faces, normals, frames, seed)
@@ -127,7 +129,9 @@ class TriangleMesh(Grid):
         return hash(self._digest)
 
     def __repr__(self) -> str:
-        return f"TriangleMesh({self.num_points} vertices, {len(self._faces)} faces, sha256 {self._digest[:8]})"
+        return (
+            f"TriangleMesh({self.num_points} vertices, {len(self._faces)} faces, sha256 {self._digest[:8]})"
+        )
 
     # ---- grid
 

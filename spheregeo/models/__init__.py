@@ -6,6 +6,8 @@ from spheregeo.models.alias import ALIASES, options_of, resolve
 from spheregeo.models.baseline import PixelMLP, PlanarUNet
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.classifier import DiscoClassifier, PlanarCNN
+from spheregeo.models.gauge import GaugeClassifier, GaugeUNet
+from spheregeo.models.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
 from spheregeo.models.on_grid import OnGrid
 from spheregeo.models.registry import create, names, output_of, register
 from spheregeo.models.unet import SphericalUNet
@@ -13,6 +15,11 @@ from spheregeo.models.unet import SphericalUNet
 __all__ = [
     "ALIASES",
     "DiscoClassifier",
+    "GaugeClassifier",
+    "GaugeUNet",
+    "IcosahedralBlock",
+    "IcosahedralClassifier",
+    "IcosahedralUNet",
     "OnGrid",
     "PixelMLP",
     "PlanarCNN",

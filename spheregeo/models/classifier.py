@@ -71,13 +71,16 @@ class DiscoClassifier(nn.Module):
         kernel: Kernel | None = None,
         spacings: float = 2.0,
         levels: Sequence[Grid] | None = None,
+        skip: int = 0,
         norm: str = "batch",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if depth < 1 or width < 1 or blocks < 0:
-            raise ValueError(f"depth {depth} and width {width} must be >= 1, blocks {blocks} >= 0")
-        grids = hierarchy(grid, depth, levels)
+        if depth < 1 or width < 1 or blocks < 0 or skip < 0:
+            raise ValueError(
+                f"depth {depth} and width {width} must be >= 1, blocks {blocks} and skip {skip} >= 0"
+            )
+        grids = hierarchy(grid, depth + skip, levels)[skip:]
         kernel = kernel if kernel is not None else Rings(3)
         widths = [min(width * growth**i, max_width) for i in range(len(grids))]
         self.grid, self.levels, self.kernel = grid, tuple(grids), kernel

@@ -3,7 +3,17 @@
 from spheregeo.nn.norm import AreaBatchNorm, AreaGroupNorm, AreaInstanceNorm
 from spheregeo.nn.pooling import GlobalPool
 from spheregeo.nn.resampling import Pool, Resample, Unpool
-from spheregeo.nn.sphere import DiscoConv, DiscoConvTranspose
+from spheregeo.nn.sphere import (
+    DiscoConv,
+    DiscoConvTranspose,
+    FromCharts,
+    IcosahedralConv,
+    IcosahedralNorm,
+    IcosahedralPool,
+    IcosahedralUpsample,
+    OrientationPool,
+    ToCharts,
+)
 from spheregeo.nn.surface import GaugeConv, GaugeGeometry
 
 __all__ = [
@@ -12,10 +22,17 @@ __all__ = [
     "AreaInstanceNorm",
     "DiscoConv",
     "DiscoConvTranspose",
+    "FromCharts",
     "GaugeConv",
     "GaugeGeometry",
     "GlobalPool",
+    "IcosahedralConv",
+    "IcosahedralNorm",
+    "IcosahedralPool",
+    "IcosahedralUpsample",
+    "OrientationPool",
     "Pool",
     "Resample",
+    "ToCharts",
     "Unpool",
 ]

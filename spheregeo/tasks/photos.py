@@ -59,16 +59,13 @@ def working_grid(task: SphereTask) -> Equiangular:
     return Equiangular(height, 2 * height)
 
 
-@torch.inference_mode()
-def infer(task: SphereTask, photo: Tensor) -> Tensor:
-    """Output of the task's network for one photo with values in [0, 1], on the working grid.
-
-    Shape: (C, H, W) -> (out_channels, *working_grid(task).shape).
-    Raises: ValueError when the photo has another number of channels than the task was trained for.
-    """
+def _output(task: SphereTask, photo: Tensor) -> Tensor:
+    """The network's output for one photo with values in [0, 1], brought to the task's grid: (C, H, W) -> (out_channels, *)."""
     from spheregeo.data import resize_image
     from spheregeo.sampling import resample
 
+    if task.in_channels == 1 and photo.shape[0] == 3:
+        photo = photo.mean(0, keepdim=True)  # a network of grey pictures
     if photo.shape[0] != task.in_channels:
         raise ValueError(
             f"the photo has {photo.shape[0]} channels but the model was trained on {task.in_channels}; "
@@ -79,8 +76,31 @@ def infer(task: SphereTask, photo: Tensor) -> Tensor:
     image = task.normalize(image)
     if work != task.grid:
         image = resample(image, work, task.grid)  # (C, *grid.shape)
-    output = task(task.check_image(image[None].to(task.device)))[0].float().cpu()
+    result: Tensor = task(task.check_image(image[None].to(task.device)))[0].float().cpu()
+    return result
+
+
+@torch.inference_mode()
+def infer(task: SphereTask, photo: Tensor) -> Tensor:
+    """Output of the task's network for one photo with values in [0, 1], on the working grid.
+
+    Shape: (C, H, W) -> (out_channels, *working_grid(task).shape).
+    Raises: ValueError when the photo has another number of channels than the task was trained for.
+    """
+    from spheregeo.sampling import resample
+
+    output, work = _output(task, photo), working_grid(task)
     return output if work == task.grid else resample(output, task.grid, work)
+
+
+@torch.inference_mode()
+def classify_photo(task: SphereTask, photo: Tensor) -> Tensor:
+    """Probability of each class for one photo as a whole, values in [0, 1]; for tasks that give labels.
+
+    Shape: (C, H, W) -> (num_classes,).
+    Raises: ValueError as :func:`infer`.
+    """
+    return _output(task, photo).softmax(0)
 
 
 def label_photo(task: SphereTask, photo: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ class RegularNonlinearity(nn.Module):
         return max(chosen for _, _, chosen in self._stacks)
 
     def forward(self, x: Tensor, areas: Tensor | None = None) -> Tensor:
-        """``areas`` weight the points of the batch norm inside, where there is one. Shape: (*points)."""
+        """``areas`` weight the points of the batch norm inside, where there is one. Shape: (P,) or (B, P)."""
         check_field(x, self.field_type)
         if self.norm is not None:
             x = self.norm(x, areas)

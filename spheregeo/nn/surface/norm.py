@@ -26,7 +26,7 @@ class FieldBatchNorm(FieldNorm):
     Running ones serve in evaluation; no Bessel correction. On a ragged batch (1, dim, V₁ + V₂ + …) areas weigh large meshes
     more: divide each mesh's by its sum where that is not wanted.
 
-    Shape: (B, dim, *points), areas (*points) or (B, *points) -> (B, dim, *points).
+    Shape: (B, dim, *points), areas (P,) or (B, P) with P points, or shaped as the points -> (B, dim, *points).
     Equivariance: SO(2) gauge and reflections, exact (1e-15 measured in float64); to rotations of a grid as its quadrature is.
     Raises: ValueError for input of another type, or areas that do not fit.
     Reference: Ioffe & Szegedy 2015, arXiv:1502.03167; Weiler & Cesa 2019, arXiv:1911.08251.
@@ -51,7 +51,7 @@ class FieldBatchNorm(FieldNorm):
 class FieldInstanceNorm(FieldNorm):
     """:class:`FieldBatchNorm` with the statistics of each sample by itself, and none kept.
 
-    Shape: (B, dim, *points), areas (*points) or (B, *points) -> (B, dim, *points).
+    Shape: (B, dim, *points), areas (P,) or (B, P) with P points, or shaped as the points -> (B, dim, *points).
     Equivariance: as for :class:`FieldBatchNorm`.
     Raises: ValueError as for :class:`FieldBatchNorm`.
     Reference: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
@@ -70,7 +70,7 @@ class RegularBatchNorm(FieldNorm):
     The samples' mean is the order-0 component and their mean square Σ|x|² over the orders (Parseval), so no samples are
     needed, and nothing is aliased: all orders of a channel share one scale, its scalar alone is shifted.
 
-    Shape: (B, dim, *points), areas (*points) or (B, *points) -> (B, dim, *points).
+    Shape: (B, dim, *points), areas (P,) or (B, P) with P points, or shaped as the points -> (B, dim, *points).
     Equivariance: as for :class:`FieldBatchNorm`.
     Raises: ValueError for odd scalars, input of another type, or areas that do not fit.
     Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425.
@@ -117,13 +117,13 @@ class FieldLayerNorm(nn.Module):
             kinds.setdefault((order, term.parity), []).extend(range(channels.start, channels.stop))
         average = torch.zeros(len(kinds), self.field_type.dim)
         set_of = torch.zeros(self.field_type.dim, dtype=torch.int64)
-        for i, channels in enumerate(kinds.values()):
-            average[i, channels] = 1 / len(channels)
-            set_of[channels] = i
+        for i, kind in enumerate(kinds.values()):
+            average[i, kind] = 1 / len(kind)
+            set_of[kind] = i
         each = fields(self.field_type)
         field_of = torch.zeros_like(set_of)
-        for i, channels in enumerate(each):
-            field_of[channels] = i
+        for i, field in enumerate(each):
+            field_of[field] = i
         even = even_scalars(self.field_type)
         mean = torch.zeros(self.field_type.dim)
         mean[even] = 1 / max(len(even), 1)

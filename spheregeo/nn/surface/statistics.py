@@ -103,7 +103,7 @@ class FieldNorm(nn.Module):
             self.running_mean = self.running_var = None
 
     def forward(self, x: Tensor, areas: Tensor | None = None) -> Tensor:
-        """Areas given here, not necessarily normalised, stand in for the grid's. Shape: (*points) or (B, *points)."""
+        """Areas given here stand in for the grid's; their scale is no matter. Shape: (P,) or (*points), with B before or not."""
         check_field(x, self.field_type)
         dtype = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
         with torch.autocast(x.device.type, enabled=False):
@@ -141,11 +141,17 @@ class FieldNorm(nn.Module):
             if self.share is not None:
                 return self.share.to(dtype)
             return x.new_full((shape.numel(),), 1 / max(shape.numel(), 1), dtype=dtype)
-        if tuple(areas.shape) not in (tuple(shape), (x.shape[0], *shape)):
+        size, given = shape.numel(), tuple(areas.shape)
+        if given in ((size,), tuple(shape)):
+            w = areas.reshape(size)
+        elif given in ((x.shape[0], size), (x.shape[0], *shape)):
+            w = areas.reshape(x.shape[0], size)
+        else:
             raise ValueError(
-                f"areas have shape {tuple(areas.shape)}; expected {tuple(shape)}, one for each point of x, or {(x.shape[0], *shape)}"
+                f"areas have shape {given}; expected {(size,)} or {tuple(shape)}, one for each point of x, or that for each "
+                f"of {x.shape[0]} samples"
             )
-        w = areas.flatten(areas.ndim - len(shape)).to(x.device, dtype)
+        w = w.to(x.device, dtype)
         return w / w.sum(-1, keepdim=True)
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ r"""Convolutions on HEALPix that run as planar convolutions of its twelve faces.
 
 Within a face the nine taps are a 3 × 3 stencil, and across its borders too once the face has been padded from its
 neighbours; so a layer is one gather into padded faces, one ``conv2d`` with the faces in the batch axis, one gather back.
-Reference: Mahmoudian Bidgoli et al. 2021 (OSLO), arXiv:2107.09179, section III; faces: Karlbauer et al. 2024,
+Reference: Mahmoudian Bidgoli et al. 2021 (OSLO), arXiv:2107.09179; faces: Karlbauer et al. 2024,
 arXiv:2311.06253.
 """
 
@@ -129,16 +129,16 @@ class HEALPixFaceConv(OnHEALPix):
     def forward(self, x: Tensor) -> Tensor:
         self._check_field(x, self.in_channels)
         side = self.grid.nside + 2 * (self.kernel_size // 2)
-        late = self.missing == "renormalise"  # the bias is no part of the sum
         images = to_images(self.pad(x), side)  # (12 B, in_channels, side, side)
-        bias = None if late else self.bias
-        y = nn.functional.conv2d(images, self._kernel(), bias, self.stride, groups=self.groups)
+        y = nn.functional.conv2d(images, self._kernel(), self.bias, self.stride, groups=self.groups)
         y = self.unpad(from_images(y))  # (B, out_channels, N / stride^2)
-        if late:
+        if self.missing == "renormalise":
             pixel: Tensor = self.partial  # type: ignore[assignment]
             share = self.kernel_size**2 / self.present.to(y.dtype)  # type: ignore[operator]
-            y = y.index_add(2, pixel, y.index_select(2, pixel) * (share - 1))
-            y = y if self.bias is None else y + self.bias.to(y.dtype)[:, None]
+            rows = y.transpose(1, 2)
+            found = rows.index_select(1, pixel)  # (B, n, out_channels)
+            found = found if self.bias is None else found - self.bias.to(y.dtype)  # no part of the sum
+            y = rows.index_add(1, pixel, found * (share - 1)[:, None]).transpose(1, 2)
         return y
 
     def flops(self) -> int:
@@ -180,7 +180,7 @@ class HEALPixConv(HEALPixFaceConv):
         :class:`~spheregeo.nn.GaugeConv`.
     Raises: ValueError for another grid than HEALPix, for sizes, stride or rule that do not fit, or an input that is not
         on the grid.
-    Reference: Mahmoudian Bidgoli et al. 2021, arXiv:2107.09179, section III.
+    Reference: Mahmoudian Bidgoli et al. 2021, arXiv:2107.09179.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ class PixelShuffle(OnHEALPix):
     Shape: (B, 4 C, N) -> (B, C, 4 N).
     Equivariance: exact for quarter turns about z; others of the grid's rotations permute the four channels.
     Raises: ValueError for another grid than HEALPix, channels that are no multiple of 4, or an input that is not on the grid.
-    Reference: Mahmoudian Bidgoli et al. 2021, arXiv:2107.09179, section IV; Shi et al. 2016, arXiv:1609.05158.
+    Reference: Mahmoudian Bidgoli et al. 2021, arXiv:2107.09179; Shi et al. 2016, arXiv:1609.05158.
     """
 
     def __init__(self, grid: HEALPix) -> None:

@@ -105,16 +105,6 @@ def enter(x: Tensor, level: int, channels: int) -> Tensor:
     )
 
 
-def leave(x: Tensor, corner: Corners, regular: bool) -> Tensor:
-    """Points layout (B, C, N) from chart layout, corners by the rule. Its memory is channel-last, as the chart's is."""
-    flat = x.permute(0, 2, 3, 4, 1).flatten(1, 3)  # (B, N - 2, C)
-    twelve = flat[:, corner.neighbors.to(x.device)].mean(2)  # (B, 12, C)
-    if regular:
-        twelve = torch.zeros_like(twelve)
-    flat = flat.index_copy(1, corner.owned.to(x.device), twelve[:, :10])
-    return torch.cat([flat, twelve[:, 10:]], 1).transpose(1, 2)
-
-
 def _own_corners(x: Tensor, rows: int) -> Tensor:
     return x.select(rows, -1).unflatten(rows, (2, -1)).select(rows + 1, 0)
 
@@ -147,13 +137,38 @@ def clear(x: Tensor, rows: int) -> Tensor:
     return out
 
 
-class OnCharts(nn.Module):
+class Leaving(nn.Module):
+    """What can leave the charts: holds the points next to the corners, and those of the corners that charts own."""
+
+    near_corners: Tensor
+    own_corners: Tensor
+
+    def _place(self, level: int) -> None:
+        corner = corners(level)
+        self.register_buffer("near_corners", corner.neighbors, persistent=False)
+        self.register_buffer("own_corners", corner.owned, persistent=False)
+
+    def leave(self, x: Tensor, kind: str) -> Tensor:
+        """Points layout (B, C, N), corners by the rule. Its memory is channel-last, as the charts' is."""
+        flat = x.permute(0, 2, 3, 4, 1).flatten(1, 3)  # (B, N - 2, C)
+        twelve = flat[:, self.near_corners].mean(2)  # (B, 12, C)
+        if kind == "regular":
+            twelve = torch.zeros_like(twelve)
+        flat = flat.index_copy(1, self.own_corners, twelve[:, :10])
+        return torch.cat([flat, twelve[:, 10:]], 1).transpose(1, 2)
+
+
+class OnCharts(Leaving):
     """Base of the icosahedral layers: takes points or chart layout and answers in the layout it was asked in."""
 
     def __init__(self, level: int, out_level: int, in_channels: int, out_type: str) -> None:
         super().__init__()
+        self._between(level, out_level, in_channels, out_type)
+
+    def _between(self, level: int, out_level: int, in_channels: int, out_type: str) -> None:
         self.level, self.out_level, self.out_type = level, out_level, out_type
-        self._in = in_channels
+        self._in = in_channels  # channels of the tensor
+        self._place(out_level)
 
     @property
     def source(self) -> Icosahedral:
@@ -171,7 +186,7 @@ class OnCharts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.on_charts(enter(x, self.level, self._in))
-        return leave(y, corners(self.out_level), self.out_type == "regular") if x.ndim == 3 else y
+        return self.leave(y, self.out_type) if x.ndim == 3 else y
 
 
 class ToCharts(nn.Module):
@@ -189,15 +204,14 @@ class ToCharts(nn.Module):
         self.level = check_level(level)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = enter(x, self.level, x.shape[1] if x.ndim > 1 else 0)
-        return y.contiguous(memory_format=MEMORY)
+        return enter(x, self.level, _channels(x)).contiguous(memory_format=MEMORY)
 
     def extra_repr(self) -> str:
         return f"level={self.level}"
 
 
-class FromCharts(nn.Module):
-    """Chart layout to points layout, once at the exit of a network; corners by the rule of :mod:`.charts`.
+class FromCharts(Leaving):
+    """Chart layout to points layout, once at the exit of a network; corners are zero or the mean of their neighbours.
 
     Shape: (B, C, 5, n, 2n) -> (B, C, N).
     Equivariance: exact under the 60 rotations.
@@ -208,10 +222,14 @@ class FromCharts(nn.Module):
         super().__init__()
         self.level, self.in_type = check_level(level), in_type
         orientations("in_type", in_type)
+        self._place(level)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = enter(x, self.level, x.shape[1] if x.ndim > 1 else 0)
-        return leave(x, corners(self.level), self.in_type == "regular")
+        return self.leave(enter(x, self.level, _channels(x)), self.in_type)
 
     def extra_repr(self) -> str:
         return f"level={self.level}, in_type={self.in_type!r}"
+
+
+def _channels(x: Tensor) -> int:
+    return x.shape[1] if x.ndim > 1 else 0

@@ -101,7 +101,7 @@ class IcosahedralConv(OnCharts):
         self.in_type, self.stride, self.kernel_size = in_type, stride, kernel_size
         table = expansion(*self._sizes, 7 if kernel_size == 3 else 1)
         self.register_buffer("expand", table.to(torch.get_default_dtype()), persistent=False)
-        self.padding = Padding(level, in_type == "regular", stride == 2) if kernel_size == 3 else None
+        self.padding = Padding(level, self._sizes[0], stride == 2) if kernel_size == 3 else None
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, len(table)))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.reset_parameters()
@@ -117,7 +117,9 @@ class IcosahedralConv(OnCharts):
         """The weights as a kernel of ``conv2d``. Shape: (out [· 6], in [· 6], side, side), channel-last in memory."""
         o, c, p = self.weight.shape
         side = self.kernel_size
-        full = (self.weight.view(o * c, p) @ self.expand).view(o, c, self._sizes[1], side, side, self._sizes[0])
+        full = (self.weight.view(o * c, p) @ self.expand).view(
+            o, c, self._sizes[1], side, side, self._sizes[0]
+        )
         return full.permute(0, 2, 3, 4, 1, 5).reshape(-1, side, side, self._in).permute(0, 3, 1, 2)
 
     def on_charts(self, x: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ class IcosahedralConv(OnCharts):
         else:
             charts = x.permute(0, 2, 3, 4, 1)
             charts = charts[:, :, 1::2, ::2] if self.stride == 2 else charts
-        bias = self.bias
+        bias: Tensor | None = self.bias
         if bias is not None and self._sizes[1] > 1:
             bias = bias.repeat_interleave(self._sizes[1])
         stride = self.stride if self.padding is not None else 1

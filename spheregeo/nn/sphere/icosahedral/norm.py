@@ -2,7 +2,8 @@ r"""Batch norm on the charts: one mean and one variance a field, over samples, p
 
 With area shares w_p (sum 1, zero at the twelve corners),
 
-    mu = mean_{b, rho} sum_p w_p x_rho(p),   var = mean_{b, rho} sum_p w_p (x_rho(p) - mu)^2,   y = gamma (x - mu) / sqrt(var + eps) + beta.
+    mu = mean_{b, rho} sum_p w_p x_rho(p),   var = mean_{b, rho} sum_p w_p (x_rho(p) - mu)^2,
+    y = gamma (x - mu) / sqrt(var + eps) + beta.
 
 Statistics of single orientations would know the charts' frames; these do not.
 """
@@ -98,9 +99,8 @@ class IcosahedralNorm(OnCharts, _NormBase):
         _NormBase.__init__(
             self, check_count("num_features", num_features), eps, momentum, affine, track_running_stats
         )
-        self.level = self.out_level = level
-        self.in_type = self.out_type = in_type
-        self._in = num_features * self._size
+        self._between(level, level, num_features * self._size, in_type)
+        self.in_type = in_type
         self.register_buffer("share", self._shares().to(torch.get_default_dtype()), persistent=False)
 
     def _shares(self) -> Tensor:

@@ -14,13 +14,14 @@ Reference: Cohen, Weiler, Kicanaoglu & Welling 2019, arXiv:1902.04615, section 5
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spheregeo.nn.sphere.icosahedral.charts import ORIENTATIONS, corners
+from spheregeo.nn.sphere.icosahedral.charts import corners
 
 
 def border(n: int) -> Iterator[tuple[int, int, int, int, int, int]]:
@@ -35,18 +36,25 @@ def border(n: int) -> Iterator[tuple[int, int, int, int, int, int]]:
         yield j + 1, -1, -1, 1, j, +1
 
 
-Tables = tuple[Tensor, ...]
+@dataclass(frozen=True)
+class Frames:
+    """Index tables of the charts in their frames, flattened (chart, row, column), and of the bare charts likewise.
+
+    ``cells`` (M,) take the values at ``owners`` (M,) of the bare charts, their orientations in the order ``turned`` (M, 6),
+    or (M, 1) for scalars; ``mean_cells`` (K,) take the mean over ``mean_of`` (K, 5); ``blank`` are zero.
+    """
+
+    cells: Tensor
+    owners: Tensor
+    turned: Tensor
+    mean_cells: Tensor
+    mean_of: Tensor
+    blank: Tensor
 
 
 @lru_cache(maxsize=64)
-def padding_tables(level: int, halved: bool) -> Tables:
-    """Index tables of the padded charts, flattened (chart, row, column); the source's likewise, without padding.
-
-    ``halved`` leaves out row 0 and column 2n, which a layer of stride 2 does not read.
-
-    Returns: cells (M,) that take a value from another chart, where from (M,), orientation there (M, 6); corner cells,
-        which of the twelve corners each is; cells that stay zero.
-    """
+def frames(level: int, size: int, halved: bool) -> Frames:
+    """Tables for fields of ``size`` channels; ``halved`` leaves out row 0 and column 2n, which stride 2 does not read."""
     n = 1 << level
     first, rows, columns = (1, n + 1, 2 * n + 1) if halved else (0, n + 2, 2 * n + 2)
     inside = lambda i, j: first <= i < first + rows and -1 <= j < columns - 1  # noqa: E731
@@ -57,22 +65,30 @@ def padding_tables(level: int, halved: bool) -> Tables:
         for i, j, dk, i2, j2, s in border(n)
         if inside(i, j)
     ]
-    target, source, shift = torch.tensor(entries).unbind(1)
+    cells, owners, shift = torch.tensor(entries).unbind(1)
     corner = corners(level)
     seen = torch.tensor([inside(i, j) for _, i, j in corner.cells.tolist()])
     corner_cells = torch.tensor([cell(*c) for c in corner.cells[seen].tolist()])
-    unread = torch.ones(5, rows, columns, dtype=torch.bool)
-    unread[:, 1 - first : 1 - first + n, 1 : 2 * n + 1] = False
-    unread.view(-1)[target] = unread.view(-1)[corner_cells] = False
-    turned = (torch.arange(ORIENTATIONS) + shift[:, None]) % ORIENTATIONS
-    return target, source, turned, corner_cells, corner.which[seen], unread.view(-1).nonzero()[:, 0]
+    blank = torch.ones(5, rows, columns, dtype=torch.bool)
+    blank[:, 1 - first : 1 - first + n, 1 : 2 * n + 1] = False
+    blank.view(-1)[cells] = False
+    blank.view(-1)[corner_cells] = size > 1
+    kept = 0 if size > 1 else len(corner_cells)
+    return Frames(
+        cells,
+        owners,
+        (torch.arange(size) + shift[:, None]) % size,
+        corner_cells[:kept],
+        corner.neighbors[corner.which[seen][:kept]],
+        blank.view(-1).nonzero()[:, 0],
+    )
 
 
-def _orient(values: Tensor, turned: Tensor, regular: bool) -> Tensor:
-    """values (B, M, C) with the orientations of each regular field taken in the order ``turned`` (M, 6)."""
-    if not regular:
+def _orient(values: Tensor, turned: Tensor) -> Tensor:
+    """values (B, M, C) with the orientations of each field taken in the order ``turned`` (M, size)."""
+    if turned.shape[1] == 1:
         return values
-    fields = values.unflatten(2, (-1, ORIENTATIONS))
+    fields = values.unflatten(2, (-1, turned.shape[1]))
     return fields.gather(3, turned[:, None].expand_as(fields)).flatten(2)
 
 
@@ -80,60 +96,75 @@ class _Pad(torch.autograd.Function):
     """(B, C, 5, n, 2n) -> (B, 5, rows, columns, C): the charts copied into their frames once, then the frames filled."""
 
     @staticmethod
-    def forward(x: Tensor, regular: bool, halved: bool, *tables: Tensor) -> Tensor:  # type: ignore[override]
-        target, source, turned, corner_cells, which, unread, neighbors = tables
+    def forward(  # type: ignore[override]
+        x: Tensor,
+        cells: Tensor,
+        owners: Tensor,
+        turned: Tensor,
+        mean_cells: Tensor,
+        mean_of: Tensor,
+        blank: Tensor,
+        halved: bool,
+    ) -> Tensor:
         charts = x.permute(0, 2, 3, 4, 1)  # (B, 5, n, 2n, C)
         b, _, n, m, c = charts.shape
         top = 0 if halved else 1
-        out = charts.new_empty(b, 5, n + 1 + top, m + 1 + top, c)
-        out[:, :, top : top + n, 1 : m + 1] = charts
-        cells, points = out.flatten(1, 3), charts.flatten(1, 3)
-        cells[:, target] = _orient(points[:, source], turned, regular)
-        cells[:, corner_cells] = (
-            cells.new_zeros(()) if regular else points[:, neighbors].mean(2)[:, which]
-        )
-        cells[:, unread] = 0
-        return out
+        framed = charts.new_empty(b, 5, n + 1 + top, m + 1 + top, c)
+        framed[:, :, top : top + n, 1 : m + 1] = charts
+        flat, points = framed.view(b, -1, c), charts.flatten(1, 3)
+        flat[:, cells] = _orient(points[:, owners], turned)
+        flat[:, mean_cells] = points[:, mean_of].mean(2)
+        flat[:, blank] = 0
+        return framed
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.regular, ctx.halved, *tables = inputs
+        _, *tables, ctx.halved = inputs
         ctx.save_for_backward(*tables)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return _Unpad.apply(g, ctx.regular, ctx.halved, *ctx.saved_tensors), *[None] * 9
+        cells, owners, turned, mean_cells, mean_of, blank = ctx.saved_tensors
+        back = _Unpad.apply(g, cells, owners, turned, mean_cells, mean_of, blank, ctx.halved)
+        return back, None, None, None, None, None, None, None
 
 
 class _Unpad(torch.autograd.Function):
     """The transpose of :class:`_Pad`."""
 
     @staticmethod
-    def forward(g: Tensor, regular: bool, halved: bool, *tables: Tensor) -> Tensor:  # type: ignore[override]
-        target, source, turned, corner_cells, which, _, neighbors = tables
+    def forward(  # type: ignore[override]
+        g: Tensor,
+        cells: Tensor,
+        owners: Tensor,
+        turned: Tensor,
+        mean_cells: Tensor,
+        mean_of: Tensor,
+        blank: Tensor,
+        halved: bool,
+    ) -> Tensor:
         b, _, rows, columns, c = g.shape
         top = 0 if halved else 1
         n, m = rows - 1 - top, columns - 1 - top
-        out = g.new_empty(b, 5, n, m, c)
-        out.copy_(g[:, :, top : top + n, 1 : m + 1])
-        out[:, :, -1, ::n] = 0
-        cells, points = g.flatten(1, 3), out.flatten(1, 3)
-        back = turned.argsort(1) if regular else turned
-        points.index_add_(1, source, _orient(cells[:, target], back, regular))
-        if not regular:
-            twelve = g.new_zeros(b, len(neighbors), c).index_add_(1, which, cells[:, corner_cells])
-            share = (twelve / neighbors.shape[1])[:, :, None].expand(-1, -1, neighbors.shape[1], -1)
-            points.index_add_(1, neighbors.flatten(), share.flatten(1, 2))
-        return out.permute(0, 4, 1, 2, 3)
+        charts = g.new_empty(b, 5, n, m, c)
+        charts.copy_(g[:, :, top : top + n, 1 : m + 1])
+        charts[:, :, -1, ::n] = 0
+        flat, points = g.flatten(1, 3), charts.view(b, -1, c)
+        points.index_add_(1, owners, _orient(flat[:, cells], turned.argsort(1)))
+        share = (flat[:, mean_cells] / mean_of.shape[1])[:, :, None].expand(-1, -1, mean_of.shape[1], -1)
+        points.index_add_(1, mean_of.flatten(), share.flatten(1, 2))
+        return charts.permute(0, 4, 1, 2, 3)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.regular, ctx.halved, *tables = inputs
+        _, *tables, ctx.halved = inputs
         ctx.save_for_backward(*tables)
 
     @staticmethod
     def backward(ctx: Any, x: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return _Pad.apply(x, ctx.regular, ctx.halved, *ctx.saved_tensors), *[None] * 9
+        cells, owners, turned, mean_cells, mean_of, blank = ctx.saved_tensors
+        again = _Pad.apply(x, cells, owners, turned, mean_cells, mean_of, blank, ctx.halved)
+        return again, None, None, None, None, None, None, None
 
 
 class Padding(nn.Module):
@@ -142,15 +173,21 @@ class Padding(nn.Module):
     Shape: (B, C, 5, n, 2n) -> (B, 5, n + 2, 2n + 2, C), or (B, 5, n + 1, 2n + 1, C) halved; channel last.
     """
 
-    def __init__(self, level: int, regular: bool, halved: bool = False) -> None:
+    cells: Tensor
+    owners: Tensor
+    turned: Tensor
+    mean_cells: Tensor
+    mean_of: Tensor
+    blank: Tensor
+
+    def __init__(self, level: int, size: int, halved: bool = False) -> None:
         super().__init__()
-        self.regular, self.halved = regular, halved
-        tables = (*padding_tables(level, halved), corners(level).neighbors)
-        self._names = [f"table{i}" for i in range(len(tables))]
-        for name, table in zip(self._names, tables, strict=True):
+        self.halved = halved
+        for name, table in vars(frames(level, size, halved)).items():
             self.register_buffer(name, table, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        tables = [getattr(self, name) for name in self._names]
-        out: Tensor = _Pad.apply(x, self.regular, self.halved, *tables)
+        out: Tensor = _Pad.apply(
+            x, self.cells, self.owners, self.turned, self.mean_cells, self.mean_of, self.blank, self.halved
+        )
         return out

@@ -42,7 +42,7 @@ class IcosahedralPool(OnCharts):
         check_level(level, 2, "the coarser grid must have points that are no corners")
         super().__init__(level, level - 1, check_count("channels", channels) * size, in_type)
         self.in_channels, self.in_type, self.reduce = channels, in_type, _check_reduce(reduce)
-        self.padding = Padding(level, in_type == "regular", halved=True)
+        self.padding = Padding(level, size, halved=True)
 
     def on_charts(self, x: Tensor) -> Tensor:
         p = self.padding(x)  # (B, 5, n + 1, 2n + 1, C), first row 1, first column -1
@@ -60,7 +60,8 @@ class IcosahedralPool(OnCharts):
             )
         ]
         if self.reduce == "max":
-            y = torch.stack(taps).amax(0)  # equal values share the gradient: no tap comes before another
+            # Equal values share the gradient: no tap comes before another. The way back looks at amax, so clear a copy.
+            y = torch.stack(taps).amax(0).clone()
         else:
             y = taps[0] + taps[1]
             for tap in taps[2:]:
@@ -89,7 +90,7 @@ class IcosahedralUpsample(OnCharts):
         check_level(level)
         super().__init__(level, level + 1, check_count("channels", channels) * size, in_type)
         self.in_channels, self.in_type = channels, in_type
-        self.padding = Padding(level, in_type == "regular")
+        self.padding = Padding(level, size)
         self.register_buffer("near", corners(level + 1).neighbors.flatten(), persistent=False)
 
     def on_charts(self, x: Tensor) -> Tensor:
@@ -123,8 +124,8 @@ class OrientationPool(OnCharts):
         self.in_channels, self.in_type, self.reduce = channels, "regular", _check_reduce(reduce)
 
     def on_charts(self, x: Tensor) -> Tensor:
-        fields = x.unflatten(1, (self.in_channels, ORIENTATIONS))
-        return fields.amax(2) if self.reduce == "max" else fields.mean(2)
+        fields = x.permute(0, 2, 3, 4, 1).unflatten(4, (self.in_channels, ORIENTATIONS))
+        return (fields.amax(5) if self.reduce == "max" else fields.mean(5)).permute(0, 4, 1, 2, 3)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels}, level={self.level}, reduce={self.reduce!r}"

@@ -1,0 +1,97 @@
+"""Mesh files by trimesh, or by open3d where it is installed and asked for.
+
+Files hold what a mesh is (positions, faces) and more; only vertices and faces are read, in the file's order, polygons split
+into triangles. No vertex is merged, and those that a file lists stay even where textures would split them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spheregeo.mesh.repair import repair as mend
+from spheregeo.mesh.triangle_mesh import TriangleMesh
+
+READERS = ("trimesh", "open3d")
+
+
+def load_arrays(path: str | Path, *, reader: str = "trimesh") -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) float64 and faces (F, 3) int64 of a file, as they stand there.
+
+    Args:
+        path: OBJ, PLY, STL, OFF, GLB and what else the reader knows. Parts of a scene come one after another.
+        reader: "trimesh" or "open3d".
+
+    Raises: FileNotFoundError; ValueError for an unknown reader or format, or a file without faces; ImportError without open3d.
+    """
+    path = Path(path)
+    if reader not in READERS:
+        raise ValueError(f"reader is {reader!r}; expected one of {READERS}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no mesh file at {path}")
+    vertices, faces = (_by_trimesh if reader == "trimesh" else _by_open3d)(path)
+    if not len(faces):
+        raise ValueError(f"{path.name} holds {len(vertices)} points and no faces; expected a mesh")
+    return np.array(vertices, dtype=np.float64), np.array(faces, dtype=np.int64)
+
+
+def load_mesh(path: str | Path, *, repair: bool = False, reader: str = "trimesh", **options: Any) -> TriangleMesh:
+    """The mesh in a file.
+
+    Args:
+        path: see :func:`load_arrays`.
+        repair: mend faults (:func:`spheregeo.mesh.repair`) where there are any. That drops vertices of no face and
+            so may renumber; call ``repair(*load_arrays(path))`` for the map from new to old vertices.
+        reader: "trimesh" or "open3d".
+        options: of :class:`TriangleMesh`.
+
+    Raises: as :func:`load_arrays`, and ValueError for faults of the mesh, which the message lists.
+    """
+    vertices, faces = load_arrays(path, reader=reader)
+    if repair:
+        return mend(vertices, faces, **options)[0]
+    try:
+        return TriangleMesh(vertices, faces, **options)
+    except ValueError as error:
+        raise ValueError(f"{Path(path).name}: {error}; or load it with repair=True") from error
+
+
+def save_mesh(mesh: TriangleMesh, path: str | Path) -> None:
+    """Write vertices and faces to a file; its suffix says the format.
+
+    OBJ, OFF and text formats keep 17 digits, so that the mesh reads back to the bit; PLY, STL and GLB keep float32.
+    Raises: ValueError for a format that trimesh does not write.
+    """
+    import trimesh
+
+    path = Path(path)
+    plain = trimesh.Trimesh(mesh.points.numpy(), mesh.faces.numpy(), process=False)
+    kind = path.suffix[1:].lower()
+    if kind not in trimesh.exchange.export.export_mesh.__globals__["_mesh_exporters"]:
+        raise ValueError(f"path ends in {path.suffix!r}; expected a mesh format such as .obj, .off, .ply or .stl")
+    digits = {"digits": 17} if kind in ("obj", "off") else {}
+    plain.export(path, **digits)
+
+
+def _by_trimesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    import trimesh
+
+    try:
+        # maintain_order: the vertices of the file, not one for each pair with a texture coordinate
+        loaded = trimesh.load(path, process=False, maintain_order=True, skip_materials=True)
+    except (ValueError, NotImplementedError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{path.name} cannot be read as a mesh: {error}") from error
+    if isinstance(loaded, trimesh.Scene):
+        loaded = loaded.to_geometry()
+    return np.asarray(getattr(loaded, "vertices", ())), np.asarray(getattr(loaded, "faces", ()))
+
+
+def _by_open3d(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        import open3d
+    except ImportError as error:
+        raise ImportError("reader='open3d' needs open3d: pip install 'spheregeo[open3d]'") from error
+    loaded = open3d.io.read_triangle_mesh(str(path))
+    return np.asarray(loaded.vertices), np.asarray(loaded.triangles)

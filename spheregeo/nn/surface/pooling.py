@@ -1,0 +1,162 @@
+"""Pooling and unpooling of tangent fields: clusters of points and their coarse point, fields carried between the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spheregeo.grids import Grid
+from spheregeo.groups import FieldType, check_field
+from spheregeo.sparse import SparseMap
+
+
+class ClusterGeometry(nn.Module):
+    """Which coarse point each fine point belongs to, how frames turn between the two, and areas.
+
+    Attributes:
+        parents: (N,) coarse point of each fine one; turn: (N,) angle g that carries a field at it to the coarse point's frame.
+        mean: (coarse, fine) map of area-weighted means; areas: (coarse,) areas.
+    """
+
+    parents: Tensor
+    turn: Tensor
+    areas: Tensor
+
+    def __init__(self, parents: Tensor, turn: Tensor, mean: SparseMap, areas: Tensor) -> None:
+        super().__init__()
+        self.mean = mean
+        self.register_buffer("parents", parents, persistent=False)
+        self.register_buffer("turn", turn, persistent=False)
+        self.register_buffer("areas", areas, persistent=False)
+
+    @classmethod
+    def of(
+        cls,
+        source: Grid,
+        target: Grid | None = None,
+        parents: Tensor | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> ClusterGeometry:
+        """The clusters of a fine grid; its own next level unless ``target`` and ``parents`` (N,) say otherwise.
+
+        Raises: ValueError for parents that do not fit, coarse points without a fine one, or opposite normals.
+        """
+        if (target is None) != (parents is None):
+            raise ValueError("target and parents belong together; give both or neither")
+        if target is None or parents is None:
+            target, parents = source.coarsen(), source.parents()
+        parents = parents.long()
+        count = target.num_points
+        if parents.shape != (source.num_points,) or int(parents.min()) < 0 or int(parents.max()) >= count:
+            raise ValueError(
+                f"parents has shape {tuple(parents.shape)} and values {int(parents.min())} to {int(parents.max())}; "
+                f"expected ({source.num_points},) and 0 to {count - 1}"
+            )
+        members = torch.bincount(parents, minlength=count)
+        if bool((members == 0).any()):
+            raise ValueError(f"{int((members == 0).sum())} coarse points have no fine point; every cluster needs one")
+        cosine = (target.normals[parents] * source.normals).sum(1)
+        if bool((1 + cosine < 1e-7).any()):
+            raise ValueError("a fine point's normal is opposite to its coarse point's; take smaller clusters")
+        turn = _turn(target.frames[parents], source.frames)
+        area = torch.zeros(count, dtype=torch.float64).index_add(0, parents, source.areas)
+        order = torch.argsort(parents, stable=True)
+        indptr = torch.cat([members.new_zeros(1), members.cumsum(0)])
+        weight = (source.areas / area[parents])[order]
+        mean = SparseMap(indptr, order, weight.to(dtype), source.num_points)
+        return cls(parents, turn.to(dtype), mean, target.areas.to(dtype))
+
+    @classmethod
+    def concatenate(cls, clusters: Sequence[ClusterGeometry]) -> ClusterGeometry:
+        """The clusters of several surfaces side by side. Raises: ValueError for none."""
+        if not clusters:
+            raise ValueError("clusters is empty; expected at least one")
+        parents, indptr, indices, fine, coarse, pairs = [], [], [], 0, 0, 0
+        for i, cluster in enumerate(clusters):
+            pattern: Any = cluster.mean.pattern
+            parents.append(cluster.parents + coarse)
+            indptr.append(pattern.indptr[min(i, 1) :] + pairs)
+            indices.append(pattern.indices.long() + fine)
+            fine, coarse = fine + len(cluster.parents), coarse + cluster.mean.num_target
+            pairs += len(pattern.indices)
+        weight = torch.cat([c.mean.values[0] for c in clusters])
+        mean = SparseMap(torch.cat(indptr), torch.cat(indices), weight, fine)
+        turn, areas = (torch.cat([getattr(c, name) for c in clusters]) for name in ("turn", "areas"))
+        return cls(torch.cat(parents), turn, mean, areas)
+
+
+class FieldPool(nn.Module):
+    """Area-weighted mean over each cluster of the fields carried to its coarse point.
+
+    Clusters are those of ``grid`` and its next level, or come with each call.
+
+    Shape: (B, dim, *fine shape) -> (B, dim, *coarse shape).
+    Equivariance: SO(2) gauge, exact (1e-15 measured in float64).
+    Raises: ValueError for input that does not fit.
+    Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425, appendix on pooling.
+    """
+
+    def __init__(self, field_type: str | FieldType, grid: Grid | None = None) -> None:
+        super().__init__()
+        self.field_type, self.grid = FieldType.of(field_type), grid
+        self.coarse = None if grid is None else grid.coarsen()
+        self.clusters = None if grid is None else ClusterGeometry.of(grid)
+
+    def forward(self, x: Tensor, clusters: ClusterGeometry | None = None) -> Tensor:
+        clusters = _chosen(self.clusters, clusters)
+        check_field(x, self.field_type)
+        flat = x.flatten(2)
+        if flat.shape[2] != len(clusters.parents):
+            raise ValueError(f"x has {flat.shape[2]} points; the clusters have {len(clusters.parents)}")
+        y: Tensor = clusters.mean(self.field_type.transport(flat, clusters.turn.to(flat.dtype)))
+        return y if self.coarse is None else y.unflatten(2, self.coarse.shape)
+
+    def extra_repr(self) -> str:
+        return f"'{self.field_type}', {self.grid!r}" if self.grid is not None else f"'{self.field_type}'"
+
+
+class FieldUnpool(nn.Module):
+    """Each fine point gets the fields of its cluster's coarse point, carried to its own frame.
+
+    ``grid`` is the fine one; without it clusters come with each call.
+
+    Shape: (B, dim, *coarse shape) -> (B, dim, *fine shape).
+    Equivariance: SO(2) gauge, exact (1e-15 measured in float64).
+    Raises: ValueError for input that does not fit.
+    """
+
+    def __init__(self, field_type: str | FieldType, grid: Grid | None = None) -> None:
+        super().__init__()
+        self.field_type, self.grid = FieldType.of(field_type), grid
+        self.clusters = None if grid is None else ClusterGeometry.of(grid)
+
+    def forward(self, x: Tensor, clusters: ClusterGeometry | None = None) -> Tensor:
+        clusters = _chosen(self.clusters, clusters)
+        check_field(x, self.field_type)
+        flat = x.flatten(2)
+        if flat.shape[2] != clusters.mean.num_target:
+            raise ValueError(f"x has {flat.shape[2]} points; the clusters are {clusters.mean.num_target}")
+        y = self.field_type.transport(flat[:, :, clusters.parents], -clusters.turn.to(flat.dtype))
+        return y if self.grid is None else y.unflatten(2, self.grid.shape)
+
+    def extra_repr(self) -> str:
+        return f"'{self.field_type}', {self.grid!r}" if self.grid is not None else f"'{self.field_type}'"
+
+
+def _chosen(own: ClusterGeometry | None, given: ClusterGeometry | None) -> ClusterGeometry:
+    if (own is None) == (given is None):
+        raise ValueError("clusters must be given with the call where the layer was built without a grid, and only there")
+    chosen = own if given is None else given
+    assert chosen is not None
+    return chosen
+
+
+def _turn(e: Tensor, f: Tensor) -> Tensor:
+    """Angle that carries a field from frames f to frames e, both (N, 2, 3), along the smallest rotation of their normals."""
+    across = (e[:, 1] * f[:, 0]).sum(1) - (e[:, 0] * f[:, 1]).sum(1)
+    along = (e[:, 0] * f[:, 0]).sum(1) + (e[:, 1] * f[:, 1]).sum(1)
+    return torch.atan2(across, along)
