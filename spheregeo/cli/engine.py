@@ -25,7 +25,7 @@ from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
 from spheregeo.tasks.callbacks import Curves, EpochLine, EpochSeed, TestReport
 
-_LINKS = ("in_channels", "grid", "num_classes", "class_names", "ignore_index", "mean", "std")
+_LINKS = ("in_channels", "grid", "num_classes", "num_points", "class_names", "ignore_index", "mean", "std")
 
 
 class SphereCLI(LightningCLI):

@@ -17,7 +17,7 @@ import numpy as np
 
 from spheregeo.data.base import SPLITS, check_split
 from spheregeo.data.files import read_lines
-from spheregeo.data.mesh_base import MeshDataset, MeshItem, scale_free
+from spheregeo.data.mesh_base import MeshDataset, MeshItem
 from spheregeo.data.mesh_files import MESH_SUFFIXES, sound_mesh
 
 Entry = tuple[Path, int]
@@ -61,7 +61,7 @@ class LabelledMeshes(MeshDataset):
 
     def load(self, index: int) -> MeshItem:
         path, label = self.entries[index]
-        return {"mesh": sound_mesh(path, repair=self.repair, transform=scale_free), "label": label}
+        return {"mesh": sound_mesh(path, self.repair), "label": label}
 
     def _check_filled(self) -> None:
         if not self.entries:

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -91,6 +92,12 @@ class MeshData(LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.dataset("test"))
+
+    def transfer_batch_to_device(
+        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
+        """Tensors move; meshes stay, and the geometry made of them goes where the network is."""
+        return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {"class_names": list(self.class_names), "num_points": self.num_points}

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 OPTIONS = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+LEAST, MOST = 0.05, 4.0  # bounds on how curvature changes the distance that paths seem to come from
 GAIN = 1e-12  # relative: a shorter way by less than this is rounding
 
 
@@ -60,11 +61,13 @@ def _wrap(angle):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _unfold(df, dg, fg, gt, tf):  # type: ignore[no-untyped-def]
+def _unfold(df, dg, fg, gt, tf, bend, spread):  # type: ignore[no-untyped-def]
     """Reach t over edge (f, g) of the triangle (f, g, t) from distances df, dg of f and g and its sides fg, gt, tf.
 
-    The distance of t, infinite if the straight line misses the edge; which share of the angle between f and g, as seen from
-    the source, lies before t; and that angle.
+    ``bend`` is the angle between the paths to f and g where they leave the source, ``spread`` where they reach f and g: on
+    curved surfaces paths converge or diverge, so that they seem to come from another distance than they do.
+    Returns the distance of t, infinite if the straight line misses the edge, the share of ``bend`` that lies before t,
+    and the share of the edge that lies before the line.
     """
     xs = (df * df + fg * fg - dg * dg) / (2 * fg)  # f = (0, 0), g = (fg, 0), the source below, t above
     ys = -math.sqrt(max(df * df - xs * xs, 0.0))
@@ -74,9 +77,26 @@ def _unfold(df, dg, fg, gt, tf):  # type: ignore[no-untyped-def]
     cross = xs * rise - (xt - xs) * ys  # where the line crosses the edge, times rise
     if not rise > 0.0 or cross < 0.0 or cross > fg * rise:
         return math.inf, 0.0, 0.0
-    to_f, to_g, to_t = math.atan2(-xs, -ys), math.atan2(fg - xs, -ys), math.atan2(xt - xs, rise)
-    opening = to_g - to_f
-    return math.hypot(xt - xs, rise), (to_t - to_f) / opening if opening > 0.0 else 0.5, opening
+    straight, over = math.hypot(xt - xs, rise), cross / (fg * rise)
+    mx, my = fg / 2 - xs, -ys  # from the source to the middle of the edge
+    middle = math.hypot(mx, my)
+    opening = math.atan2(mx + fg / 2, my) - math.atan2(mx - fg / 2, my)
+    if not (middle > 0.0 and opening > 0.0):
+        return straight, over, over
+    near = 1 / middle
+    if abs(bend) > 3 * opening + 0.5:  # the front met itself: f and g were reached round different sides
+        nearer = 0.0 if over < 0.5 else 1.0
+        return straight, nearer, nearer
+    ratio = abs(spread) / opening if spread * bend > 0.0 else 0.0
+    near *= min(max(ratio, LEAST), MOST)  # one over the distance the paths seem to come from
+    mx, my = mx / middle, my / middle
+    along, aside = fg / 2 * mx, fg / 2 * my  # of g from the middle; of f the negative
+    t_along, t_aside = (xt - fg / 2) * mx + yt * my, (xt - fg / 2) * my - yt * mx
+    at_f = math.atan2(-aside * near, 1 - along * near)
+    at_g = math.atan2(aside * near, 1 + along * near)
+    at_t = math.atan2(t_aside * near, 1 + t_along * near)
+    share = (at_t - at_f) / (at_g - at_f) if at_g > at_f else over
+    return straight, min(max(share, 0.0), 1.0), over
 
 
 @njit(**OPTIONS)
@@ -134,20 +154,18 @@ def propagate(  # type: ignore[no-untyped-def]
                     f, g, t = corners[fg], corners[gt], corners[tf]
                     if t == s:
                         continue
-                    along_f, along_g = turn[f] + carried[tf], turn[g] - carried[gt]
                     best = distance[j] + length[tf if side == 0 else gt]
-                    where, along = direction[j], along_f if side == 0 else along_g
+                    where, along = direction[j], turn[f] + carried[tf] if side == 0 else turn[g] - carried[gt]
                     if taken[f] and taken[g] and f != s and g != s:
-                        straight, share, opening = _unfold(
-                            distance[f], distance[g], length[fg], length[gt], length[tf]
+                        bend = _wrap(direction[g] - direction[f])
+                        inside = _wrap(turn[f] - turn[g] - carried[fg])  # curvature between the two paths
+                        straight, share, over = _unfold(
+                            distance[f], distance[g], length[fg], length[gt], length[tf], bend, bend + inside
                         )
                         if straight < best:
-                            bend = _wrap(direction[g] - direction[f])
-                            if abs(bend) > 3 * opening + 0.5:  # the front met itself: do not mix its two sides
-                                share = 0.0 if share < 0.5 else 1.0
-                            best = straight
-                            where = direction[f] + share * bend
-                            along = along_f + share * _wrap(along_g - along_f)
+                            best, where = straight, direction[f] + share * bend
+                            face = _wrap(carried[fg] + carried[gt] + carried[tf])
+                            along = turn[f] + carried[tf] - share * inside - over * face
                     if best < distance[t] * (1 - GAIN):
                         if distance[t] == np.inf:
                             touched[reached] = t

@@ -41,9 +41,7 @@ class LogMap(NamedTuple):
     transport: np.ndarray
 
 
-def geodesic_log_map(
-    vertices: Any, faces: Any, frames: Any, radius: float, sources: Any = None
-) -> LogMap:
+def geodesic_log_map(vertices: Any, faces: Any, frames: Any, radius: float, sources: Any = None) -> LogMap:
     """Log map and transport along geodesics for all vertices within ``radius`` of each source, all vertices by default.
 
     Shape: vertices (V, 3), faces (F, 3), frames (V, 2, 3) or None (each ring's first neighbour at angle zero),

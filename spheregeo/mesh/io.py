@@ -1,11 +1,14 @@
 """Mesh files by trimesh, or by open3d where it is installed and asked for.
 
 Files hold what a mesh is (positions, faces) and more; only vertices and faces are read, in the file's order, polygons split
-into triangles. No vertex is merged, and those that a file lists stay even where textures would split them.
+into triangles. No vertex is merged, and none is split for textures. STL files list three vertices a face, so theirs are
+triangles that nothing connects: ``weld(*load_arrays(path))`` joins them.
 """
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,9 @@ def load_arrays(path: str | Path, *, reader: str = "trimesh") -> tuple[np.ndarra
     return np.array(vertices, dtype=np.float64), np.array(faces, dtype=np.int64)
 
 
-def load_mesh(path: str | Path, *, repair: bool = False, reader: str = "trimesh", **options: Any) -> TriangleMesh:
+def load_mesh(
+    path: str | Path, *, repair: bool = False, reader: str = "trimesh", **options: Any
+) -> TriangleMesh:
     """The mesh in a file.
 
     Args:
@@ -61,31 +66,46 @@ def load_mesh(path: str | Path, *, repair: bool = False, reader: str = "trimesh"
 def save_mesh(mesh: TriangleMesh, path: str | Path) -> None:
     """Write vertices and faces to a file; its suffix says the format.
 
-    OBJ, OFF and text formats keep 17 digits, so that the mesh reads back to the bit; PLY, STL and GLB keep float32.
+    OBJ and OFF keep 17 decimals, PLY, STL and GLB float32.
     Raises: ValueError for a format that trimesh does not write.
     """
     import trimesh
 
     path = Path(path)
-    plain = trimesh.Trimesh(mesh.points.numpy(), mesh.faces.numpy(), process=False)
-    kind = path.suffix[1:].lower()
-    if kind not in trimesh.exchange.export.export_mesh.__globals__["_mesh_exporters"]:
-        raise ValueError(f"path ends in {path.suffix!r}; expected a mesh format such as .obj, .off, .ply or .stl")
-    digits = {"digits": 17} if kind in ("obj", "off") else {}
-    plain.export(path, **digits)
+    digits: Any = {"digits": 17} if path.suffix.lower() in (".obj", ".off") else {}
+    try:
+        trimesh.Trimesh(mesh.points.numpy(), mesh.faces.numpy(), process=False).export(path, **digits)
+    except ValueError as error:
+        raise ValueError(
+            f"path ends in {path.suffix!r}; expected a mesh format such as .obj, .off, .ply or .stl"
+        ) from error
 
 
 def _by_trimesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import trimesh
 
     try:
-        # maintain_order: the vertices of the file, not one for each pair with a texture coordinate
-        loaded = trimesh.load(path, process=False, maintain_order=True, skip_materials=True)
+        if path.suffix.lower() == ".obj":
+            loaded = trimesh.load(_bare_obj(path), file_type="obj", process=False, maintain_order=True)
+        else:
+            loaded = trimesh.load(path, process=False)
     except (ValueError, NotImplementedError, KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{path.name} cannot be read as a mesh: {error}") from error
     if isinstance(loaded, trimesh.Scene):
         loaded = loaded.to_geometry()
     return np.asarray(getattr(loaded, "vertices", ())), np.asarray(getattr(loaded, "faces", ()))
+
+
+def _bare_obj(path: Path) -> io.StringIO:
+    """Positions and faces alone: materials would reorder faces, and textures split and drop vertices."""
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        words = line.split(maxsplit=1)
+        if words and words[0] == "v":
+            lines.append(line)
+        elif words and words[0] == "f":
+            lines.append(re.sub(r"/\S*", "", line))
+    return io.StringIO("\n".join(lines) + "\n")
 
 
 def _by_open3d(path: Path) -> tuple[np.ndarray, np.ndarray]:

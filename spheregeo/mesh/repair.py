@@ -107,6 +107,20 @@ def repair(
     return TriangleMesh(points[used], triangles, **options), report
 
 
+def weld(vertices: Any, faces: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices at the very same place joined to the first of them: vertices (V', 3), faces (F, 3), and the new number of each
+    old vertex (V,).
+
+    Closes seams of textures and files that list three vertices a face; never done unasked.
+    Raises: ValueError, TypeError for arrays that are no mesh.
+    """
+    points, triangles = as_arrays(vertices, faces)
+    _, first, inverse = np.unique(points, axis=0, return_index=True, return_inverse=True)
+    kept = np.sort(first)  # in the order in which they came
+    number = np.searchsorted(kept, first)[inverse.reshape(-1)]
+    return points[kept], number[triangles], number
+
+
 def _sound_faces(report: MeshReport, points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     keep = np.ones(len(faces), dtype=bool)
     for bad in (report.repeated, report.flat, report.doubled):
@@ -135,7 +149,10 @@ def _cut(faces: np.ndarray, edges: Edges, num_vertices: int) -> tuple[np.ndarray
 
     corner = faces.reshape(-1)
     joined = []
-    for a in (one, following(one)):  # corners at both ends of the first half-edge, and those at the same vertex across
+    for a in (
+        one,
+        following(one),
+    ):  # corners at both ends of the first half-edge, and those at the same vertex across
         b = np.where(corner[two] == corner[a], two, following(two))
         joined.append(np.stack([a, b]))
     on_cut = np.zeros(num_vertices, dtype=bool)
@@ -170,7 +187,9 @@ def _flips(points: np.ndarray, faces: np.ndarray, edges: Edges, outward: bool) -
     disagree = edges.misoriented[shared].astype(np.int64)
     # Every face twice, as it is and turned round: two faces are linked the way in which they agree.
     n = len(faces)
-    ends = np.concatenate([np.stack([one, two + n * disagree]), np.stack([one + n, two + n * (1 - disagree)])], axis=1)
+    ends = np.concatenate(
+        [np.stack([one, two + n * disagree]), np.stack([one + n, two + n * (1 - disagree)])], axis=1
+    )
     graph = coo_array((np.ones(ends.shape[1], dtype=bool), ends), shape=(2 * n, 2 * n))
     _, label = connected_components(graph, directed=False)
     as_is, turned = label[:n], label[n:]
@@ -186,7 +205,12 @@ def _flips(points: np.ndarray, faces: np.ndarray, edges: Edges, outward: bool) -
     flip ^= (flips > total / 2)[part]
     if outward:
         p = points[faces]
-        p = p - np.stack([np.bincount(part, p[:, :, i].mean(1)) / total for i in range(3)], axis=1)[part][:, None]
+        p = (
+            p
+            - np.stack([np.bincount(part, p[:, :, i].mean(1)) / total for i in range(3)], axis=1)[part][
+                :, None
+            ]
+        )
         volume = np.einsum("fi,fi->f", p[:, 0], np.cross(p[:, 1], p[:, 2])) * np.where(flip, -1.0, 1.0)
         border = np.bincount(part, edges.border[edges.of_side].sum(axis=1)) > 0
         flip ^= ((np.bincount(part, volume) < 0) & ~border)[part]

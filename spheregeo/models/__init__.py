@@ -7,16 +7,28 @@ from spheregeo.models.baseline import PixelMLP, PlanarUNet
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.classifier import DiscoClassifier, PlanarCNN
 from spheregeo.models.gauge import GaugeClassifier, GaugeUNet
+from spheregeo.models.healpix import (
+    DeepSphereClassifier,
+    DeepSphereUNet,
+    HEALPixClassifier,
+    HEALPixUNet,
+)
 from spheregeo.models.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
 from spheregeo.models.on_grid import OnGrid
+from spheregeo.models.gem_cnn import GemCNN
 from spheregeo.models.registry import create, names, output_of, register
 from spheregeo.models.unet import SphericalUNet
 
 __all__ = [
     "ALIASES",
+    "DeepSphereClassifier",
+    "DeepSphereUNet",
     "DiscoClassifier",
+    "GemCNN",
     "GaugeClassifier",
     "GaugeUNet",
+    "HEALPixClassifier",
+    "HEALPixUNet",
     "IcosahedralBlock",
     "IcosahedralClassifier",
     "IcosahedralUNet",

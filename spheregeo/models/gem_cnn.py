@@ -19,7 +19,6 @@ from spheregeo.models.registry import register
 from spheregeo.models.surface_levels import LevelSettings, SurfaceLevels, surface_mean
 from spheregeo.nn.rebuild import RebuildsGeometry
 from spheregeo.nn.surface import (
-    FieldBatchNorm,
     FieldLayerNorm,
     FieldLinear,
     GaugeConv,
@@ -61,7 +60,46 @@ class FieldAct(nn.Module):
         return result
 
 
-class GaugeBlock(nn.Module):
+class InputScale(nn.Module):
+    """Input fields centred and scaled by statistics of the training data, taken once; never by those of a batch.
+
+    What a whole surface is like is in the means that batch statistics would take away. Until ``fit``, it changes nothing.
+
+    Shape: (B, dim, P) -> the same.
+    Equivariance: SO(2) gauge, exact: scalars are shifted and scaled, other fields scaled.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    field_of: Tensor
+
+    def __init__(self, field_type: FieldType) -> None:
+        super().__init__()
+        self.field_type = field_type
+        width = [1 if order == 0 else 2 for _, count, order in field_type.blocks for _ in range(count)]
+        self.register_buffer(
+            "field_of", torch.repeat_interleave(torch.arange(len(width)), torch.tensor(width)), persistent=False
+        )
+        self.register_buffer("running_mean", torch.zeros(len(width)))
+        self.register_buffer("running_var", torch.ones(len(width)))
+        self.register_buffer("is_scalar", torch.tensor(width) == 1, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift = (self.running_mean * self.is_scalar)[self.field_of, None]
+        return (x - shift) * torch.rsqrt(self.running_var + 1e-12)[self.field_of, None]
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, areas: Tensor) -> None:
+        """Take the statistics of x (B, dim, P), points weighted by areas (P,)."""
+        mean = (x @ (areas / areas.sum())).mean(0)  # (dim,)
+        mean = torch.where(self.is_scalar[self.field_of], mean, 0.0)
+        square = ((x - mean[:, None]).square() @ (areas / areas.sum())).mean(0)
+        count = torch.bincount(self.field_of)
+        for running, values in ((self.running_mean, mean), (self.running_var, square)):
+            running.copy_(torch.zeros_like(running).index_add(0, self.field_of, values) / count)
+
+
+class GemBlock(nn.Module):
     """Residual block: convolution, nonlinearity, convolution, plus the input through a map at each point, nonlinearity.
 
     Shape: (B, in_type.dim, P), geometry, areas (P,) -> (B, out_type.dim, P).
@@ -186,14 +224,14 @@ class GemCNN(RebuildsGeometry):
 
         def stage(field_type: FieldType) -> nn.ModuleList:
             return nn.ModuleList(
-                GaugeBlock(field_type, field_type, field_type, **conv, **chosen) for _ in range(blocks)
+                GemBlock(field_type, field_type, field_type, **conv, **chosen) for _ in range(blocks)
             )
 
         def bridge(before: FieldType, after: FieldType) -> nn.ModuleList:
             layer = GaugeConv(before, after, **conv, self_interaction=False)
             return nn.ModuleList([layer, FieldAct(after, **chosen)])
 
-        self.input_norm = FieldBatchNorm(first) if norm == "batch" else nn.Identity()
+        self.scale = InputScale(first)
         self.stem = nn.ModuleList([GaugeConv(first, types[0], **conv), FieldAct(types[0], **chosen)])
         self.encoder = nn.ModuleList(stage(t) for t in types)
         steps = range(depth - 1)
@@ -233,9 +271,7 @@ class GemCNN(RebuildsGeometry):
         """The tangent fields before the head: (B, last.dim, P) on the finest level, or on the coarsest for labels."""
         share = [levels.share(i) for i in range(self.settings.depth)]
         within: Any = levels.within
-        if isinstance(self.input_norm, FieldBatchNorm):
-            x = self.input_norm(x, share[0])
-        x = self.stem[1](self.stem[0](x, within[0]), share[0])
+        x = self.stem[1](self.stem[0](self.scale(x), within[0]), share[0])
         skips = []
         for i, stage in enumerate(self.encoder):
             for block in stage:  # type: ignore[attr-defined]
@@ -315,4 +351,4 @@ def classifier_base(
     )
 
 
-__all__ = ["FieldAct", "GaugeBlock", "GemCNN", "invariants"]
+__all__ = ["FieldAct", "GemBlock", "GemCNN", "invariants"]

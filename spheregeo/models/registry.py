@@ -76,6 +76,8 @@ def _entry(name: str) -> Entry:
 def create(name: str, in_channels: int, out_channels: int, grid: Any, **options: Any) -> torch.nn.Module:
     """Build the registered model ``name`` for fields on ``grid``.
 
+    Among the options, ``native`` is a grid on which the model itself is to work, between two interpolations.
+
     Shape: the model maps (B, in_channels, *grid.shape) to (B, out_channels, *grid.shape), or (B, out_channels) where it
         gives labels.
     Raises: ValueError for an unknown name or an option that the builder does not take.
@@ -83,6 +85,7 @@ def create(name: str, in_channels: int, out_channels: int, grid: Any, **options:
     from spheregeo.models.on_grid import OnGrid
 
     entry = _entry(name)
+    chosen = options.pop("native", None)
     signature = inspect.signature(entry.builder)
     taken = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
@@ -91,6 +94,7 @@ def create(name: str, in_channels: int, out_channels: int, grid: Any, **options:
         raise ValueError(
             f"model {name!r} takes no option {', '.join(map(repr, unknown))}; its options are {', '.join(taken)}"
         )
-    native = grid if entry.native is None else entry.native(grid)
+    native = chosen if chosen is not None else grid
+    native = native if entry.native is None else entry.native(native)
     model = entry.builder(in_channels, out_channels, native, **options)
     return model if native == grid else OnGrid(model, grid, native, entry.output)

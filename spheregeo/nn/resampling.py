@@ -1,7 +1,8 @@
 """Layers that carry fields from grid to grid without weights: pooling, unpooling, resampling.
 
 Each holds its sparse map as a submodule, shared with all layers of equal geometry, so that it compiles, exports and
-follows ``.to()``. On lat-lon grids pooling over blocks and its copy back are views of the field and need no map.
+follows ``.to()``. On lat-lon grids pooling over blocks and its copy back are views of the field and need no map; nor do they on
+nested HEALPix grids, where the children of a pixel come one after another.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from spheregeo.grids import Grid
+from spheregeo.grids import Grid, HEALPix
 from spheregeo.grids._cache import geometry
 from spheregeo.grids.latlon import LatLon
 from spheregeo.sampling import interpolation_map, pooling_map, unpooling_map
@@ -85,8 +86,9 @@ class Pool(_Between):
         coarse = grid.coarsen()
         parents = grid.parents()  # raises where the grids are not nested
         self.blocks = isinstance(grid, LatLon) and len(parents) == 4 * coarse.num_points
+        self.nested = isinstance(grid, HEALPix) and grid.nested
         super().__init__(grid, coarse)
-        if reduce == "max" and not self.blocks:
+        if reduce == "max" and not (self.blocks or self.nested):
             children = coarse.children()
             # Padding repeats a child, which changes no maximum.
             self.register_buffer(
@@ -94,7 +96,7 @@ class Pool(_Between):
             )
 
     def _map(self) -> tuple[Hashable, Callable[[], SparseMap]] | None:
-        if self.reduce == "max" or (self.blocks and self.reduce == "mean"):
+        if self.reduce == "max" or self.nested or (self.blocks and self.reduce == "mean"):
             return None
         grid, reduce = self.source, self.reduce
         return ("pool", grid, reduce), lambda: pooling_map(grid, reduce)
@@ -106,6 +108,9 @@ class Pool(_Between):
         if self.blocks:
             pool = nn.functional.avg_pool2d if self.reduce == "mean" else nn.functional.max_pool2d
             return pool(x, 2)
+        if self.nested:
+            children = x.transpose(1, 2).unflatten(1, (-1, 4))  # (B, N / 4, 4, C); their areas are equal
+            return (children.amax(2) if self.reduce == "max" else children.mean(2)).transpose(1, 2)
         index: Tensor = self.children_index  # type: ignore[assignment]
         return x.index_select(2, index.reshape(-1)).unflatten(2, index.shape).amax(3)
 
@@ -129,10 +134,11 @@ class Unpool(_Between):
         if method == "nearest":
             fine.parents()  # raises where the grids are not nested
         self.blocks = isinstance(grid, LatLon) and method == "nearest"
+        self.nested = isinstance(grid, HEALPix) and grid.nested and method == "nearest"
         super().__init__(grid, fine)
 
     def _map(self) -> tuple[Hashable, Callable[[], SparseMap]] | None:
-        if self.blocks:
+        if self.blocks or self.nested:
             return None
         grid, fine = self.source, self.target
         if self.method == "linear":
@@ -143,6 +149,9 @@ class Unpool(_Between):
         self._check(x)
         if self.map is not None:
             return self._through_map(x)
+        if self.nested:
+            rows = x.transpose(1, 2)[:, :, None]  # (B, N, 1, C)
+            return rows.expand(-1, -1, 4, -1).flatten(1, 2).transpose(1, 2)
         return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
 
     def extra_repr(self) -> str:

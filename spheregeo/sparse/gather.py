@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Table = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # index, its empty rows, and target, source, weight of extras
+Table = tuple[
+    Tensor, Tensor, Tensor, Tensor, Tensor
+]  # index, its empty rows, and target, source, weight of extras
 _NAMES = ("index", "empty", "target", "source", "weight")
 
 
@@ -46,8 +48,20 @@ class _Read(torch.autograd.Function):
     """Linear, so its gradient is the same function of the adjoint's table, to any order."""
 
     @staticmethod
-    def forward(x: Tensor, *tables: Tensor) -> Tensor:
-        return _read(x, tables[:5])  # type: ignore[arg-type]
+    def forward(  # type: ignore[override]
+        x: Tensor,
+        index: Tensor,
+        empty: Tensor,
+        target: Tensor,
+        source: Tensor,
+        weight: Tensor,
+        adjoint_index: Tensor,  # spelt out, as torch.compile takes no *tables here
+        adjoint_empty: Tensor,
+        adjoint_target: Tensor,
+        adjoint_source: Tensor,
+        adjoint_weight: Tensor,
+    ) -> Tensor:
+        return _read(x, (index, empty, target, source, weight))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -83,9 +97,7 @@ class Gather(nn.Module):
     Raises: ValueError for an index outside the source, or an input with another number of points.
     """
 
-    def __init__(
-        self, index: Any, num_source: int, extras: tuple[Any, Any, Any] | None = None
-    ) -> None:
+    def __init__(self, index: Any, num_source: int, extras: tuple[Any, Any, Any] | None = None) -> None:
         super().__init__()
         index = torch.as_tensor(index).long().reshape(-1)
         target, source, weight = map(torch.as_tensor, ([], [], []) if extras is None else extras)

@@ -13,6 +13,7 @@ from spheregeo.sparse.pattern import CSRPattern, Pattern
 from spheregeo.sparse.tangent_form import apply_tangent_form
 
 Terms = Sequence[tuple[int, int]]
+PARTS = ("indptr", "indices", "start", "members", "order")  # of each direction, see engines.tangent.Rows
 
 
 class TangentMap(nn.Module):
@@ -72,9 +73,8 @@ class TangentMap(nn.Module):
         self._set(table, *_directions(pattern))
 
     def _set(self, table: Tensor, *structure: Tensor) -> None:
-        names = ("indptr", "indices", "column", "back_indptr", "back_indices", "back_column")
         self.register_buffer("table", table, persistent=False)
-        for name, tensor in zip(names, structure, strict=True):
+        for name, tensor in zip([*PARTS, *("back_" + part for part in PARTS)], structure, strict=True):
             self.register_buffer(name, tensor, persistent=False)
 
     @property
@@ -150,22 +150,11 @@ class TangentMap(nn.Module):
                 )
         if len(maps) == 1:
             return first.shared()
-        shifts: dict[str, list[int]] = {
-            "indptr": [m.num_nonzeros for m in maps],
-            "indices": [m.num_source for m in maps],
-            "column": [len(m._buffers["table"]) for m in maps],  # type: ignore[arg-type]
-            "back_indptr": [m.num_nonzeros for m in maps],
-            "back_indices": [m.num_target for m in maps],
-            "back_column": [len(m._buffers["table"]) for m in maps],  # type: ignore[arg-type]
-        }
         joined = []
-        for name, sizes in shifts.items():
-            parts, before = [], 0
-            for i, (m, size) in enumerate(zip(maps, sizes, strict=True)):
-                part: Tensor = m._buffers[name]  # type: ignore[assignment]
-                parts.append((part[1:] if name.endswith("indptr") and i else part) + before)
-                before += size
-            joined.append(torch.cat(parts))
+        for prefix in ("", "back_"):
+            joined += _side_by_side(
+                [[m.get_buffer(prefix + part) for part in PARTS] for m in maps], maps, prefix
+            )
         twin = cls.__new__(cls)
         nn.Module.__init__(twin)
         twin.rings, twin.frequency, twin.engine = first.rings, first.frequency, first.engine
@@ -174,26 +163,50 @@ class TangentMap(nn.Module):
         return twin
 
 
-def _directions(pattern: Pattern) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Row boundaries, partners and table rows of all pairs: by target, and again by source."""
-    if isinstance(pattern, CSRPattern):
-        indptr = pattern.indptr
-        target, source, column = pattern.coo()
-    else:
-        target, source, column = pattern.coo()
-        order = torch.argsort(target, stable=True)
-        target, source, column = target[order], source[order], column[order]
-        counts = torch.bincount(target, minlength=pattern.num_target)
-        indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    order = torch.argsort(source, stable=True)
-    counts = torch.bincount(source, minlength=pattern.num_source)
-    back = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    small = torch.int32
-    return (
-        indptr,
-        source.to(small),
-        column.to(small),
-        back,
-        target[order].to(small),
-        column[order].to(small),
-    )
+def _side_by_side(rows: list[list[Tensor]], maps: Sequence[TangentMap], prefix: str) -> list[Tensor]:
+    """One direction of several maps as that of their block-diagonal sum."""
+    shares = any(len(members) for _, _, _, members, _ in rows)
+    out: list[list[Tensor]] = [[], [], [], [], []]
+    pairs = partners = columns = before = stored = 0
+    for (indptr, indices, start, members, order), map_ in zip(rows, maps, strict=True):
+        number, size = len(indptr) - 1, len(map_.get_buffer("table"))
+        if shares and not len(members):
+            members = torch.arange(number, dtype=members.dtype, device=members.device)
+        own = len(order) if len(order) else size
+        parts = (
+            indptr[min(pairs + before, 1) :] + pairs, indices + partners, start + stored, members + before, order + columns
+        )  # fmt: skip
+        for collected, part in zip(out, parts, strict=True):
+            collected.append(part)
+        pairs, before, stored, columns = pairs + len(indices), before + number, stored + own, columns + size
+        partners += map_.num_target if prefix else map_.num_source
+    return [torch.cat(parts) for parts in out]
+
+
+def _directions(pattern: Pattern) -> list[Tensor]:
+    """The parts of both directions: pairs by target, and again by source."""
+    forward = pattern if isinstance(pattern, CSRPattern) else _as_rows(pattern)
+    backward, order = forward.adjoint()
+    none = torch.empty(0, dtype=torch.int32, device=order.device)
+    parts: list[Tensor] = []
+    for rows, columns in ((forward, none), (backward, order)):
+        parts += [
+            rows.indptr,
+            rows.indices,
+            rows.start,
+            rows.members if rows.shares else none,
+            columns.to(torch.int32),
+        ]
+    return parts
+
+
+def _as_rows(pattern: Pattern) -> CSRPattern:
+    """Compressed rows of a structured pattern; rows go on sharing their stretches of the table."""
+    target, source, column = pattern.coo()
+    order = torch.argsort(target, stable=True)
+    counts = torch.bincount(target, minlength=pattern.num_target)
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    first = torch.zeros(pattern.num_target, dtype=torch.int64, device=target.device)
+    full = counts > 0
+    first[full] = column[order[indptr[:-1][full]]]
+    return CSRPattern.of(indptr, source[order], pattern.num_source, first, pattern.num_values)

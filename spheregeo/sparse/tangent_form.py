@@ -33,13 +33,13 @@ class _Call:
         sizes: list[int],
         engine: str,
     ) -> None:
-        table, indptr, indices, column, back_indptr, back_indices, back_column = tensors
+        table, *structure = tensors
         self.dtype = reference.dtype
         low = self.dtype in (torch.bfloat16, torch.float16)
         self.compute = torch.float32 if low else self.dtype
         self.table = table.to(self.compute)
-        self.forward = Rows(indptr, indices, column, False)
-        self.backward = Rows(back_indptr, back_indices, back_column, True)
+        self.forward = Rows(*structure[:5], adjoint=False)
+        self.backward = Rows(*structure[5:], adjoint=True)
         self.source, self.target = Orders.of(source), Orders.of(target)
         self.rings, self.engine, self.sizes = rings, engine, sizes
 
@@ -80,14 +80,14 @@ class _Call:
         )
         for b in range(batch):
             parts = contract(self.engine, rows, self.table, x[b], source, target, self.rings)
-            for first, last, z in parts:
+            for where, z in parts:
                 for i, span in enumerate(spans):
                     part = z[:, begins[i] : ends[i]]
                     if y is not None:
-                        y[b, first:last, span] = part @ matrices[i]
+                        y[b, where, span] = part @ matrices[i]
                     if sums:
                         assert other is not None
-                        totals[i].addmm_(part.T, other[b, first:last, span])
+                        totals[i].addmm_(part.T, other[b, where, span])
         return y, unlift(totals, source, target, self.rings) if sums else None
 
     def apply(self, x: Tensor, w: Tensor) -> Tensor:
@@ -157,7 +157,9 @@ def _evaluate_gradients(
 
 
 tangent_form = torch.library.custom_op("spheregeo::tangent_form", _evaluate, mutates_args=())
-tangent_gradients = torch.library.custom_op("spheregeo::tangent_gradients", _evaluate_gradients, mutates_args=())
+tangent_gradients = torch.library.custom_op(
+    "spheregeo::tangent_gradients", _evaluate_gradients, mutates_args=()
+)
 
 
 def _last(batch: int, channels: int, points: int, like: Tensor) -> Tensor:
@@ -243,9 +245,7 @@ class _Eager(torch.autograd.Function):
         x, w = ctx.saved_tensors
         needs_x, needs_w = ctx.needs_input_grad[:2]
         both, one = (
-            (tangent_gradients, tangent_form)
-            if torch.is_grad_enabled()
-            else (_evaluate_gradients, _evaluate)
+            (tangent_gradients, tangent_form) if torch.is_grad_enabled() else (_evaluate_gradients, _evaluate)
         )
         gx = gw = None
         if needs_x and needs_w:

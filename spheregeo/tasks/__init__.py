@@ -7,6 +7,9 @@ from spheregeo.tasks.classification import Classification, LabelTask
 from spheregeo.tasks.depth import Depth
 from spheregeo.tasks.files import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
 from spheregeo.tasks.losses import balanced_weights, cross_entropy, depth_berhu, depth_l1
+from spheregeo.tasks.mesh import MeshTask
+from spheregeo.tasks.mesh_classification import MeshClassification
+from spheregeo.tasks.mesh_correspondence import MeshCorrespondence
 from spheregeo.tasks.metrics import (
     ConfusionMatrix,
     DepthScores,
@@ -28,6 +31,9 @@ __all__ = [
     "Depth",
     "DepthScores",
     "LabelTask",
+    "MeshClassification",
+    "MeshCorrespondence",
+    "MeshTask",
     "Predictions",
     "Segmentation",
     "SphereTask",

@@ -25,6 +25,8 @@ Example = tuple[Tensor, Tensor, Tensor]  # image, truth, prediction
 def _network_options(width: int | None, depth: int | None, options: dict[str, Any]) -> dict[str, Any]:
     chosen = dict(options)
     chosen.update({k: v for k, v in (("width", width), ("depth", depth)) if v is not None})
+    if isinstance(chosen.get("native"), str):
+        chosen["native"] = parse_grid(chosen["native"])
     if isinstance(chosen.get("kernel"), str):
         chosen["kernel"] = parse_kernel(chosen["kernel"])
     if chosen.get("levels") is not None:

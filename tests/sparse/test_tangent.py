@@ -106,7 +106,7 @@ def test_operator_passes_opcheck_and_compiles() -> None:
 
     graph = Graph()
     map_ = graph.map()
-    tensors = list(map_.buffers())
+    tensors = list(map_._buffers.values())
     flat = [number for kind in (IN, OUT) for number in [Orders(tuple(terms(kind))).flat]]
     rest = (tensors, *flat, RINGS, [POINTS, SOURCES], "auto")
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")

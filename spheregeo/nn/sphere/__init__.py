@@ -1,6 +1,16 @@
 """Layers for signals on spherical grids."""
 
+from spheregeo.nn.sphere.chebyshev import ChebConv
 from spheregeo.nn.sphere.disco import DiscoConv, DiscoConvTranspose
+from spheregeo.nn.sphere.healpix import (
+    FromFaces,
+    HEALPixConv,
+    HEALPixFaceConv,
+    HEALPixPad,
+    PixelShuffle,
+    PixelUnshuffle,
+    ToFaces,
+)
 from spheregeo.nn.sphere.icosahedral import (
     FromCharts,
     IcosahedralConv,
@@ -12,13 +22,21 @@ from spheregeo.nn.sphere.icosahedral import (
 )
 
 __all__ = [
+    "ChebConv",
     "DiscoConv",
     "DiscoConvTranspose",
     "FromCharts",
+    "FromFaces",
+    "HEALPixConv",
+    "HEALPixFaceConv",
+    "HEALPixPad",
     "IcosahedralConv",
     "IcosahedralNorm",
     "IcosahedralPool",
     "IcosahedralUpsample",
     "OrientationPool",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "ToCharts",
+    "ToFaces",
 ]

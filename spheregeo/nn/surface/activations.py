@@ -112,7 +112,8 @@ def samples_for(
 ) -> int:
     """Smallest tried odd number of samples whose measured gauge error is below 0.8 · tolerance.
 
-    Odd numbers from 2M + 1 to 41 are tried, then steps of an eighth, of a third from 400. One sample serves order 0, without error.
+    Odd numbers from 2M + 1 to 41 are tried, then steps of an eighth, and of a third from 400. One
+    sample serves order 0, without error.
 
     Raises: ValueError for a tolerance that is not positive, or that 4095 samples do not reach.
     """

@@ -15,27 +15,35 @@ from spheregeo.sparse.orders import Orders, layout, width
 
 CHUNK_BYTES = 1 << 22
 TORCH_CHUNK_BYTES = 1 << 26
-_BLOCK = 16
+_BLOCK = 32
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Pairs by row, in one direction of a map: ``column`` (nnz,) is each pair's row of the coefficient table."""
+    """Pairs by row, in one direction of a map.
+
+    The t-th pair of row p reads row ``order[start[p] + t]`` of the coefficient table (an empty ``order`` counts 0, 1, 2, ...);
+    ``members`` lists the rows such that those with the same coefficients follow one another, or is empty if none share.
+    """
 
     indptr: Tensor
     indices: Tensor
-    column: Tensor
+    start: Tensor
+    members: Tensor
+    order: Tensor
     adjoint: bool
 
 
 def contract(
     engine: str, rows: Rows, table: Tensor, x: Tensor, source: Orders, target: Orders, rings: int
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Contractions of planar features x (Q, I) with table (T, K + 2): yields first row, last row and (rows, contractions).
+) -> Iterator[tuple[slice | Tensor, Tensor]]:
+    """Contractions of planar features x (Q, I) with table (T, K + 2): yields rows and (rows, contractions).
 
     The memory of a chunk is used again by the next one.
     """
-    compiled = engine in ("auto", "cpu") and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    compiled = (
+        engine in ("auto", "cpu") and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    )
     if compiled:
         from spheregeo.sparse.engines import cpu
 
@@ -47,7 +55,7 @@ def contract(
 
 def _compiled(
     rows: Rows, table: Tensor, x: Tensor, source: Orders, target: Orders, rings: int
-) -> Iterator[tuple[int, int, Tensor]]:
+) -> Iterator[tuple[slice | Tensor, Tensor]]:
     from spheregeo.sparse.engines import cpu, kernels
 
     offsets, ends = layout(source, target, rings)
@@ -55,7 +63,9 @@ def _compiled(
     step = max(_BLOCK, min(number, CHUNK_BYTES // max(1, contractions * x.element_size())))
     longest = int(rows.indptr.diff().max()) if number else 0
     z = x.new_empty(step, contractions)
-    tensors = (x.reshape(-1), table.to(x.dtype), rows.column, rows.indptr, rows.indices)
+    tensors = (
+        x.reshape(-1), table.to(x.dtype), rows.order, rows.indptr, rows.indices, rows.start, rows.members
+    )  # fmt: skip
     arrays = [cpu.array(t) for t in tensors]
     blocks = [cpu.array(torch.tensor(o.blocks)) for o in (source, target)]
     places = cpu.array(torch.tensor(offsets))
@@ -65,12 +75,13 @@ def _compiled(
             kernels.tangent_contract(
                 *arrays, *blocks, places, rings, rows.adjoint, first, last, longest, _BLOCK, z.numpy()
             )
-        yield first, last, z[: last - first]
+        members = rows.members[first:last]
+        yield members.long() if len(members) else slice(first, last), z[: last - first]
 
 
 def _portable(
     rows: Rows, table: Tensor, x: Tensor, source: Orders, target: Orders, rings: int
-) -> Iterator[tuple[int, int, Tensor]]:
+) -> Iterator[tuple[slice | Tensor, Tensor]]:
     number, top = len(rows.indptr) - 1, target.max_order
     lengths = rows.indptr.diff()
     functions = rings * (2 * (top + source.max_order) + 1)
@@ -83,10 +94,13 @@ def _portable(
         slot = torch.arange(wide, device=x.device)
         inside = slot < lengths[first:last, None]
         pair = torch.where(inside, rows.indptr[first:last, None] + slot, 0)  # (n, T)
-        if rows.column.numel() == 0:
-            yield first, last, x.new_zeros(last - first, layout(source, target, rings)[1][-1])
+        if rows.indices.numel() == 0:
+            yield slice(first, last), x.new_zeros(last - first, layout(source, target, rings)[1][-1])
             continue
-        entry = table[rows.column[pair].long()].to(x.dtype) * inside[..., None]  # (n, T, K + 2)
+        column = torch.where(inside, rows.start[first:last, None] + slot, 0)
+        if rows.order.numel():
+            column = rows.order[column]
+        entry = table[column].to(x.dtype) * inside[..., None]  # (n, T, K + 2)
         turn = torch.complex(entry[..., -2], entry[..., -1])
         values = _frequencies(entry[..., :functions], turn, rings, rows.adjoint).mT  # (n, K, T)
         near = x[rows.indices[pair].long()]
@@ -101,7 +115,7 @@ def _portable(
             sums = torch.bmm(values[:, :used], fields)
             for part, (n, _, _) in zip(parts, target.blocks, strict=True):
                 part.append(_contractions(sums, n, m, rings, count))
-        yield first, last, torch.cat([p for part in parts for p in part], 1)
+        yield slice(first, last), torch.cat([p for part in parts for p in part], 1)
 
 
 def _frequencies(values: Tensor, turn: Tensor, rings: int, adjoint: bool) -> Tensor:

@@ -294,90 +294,6 @@ def test_every_layer_commutes_with_rotations(kind: str) -> None:
             assert close(turned, moved(y, target, lattices[target.level], g, regular)), layer
 
 
-def network(level: int, dtype: torch.dtype = F64) -> nn.Module:
-    """All kinds of layers, everything random; scalar to scalar on the same grid."""
-    model = nn.Sequential(
-        ToCharts(level),
-        IcosahedralConv(2, 3, level, in_type="scalar"),
-        IcosahedralNorm(3, level),
-        nn.ReLU(),
-        IcosahedralConv(3, 4, level, stride=2),
-        IcosahedralNorm(4, level - 1),
-        nn.ReLU(),
-        IcosahedralPool(4, level - 1, reduce="max"),
-        IcosahedralConv(4, 4, level - 2),
-        nn.ReLU(),
-        IcosahedralUpsample(4, level - 2),
-        IcosahedralConv(4, 3, level - 1, out_type="scalar"),
-        IcosahedralNorm(3, level - 1, in_type="scalar"),
-        IcosahedralUpsample(3, level - 1, in_type="scalar"),
-        nn.GELU(),
-        IcosahedralConv(3, 3, level, in_type="scalar"),
-        OrientationPool(3, level),
-        IcosahedralConv(3, 2, level, in_type="scalar", out_type="scalar"),
-        FromCharts(level),
-    ).to(dtype)
-    x = fields(level, 2, "scalar").to(dtype)
-    return randomise(model, x=x).eval()
-
-
-@pytest.mark.parametrize("training", [False, True])
-def test_a_network_commutes_with_all_60_rotations(training: bool) -> None:
-    grid = Icosahedral(3)
-    model = network(3).train(training)
-    x = fields(3, 2, "scalar", batch=1)
-    assert grid.symmetry is not None and len(grid.symmetry.permutations) == 60
-    y = model(x)
-    invariant = y @ grid.areas
-    for go in grid.symmetry.permutations:
-        turned = model(torch.empty_like(x).index_copy_(2, go, x))
-        assert close(turned, torch.empty_like(y).index_copy_(2, go, y))
-        assert close(turned @ grid.areas, invariant)
-
-
-def test_rotations_in_float32() -> None:
-    grid = Icosahedral(3)
-    model = network(3, torch.float32)
-    x = fields(3, 2, "scalar", batch=1).float()
-    assert grid.symmetry is not None
-    go = grid.symmetry.permutations[17]
-    turned, y = model(torch.empty_like(x).index_copy_(2, go, x)), model(x)
-    assert (turned - torch.empty_like(y).index_copy_(2, go, y)).norm() / y.norm() < 1e-5
-
-
-def test_second_derivatives() -> None:
-    conv = randomise(IcosahedralConv(1, 1, 1).double())
-    norm = randomise(IcosahedralNorm(1, 1).double())
-    x = torch.randn(1, 6, 5, 2, 4, dtype=F64, requires_grad=True)
-
-    def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        y = torch.func.functional_call(conv, {"weight": weight, "bias": bias}, (x,))
-        return norm(y)
-
-    some = torch.randn(60, dtype=F64)  # a few directions: the whole Jacobian takes long
-    arguments = (
-        x,
-        conv.weight.detach().clone().requires_grad_(),
-        conv.bias.detach().clone().requires_grad_(),
-    )
-    assert torch.autograd.gradcheck(run, arguments, fast_mode=True)
-    assert torch.autograd.gradgradcheck(run, arguments, fast_mode=True)
-    scalars = some.view(1, 1, 5, 2, 6)[..., :4].contiguous().requires_grad_()
-    lift = randomise(IcosahedralConv(1, 1, 1, in_type="scalar").double())
-    assert torch.autograd.gradgradcheck(lambda x: lift(x).square(), (scalars,), fast_mode=True)
-
-
-def test_chart_layout_is_kept_without_a_copy() -> None:
-    model = network(3, torch.float32)
-    seen = []
-    for layer in model[:-1]:
-        layer.register_forward_hook(lambda layer, _, y: seen.append((layer, y)))
-    model(fields(3, 2, "scalar").float())
-    for layer, y in seen:
-        assert y.ndim == 5 and y.shape[2] == 5 and y.shape[4] == 2 * y.shape[3]
-        assert y.is_contiguous(memory_format=torch.channels_last_3d), layer
-
-
 @pytest.mark.parametrize("kind", ["scalar", "regular"])
 def test_both_layouts_agree_and_corners_are_not_read(kind: str) -> None:
     corners = Lattice.of(3).corners
@@ -390,48 +306,11 @@ def test_both_layouts_agree_and_corners_are_not_read(kind: str) -> None:
         assert torch.equal(layer(x), y), f"{layer} reads a corner"
 
 
-def test_corner_cells_are_zero_and_take_no_gradient() -> None:
-    layer = randomise(IcosahedralConv(1, 2, 2).double())
-    x = torch.randn(1, 6, 5, 4, 8, dtype=F64, requires_grad=True)
-    y = layer(x)
-    assert y[..., -1, ::4].abs().max() == 0
-    only = torch.zeros_like(y)
-    only[..., -1, ::4] = 1
-    y.backward(only)
-    assert x.grad is not None and x.grad.abs().max() == 0 and layer.weight.grad.abs().max() == 0
-
-
-def test_weights_serve_at_another_level_and_hold_no_geometry() -> None:
-    small, large = IcosahedralConv(2, 3, 2), IcosahedralConv(2, 3, 4)
-    assert set(small.state_dict()) == {"weight", "bias"}
-    assert small.weight.numel() == 42 * 6
-    large.load_state_dict(small.state_dict())
-    norm = IcosahedralNorm(3, 2)
-    IcosahedralNorm(3, 3).load_state_dict(norm.state_dict())
-
-
 def test_a_white_signal_keeps_its_variance() -> None:
     for in_type, out_type in TYPES:
         layer = IcosahedralConv(8, 64, 3, in_type=in_type, out_type=out_type)
         y = layer(fields(3, 8, in_type).float())
         assert 0.8 < y.var() < 1.2, (in_type, out_type)
-
-
-# torch's compiler makes an instance of each autograd function, of which torch itself warns
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_autocast_and_compile() -> None:
-    model = network(2 + 1, torch.float32)
-    x = fields(3, 2, "scalar").float()
-    full = model(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        low = model(x)
-    assert (low - full).norm() / full.norm() < 0.05  # 8 bits a number, some ten roundings
-    train = network(3, torch.float32).train()
-    fast = torch.compile(copy.deepcopy(train), backend="aot_eager", fullgraph=True)
-    for run in (train, fast):
-        run(x).square().mean().backward()
-    for p, q in zip(train.parameters(), fast.parameters(), strict=True):
-        torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_errors_say_what_came_and_what_to_do() -> None:

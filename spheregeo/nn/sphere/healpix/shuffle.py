@@ -31,7 +31,9 @@ class PixelShuffle(OnHEALPix):
         if x.shape[1] % 4:
             raise ValueError(f"x has {x.shape[1]} channels; expected a multiple of 4")
         rows = x.transpose(1, 2)  # (B, N, 4 C)
-        y = rows.reshape(x.shape[0], -1, x.shape[1] // 4).transpose(1, 2)  # (B, C, 4 N), children one after another
+        y = rows.reshape(x.shape[0], -1, x.shape[1] // 4).transpose(
+            1, 2
+        )  # (B, C, 4 N), children one after another
         return y if self.gather is None else self.gather(y)
 
 

@@ -5,4 +5,11 @@ from spheregeo.sparse.engines.kernels.scattered import csr_contract
 from spheregeo.sparse.engines.kernels.spectral import spectral_correlate, spectral_mix
 from spheregeo.sparse.engines.kernels.tangent import tangent_contract
 
-__all__ = ["csr_contract", "ring_apply", "ring_gradients", "spectral_correlate", "spectral_mix", "tangent_contract"]
+__all__ = [
+    "csr_contract",
+    "ring_apply",
+    "ring_gradients",
+    "spectral_correlate",
+    "spectral_mix",
+    "tangent_contract",
+]

@@ -1,4 +1,4 @@
-"""Contractions of tangent fields, row by row: carry the neighbours' fields to the row's frame, then sum them."""
+"""Contractions of tangent fields, row by row: each neighbour's fields times the row's complex coefficients, summed."""
 
 from __future__ import annotations
 
@@ -9,78 +9,101 @@ from spheregeo.sparse.engines.kernels.product import OPTIONS, accumulate
 
 
 @njit(**OPTIONS)
-def _coefficients(table, column, begin, taps, count, rings, adjoint, out):  # type: ignore[no-untyped-def]
-    """out[f, t] = coefficient f of the row's t-th pair; of the adjoint, turned by minus its frequency times g."""
+def _coefficients(table, order, begin, taps, m, targets, rings, adjoint, out):  # type: ignore[no-untyped-def]
+    """Rows of ``out``: real and imaginary parts, R each, of the coefficients that input order m has for each output order.
+
+    For output order n those of n and, if both orders are positive, of -n: c_(n - m) e^(i m g), or of the adjoint
+    c_(n - m) e^(-i n g); n = m = 0 has real parts alone. Returns the number of rows.
+    """
     turn = table.shape[1] - 2
-    for t in range(taps):
-        row = table[column[begin + t]]
-        if not adjoint:
-            for f in range(count):
-                out[f, t] = row[f]
+    used = 0
+    for o in range(len(targets)):
+        top = targets[o, 0]
+        for way in range(2 if top > 0 and m > 0 else 1):
+            n = top if way == 0 else -top
+            j, power = n - m, (-n if adjoint else m)
+            size, times = abs(j), abs(power)
+            first = rings * (2 * size - 1)
+            real = n == 0 and m == 0
+            for t in range(taps):
+                row = table[order[begin + t] if len(order) else begin + t]
+                cos, sin = row[turn], row[turn + 1]
+                if power < 0:
+                    sin = -sin
+                c, s = row[turn] * 0 + 1, row[turn] * 0
+                for _ in range(times):
+                    c, s = c * cos - s * sin, s * cos + c * sin
+                for k in range(rings):
+                    if size == 0:
+                        a = row[k]
+                        out[used + k, t] = a * c
+                        if not real:
+                            out[used + rings + k, t] = a * s
+                    else:
+                        a, b = row[first + k], row[first + rings + k]
+                        if j < 0:
+                            b = -b
+                        out[used + k, t] = a * c - b * s
+                        out[used + rings + k, t] = a * s + b * c
+            used += rings if real else 2 * rings
+    return used
+
+
+@njit(**OPTIONS)
+def _finish(sums, first, m, count, targets, offsets, i, rings, out):  # type: ignore[no-untyped-def]
+    """Write one row's contractions of one input order, from the sums of its coefficients times [Re F | Im F]."""
+    size = rings * count
+    f = 0
+    for o in range(len(targets)):
+        n = targets[o, 0]
+        at = offsets[o, i]
+        if m == 0:
+            for k in range((1 if n == 0 else 2) * rings):
+                row, goal = sums[f + k, first : first + count], out[at + k * count : at + (k + 1) * count]
+                for c in range(count):
+                    goal[c] = row[c]
+            f += (1 if n == 0 else 2) * rings
             continue
-        for f in range(rings):
-            out[f, t] = row[f]
-        cos, sin = row[turn], row[turn + 1]
-        c, s = cos, sin
-        f = rings
-        while f < count:
-            for _ in range(rings):
-                a, b = row[f], row[f + rings]
-                out[f, t] = a * c + b * s
-                out[f + rings, t] = b * c - a * s
-                f += 1
-            f += rings
-            c, s = c * cos - s * sin, s * cos + c * sin
-
-
-@njit(**OPTIONS)
-def _carry(x, table, column, indices, begin, taps, order, sign, start, count, stride, out):  # type: ignore[no-untyped-def]
-    """out[t] = [Re z | Im z], z = e^(i sign order g) F, for the fields of one order of the row's t-th neighbour."""
-    turn = table.shape[1] - 2
-    for t in range(taps):
-        row = table[column[begin + t]]
-        cos, sin = row[turn], sign * row[turn + 1]
-        c, s = cos, sin
-        for _ in range(order - 1):
-            c, s = c * cos - s * sin, s * cos + c * sin
-        q = np.int64(indices[begin + t]) * stride + start
-        re, im = x[q : q + count], x[q + count : q + 2 * count]
-        at = t * 2 * count
-        zr, zi = out[at : at + count], out[at + count : at + 2 * count]
-        for i in range(count):
-            zr[i] = c * re[i] - s * im[i]
-            zi[i] = c * im[i] + s * re[i]
-
-
-@njit(**OPTIONS)
-def _combine(sums, j, conjugate, rings, k, count, out, re, im):  # type: ignore[no-untyped-def]
-    """(Re, Im) of sum c_j z, or of sum conj(c_j) z, from the sums of cosine and sine parts times [Re z | Im z]."""
-    o, p = out[re : re + count], out[im : im + count]
-    if j == 0:
-        s = sums[k]
-        for i in range(count):
-            o[i] = s[i]
-            p[i] = s[count + i]
-        return
-    f = rings + (j - 1) * 2 * rings + k
-    a, b = sums[f], sums[f + rings]
-    if conjugate:
-        for i in range(count):
-            o[i] = a[i] + b[count + i]
-            p[i] = a[count + i] - b[i]
-    else:
-        for i in range(count):
-            o[i] = a[i] - b[count + i]
-            p[i] = a[count + i] + b[i]
+        for _ in range(2 if n > 0 else 1):
+            for k in range(rings):
+                ar, ai = sums[f + k, first : first + count], sums[f + k, first + count : first + 2 * count]
+                b = f + rings + k
+                br, bi = sums[b, first : first + count], sums[b, first + count : first + 2 * count]
+                here = at + k * count
+                re, im = out[here : here + count], out[here + size : here + size + count]
+                for c in range(count):
+                    re[c] = ar[c] - bi[c]
+                for c in range(count):
+                    im[c] = ai[c] + br[c]
+            at += 2 * size
+            f += 2 * rings
 
 
 @njit(parallel=True, **OPTIONS)
 def tangent_contract(  # type: ignore[no-untyped-def]
-    x, table, column, indptr, indices, sources, targets, offsets, rings, adjoint, first, last, longest, block, z
+    x,
+    table,
+    order,
+    indptr,
+    indices,
+    start,
+    members,
+    sources,
+    targets,
+    offsets,
+    rings,
+    adjoint,
+    first,
+    last,
+    longest,
+    block,
+    z,
 ):
     """z (last - first, contractions) from x (Q*I,), planar, for rows first ... last.
 
-    ``sources`` and ``targets`` (blocks, 3) hold order, first channel and fields; ``offsets`` says where a pair's
+    Row p reads ``table`` rows order[start[p]], order[start[p] + 1], ... (an empty ``order`` counts as 0, 1, 2, ...). With
+    ``members`` the rows are members[first:last], and consecutive ones that read the same coefficients are done side by
+    side. ``sources`` and ``targets`` (blocks, 3) hold order, first channel and fields; ``offsets`` says where a pair's
     contractions go; ``table`` (T, K + 2) holds coefficients by frequency, then cos g and sin g.
     """
     stride = np.int64(0)
@@ -89,54 +112,50 @@ def tangent_contract(  # type: ignore[no-untyped-def]
         w = sources[i, 2] * (1 if sources[i, 0] == 0 else 2)
         stride += w
         widest = max(widest, w)
-    top = targets[len(targets) - 1, 0]
-    functions = rings * (2 * (top + sources[len(sources) - 1, 0]) + 1)
-    sign = x.dtype.type(-1 if adjoint else 1)
+    functions = 4 * rings * len(targets)
+    listed = len(members) > 0
+    most = block if listed else 1
     number = (last - first + block - 1) // block
     for task in prange(number):
         coefficients = np.empty((functions, longest), x.dtype)
-        carried = np.empty(longest * widest, x.dtype)
+        gathered = np.empty(longest * widest * most if listed else 0, x.dtype)
         places = np.empty(longest, np.int64)
-        sums = np.empty((functions, widest), x.dtype)
-        for p in range(first + task * block, min(first + (task + 1) * block, last)):
-            begin = indptr[p]
-            taps = indptr[p + 1] - begin
-            out = z[p - first]
-            _coefficients(table, column, begin, taps, functions, rings, adjoint, coefficients)
+        sums = np.empty(functions * widest * most, x.dtype)
+        at, end = first + task * block, min(first + (task + 1) * block, last)
+        while at < end:
+            p = np.int64(members[at]) if listed else at
+            taps = indptr[p + 1] - indptr[p]
+            run = at + 1
+            while listed and run < end:
+                other = np.int64(members[run])
+                if start[other] != start[p] or indptr[other + 1] - indptr[other] != taps:
+                    break
+                run += 1
+            count = run - at
             for i in range(len(sources)):
-                m, start, count = sources[i, 0], sources[i, 1], sources[i, 2]
-                used = rings * (2 * (top + m) + 1)
-                w = count if m == 0 else 2 * count
-                part = sums[:used, :w]
+                m, channel, fields = sources[i, 0], sources[i, 1], sources[i, 2]
+                w = fields if m == 0 else 2 * fields
+                used = _coefficients(table, order, start[p], taps, m, targets, rings, adjoint, coefficients)
+                part = sums[: used * count * w].reshape(
+                    used, count * w
+                )  # contiguous, so that loops along it vectorise
                 part[:] = 0
-                if m == 0:
+                if count == 1:
                     for t in range(taps):
-                        places[t] = np.int64(indices[begin + t]) * stride + start
+                        places[t] = np.int64(indices[indptr[p] + t]) * stride + channel
                     accumulate(coefficients[:used, :taps], x, places[:taps], part, w)
                 else:
-                    _carry(x, table, column, indices, begin, taps, m, sign, start, count, stride, carried)
-                    for t in range(taps):
-                        places[t] = t * w
-                    accumulate(coefficients[:used, :taps], carried, places[:taps], part, w)
-                for o in range(len(targets)):
-                    n = targets[o, 0]
-                    at = offsets[o, i]
-                    size = rings * count
-                    if m == 0:
-                        parts = 1 if n == 0 else 2
-                        f = 0 if n == 0 else rings + (n - 1) * 2 * rings
-                        for k in range(parts * rings):
-                            row = part[f + k]
-                            goal = out[at + k * count : at + (k + 1) * count]
-                            for c in range(count):
+                    for j in range(count):
+                        begin = indptr[np.int64(members[at + j])]
+                        for t in range(taps):
+                            q = np.int64(indices[begin + t]) * stride + channel
+                            here = (t * count + j) * w
+                            row, goal = x[q : q + w], gathered[here : here + w]
+                            for c in range(w):
                                 goal[c] = row[c]
-                        continue
-                    for k in range(rings):
-                        here = at + k * count
-                        if n == 0:
-                            _combine(part, m, True, rings, k, count, out, here, here + size)
-                        else:
-                            _combine(part, abs(n - m), n < m, rings, k, count, out, here, here + size)
-                            _combine(
-                                part, n + m, True, rings, k, count, out, here + 2 * size, here + 3 * size
-                            )
+                    for t in range(taps):
+                        places[t] = t * count * w
+                    accumulate(coefficients[:used, :taps], gathered, places[:taps], part, count * w)
+                for j in range(count):
+                    _finish(part, j * w, m, fields, targets, offsets, i, rings, z[at + j - first])
+            at = run
