@@ -93,13 +93,19 @@ def predict_class(task: tasks.Classification, path: Path) -> torch.Tensor:
 
 
 def run(recipe: str, source: str, ckpt: str | None, output: str | None, grid: str | None) -> None:
-    """Predict a photo or a folder of photos; a bad photo in a folder is reported and the others are done."""
+    """Predict a photo, a mesh, or a folder of them; a bad photo in a folder is reported and the others are done."""
     if not Path(recipe).suffix:
         recipes.find(recipe)
     folder = run_folder(recipe, None)
-    photos = find_photos(Path(source))
     checkpoint = ckpt if ckpt else best_checkpoint(folder)
     task = tasks.load(checkpoint, grid=grid)
+    if isinstance(task, tasks.MeshTask):
+        from spheregeo.cli import predict_mesh
+
+        task = task.cuda() if torch.cuda.is_available() else task
+        predict_mesh.run(task, source, Path(output) if output else folder / "predictions")
+        return
+    photos = find_photos(Path(source))
     if not isinstance(task, tasks.SphereTask):
         raise ValueError(f"{checkpoint} holds a {type(task).__name__}, which knows nothing of photos")
     if torch.cuda.is_available():

@@ -40,7 +40,7 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
 class Primitives(MeshDataset):
     """Deformed primitives of ten classes: bowl, box, capsule, cone, cross, cylinder, dumbbell, knot, tetrahedron, torus.
 
-    Args: ``count`` meshes, the classes in turn; ``vertices`` range of their numbers (met within some 10 %); ``deform`` strength
+    Args: ``count`` meshes, the classes in turn; ``vertices`` range of their numbers (met within some 20 %); ``deform`` strength
     of the smooth deformation, 1 for some 20 % stretch; ``seed``; ``split`` "train", "val" or "test" (disjoint seeds).
     Raises: ValueError for values out of range.
     """

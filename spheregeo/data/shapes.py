@@ -57,9 +57,8 @@ def _cone(p: np.ndarray, base: float, slope: float) -> np.ndarray:
     return np.maximum((np.hypot(p[:, 0], p[:, 1]) + slope * (p[:, 2] - 2 * base)), -p[:, 2] - base)
 
 
-def _dumbbell(p: np.ndarray, half: float, radius: float, waist: float) -> np.ndarray:
-    balls = np.minimum(*(np.linalg.norm(p - [0, 0, z], axis=1) - radius for z in (-half, half)))
-    return np.minimum(balls, _capsule(p, 2, half, waist))
+def _dumbbell(u: np.ndarray, length: float) -> np.ndarray:
+    return u * (0.28 + length * np.abs(u[:, 2:]) ** 3)
 
 
 def _tetrahedron(p: np.ndarray, size: float) -> np.ndarray:
@@ -118,11 +117,11 @@ def primitives(rng: np.random.Generator) -> dict[str, Primitive]:
         "cone": lambda p: _cone(p, 0.5, wide),
         "cross": lambda p: _cross(p, 0.5 + wide, 0.3),
         "cylinder": lambda p: _cylinder(p, long, wide + 0.1),
-        "dumbbell": lambda p: _dumbbell(p, 0.8, wide, 0.2),
         "tetrahedron": lambda p: _tetrahedron(p, 0.5),
     }
     thick, depth = r(0.25, 0.45), r(1.2, 2.0)
     found = {name: Primitive("sphere", star(distance)) for name, distance in bodies.items()}
+    found["dumbbell"] = Primitive("sphere", lambda u: _dumbbell(u, long))
     found["bowl"] = Primitive("disc", lambda xy: _bowl(xy, depth))
     found["knot"] = Primitive("torus", _tube(_trefoil, 0.2))
     found["torus"] = Primitive("torus", _tube(_ring, thick))

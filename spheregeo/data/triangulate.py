@@ -141,7 +141,7 @@ def _angle(apex: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def triangulate(
     domain: str, surface: Map, num_vertices: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An irregular mesh of a parametrised surface with about ``num_vertices`` vertices (within some 10 %).
+    """An irregular mesh of a parametrised surface with about ``num_vertices`` vertices (within some 20 %).
 
     Args:
         domain: "sphere" (unit vectors), "torus" ((u, v) in [0, 1)²) or "disc" ((x, y), x² + y² <= 1; its rim is the border).

@@ -18,19 +18,23 @@ from torch import Tensor
 from spheregeo.grids import Grid
 from spheregeo.grids._cache import by_value, geometry
 from spheregeo.mesh import shape as shapes
+from spheregeo.mesh._given import given_frames, given_normals
 from spheregeo.mesh.check import as_arrays, examine
+from spheregeo.mesh.decimation import Decimation, decimate
+from spheregeo.mesh.heat import HeatMethod
+from spheregeo.mesh.laplacian import Laplacian, cotangent_laplacian, robust_laplacian
 from spheregeo.mesh.topology import Edges, adjacency, components, edges_of
 
 FRAMES = ("axis", "first", "random")
-UNIT = 1e-5  # float32 rounding of a unit vector stays well below; a wrong unit does not
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class TriangleMesh(Grid):
     """A surface of triangles. Frozen; equal when vertices, faces, normals and frames are, to the bit.
 
-    Open borders and several components are welcome. Refused are degenerate and doubled faces, edges of three or more
-    faces, inconsistent orientation, vertices of no face and NaN: ``check`` lists them, ``repair`` mends them.
+    Its ``repr`` is short and names that value's hash. Open borders, several components and seams are welcome. Refused are
+    degenerate and doubled faces, edges of three or more faces, inconsistent orientation, vertices of no face and NaN:
+    ``check`` lists them, ``repair`` mends them.
 
     Args:
         vertices: positions; kept in float64.
@@ -77,12 +81,15 @@ class TriangleMesh(Grid):
             if normals not in shapes.WEIGHTS:
                 raise ValueError(f"normals is {normals!r}; expected one of {shapes.WEIGHTS} or a tensor")
         else:
-            normals = _given_normals(normals, len(points))
+            normals = given_normals(normals, len(points))
         if isinstance(frames, str):
             if frames not in FRAMES:
                 raise ValueError(f"frames is {frames!r}; expected one of {FRAMES} or a tensor")
         else:
-            frames = _tensor(frames, "frames", (len(points), 2, 3))
+            at = normals
+            if isinstance(at, str):
+                at = torch.from_numpy(shapes.vertex_normals(points, faces, at))
+            frames = given_frames(frames, at)
         digest = hashlib.sha256(f"{len(points)} {len(faces)}".encode())
         digest.update(points.data)
         digest.update(faces.data)
@@ -99,8 +106,6 @@ class TriangleMesh(Grid):
             ("_digest", digest.hexdigest()),
         ):
             object.__setattr__(self, name, value)
-        if isinstance(frames, Tensor):
-            _check_frames(frames, self.normals)
 
     @classmethod
     def _sound(
@@ -289,40 +294,47 @@ class TriangleMesh(Grid):
         """χ = V − E + F: 2 for a sphere, 0 for a torus, 1 for a disc; summed over components."""
         return self.num_points - len(self._edges().vertices) + self.num_faces
 
+    # ---- hierarchy
+
+    def coarsen(self, ratio: float = 0.25) -> TriangleMesh:
+        """A mesh of about ``ratio`` times the vertices, by edge collapse (:func:`spheregeo.mesh.decimate`).
+
+        Normals and frames are made as this mesh's were; where they were given, by angle and axis.
+        Raises: ValueError for a ratio outside (0, 1].
+        """
+
+        def build() -> TriangleMesh:
+            normals = self._normals if isinstance(self._normals, str) else "angle"
+            frames = self._given_frames if isinstance(self._given_frames, str) else "axis"
+            coarse = self._decimation(ratio)
+            return TriangleMesh(
+                coarse.vertices, coarse.faces, normals=normals, frames=frames, seed=self._seed
+            )
+
+        return geometry.get(("TriangleMesh.coarsen", self, ratio), build)
+
+    def parents(self, ratio: float = 0.25) -> Tensor:
+        """Vertex of ``coarsen(ratio)`` that each vertex went into; the vertices of one form a connected patch. Shape: (V,)."""
+        return torch.from_numpy(self._decimation(ratio).parents)
+
+    def _decimation(self, ratio: float) -> Decimation:
+        return geometry.get(("TriangleMesh._decimation", self, ratio), lambda: decimate(*self._arrays, ratio))
+
+    # ---- analysis
+
+    def laplacian(self, kind: str = "cotangent") -> Laplacian:
+        """Stiffness matrix (V, V) and areas (V,): "cotangent", or "robust" with no negative weight.
+
+        Raises: ValueError for another kind.
+        """
+        if kind not in ("cotangent", "robust"):
+            raise ValueError(f"kind is {kind!r}; expected 'cotangent' or 'robust'")
+        return (cotangent_laplacian if kind == "cotangent" else robust_laplacian)(*self._arrays)
+
+    def heat(self) -> HeatMethod:
+        """Distances and transports over the whole surface; keep it, as it factorises its matrices once."""
+        return HeatMethod(*self._arrays, self.frames.numpy())
+
     @property
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         return self._vertices.numpy(), self._faces.numpy()
-
-
-def _tensor(value: Any, name: str, shape: tuple[int, ...]) -> Tensor:
-    if not isinstance(value, (Tensor, np.ndarray, list, tuple)):
-        raise TypeError(f"{name} is of type {type(value).__name__}; expected a choice by name or a tensor")
-    tensor = torch.as_tensor(value).detach().to("cpu", torch.float64, copy=True).contiguous()
-    if tuple(tensor.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
-    if not bool(tensor.isfinite().all()):
-        raise ValueError(f"{name} has NaN or infinite entries; expected finite numbers")
-    return tensor
-
-
-def _given_normals(value: Any, count: int) -> Tensor:
-    normals = _tensor(value, "normals", (count, 3))
-    length = normals.norm(dim=1)
-    off = (length - 1).abs()
-    if bool((off > UNIT).any()):
-        worst = int(off.argmax())
-        raise ValueError(f"normals[{worst}] has length {float(length[worst]):.6g}; expected unit vectors")
-    # not all: normalising exact vectors again could change their last bit, and so the mesh's value
-    inexact = off > 1e-14
-    normals[inexact] /= length[inexact, None]
-    return normals
-
-
-def _check_frames(frames: Tensor, normals: Tensor) -> None:
-    off = (frames @ frames.mT - torch.eye(2, dtype=torch.float64)).abs().amax((1, 2))
-    off = torch.maximum(off, (torch.linalg.cross(frames[:, 0], frames[:, 1]) - normals).abs().amax(1))
-    if bool((off > UNIT).any()):
-        worst = int(off.argmax())
-        raise ValueError(
-            f"frames[{worst}] is off by {float(off[worst]):.2g}; expected orthonormal (e_1, e_2) with e_1 × e_2 = normals"
-        )

@@ -144,6 +144,21 @@ def invariants(x: Tensor, field_type: FieldType, eps: float = 1e-6) -> Tensor:
     return torch.cat(parts, 1)
 
 
+class PooledNorm(nn.BatchNorm1d):
+    """Batch norm of pooled channels: surfaces differ little in them beside what they share. A batch of one is left to the
+    running statistics.
+
+    Shape: (B, C) -> the same.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 1:
+            return super().forward(x)
+        return nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
 class GemCNN(RebuildsGeometry):
     """Gauge-equivariant network on surfaces: values at every point, or one vector for each surface.
 
@@ -244,14 +259,11 @@ class GemCNN(RebuildsGeometry):
         self.decoder = nn.ModuleList(stage(types[i]) for i in steps if back)
         self.last = types[0] if output == "field" else types[-1]
         fields = self.last.num_fields
-        self.head = (
-            nn.Sequential(
-                Pointwise(fields, hidden), nn.SiLU(), nn.Dropout(dropout), Pointwise(hidden, out_channels)
-            )
-            if output == "field"
-            else nn.Sequential(
-                nn.Linear(fields, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, out_channels)
-            )
+        pooled = output == "label" and norm == "batch"
+        self.head_norm = PooledNorm(fields) if pooled else nn.Identity()
+        dense: Any = Pointwise if output == "field" else nn.Linear
+        self.head = nn.Sequential(
+            dense(fields, hidden), nn.SiLU(), nn.Dropout(dropout), dense(hidden, out_channels)
         )
         self.levels = None
         if grid is not None:
@@ -263,7 +275,7 @@ class GemCNN(RebuildsGeometry):
 
     def levels_of(self, *grids: Grid) -> SurfaceLevels:
         """The levels of a batch of surfaces, in the network's dtype and on its device. Computed once for each surface."""
-        parameter = self.head[0].linear.weight if self.output == "field" else self.head[0].weight  # type: ignore[union-attr]
+        parameter = next(self.head.parameters())
         parts = [SurfaceLevels.of(grid, self.settings, parameter.dtype) for grid in grids]
         return SurfaceLevels.concatenate(parts).to(parameter.device)
 
@@ -303,7 +315,7 @@ class GemCNN(RebuildsGeometry):
             )
         x = invariants(self.features(x.flatten(2), levels), self.last)
         if self.output == "label":
-            result: Tensor = self.head(surface_mean(x, levels, self.settings.depth - 1))
+            result: Tensor = self.head(self.head_norm(surface_mean(x, levels, self.settings.depth - 1)))
             return result
         return self.head(x).unflatten(2, shape)
 

@@ -15,10 +15,11 @@ OPTIONS = {
 
 
 @njit(**OPTIONS)
-def reach(indptr, indices, points, targets, seeds, radius, limit):  # type: ignore[no-untyped-def]
-    """Vertices within ``radius`` in space of each target, and within ``limit`` along the edges that lead to them.
+def reach(indptr, indices, points, targets, seeds, radius, detour):  # type: ignore[no-untyped-def]
+    """Vertices within ``radius`` in space of each target that ways along edges lead to from the target's seed.
 
-    A way begins straight from the target to its seed. A seed of −1, or one out of reach, leaves the row empty.
+    A way may be ``detour`` times as long as the radius and the distance from target to seed together. A seed out of
+    reach leaves the row empty.
 
     Returns: (count of each row, vertices row by row in the order of their index).
     """
@@ -31,17 +32,16 @@ def reach(indptr, indices, points, targets, seeds, radius, limit):  # type: igno
     used = 0
     for row in range(len(targets)):
         s = seeds[row]
-        if s < 0:
-            continue
         x, y, z = targets[row, 0], targets[row, 1], targets[row, 2]
         start = math.sqrt((points[s, 0] - x) ** 2 + (points[s, 1] - y) ** 2 + (points[s, 2] - z) ** 2)
-        if start > limit:
+        if start > radius:
             continue
+        limit = detour * (radius + start)
         touched.clear()
         queue.clear()
         touched.append(s)
         queue.append(s)  # first in, first out; a vertex comes back when a shorter way to it is found
-        length[s], waiting[s] = start, True
+        length[s], waiting[s] = 0.0, True
         head = 0
         while head < len(queue):
             here = queue[head]

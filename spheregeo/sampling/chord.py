@@ -12,7 +12,8 @@ only for opposite normals: such pairs are left out. On the sphere all three are 
 
 A ball in space would also hold the other side of a thin wall, and other parts that come near. So a neighbour of a mesh
 must be within 1.5 radii along the edges, too. That keeps what paths inside the surface reach: the detour of
-edges is at most √2 on a square lattice, and 1.15 on equilateral triangles.
+edges is at most √2 on a square lattice, and 1.15 on equilateral triangles. A target that is no vertex begins at the
+nearest one, and may go 1.5 times as much further as that is away.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _ball(source: Grid, target: Grid, radius: float) -> tuple[Tensor, Tensor]:
     seeds = _seeds(source, target)
     found = _shared_out(
         len(targets),
-        lambda a, b: reach(indptr, indices, points, targets[a:b], seeds[a:b], wide, DETOUR * wide),
+        lambda a, b: reach(indptr, indices, points, targets[a:b], seeds[a:b], wide, DETOUR),
     )
     return _indptr(np.concatenate([part[0] for part in found])), torch.from_numpy(
         np.concatenate([part[1] for part in found])

@@ -31,7 +31,7 @@ class Neighborhood:
     """Source points within a radius of each target point, as compressed rows, with their relative geometry.
 
     Shape: indptr (P + 1,) int64; indices (nnz,) int64; distance, angle, transport (nnz,) and offset (nnz, 3) float64.
-    Units: radians; ``offset`` is q - p in space.
+    Units: radians; on a mesh distances are in its own units. ``offset`` is q - p in space.
     """
 
     indptr: Tensor

@@ -2,8 +2,9 @@ r"""``Gather``: a sparse map whose rows copy one source point each, for padding 
 
     y_j = x_{i_j} + sum over extras e with t_e = j of w_e x_{s_e},        y_j = 0 where i_j = -1
 
-Rows are moved whole, channels last, so that a pass costs what memory does. The adjoint is of the same form: every
-source point keeps the first row that copies it, and the others become extras.
+Rows are moved whole, channels last, so that a pass costs what memory does. The adjoint is of the same form (every
+source point keeps the first row that copies it, and the others become extras), so one operator with the two tables
+exchanged is its own derivative, to any order.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ def _flat(rows: Tensor, batch: int, length: int) -> Tensor:
     return (starts[:, None] + rows).view(-1)
 
 
-def _read(x: Tensor, table: Table) -> Tensor:
-    """(B, Q, C) -> (B, M, C)."""
-    index, empty, target, source, weight = table
+def _evaluate(x: Tensor, tables: list[Tensor]) -> Tensor:
+    """(B, Q, C) -> (B, M, C) by the first five tables; the other five are the adjoint's."""
+    index, empty, target, source, weight = tables[:5]
     batch, points, channels = x.shape
-    rows = x.reshape(batch * points, channels)
-    if rows.shape[0] == 0:
+    if batch * points * channels == 0:
         return x.new_zeros(batch, len(index), channels)
+    rows = x.reshape(batch * points, channels)
     y = rows.index_select(0, _flat(index, batch, points))
     if len(empty):
         y.index_fill_(0, _flat(empty, batch, len(index)).long(), 0.0)
@@ -44,24 +45,32 @@ def _read(x: Tensor, table: Table) -> Tensor:
     return y.view(batch, len(index), channels)
 
 
-class _Read(torch.autograd.Function):
-    """Linear, so its gradient is the same function of the adjoint's table, to any order."""
+gather = torch.library.custom_op("spheregeo::gather", _evaluate, mutates_args=())
+
+
+@gather.register_fake
+def _(x: Tensor, tables: list[Tensor]) -> Tensor:
+    return x.new_empty(x.shape[0], tables[0].shape[0], x.shape[2])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[1])
+
+
+def _differentiate(ctx: Any, g: Tensor) -> tuple[Tensor, list[None]]:
+    tables = ctx.saved_tensors
+    return gather(g.contiguous(), [*tables[5:], *tables[:5]]), [None] * 10
+
+
+gather.register_autograd(_differentiate, setup_context=_save)
+
+
+class _Eager(torch.autograd.Function):
+    """The same operator without the dispatcher, which costs as much as a small layer."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        x: Tensor,
-        index: Tensor,
-        empty: Tensor,
-        target: Tensor,
-        source: Tensor,
-        weight: Tensor,
-        adjoint_index: Tensor,  # spelt out, as torch.compile takes no *tables here
-        adjoint_empty: Tensor,
-        adjoint_target: Tensor,
-        adjoint_source: Tensor,
-        adjoint_weight: Tensor,
-    ) -> Tensor:
-        return _read(x, (index, empty, target, source, weight))
+    def forward(x: Tensor, *tables: Tensor) -> Tensor:
+        return _evaluate(x, list(tables))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -70,7 +79,7 @@ class _Read(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         tables = ctx.saved_tensors
-        return _Read.apply(g, *tables[5:], *tables[:5]), *[None] * 10
+        return _Eager.apply(g, *tables[5:], *tables[:5]), *[None] * 10
 
 
 def _table(
@@ -137,8 +146,13 @@ class Gather(nn.Module):
                 f"did you build the layer for another grid?"
             )
         tables = [self.get_buffer(prefix + name) for prefix in ("", "adjoint_") for name in _NAMES]
-        y: Tensor = _Read.apply(x.transpose(1, 2).contiguous(), *tables)  # (B, M, C)
-        return y.transpose(1, 2)
+        rows = x.transpose(1, 2).contiguous()
+        y: Tensor
+        if torch.compiler.is_compiling() or type(x) is not Tensor:
+            y = gather(rows, tables)
+        else:
+            y = _Eager.apply(rows, *tables)
+        return y.transpose(1, 2)  # (B, C, M), channels last in memory
 
     def shared(self) -> Gather:
         """A module of the caller's own over the same tables."""

@@ -271,6 +271,9 @@ def test_given_normals_and_frames() -> None:
     assert torch.equal(mesh.normals, grid.points) and torch.equal(mesh.frames, grid.frames)
     rounded = TriangleMesh(grid.points, grid.faces, normals=grid.points.float())
     assert (rounded.normals.norm(dim=1) - 1).abs().max() < 1e-15
+    rounded = TriangleMesh(grid.points, grid.faces, normals=grid.points, frames=grid.frames.float())
+    assert (rounded.frames - grid.frames).abs().max() < 1e-7
+    assert (torch.linalg.cross(rounded.frames[:, 0], rounded.frames[:, 1]) - grid.points).abs().max() < 1e-15
 
 
 # ---- what is tolerated, and what is not
@@ -378,3 +381,51 @@ def test_bad_batches_are_refused() -> None:
         concatenate([MESHES["box"], Icosahedral(1)])
     with pytest.raises(ValueError, match="x has 7 points on its last axis; expected 8"):
         concatenate([MESHES["box"]]).split(torch.zeros(1, 1, 7))
+
+
+# ---- hierarchy and analysis
+
+
+def test_levels_of_a_hierarchy() -> None:
+    mesh = ellipsoid(3, normals="area", frames="random", seed=4)
+    coarse, parents = mesh.coarsen(), mesh.parents()
+    assert abs(coarse.num_points - mesh.num_points / 4) <= 1 and coarse.euler_characteristic == 2
+    assert mesh.coarsen() is coarse, "a level is not kept"
+    assert torch.equal(parents.unique(), torch.arange(coarse.num_points)), (
+        "a coarse vertex without a fine one"
+    )
+    assert (coarse.points[parents] - mesh.points).norm(dim=1).max() < 1.5 * coarse.spacing
+    assert (coarse.normals[parents] * mesh.normals).sum(1).min() > 0.8
+    again = TriangleMesh(coarse.points, coarse.faces, normals="area", frames="random", seed=4)
+    assert coarse == again, "the choices of the mesh are not its levels'"
+    half = mesh.coarsen(0.5)
+    assert (
+        abs(half.num_points - mesh.num_points / 2) <= 1 and len(mesh.parents(0.5).unique()) == half.num_points
+    )
+    given = TriangleMesh(mesh.points, mesh.faces, normals=mesh.normals, frames=mesh.frames)
+    assert given.coarsen() == TriangleMesh(coarse.points, coarse.faces)
+    with pytest.raises(ValueError, match=r"ratio is 1\.5"):
+        mesh.coarsen(1.5)
+    with pytest.raises(ValueError, match="no finer level"):
+        mesh.refine()
+
+
+def test_pooling_keeps_the_integral() -> None:
+    mesh = ellipsoid(3)
+    x = torch.randn(2, 3, mesh.num_points, dtype=torch.float64)
+    pooled = sg.sampling.pool(x, mesh, reduce="area")
+    total = torch.zeros(mesh.coarsen().num_points).double().index_add(0, mesh.parents(), mesh.areas)
+    torch.testing.assert_close(pooled @ total, x @ mesh.areas)
+
+
+def test_laplacians_and_heat_are_at_hand() -> None:
+    mesh = ellipsoid(2, frames="random")
+    for kind in ("cotangent", "robust"):
+        matrix, mass = mesh.laplacian(kind)
+        assert abs(matrix @ np.ones(mesh.num_points)).max() < 1e-12 and mass.sum() == pytest.approx(mesh.area)
+    with pytest.raises(ValueError, match="kind is 'graph'; expected 'cotangent' or 'robust'"):
+        mesh.laplacian("graph")
+    heat = mesh.heat()
+    assert heat.distance([0])[0].argmin() == 0 and heat.distance([0]).max() < 4
+    turned = mesh.with_frames("axis").heat()
+    assert abs(np.exp(1j * heat.transport([0])) - np.exp(1j * turned.transport([0]))).max() > 0.1

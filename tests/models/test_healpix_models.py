@@ -134,5 +134,5 @@ def test_errors() -> None:
         HEALPixUNet(2, 3, grid, depth=2, missing="zero")
     with pytest.raises(ValueError, match=r"\(1, 3, 192\).*expects \(B, 2, 192\)"):
         HEALPixClassifier(2, 3, grid, depth=2)(torch.randn(1, 3, 192))
-    with pytest.raises(ValueError, match="no coarser level"):
+    with pytest.raises(ValueError, match="depth <= 1"):
         DeepSphereUNet(2, 3, Fibonacci(50), depth=2)

@@ -46,18 +46,22 @@ def randomised(layer: HEALPixFaceConv) -> HEALPixFaceConv:
 
 
 @pytest.mark.parametrize(
-    "grid", [HEALPix(1), HEALPix(2), HEALPix(3), HEALPix(4, "nested"), HEALPix(8)], ids=str
+    ("grid", "stride"),
+    [
+        (HEALPix(1), 1),
+        (HEALPix(2), 2),
+        (HEALPix(3), 1),
+        (HEALPix(4, "nested"), 1),
+        (HEALPix(4, "nested"), 4),
+        (HEALPix(8), 2),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("missing", RULES)
-@pytest.mark.parametrize(
-    ("groups", "bias", "stride", "last"),
-    [(1, True, 1, False), (2, False, 1, True), (1, True, 2, True), (4, True, 4, False)],
-)
+@pytest.mark.parametrize(("groups", "bias", "last"), [(1, True, False), (2, False, True), (4, True, False)])
 def test_against_gathered_neighbours(
-    grid: HEALPix, missing: str, groups: int, bias: bool, stride: int, last: bool
+    grid: HEALPix, stride: int, missing: str, groups: int, bias: bool, last: bool
 ) -> None:
-    if grid.nside % stride:
-        pytest.skip("the stride does not divide this nside")
     layer = randomised(
         HEALPixConv(4, 8, grid, groups=groups, bias=bias, stride=stride, missing=missing)  # type: ignore[arg-type]
     )
@@ -147,8 +151,8 @@ def test_the_eight_rotations(grid: HEALPix, missing: str) -> None:
 
 def test_rotations_beyond_the_grids_are_off_by_the_documented_error() -> None:
     grid = HEALPix(16, "nested")
-    error = equivariance_error(HEALPixConv(2, 2, grid), grid, lmax=8, num_rotations=1, num_signals=1)
-    assert 0.3 < error < 0.7
+    error = equivariance_error(HEALPixConv(4, 4, grid), grid, lmax=8, num_rotations=2, num_signals=1)
+    assert 0.3 < error < 0.7  # 49 % over more rotations and signals
 
 
 @pytest.mark.parametrize("missing", RULES)

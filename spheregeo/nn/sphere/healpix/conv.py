@@ -131,12 +131,12 @@ class HEALPixFaceConv(OnHEALPix):
         y = nn.functional.conv2d(images, self._kernel(), self.bias, self.stride, groups=self.groups)
         y = self.unpad(from_images(y))  # (B, out_channels, N / stride^2)
         if self.missing == "renormalise":
-            pixel: Tensor = self.partial  # type: ignore[assignment]
-            share = self.kernel_size**2 / self.present.to(y.dtype)  # type: ignore[operator]
+            pixel, present = self.get_buffer("partial"), self.get_buffer("present").to(y.dtype)
             rows = y.transpose(1, 2)
             found = rows.index_select(1, pixel)  # (B, n, out_channels)
             found = found if self.bias is None else found - self.bias.to(y.dtype)  # no part of the sum
-            y = rows.index_add(1, pixel, found * (share - 1)[:, None]).transpose(1, 2)
+            more = self.kernel_size**2 / present - 1
+            y = rows.index_add(1, pixel, found * more[:, None]).transpose(1, 2)
         return y
 
     def flops(self) -> int:
@@ -202,8 +202,7 @@ class HEALPixConv(HEALPixFaceConv):
         return torch.empty(self.out_channels, self.in_channels // self.groups, 9)
 
     def _kernel(self) -> Tensor:
-        order: Tensor = self.order  # type: ignore[assignment]
-        return self.weight.index_select(2, order).unflatten(2, (3, 3))
+        return self.weight.index_select(2, self.get_buffer("order")).unflatten(2, (3, 3))
 
     def extra_repr(self) -> str:
         return super().extra_repr().replace(f"kernel_size={self.kernel_size}, ", "")
