@@ -1,6 +1,6 @@
 """Icospheres by subdividing triangles edge by edge, and Voronoi areas by scipy: no charts, no library code.
 
-Run ``python make.py [folder]`` to write ``icosphere_1.npz``, ``icosphere_2.npz`` and ``levels.csv``.
+Run ``python make.py [folder]`` to write ``icosphere_0.npz`` to ``icosphere_3.npz`` and ``levels.csv``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import ConvexHull, SphericalVoronoi
 
-STORED = (1, 2)
+STORED = range(4)
 TABULATED = range(6)
 
 

@@ -21,6 +21,12 @@ STATISTICS_IMAGES = 256  # as many training images give mean and standard deviat
 Key = int | tuple[int, int]  # index, or epoch and index
 
 
+def _check_sphere(grid: Grid) -> Grid:
+    if not grid.is_sphere:
+        raise ValueError(f"grid is {grid!r}; expected a grid on the sphere")
+    return grid
+
+
 class SphericalImages(Dataset[Item]):
     """Pictures projected onto a grid of the sphere, see :mod:`spheregeo.data.stereographic`.
 
@@ -55,9 +61,7 @@ class SphericalImages(Dataset[Item]):
             raise ValueError(
                 f"images have shape {tuple(images.shape)} and labels {tuple(labels.shape)}; expected (n, H, W) and (n,)"
             )
-        if not grid.is_sphere:
-            raise ValueError(f"grid is {grid!r}; expected a grid on the sphere")
-        self.images, self.labels, self.grid = images, labels.long(), grid
+        self.images, self.labels, self.grid = images, labels.long(), _check_sphere(grid)
         self.rotated, self.redraw, self.seed, self.split = (
             rotated,
             redraw and rotated,
@@ -129,7 +133,7 @@ class SphericalImagesData(LabelledData):
     ) -> None:  # fmt: skip
         super().__init__()
         check_counts(batch_size=(batch_size, 1), num_workers=(num_workers, 0), seed=(seed, 0))
-        self.grid: Grid = parse_grid(grid) if isinstance(grid, str) else grid
+        self.grid = _check_sphere(parse_grid(grid) if isinstance(grid, str) else grid)
         self.rotated = {"train": train_rotated, "val": train_rotated, "test": test_rotated}
         self.redraw, self.batch_size, self.num_workers, self.seed = redraw, batch_size, num_workers, seed
         self._datasets: dict[str, SphericalImages] = {}

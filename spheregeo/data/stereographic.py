@@ -23,8 +23,11 @@ def image_coordinates(points: Tensor, height: int, width: int) -> tuple[Tensor, 
     Shape: (..., 3) -> two of (...). Far outside the image the values are clipped to one pixel beyond its border.
     """
     x, y, z = points.unbind(-1)
-    scale = 1 / ((1 - z).clamp_min(1e-12) * HALF_WIDTH)  # of (2x, 2y), in half widths, over 2
-    row = (0.5 - x * scale) * height - 0.5
+    near = (
+        1 - z < 1e-12
+    )  # the north pole, which no ray reaches, and where x = y = 0 would read the picture's middle
+    scale = 1 / ((1 - z).masked_fill(near, 1.0) * HALF_WIDTH)  # of (2x, 2y), in half widths, over 2
+    row = ((0.5 - x * scale) * height - 0.5).masked_fill(near, -1.0)
     column = (0.5 + y * scale) * width - 0.5
     return row.clamp(-1, height), column.clamp(-1, width)
 

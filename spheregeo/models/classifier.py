@@ -49,10 +49,13 @@ class DiscoClassifier(nn.Module):
     """Classifier of residual DISCO blocks, one grid a level, any kind of grid.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels).
-    Units: ``spacings`` is the filters' radius in grid spacings of the level (the coarser one between two levels).
+    Units: ``skip`` is how many times the first convolution halves the resolution: ``skip=1`` reads a fine grid and works on
+        the next coarser one. ``spacings`` is the filters' radius in grid spacings of the level (the coarser one between
+        two levels).
     Equivariance: invariant to O(3), approximate, with an isotropic kernel (the default), so mirror images look alike to
-        it; measured errors are in docs/classification.md. Exact under the rotations that permute every level's grid.
-        With a directional kernel only those about z remain.
+        it: 1.1e-2, 2.9e-3 and 3.9e-4 relative error at HEALPix 16, 32 and 64 with depth 3, weights randomised, signals
+        of degree < 8. Exact under the rotations that permute every level's grid. With a directional kernel only those
+        about z remain.
     Raises: ValueError when the grid has fewer levels than ``depth``, or x has another shape than promised.
     Reference: Ocampo et al. 2023, arXiv 2209.13603, eq. 4.
     """

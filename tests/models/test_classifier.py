@@ -59,11 +59,13 @@ def test_invariance_to_any_rotation_by_audit() -> None:
 def test_circular_padding_knows_longitude_shifts_and_plain_does_not() -> None:
     errors = {}
     for padding in ("zeros", "circular"):
-        model = randomise(PlanarCNN(1, 4, Equiangular(16, 32), width=4, depth=3, padding=padding).eval())
-        x = torch.randn(2, 1, 16, 32)
+        model = PlanarCNN(1, 4, Equiangular(16, 32), width=4, depth=3, padding=padding)
+        model = randomise(model.double().eval())
+        x = torch.randn(2, 1, 16, 32, dtype=torch.float64)
         with torch.no_grad():
             errors[padding] = float((model(x.roll(12, -1)) - model(x)).norm() / model(x).norm())
-    assert errors["circular"] < 1e-5 < 1e-3 < errors["zeros"]
+    assert errors["circular"] < 1e-12  # rounding
+    assert errors["zeros"] > 1e-6  # the seam is a column or two of 32, and noise has little mean
 
 
 def test_bad_arguments() -> None:
@@ -72,7 +74,7 @@ def test_bad_arguments() -> None:
         DiscoClassifier(1, 2, grid, depth=6, skip=1)
     with pytest.raises(ValueError, match="skip -1"):
         DiscoClassifier(1, 2, grid, skip=-1)
-    with pytest.raises(ValueError, match="dropout is 1.0"):
+    with pytest.raises(ValueError, match=r"dropout is 1\.0"):
         DiscoClassifier(1, 2, grid, depth=2, dropout=1.0)
     with pytest.raises(ValueError, match=r"expects \(B, 1, 16, 32\)"):
         DiscoClassifier(1, 2, grid, depth=2)(torch.randn(1, 2, 16, 32))

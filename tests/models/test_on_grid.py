@@ -21,7 +21,9 @@ from spheregeo.models.on_grid import to_healpix, to_icosahedral, to_image
     ],
     ids=repr,
 )
-def test_the_native_grid_is_of_like_resolution(grid: Grid, icosahedral: int, healpix: int, image: Grid) -> None:
+def test_the_native_grid_is_of_like_resolution(
+    grid: Grid, icosahedral: int, healpix: int, image: Grid
+) -> None:
     assert to_icosahedral(grid) == Icosahedral(icosahedral)
     assert to_healpix(grid) == (grid if isinstance(grid, HEALPix) else HEALPix(healpix))
     assert to_image(grid) == image
@@ -56,4 +58,6 @@ def test_no_wrapper_where_none_is_needed() -> None:
     assert isinstance(models.create("planar-unet", 1, 1, Equiangular(8, 16), depth=2), models.PlanarUNet)
     assert isinstance(models.create("pixel-mlp", 1, 1, HEALPix(2)), PixelMLP)
     weights = models.create("planar-unet", 1, 2, HEALPix(8), width=4, depth=2).state_dict()
-    assert all(name.startswith("model.") for name in weights), "the interpolations are no part of a checkpoint"
+    assert all(name.startswith("model.") for name in weights), (
+        "the interpolations are no part of a checkpoint"
+    )

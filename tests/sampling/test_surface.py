@@ -535,8 +535,8 @@ def test_radius_errors_of_real_shapes(
 ) -> None:
     mesh, _ = repair(*load_arrays(real_data / "meshes" / f"{name}.obj"))
     mesh = TriangleMesh(mesh.points / math.sqrt(mesh.area), mesh.faces)
-    found = radius_errors(mesh, 0.1, 100, log_map)
-    assert found[0] < 1.25 * median and found[1] < 1.25 * p95, found  # draws of 100 vertices differ by 15 %
+    found = radius_errors(mesh, 0.1, 100 if name == "spot" else 50, log_map)
+    assert found[0] < 1.25 * median and found[1] < 1.25 * p95, found  # draws differ by 15 %
 
 
 # ---- errors

@@ -30,8 +30,8 @@ from spheregeo.nn.sphere.healpix.faces import (
 )
 from spheregeo.nn.sphere.healpix.padding import OnHEALPix
 
-# position of each of the nine taps in a 3 x 3 kernel, row after row
-_TAPS = [3 * (dy + 1) + dx + 1 for dx, dy in OFFSETS]
+# which of the nine taps each entry of a 3 x 3 kernel holds, row after row
+_TAPS = [OFFSETS.index((dx, dy)) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 
 
 class HEALPixFaceConv(OnHEALPix):
@@ -196,13 +196,13 @@ class HEALPixConv(HEALPixFaceConv):
         super().__init__(
             in_channels, out_channels, grid, stride=stride, groups=groups, bias=bias, missing=missing
         )
-        self.register_buffer("order", torch.tensor(_TAPS).argsort(), persistent=False)
 
     def _empty_weight(self) -> Tensor:
         return torch.empty(self.out_channels, self.in_channels // self.groups, 9)
 
     def _kernel(self) -> Tensor:
-        return self.weight.index_select(2, self.get_buffer("order")).unflatten(2, (3, 3))
+        taps = self.weight.unbind(2)
+        return torch.stack([taps[k] for k in _TAPS], 2).unflatten(2, (3, 3))
 
     def extra_repr(self) -> str:
         return super().extra_repr().replace(f"kernel_size={self.kernel_size}, ", "")
