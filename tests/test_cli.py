@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import os
 import shutil
@@ -127,17 +128,21 @@ def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> 
     parser.add_lightning_class_args(tasks.Task, "model", subclass_mode=True)
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     content = yaml.safe_load(recipes.find(name).read_text())
-    linked = {"in_channels": 3, "grid": "Equiangular(32, 64)"}
-    if content["model"]["class_path"].endswith("Segmentation"):
-        linked["num_classes"] = 5
-    content["model"]["init_args"].update(linked)
+    task = getattr(tasks, content["model"]["class_path"].rsplit(".", 1)[1])
+    linked = {"in_channels": 3, "grid": "Equiangular(32, 64)", "num_classes": 5}
+    content["model"]["init_args"].update(
+        {k: v for k, v in linked.items() if k in inspect.signature(task).parameters}
+    )
     extra = {k: content.pop(k) for k in ("ema", "patience", "seed_everything") if k in content}
     assert all(isinstance(v, (int, float)) for v in extra.values())
     config: Any = parser.parse_object(content)
-    nlat, nlon = config.data.init_args.size
-    assert nlon == 2 * nlat
-    task = getattr(tasks, content["model"]["class_path"].rsplit(".", 1)[1])
-    model = task(**{**config.model.init_args.as_dict(), "grid": Equiangular(32, 64)})
+    if "size" in config.data.init_args:
+        nlat, nlon = config.data.init_args.size
+        assert nlon == 2 * nlat
+    if "grid" in config.data.init_args:
+        assert tasks.parse_grid(config.data.init_args.grid).is_sphere
+    given = config.model.init_args.as_dict()
+    model = task(**({**given, "grid": Equiangular(32, 64)} if "grid" in given else given))
     assert model.network is not None
     assert recipes.summary(name)
 
@@ -153,6 +158,44 @@ def test_a_bundled_recipe_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str
     checkpoint = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert checkpoint["task"] == "Depth"
     assert (tmp_path / "predictions.png").stat().st_size > 1000
+
+
+def test_classification_from_fit_to_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--output", str(tmp_path)]
+    small = "--data.grid HEALPix(8) --data.train 16 --data.val 8 --data.test 8 --data.batch_size 8"
+    less = "--model.width 4 --model.depth 2 --trainer.max_epochs 1 --trainer.accelerator cpu"
+    assert main(["fit", "classify-sphere", *out, *small.split(), *less.split()]) == 0
+    assert main(["test", "classify-sphere", *out]) == 0
+    assert "test/macro_f1" in capsys.readouterr().out
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    assert sum(map(sum, results["confusion"])) == 8 and len(results["classes"]) == 8
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8 and rows[1]["truth"] == "ell" and 0 <= float(rows[1]["p(ring)"]) <= 1
+    assert {"confusion.png", "predictions.png", "curves.png"} <= {p.name for p in tmp_path.iterdir()}
+    ckpt = str(tmp_path / "checkpoints" / "best.ckpt")
+    target = tmp_path / "out"
+    source = photo(tmp_path / "room.png", 16, 32)
+    call = ["predict", "classify-sphere", "--input", source, "--ckpt", ckpt, "--output", str(target)]
+    assert main(call) == 0
+    with open(target / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["sample"] == "room.png" and rows[0]["truth"] == "" and rows[0]["prediction"]
+    capsys.readouterr()
+    assert main(["audit", "classify-sphere", *out, "--json", str(tmp_path / "audit.json")]) == 0
+    found = json.loads((tmp_path / "audit.json").read_text())["equivariance"]
+    assert found["SO(3)"]["method"] == "invariant" and 0 < found["SO(3)"]["error"] < 0.2
+    assert found["permutations of the grid"]["error"] < 1e-10
+
+
+@pytest.mark.parametrize("network", ["gauge", "healpix", "icosahedral", "planar"])
+def test_other_networks_by_a_word(network: str, tmp_path: Path) -> None:
+    # The recipe's options are filed under disco: other networks take their own.
+    small = "--data.size [16,32] --data.train 4 --data.val 2 --data.test 2 --model.width 4 --model.depth 2"
+    call = ["fit", "segment-sphere", "--output", str(tmp_path), "--model.network", network, *small.split()]
+    assert main([*call, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]) == 0
+    described = read_checkpoint(tmp_path / "checkpoints" / "last.ckpt")["hyper_parameters"]
+    assert described["network"] == f"{network}-unet" and described["options"] is None
 
 
 # ---- fit, test, audit

@@ -118,9 +118,10 @@ class HeatMethod:
         where = self._impulse(who)
         direction = self._vector_flow.solve(where @ z)
         size, presence = self._flow.solve(np.stack([where @ np.abs(z), where.sum(axis=1)], axis=1)).T
-        reached = np.isin(self.component, self.component[who]) & (np.abs(direction) > 0) & (presence > 0)
+        length = np.abs(direction)
+        reached = np.isin(self.component, self.component[who]) & (length > 0) & (presence > 0)
         field = np.zeros(len(self.mass), dtype=np.complex128)
-        field[reached] = (direction / np.abs(direction) * size / presence)[reached]
+        field[reached] = direction[reached] / length[reached] * size[reached] / presence[reached]
         return field
 
     # ---- steps

@@ -1,5 +1,6 @@
 """Learnable layers: ``sphere/`` for signals on spherical grids, ``surface/`` for tangent fields, and what all layers share."""
 
+from spheregeo.nn.gdn import GDN
 from spheregeo.nn.norm import AreaBatchNorm, AreaGroupNorm, AreaInstanceNorm
 from spheregeo.nn.pooling import GlobalPool
 from spheregeo.nn.resampling import Pool, Resample, Unpool
@@ -11,6 +12,7 @@ from spheregeo.nn.sphere import (
     FromFaces,
     HEALPixConv,
     HEALPixFaceConv,
+    HEALPixHops,
     HEALPixPad,
     IcosahedralConv,
     IcosahedralNorm,
@@ -25,6 +27,7 @@ from spheregeo.nn.sphere import (
 from spheregeo.nn.surface import GaugeConv, GaugeGeometry
 
 __all__ = [
+    "GDN",
     "AreaBatchNorm",
     "AreaGroupNorm",
     "AreaInstanceNorm",
@@ -38,6 +41,7 @@ __all__ = [
     "GlobalPool",
     "HEALPixConv",
     "HEALPixFaceConv",
+    "HEALPixHops",
     "HEALPixPad",
     "IcosahedralConv",
     "IcosahedralNorm",

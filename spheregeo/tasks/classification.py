@@ -28,6 +28,7 @@ from spheregeo.tasks.pictures import confusion_picture, label_sheet_picture
 from spheregeo.tasks.predictions import Predictions, write_predictions
 from spheregeo.tasks.sphere import Example, SphereTask
 
+POLAR = 1.4  # radians: beyond this latitude a globe is shown from right above the pole
 NONE = -1  # no sample is ignored: -1 is out of range like any other
 
 
@@ -186,16 +187,20 @@ class Classification(LabelTask, SphereTask):
         super().draw(folder, examples)
         if not examples:
             return
-        rows = [(self.picture_of(image), self._heaviest(image)) for image, *_ in examples]
+        rows = [(self.picture_of(image), self.view_of(image)) for image, *_ in examples]
         titles = [
             f"{self.class_names[int(truth)]}: taken for {self.class_names[int(said)]}"
             for _, truth, said in examples
         ]
         label_sheet_picture(folder / "predictions.png", rows, titles)
 
-    def _heaviest(self, image: Tensor) -> tuple[float, float]:
-        """Latitude and longitude about which the image's contrast gathers: where a globe is best looked at."""
+    def view_of(self, image: Tensor) -> tuple[float, float]:
+        """Latitude and longitude in ``picture_of(image)`` about which the image's contrast gathers: where to look at it."""
         field = image.double().flatten(1).mean(0)
         weight = (field - field.median()).abs() * self.areas.double().cpu().flatten()
         x, y, z = (weight @ self.grid.points).tolist()
-        return float(np.arctan2(z, np.hypot(x, y))), float(np.arctan2(y, x))
+        latitude, longitude = float(np.arctan2(z, np.hypot(x, y))), float(np.arctan2(y, x))
+        if abs(latitude) > POLAR:  # the longitude is chance there
+            latitude, longitude = float(np.copysign(np.pi / 2, latitude)), 0.0
+        first = float(self.grid.longitude[0]) if len(self.grid.shape) == 2 else 0.0
+        return latitude, longitude - first - np.pi  # pictures are taken to begin at longitude -pi

@@ -268,3 +268,19 @@ def test_errors_about_grids_and_modules() -> None:
     declared.field_out = "8x1"  # type: ignore[assignment]
     with pytest.raises(ValueError, match="field_out is '8x1'"):
         audit.equivariance_error(declared, HEALPix(4))
+
+
+def test_vectors_are_compared_as_they_stand() -> None:
+    """A classifier's output: the mean over the sphere is invariant, the first point's value is not."""
+    grid = GaussLegendre(16, 32)
+    share = grid.areas / grid.areas.sum()
+
+    def mean(x: Tensor) -> Tensor:
+        return (x.square() @ share).tanh()
+
+    for group in ("so3", "azimuthal", "grid"):
+        found = audit.measure_equivariance(mean, grid, channels=2, group=group)
+        assert found.error < 1e-10  # degrees below 16, which Gauss weights integrate exactly
+        assert found.method == ("permute" if group == "grid" else "invariant") and found.own == 0
+    by_hand = audit.measure_equivariance(lambda x: x[..., 0], grid, channels=2, num_rotations=1)
+    assert by_hand.error > 0.1

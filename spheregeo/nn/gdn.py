@@ -1,0 +1,76 @@
+r"""Generalised divisive normalisation, of image compression: each channel divided by the strength of all.
+
+    z_i = x_i / sqrt(beta_i + sum_j gamma_ij x_j²),     its inverse layer multiplies
+
+beta and gamma are kept as square roots above a small bound, so that they stay positive and can still leave the bound.
+Reference: Ballé, Laparra & Simoncelli 2016, arXiv:1511.06281, eq. 3 and section 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PEDESTAL = 2.0**-36  # what is added under the root: its gradient is then never zero
+
+
+class _AtLeast(torch.autograd.Function):
+    """max(x, bound), whose gradient is let through below the bound where it leads up."""
+
+    @staticmethod
+    def forward(x: Tensor, bound: float) -> Tensor:
+        return x.clamp_min(bound)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.bound = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return g * ((x >= ctx.bound) | (g < 0)), None
+
+
+class GDN(nn.Module):
+    """Generalised divisive normalisation, or, ``inverse``, the multiplication that stands in a decoder for it.
+
+    Shape: (B, channels, *) -> the same.
+    Equivariance: exact for any permutation or rotation of the points (scalar fields).
+    Raises: ValueError for channels below 1 or an input with other channels.
+    Reference: Ballé et al. 2016, arXiv:1511.06281, eq. 3.
+    """
+
+    def __init__(
+        self, channels: int, *, inverse: bool = False, beta_min: float = 1e-6, gamma_init: float = 0.1
+    ) -> None:
+        super().__init__()
+        if not isinstance(channels, int) or channels < 1:
+            raise ValueError(f"channels is {channels!r}; expected a positive integer")
+        self.channels, self.inverse, self.beta_min = channels, inverse, beta_min
+        self.root_beta = nn.Parameter((torch.ones(channels) + PEDESTAL).sqrt())
+        self.root_gamma = nn.Parameter((gamma_init * torch.eye(channels) + PEDESTAL).sqrt())
+
+    @property
+    def beta(self) -> Tensor:
+        """Constants under the root, at least ``beta_min``. Shape: (channels,)."""
+        bounded: Tensor = _AtLeast.apply(self.root_beta, (self.beta_min + PEDESTAL) ** 0.5)
+        return bounded.square() - PEDESTAL
+
+    @property
+    def gamma(self) -> Tensor:
+        """Weight of channel j's square in channel i's norm, at least 0. Shape: (channels, channels)."""
+        bounded: Tensor = _AtLeast.apply(self.root_gamma, PEDESTAL**0.5)
+        return bounded.square() - PEDESTAL
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim < 2 or x.shape[1] != self.channels:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (batch, {self.channels}, ...)")
+        rows = x.square().movedim(1, -1)  # (B, *, channels)
+        norm = nn.functional.linear(rows, self.gamma, self.beta).movedim(-1, 1)
+        return x * (norm.sqrt() if self.inverse else norm.rsqrt())
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, inverse={self.inverse}"
