@@ -19,9 +19,7 @@ Vector = list[mp.mpf]
 def spiral() -> list[tuple[mp.mpf, mp.mpf]]:
     """Colatitude and longitude of points on a spiral, equal in height and a golden turn apart."""
     golden = (3 - mp.sqrt(5)) * mp.pi
-    return [
-        (mp.acos(1 - (2 * k + mp.mpf(1)) / COUNT), mp.fmod(golden * k, 2 * mp.pi)) for k in range(COUNT)
-    ]
+    return [(mp.acos(1 - (2 * k + mp.mpf(1)) / COUNT), mp.fmod(golden * k, 2 * mp.pi)) for k in range(COUNT)]
 
 
 def dot(a: Vector, b: Vector) -> mp.mpf:

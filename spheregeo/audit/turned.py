@@ -79,7 +79,7 @@ class Ending:
         layer = copy.deepcopy(self.layer)
         layer.target = points
         device = layer.weight.device
-        layer._build_map(layer.weight.dtype)
+        layer._build_geometry(layer.weight.dtype)
         layer.map.to(device)
 
         def run(x: Tensor) -> Tensor:

@@ -61,34 +61,39 @@ def _wrap(angle):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _unfold(df, dg, fg, gt, tf, bend, spread):  # type: ignore[no-untyped-def]
+def _unfold(df, dg, fg, gt, tf):  # type: ignore[no-untyped-def]
     """Reach t over edge (f, g) of the triangle (f, g, t) from distances df, dg of f and g and its sides fg, gt, tf.
 
-    ``bend`` is the angle between the paths to f and g where they leave the source, ``spread`` where they reach f and g: on
-    curved surfaces paths converge or diverge, so that they seem to come from another distance than they do.
-    Returns the distance of t, infinite if the straight line misses the edge, the share of ``bend`` that lies before t,
-    and the share of the edge that lies before the line.
+    Returns the distance of t, infinite if the straight line misses the edge; the places (xs, ys) of the source and
+    (xt, yt) of t, with f at (0, 0) and g at (fg, 0); and the share of the edge that lies before the line.
     """
-    xs = (df * df + fg * fg - dg * dg) / (2 * fg)  # f = (0, 0), g = (fg, 0), the source below, t above
+    xs = (df * df + fg * fg - dg * dg) / (2 * fg)
     ys = -math.sqrt(max(df * df - xs * xs, 0.0))
     xt = (tf * tf + fg * fg - gt * gt) / (2 * fg)
     yt = math.sqrt(max(tf * tf - xt * xt, 0.0))
     rise = yt - ys
     cross = xs * rise - (xt - xs) * ys  # where the line crosses the edge, times rise
     if not rise > 0.0 or cross < 0.0 or cross > fg * rise:
-        return math.inf, 0.0, 0.0
-    straight, over = math.hypot(xt - xs, rise), cross / (fg * rise)
+        return math.inf, xs, ys, xt, yt, 0.0
+    return math.sqrt((xt - xs) * (xt - xs) + rise * rise), xs, ys, xt, yt, cross / (fg * rise)
+
+
+@njit(**OPTIONS)
+def _share(fg, xs, ys, xt, yt, over, bend, spread):  # type: ignore[no-untyped-def]
+    """Share of the angle at the source between the paths to f and g that lies before t.
+
+    ``bend`` is that angle, ``spread`` the one between the paths where they reach f and g: on curved surfaces paths converge
+    or diverge, so that they seem to come from another distance than they do.
+    """
     mx, my = fg / 2 - xs, -ys  # from the source to the middle of the edge
     middle = math.hypot(mx, my)
-    opening = math.atan2(mx + fg / 2, my) - math.atan2(mx - fg / 2, my)
+    opening = math.atan2(fg * my, mx * mx + my * my - fg * fg / 4)
     if not (middle > 0.0 and opening > 0.0):
-        return straight, over, over
-    near = 1 / middle
+        return over
     if abs(bend) > 3 * opening + 0.5:  # the front met itself: f and g were reached round different sides
-        nearer = 0.0 if over < 0.5 else 1.0
-        return straight, nearer, nearer
+        return 0.0 if over < 0.5 else 1.0
     ratio = abs(spread) / opening if spread * bend > 0.0 else 0.0
-    near *= min(max(ratio, LEAST), MOST)  # one over the distance the paths seem to come from
+    near = min(max(ratio, LEAST), MOST) / middle  # one over the distance the paths seem to come from
     mx, my = mx / middle, my / middle
     along, aside = fg / 2 * mx, fg / 2 * my  # of g from the middle; of f the negative
     t_along, t_aside = (xt - fg / 2) * mx + yt * my, (xt - fg / 2) * my - yt * mx
@@ -96,7 +101,7 @@ def _unfold(df, dg, fg, gt, tf, bend, spread):  # type: ignore[no-untyped-def]
     at_g = math.atan2(aside * near, 1 + along * near)
     at_t = math.atan2(t_aside * near, 1 + t_along * near)
     share = (at_t - at_f) / (at_g - at_f) if at_g > at_f else over
-    return straight, min(max(share, 0.0), 1.0), over
+    return min(max(share, 0.0), 1.0)
 
 
 @njit(**OPTIONS)
@@ -123,10 +128,11 @@ def propagate(  # type: ignore[no-untyped-def]
         s = sources[row]
         distance[s], direction[s], turn[s], taken[s] = 0.0, 0.0, 0.0, True
         touched[0] = s
-        reached, size = 1, 0
+        reached, size, longest = 1, 0, 0.0
         for k in range(indptr[s], indptr[s + 1]):
             q = indices[k]
             far = length[half_edge[k] if half_edge[k] >= 0 else half_edge[reverse[k]]]
+            longest = max(longest, far)
             if distance[q] == np.inf:
                 touched[reached] = q
                 reached += 1
@@ -137,7 +143,9 @@ def propagate(  # type: ignore[no-untyped-def]
             distance[q], direction[q], turn[q] = far, angle[k], transport[k]
             _rise(heap, place, distance, size - 1 if place[q] < 0 else place[q])
         while size > 0:
-            if distance[heap[0]] > radius:
+            if (
+                distance[heap[0]] > radius + longest
+            ):  # a vertex inside may be reached over an edge that ends outside
                 break
             j = _take(heap, place, distance, size)
             size -= 1
@@ -149,6 +157,8 @@ def propagate(  # type: ignore[no-untyped-def]
                 first = h0 - h0 % 3
                 h1 = first + (h0 - first + 1) % 3
                 h2 = first + (h0 - first + 2) % 3
+                if distance[j] <= radius:
+                    longest = max(longest, length[h0], length[h1], length[h2])
                 for side in range(2):  # the triangle (j, a, b): reach b over (j, a), then a over (b, j)
                     fg, gt, tf = (h0, h1, h2) if side == 0 else (h2, h0, h1)
                     f, g, t = corners[fg], corners[gt], corners[tf]
@@ -156,15 +166,18 @@ def propagate(  # type: ignore[no-untyped-def]
                         continue
                     best = distance[j] + length[tf if side == 0 else gt]
                     where, along = direction[j], turn[f] + carried[tf] if side == 0 else turn[g] - carried[gt]
-                    if taken[f] and taken[g] and f != s and g != s:
-                        bend = _wrap(direction[g] - direction[f])
-                        inside = _wrap(turn[f] - turn[g] - carried[fg])  # curvature between the two paths
-                        straight, share, over = _unfold(
-                            distance[f], distance[g], length[fg], length[gt], length[tf], bend, bend + inside
+                    known = taken[f] and taken[g] and f != s and g != s
+                    # no point of the edge is nearer than half of what its ends have less its length
+                    if known and distance[f] + distance[g] - length[fg] < 2 * distance[t]:
+                        straight, xs, ys, xt, yt, over = _unfold(
+                            distance[f], distance[g], length[fg], length[gt], length[tf]
                         )
-                        if straight < best:
-                            best, where = straight, direction[f] + share * bend
+                        if straight < best and straight < distance[t]:
+                            bend = _wrap(direction[g] - direction[f])
+                            inside = _wrap(turn[f] - turn[g] - carried[fg])  # curvature between the two paths
+                            share = _share(length[fg], xs, ys, xt, yt, over, bend, bend + inside)
                             face = _wrap(carried[fg] + carried[gt] + carried[tf])
+                            best, where = straight, direction[f] + share * bend
                             along = turn[f] + carried[tf] - share * inside - over * face
                     if best < distance[t] * (1 - GAIN):
                         if distance[t] == np.inf:

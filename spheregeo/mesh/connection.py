@@ -21,11 +21,11 @@ class Transports(Protocol):
     """Pairs (p, q) as compressed rows with transports g_{q→p}: ``IntrinsicRings``, or a ``Neighborhood``."""
 
     @property
-    def indptr(self) -> Any: ...  # noqa: D102
+    def indptr(self) -> Any: ...
     @property
-    def indices(self) -> Any: ...  # noqa: D102
+    def indices(self) -> Any: ...
     @property
-    def transport(self) -> Any: ...  # noqa: D102
+    def transport(self) -> Any: ...
 
 
 def connection_laplacian(laplacian: csr_matrix, pairs: Transports, order: int = 1) -> csr_matrix:
@@ -37,7 +37,9 @@ def connection_laplacian(laplacian: csr_matrix, pairs: Transports, order: int = 
     """
     count = laplacian.shape[0]
     if len(pairs.indptr) - 1 != count:
-        raise ValueError(f"pairs has {len(pairs.indptr) - 1} rows; expected {count}, one a row of the laplacian")
+        raise ValueError(
+            f"pairs has {len(pairs.indptr) - 1} rows; expected {count}, one a row of the laplacian"
+        )
     diagonal = laplacian.diagonal()
     weights = (diags(diagonal) - laplacian).tocsr()  # w_pq = -L_pq
     weights.eliminate_zeros()
@@ -46,11 +48,17 @@ def connection_laplacian(laplacian: csr_matrix, pairs: Transports, order: int = 
     rows = np.repeat(np.arange(count), np.diff(indptr))
     known, wanted = rows * count + indices, _keys(weights)
     order_of = np.argsort(known, kind="stable")
-    slot = order_of[np.minimum(np.searchsorted(known[order_of], wanted), len(known) - 1)] if len(known) else known
+    slot = (
+        order_of[np.minimum(np.searchsorted(known[order_of], wanted), len(known) - 1)]
+        if len(known)
+        else known
+    )
     if not np.array_equal(known[slot], wanted):
         lost = int(np.flatnonzero(known[slot] != wanted)[0]) if len(known) else 0
         p, q = divmod(int(wanted[lost]), count)
-        raise ValueError(f"pairs has no transport from vertex {q} to {p}; expected one for every edge of the laplacian")
+        raise ValueError(
+            f"pairs has no transport from vertex {q} to {p}; expected one for every edge of the laplacian"
+        )
     turned = weights.data * np.exp(1j * order * np.asarray(pairs.transport)[slot])
     moved = csr_matrix((turned, weights.indices, weights.indptr), shape=laplacian.shape)
     return (diags(diagonal.astype(np.complex128)) - moved).tocsr()

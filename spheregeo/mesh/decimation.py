@@ -60,7 +60,7 @@ def decimate(vertices: Any, faces: Any, ratio: float = 0.25, *, evenness: float 
     once = (start < stop) | (twin < 0)
     used = np.zeros(len(v), dtype=bool)
     used[f] = True
-    kept = int(round(ratio * int(used.sum())))
+    kept = round(ratio * int(used.sum()))
     from spheregeo.mesh._collapse import collapse  # imports numba
 
     coarse = f.copy()

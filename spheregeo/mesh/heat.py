@@ -114,7 +114,9 @@ class HeatMethod:
         who = vertex_indices(sources, len(self.mass), "sources")
         z = np.asarray(vectors, dtype=np.complex128)
         if z.shape != who.shape:
-            raise ValueError(f"vectors has shape {z.shape}; expected {who.shape}, one complex number a source")
+            raise ValueError(
+                f"vectors has shape {z.shape}; expected {who.shape}, one complex number a source"
+            )
         where = self._impulse(who)
         direction = self._vector_flow.solve(where @ z)
         size, presence = self._flow.solve(np.stack([where @ np.abs(z), where.sum(axis=1)], axis=1)).T

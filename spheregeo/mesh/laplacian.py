@@ -75,7 +75,9 @@ def _assemble(faces: np.ndarray, cotangent: np.ndarray, count: int) -> csr_matri
     """L from the cotangent (F, 3) at each corner, which weighs the side opposite."""
     weight = cotangent[:, [2, 0, 1]].reshape(-1) / 2  # of side s, from corner s to s + 1
     i, j = faces.reshape(-1), faces[:, [1, 2, 0]].reshape(-1)
-    off = coo_matrix((np.concatenate([weight, weight]), (np.r_[i, j], np.r_[j, i])), shape=(count, count)).tocsr()
+    off = coo_matrix(
+        (np.concatenate([weight, weight]), (np.r_[i, j], np.r_[j, i])), shape=(count, count)
+    ).tocsr()
     off.setdiag(0)  # a side that begins and ends in one vertex weighs nothing
     off.eliminate_zeros()
     diagonal = coo_matrix((np.asarray(off.sum(axis=1)).ravel(), (np.arange(count), np.arange(count))))
@@ -128,7 +130,9 @@ def _tufted_cover(
     return corners, sides, across.reshape(-1, 3)
 
 
-def _angle_about_edge(v: np.ndarray, f: np.ndarray, low: np.ndarray, high: np.ndarray, key: np.ndarray) -> np.ndarray:
+def _angle_about_edge(
+    v: np.ndarray, f: np.ndarray, low: np.ndarray, high: np.ndarray, key: np.ndarray
+) -> np.ndarray:
     """Angle (3F,) of the third corner about the axis low → high; zero where an edge has at most two faces."""
     angle = np.zeros(len(key))
     _, inverse, faces_of = np.unique(key, return_inverse=True, return_counts=True)
@@ -139,7 +143,5 @@ def _angle_about_edge(v: np.ndarray, f: np.ndarray, low: np.ndarray, high: np.nd
     axis /= np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), np.finfo(float).tiny)
     reference = np.cross(axis, np.eye(3)[np.abs(axis).argmin(axis=1)])  # the same for all faces of an edge
     out = v[f[:, [2, 0, 1]].reshape(-1)[many]] - v[low[many]]
-    angle[many] = np.arctan2(
-        (out * np.cross(axis, reference)).sum(1), (out * reference).sum(1)
-    )
+    angle[many] = np.arctan2((out * np.cross(axis, reference)).sum(1), (out * reference).sum(1))
     return angle

@@ -6,16 +6,12 @@ from spheregeo.models.alias import ALIASES, options_of, resolve
 from spheregeo.models.baseline import PixelMLP, PlanarUNet
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.classifier import DiscoClassifier, PlanarCNN
+from spheregeo.models.deepsphere import DeepSphereClassifier, DeepSphereUNet
 from spheregeo.models.gauge import GaugeClassifier, GaugeUNet
-from spheregeo.models.healpix import (
-    DeepSphereClassifier,
-    DeepSphereUNet,
-    HEALPixClassifier,
-    HEALPixUNet,
-)
+from spheregeo.models.gem_cnn import GemCNN
+from spheregeo.models.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
 from spheregeo.models.on_grid import OnGrid
-from spheregeo.models.gem_cnn import GemCNN
 from spheregeo.models.registry import create, names, output_of, register
 from spheregeo.models.unet import SphericalUNet
 
@@ -24,9 +20,9 @@ __all__ = [
     "DeepSphereClassifier",
     "DeepSphereUNet",
     "DiscoClassifier",
-    "GemCNN",
     "GaugeClassifier",
     "GaugeUNet",
+    "GemCNN",
     "HEALPixClassifier",
     "HEALPixUNet",
     "IcosahedralBlock",

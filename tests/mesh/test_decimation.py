@@ -33,7 +33,9 @@ def check_sound(vertices: np.ndarray, faces: np.ndarray, coarse: Decimation) -> 
     assert (len(after.border_edges) == 0) == (len(before.border_edges) == 0)
     assert euler(coarse.vertices, coarse.faces) == euler(vertices, faces)
     count = len(coarse.vertices)
-    assert coarse.parents.shape == (len(vertices),) and np.array_equal(np.unique(coarse.parents), np.arange(count))
+    assert coarse.parents.shape == (len(vertices),) and np.array_equal(
+        np.unique(coarse.parents), np.arange(count)
+    )
     a, b = edges_of(faces, len(vertices)).vertices.T
     inside = coarse.parents[a] == coarse.parents[b]
     graph = coo_matrix((np.ones(inside.sum()), (a[inside], b[inside])), shape=2 * (len(vertices),))
@@ -96,7 +98,9 @@ def test_evenness_trades_detail_for_clusters_of_like_size(surfaces: Surfaces) ->
         coarse = decimate(vertices, faces, 0.1, evenness=evenness)
         clusters = np.bincount(coarse.parents, vertex_areas(vertices, faces))
         spread.append(clusters.std() / clusters.mean())
-        lost.append(1 - vertex_areas(coarse.vertices, coarse.faces).sum() / vertex_areas(vertices, faces).sum())
+        lost.append(
+            1 - vertex_areas(coarse.vertices, coarse.faces).sum() / vertex_areas(vertices, faces).sum()
+        )
     assert spread[1] < 0.8 * spread[0] and lost[1] > 1.5 * lost[0]
 
 

@@ -59,9 +59,7 @@ def test_transports_from_normals(name: str) -> None:
     from spheregeo.sampling import surface_neighbors
 
     table = golden(name)
-    mesh = TriangleMesh(
-        table["vertices"], table["faces"], frames=torch.from_numpy(table["frames"])
-    )
+    mesh = TriangleMesh(table["vertices"], table["faces"], frames=torch.from_numpy(table["frames"]))
     near = surface_neighbors(mesh, rings=1)
     edge = near.rows != near.indices
     pairs = torch.stack([near.rows, near.indices], 1)[edge].numpy()

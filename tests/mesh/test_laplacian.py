@@ -85,9 +85,7 @@ def test_eigenvalues_of_the_sphere(level: int, wanted: tuple[float, ...]) -> Non
             assert np.abs(values - ratio).max() < 6e-4
 
 
-@pytest.mark.parametrize(
-    ("level", "wanted"), [(3, (1.0, 4.977, 10.86)), (4, (1.0, 4.994, 10.96))]
-)
+@pytest.mark.parametrize(("level", "wanted"), [(3, (1.0, 4.977, 10.86)), (4, (1.0, 4.994, 10.96))])
 @pytest.mark.parametrize("intrinsic", [True, False])
 def test_eigenvalues_of_tangent_fields_on_the_sphere(
     level: int, wanted: tuple[float, ...], intrinsic: bool
@@ -187,7 +185,9 @@ def compare(vertices: np.ndarray, faces: np.ndarray) -> None:
     matrix, mass = cotangent_laplacian(vertices, faces)
     assert abs(matrix - potpourri3d.cotan_laplacian(vertices, faces)).max() < 1e-12
     np.testing.assert_allclose(mass, potpourri3d.vertex_areas(vertices, faces), rtol=1e-12)
-    oracle = pytest.importorskip("robust_laplacian", reason="robust_laplacian is the oracle of tufted Laplacians")
+    oracle = pytest.importorskip(
+        "robust_laplacian", reason="robust_laplacian is the oracle of tufted Laplacians"
+    )
     wanted = oracle.mesh_laplacian(vertices, faces)[0]  # stops flipping at weights of -1e-6
     assert abs(robust_laplacian(vertices, faces).matrix - wanted).max() < 1e-5
 
@@ -201,7 +201,9 @@ def test_equals_the_oracles_on_real_meshes(name: str, real_data: Path) -> None:
 
 @pytest.mark.parametrize(("vertices", "faces"), [(20, 60), (60, 300)])
 def test_a_soup_equals_the_oracle(vertices: int, faces: int) -> None:
-    oracle = pytest.importorskip("robust_laplacian", reason="robust_laplacian is the oracle of tufted Laplacians")
+    oracle = pytest.importorskip(
+        "robust_laplacian", reason="robust_laplacian is the oracle of tufted Laplacians"
+    )
     v, f = soup(vertices, faces)
     matrix, mass = robust_laplacian(v, f)
     wanted, areas = oracle.mesh_laplacian(v, f)

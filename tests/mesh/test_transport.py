@@ -34,13 +34,18 @@ def test_rings_are_counter_clockwise_and_whole(surfaces: Surfaces, surface: tupl
     assert np.array_equal(rings.reverse[rings.reverse], np.arange(len(rings.indices)))
 
 
-def test_a_border_vertex_has_its_ring_from_border_to_border_and_a_bowtie_one_after_another(surfaces: Surfaces) -> None:
+def test_a_border_vertex_has_its_ring_from_border_to_border_and_a_bowtie_one_after_another(
+    surfaces: Surfaces,
+) -> None:
     vertices, faces = surfaces("sheet", 4, 4)
     rings = ordered_rings(faces, len(vertices))
     assert (~rings.closed).sum() == 12 and rings.closed.sum() == 4
     assert rings.indices[rings.indptr[0] : rings.indptr[1]].tolist() == [4, 5, 1]
     bowtie = ordered_rings(BOWTIE, 6)
-    assert bowtie.indices[: bowtie.indptr[1]].tolist() == [1, 2, 3, 4] and bowtie.fan_length[:2].tolist() == [2, 2]
+    assert bowtie.indices[: bowtie.indptr[1]].tolist() == [1, 2, 3, 4] and bowtie.fan_length[:2].tolist() == [
+        2,
+        2,
+    ]
     assert bowtie.indptr[5] == bowtie.indptr[6], "a vertex of no face has no neighbours"
 
 

@@ -2,8 +2,8 @@ r"""Chebyshev convolution on the graph of a grid's nearest neighbours, as in Dee
 
     y_o = b_o + sum_c sum_{k=0}^{K-1} W_ock T_k(L~) x_c,      L~ = 2 L / lambda_max - 1,     L = D - A
 
-with A_pq = exp(-|p - q|² / 4t) between neighbours and D its row sums. T_0 x = x, T_1 x = L~x, T_k x = 2 L~ T_{k-1} x - T_{k-2} x:
-a filter of K terms reaches K - 1 steps far, and is isotropic.
+with A_pq = exp(-|p - q|² / 4t) between neighbours and D its row sums; T_0 = 1, T_1 = L~, T_k = 2 L~ T_{k-1} - T_{k-2}. A filter
+of K terms reaches K - 1 steps far, and is isotropic.
 Reference: Defferrard, Bresson & Vandergheynst 2016, arXiv:1606.09375, eq. 4; Defferrard, Milani, Gusset & Perraudin 2020
 (DeepSphere), arXiv:2012.15000.
 """

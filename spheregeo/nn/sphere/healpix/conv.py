@@ -45,7 +45,7 @@ class HEALPixFaceConv(OnHEALPix):
         groups, bias: as in ``torch.nn.Conv2d``.
         missing: what stands in the two tiles that a face lacks at three-valent corners: "mean", the neighbours on both
             sides, averaged on the diagonal (:mod:`spheregeo.nn.sphere.healpix.faces`); "drop", nothing; "renormalise",
-            nothing, and the sum is multiplied by the share of the taps that are there, before the bias.
+            nothing, and the sum is divided by the share of the taps that are there, before the bias.
 
     Shape: (B, in_channels, N) -> (B, out_channels, N / stride²), channels last in memory; weight (out, in/groups, k, k).
     Equivariance: exact for quarter turns about z. Half turns about x and y turn the faces by half: exact under them for
@@ -196,13 +196,13 @@ class HEALPixConv(HEALPixFaceConv):
         super().__init__(
             in_channels, out_channels, grid, stride=stride, groups=groups, bias=bias, missing=missing
         )
+        self.register_buffer("taps", torch.tensor(_TAPS), persistent=False)
 
     def _empty_weight(self) -> Tensor:
         return torch.empty(self.out_channels, self.in_channels // self.groups, 9)
 
     def _kernel(self) -> Tensor:
-        taps = self.weight.unbind(2)
-        return torch.stack([taps[k] for k in _TAPS], 2).unflatten(2, (3, 3))
+        return self.weight.index_select(2, self.get_buffer("taps")).unflatten(2, (3, 3))
 
     def extra_repr(self) -> str:
         return super().extra_repr().replace(f"kernel_size={self.kernel_size}, ", "")

@@ -11,11 +11,13 @@ reached over the neighbour on the one side or on the other, whichever is nearer:
 border, which continues into the other neighbour; for i < j the other way about; on the diagonal i = j it is the mean of
 both. For the cell next to the corner, the only one that a 3 × 3 kernel sees, that is the mean of the two adjacent
 neighbours.
-Reference: Górski et al. 2005, ApJ 622, section 4; the two-sided filling is that of earth2grid and Karlbauer et al. 2024,
-arXiv:2311.06253.
+Reference: Górski et al. 2005, ApJ 622; padded faces: Karlbauer et al. 2024, arXiv:2311.06253. Away from the missing tiles the
+borders are earth2grid's, which in them agrees for faces 4–7 and width 1 alone (it fills the others from one side).
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 import torch
@@ -55,6 +57,7 @@ def _turn(u: np.ndarray, v: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]
     return n - 1 - v, u
 
 
+@cache
 def neighbouring_faces() -> tuple[np.ndarray, np.ndarray]:
     """Face at each step (dx, dy) from each face, -1 for none, and the quarter turns into its own columns and rows.
 
@@ -80,14 +83,13 @@ def neighbouring_faces() -> tuple[np.ndarray, np.ndarray]:
     return faces, turns
 
 
-def _cells(nside: int, x: np.ndarray, y: np.ndarray, face: np.ndarray) -> np.ndarray:
+def _cells(nside: int, x: np.ndarray, y: np.ndarray, face: int) -> np.ndarray:
     """Cell at any column and row within one face's width of a face; -1 in the missing tiles."""
-    faces, turns = neighbouring_faces()
-    tile = face, y // nside + 1, x // nside + 1
-    there, turn, u, v = faces[tile], turns[tile], x % nside, y % nside
+    faces, turns = (table[face, y // nside + 1, x // nside + 1] for table in neighbouring_faces())
+    u, v = x % nside, y % nside
     for quarter in range(1, 4):
-        u, v = np.where(turn >= quarter, _turn(u, v, nside), (u, v))
-    return np.where(there < 0, -1, (there * nside + v) * nside + u)
+        u, v = np.where(turns >= quarter, _turn(u, v, nside), (u, v))
+    return np.where(faces < 0, -1, (faces * nside + v) * nside + u)
 
 
 def padded_cells(nside: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,17 +102,19 @@ def padded_cells(nside: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     if not 0 <= width <= nside:
         raise ValueError(f"width is {width}; expected 0 to {nside}, the width of a face")
     side = np.arange(-width, nside + width)
-    face, y, x = np.meshgrid(np.arange(12), side, side, indexing="ij")
-    first, second = _cells(nside, x, y, face), np.full_like(x, -1)
-    gap = first < 0
-    x, y, face = x[gap], y[gap], face[gap]
-    # steps beyond the corner, and the same cell seen round it by a quarter turn, either way
-    i, j = np.where(x < 0, -1 - x, x - nside), np.where(y < 0, -1 - y, y - nside)
-    last = nside - 1
-    above = _cells(nside, np.where(x < 0, j, last - j), np.where(y < 0, -1 - i, nside + i), face)
-    aside = _cells(nside, np.where(x < 0, -1 - j, nside + j), np.where(y < 0, i, last - i), face)
-    first[gap] = np.where(i < j, aside, above)
-    second[gap] = np.where(i == j, aside, -1)
+    rows, columns = np.meshgrid(side, side, indexing="ij")
+    first = np.stack([_cells(nside, columns, rows, face) for face in range(12)])
+    second = np.full_like(first, -1)
+    for face in range(12):
+        gap = first[face] < 0
+        x, y = columns[gap], rows[gap]
+        # steps beyond the corner, and the same cell seen round it by a quarter turn, either way
+        i, j = np.where(x < 0, -1 - x, x - nside), np.where(y < 0, -1 - y, y - nside)
+        last = nside - 1
+        above = _cells(nside, np.where(x < 0, j, last - j), np.where(y < 0, -1 - i, nside + i), face)
+        aside = _cells(nside, np.where(x < 0, -1 - j, nside + j), np.where(y < 0, i, last - i), face)
+        first[face, gap] = np.where(i < j, aside, above)
+        second[face, gap] = np.where(i == j, aside, -1)
     return first, second
 
 

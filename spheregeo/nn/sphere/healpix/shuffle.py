@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from spheregeo.grids import HEALPix
+from spheregeo.grids._cache import geometry
 from spheregeo.nn.sphere.healpix.padding import OnHEALPix
 from spheregeo.sparse import Gather
 
@@ -59,10 +60,16 @@ class PixelUnshuffle(OnHEALPix):
 
 
 def _to_children(coarse: HEALPix) -> Gather:
-    children = coarse.children().reshape(-1)
-    return Gather(children, len(children))
+    def build() -> Gather:
+        children = coarse.children().reshape(-1)
+        return Gather(children, len(children))
+
+    return geometry.get(("healpix to children", coarse), build).shared()
 
 
 def _from_children(coarse: HEALPix) -> Gather:
-    children = coarse.children().reshape(-1)
-    return Gather(children.argsort(), len(children))
+    def build() -> Gather:
+        children = coarse.children().reshape(-1)
+        return Gather(children.argsort(), len(children))
+
+    return geometry.get(("healpix from children", coarse), build).shared()
