@@ -38,8 +38,8 @@ class _Call:
         low = self.dtype in (torch.bfloat16, torch.float16)
         self.compute = torch.float32 if low else self.dtype
         self.table = table.to(self.compute)
-        self.forward = Rows(*structure[:5], adjoint=False)
-        self.backward = Rows(*structure[5:], adjoint=True)
+        self.forward = Rows(False, *structure[:5])
+        self.backward = Rows(True, *structure[5:])
         self.source, self.target = Orders.of(source), Orders.of(target)
         self.rings, self.engine, self.sizes = rings, engine, sizes
 

@@ -140,7 +140,7 @@ def test_a_large_mesh_takes_seconds() -> None:
     decimate(grid.points[:12], Icosahedral(0).faces)  # compiled now, if it was not before
     begin = time.process_time()
     coarse = decimate(grid.points, grid.faces)
-    assert time.process_time() - begin < 5  # 0.4 s; a million vertices take 10 s
+    assert time.process_time() - begin < 5  # 0.4 s; a million vertices take 12 s
     assert len(coarse.vertices) == 10240
 
 

@@ -29,8 +29,14 @@ class Graph:
         self.g = 6.3 * torch.rand(PAIRS, generator=draw, dtype=torch.float64)
         self.profile = torch.randn(RINGS, PAIRS, generator=draw, dtype=torch.float64)
         self.dtype = dtype
-        self.x = torch.randn(2, IN.dim, SOURCES, generator=draw, dtype=torch.float64).to(dtype).requires_grad_()
-        self.w = torch.randn(OUT.dim, IN.dim, RINGS, generator=draw, dtype=torch.float64).to(dtype).requires_grad_()
+        self.x = (
+            torch.randn(2, IN.dim, SOURCES, generator=draw, dtype=torch.float64).to(dtype).requires_grad_()
+        )
+        self.w = (
+            torch.randn(OUT.dim, IN.dim, RINGS, generator=draw, dtype=torch.float64)
+            .to(dtype)
+            .requires_grad_()
+        )
         self.cotangent = torch.randn(2, OUT.dim, POINTS, generator=draw, dtype=torch.float64).to(dtype)
 
     def map(self, engine: str = "auto", frequency: int = 5) -> TangentMap:
@@ -83,7 +89,9 @@ def test_float32() -> None:
 def test_half_precision_computes_in_float32() -> None:
     graph = Graph(torch.float32)
     half = graph.map()(graph.x.detach().bfloat16(), graph.w.detach(), terms(IN), terms(OUT))
-    exact = graph.map()(graph.x.detach().bfloat16().float(), graph.w.detach().bfloat16().float(), terms(IN), terms(OUT))
+    exact = graph.map()(
+        graph.x.detach().bfloat16().float(), graph.w.detach().bfloat16().float(), terms(IN), terms(OUT)
+    )
     assert half.dtype == torch.bfloat16
     assert torch.equal(half, exact.bfloat16())
 

@@ -9,7 +9,6 @@ from spheregeo.nn.surface.nonlinearity import RegularNonlinearity
 from spheregeo.nn.surface.norm import FieldBatchNorm, FieldInstanceNorm, FieldLayerNorm, RegularBatchNorm
 from spheregeo.nn.surface.pooling import ClusterGeometry, FieldPool, FieldUnpool
 
-
 __all__ = [
     "ClusterGeometry",
     "FieldBatchNorm",

@@ -31,8 +31,8 @@ class GaugeConv(RebuildsGeometry):
             comes with each call, as for batches of different meshes.
         radius, spacings, num_rings, kernel, smooth, moments, engine: see :meth:`GaugeGeometry.of`; of these only num_rings
             or kernel matter without a source.
-        bias: True for a constant on the (even) scalars; "edge" for a free bias inside the frame of every edge, which adds what the
-            layer would make of a constant scalar field; False for none.
+        bias: True for a constant on the (even) scalars; "edge" for a free bias inside the frame of every edge, which adds
+            what the layer would make of a constant scalar field; False for none.
         self_interaction: whether the point itself acts through weights of its own (only where target is source).
         reflections: whether frames may be reflected too: O(2) in place of SO(2), with about half the weights.
 
@@ -48,6 +48,8 @@ class GaugeConv(RebuildsGeometry):
 
     _geometry_name = "geometry"
     geometry: GaugeGeometry | None
+    scalars: Tensor
+    mask: Tensor | None
 
     def __init__(
         self,
@@ -106,7 +108,9 @@ class GaugeConv(RebuildsGeometry):
         self.same_points = source is None or self.target == source
         self.self_interaction = (
             FieldLinear(self.in_type, self.out_type, reflections=reflections)
-            if self_interaction and self.same_points and _share_orders(self.in_type, self.out_type, reflections)
+            if self_interaction
+            and self.same_points
+            and _share_orders(self.in_type, self.out_type, reflections)
             else None
         )
         mask = reflection_mask(self.in_type, self.out_type) if reflections else None
@@ -126,7 +130,7 @@ class GaugeConv(RebuildsGeometry):
         )
 
     def reset_parameters(self) -> None:
-        """Draw weights so that fields which hardly vary within the radius keep their variance, half of it from the point itself."""
+        """Draw weights so that fields which hardly vary within the radius keep their variance, half of it from the point."""
         with torch.no_grad():
             share = 1.0 if self.self_interaction is None else 0.5
             fan_in = self.weight.shape[1] * self.rings if self.mask is None else self.mask.sum(1) * self.rings
@@ -149,7 +153,9 @@ class GaugeConv(RebuildsGeometry):
         geometry = self.geometry if geometry is None else geometry
         assert geometry is not None
         if geometry.rings != self.rings:
-            raise ValueError(f"geometry has {geometry.rings} rings but the layer {self.rings}; build them alike")
+            raise ValueError(
+                f"geometry has {geometry.rings} rings but the layer {self.rings}; build them alike"
+            )
         shape = x.shape[2:] if self.source is None else self.source.shape
         if x.ndim < 3 or x.shape[1] != self.in_type.dim or x.shape[2:] != tuple(shape):
             raise ValueError(

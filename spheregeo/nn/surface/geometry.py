@@ -1,7 +1,7 @@
 r"""The geometry of gauge-equivariant layers: pairs of points, coefficients by frequency, transports and areas.
 
-A coefficient is :math:`c_{jk}(p, q) = a_q\, \theta_c^{-2}\, \psi_{k}(r / \theta_c)\, s_j(r / \theta_c)\, e^{ij\phi_{pq}}`: a quadrature weight times a polar
-kernel, so a layer's result does not depend on how densely a surface is sampled, nor on its units.
+A coefficient is :math:`c_{jk}(p, q) = a_q\, \theta_c^{-2}\, \psi_{jk}(r / \theta_c)\, e^{ij\phi_{pq}}`: a quadrature weight times a
+polar kernel, so a layer's result does not depend on how densely a surface is sampled, nor on its units.
 On the sphere the discrete moments of every function are made the continuous ones (:mod:`spheregeo.kernels.moments`).
 """
 
@@ -103,7 +103,9 @@ class GaugeGeometry(nn.Module):
             raise ValueError(f"radius is {radius} and spacings {spacings}; give the cutoff one way only")
         sphere = source.is_sphere and target.is_sphere
         if source.is_sphere != target.is_sphere:
-            raise ValueError(f"source is {source!r} and target {target!r}; expected two spheres or two meshes")
+            raise ValueError(
+                f"source is {source!r} and target {target!r}; expected two spheres or two meshes"
+            )
         if radius is None:
             spacings = spacings or (SPHERE_SPACINGS if sphere else SURFACE_SPACINGS)
             radius = spacings * max(source.spacing, target.spacing)
@@ -111,7 +113,9 @@ class GaugeGeometry(nn.Module):
         if moments == "auto":
             moments = SPHERE_MOMENTS if sphere else None
         if moments is not None and (not sphere or not isinstance(moments, int)):
-            raise ValueError(f"moments is {moments!r}; expected a degree on spheres, None on meshes, or 'auto'")
+            raise ValueError(
+                f"moments is {moments!r}; expected a degree on spheres, None on meshes, or 'auto'"
+            )
         polar = polar_kernel(kernel, num_rings, frequency, smooth)
         key = ("gauge", source, target, radius, polar, moments, log_map, transport, dtype)
 
@@ -119,7 +123,11 @@ class GaugeGeometry(nn.Module):
             if sphere:
                 return _on_sphere(source, target, polar, float(radius), moments, dtype)  # type: ignore[arg-type]
             near = surface_neighbors(
-                source, None if target == source else target, radius=radius, log_map=log_map, transport=transport
+                source,
+                None if target == source else target,
+                radius=radius,
+                log_map=log_map,
+                transport=transport,
             )  # type: ignore[arg-type]
             return cls.from_neighborhood(
                 near, source.areas, float(radius), kernel=polar, target_areas=target.areas, dtype=dtype
@@ -148,7 +156,9 @@ class GaugeGeometry(nn.Module):
         """
         polar = polar_kernel(None, num_rings, frequency, smooth) if kernel is None else kernel
         if areas.ndim != 1 or (len(near.indices) and int(near.indices.max()) >= len(areas)):
-            raise ValueError(f"areas has shape {tuple(areas.shape)}; expected one number for each source point")
+            raise ValueError(
+                f"areas has shape {tuple(areas.shape)}; expected one number for each source point"
+            )
         values = polar(near.distance, near.angle, radius) * (areas.double()[near.indices] / radius**2)
         pattern = CSRPattern.of(near.indptr, near.indices, len(areas))
         own = areas if target_areas is None else target_areas

@@ -58,7 +58,9 @@ def surface_inputs(mesh: TriangleMesh, names: Sequence[str], radius: float = 0.0
     """
     surface_input_type(names)
     if not radius > 0:
-        raise ValueError(f"radius is {radius}; expected a positive share of the square root of the mesh's area")
+        raise ValueError(
+            f"radius is {radius}; expected a positive share of the square root of the mesh's area"
+        )
 
     def make(name: str) -> Tensor:
         size = math.sqrt(mesh.area)

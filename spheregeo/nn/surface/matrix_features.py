@@ -85,7 +85,9 @@ def _around(
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, count = near.rows, mesh.num_points
     weight = mesh.areas[near.indices] if weights == "area" else (near.indices != rows).double()
-    weight = weight / torch.zeros(count, dtype=torch.float64).index_add_(0, rows, weight).clamp_min(_LEAST)[rows]
+    weight = (
+        weight / torch.zeros(count, dtype=torch.float64).index_add_(0, rows, weight).clamp_min(_LEAST)[rows]
+    )
     normal, offset = mesh.normals[near.indices], near.offset / radius
     pairs = ((offset, offset), (normal, normal), (offset, normal))
     moments = []

@@ -58,7 +58,9 @@ class ClusterGeometry(nn.Module):
             )
         members = torch.bincount(parents, minlength=count)
         if bool((members == 0).any()):
-            raise ValueError(f"{int((members == 0).sum())} coarse points have no fine point; every cluster needs one")
+            raise ValueError(
+                f"{int((members == 0).sum())} coarse points have no fine point; every cluster needs one"
+            )
         cosine = (target.normals[parents] * source.normals).sum(1)
         if bool((1 + cosine < 1e-7).any()):
             raise ValueError("a fine point's normal is opposite to its coarse point's; take smaller clusters")
@@ -149,7 +151,9 @@ class FieldUnpool(nn.Module):
 
 def _chosen(own: ClusterGeometry | None, given: ClusterGeometry | None) -> ClusterGeometry:
     if (own is None) == (given is None):
-        raise ValueError("clusters must be given with the call where the layer was built without a grid, and only there")
+        raise ValueError(
+            "clusters must be given with the call where the layer was built without a grid, and only there"
+        )
     chosen = own if given is None else given
     assert chosen is not None
     return chosen

@@ -26,12 +26,12 @@ class Rows:
     ``members`` lists the rows such that those with the same coefficients follow one another, or is empty if none share.
     """
 
+    adjoint: bool
     indptr: Tensor
     indices: Tensor
     start: Tensor
     members: Tensor
     order: Tensor
-    adjoint: bool
 
 
 def contract(

@@ -141,7 +141,13 @@ def test_reflected_frames() -> None:
 
 @pytest.mark.parametrize(
     "grid",
-    [HEALPix(4), HEALPix(4, order="nested"), Icosahedral(2), Equiangular(12, 24), Equiangular(13, 24, poles=True)],
+    [
+        HEALPix(4),
+        HEALPix(4, order="nested"),
+        Icosahedral(2),
+        Equiangular(12, 24),
+        Equiangular(13, 24, poles=True),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("coarse", [False, True])

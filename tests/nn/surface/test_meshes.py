@@ -54,7 +54,10 @@ def test_block_in_any_frames(transport: str, log_map: str) -> None:
     randomise(block, torch.Generator().manual_seed(0))
     block.eval()
     field, results = block.conv.in_type, []
-    for surface, fields, cotangent in ((mesh, x, head), (turned, field.turn(x, angle), field.turn(head, angle))):
+    for surface, fields, cotangent in (
+        (mesh, x, head),
+        (turned, field.turn(x, angle), field.turn(head, angle)),
+    ):
         geometry = GaugeGeometry.of(surface, transport=transport, log_map=log_map, dtype=torch.float64)
         y = block(fields, geometry)
         results.append((y, torch.autograd.grad((y * cotangent).sum(), list(block.parameters()))))
@@ -73,7 +76,9 @@ def test_density_hardly_matters() -> None:
     values = []
     for mesh in (coarse, fine):
         x = torch.sin(2 * mesh.points[:, 2])[None, None]
-        values.append(layer(x, GaugeGeometry.of(mesh, radius=radius, dtype=torch.float64))[..., : coarse.num_points])
+        values.append(
+            layer(x, GaugeGeometry.of(mesh, radius=radius, dtype=torch.float64))[..., : coarse.num_points]
+        )
     assert (values[0] - values[1]).norm() < 0.03 * values[1].norm()
 
 

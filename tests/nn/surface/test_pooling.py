@@ -40,13 +40,17 @@ class Turned(Grid):
         return torch.stack([c * e + s * f, c * f - s * e], 1)
 
 
-@pytest.mark.parametrize("grid", [HEALPix(4), HEALPix(4, order="nested"), Icosahedral(2), Equiangular(8, 16)], ids=str)
+@pytest.mark.parametrize(
+    "grid", [HEALPix(4), HEALPix(4, order="nested"), Icosahedral(2), Equiangular(8, 16)], ids=str
+)
 def test_any_frames(grid: Grid) -> None:
     coarse, parents = grid.coarsen(), grid.parents()
     fine_turn = 6.3 * torch.rand(grid.num_points, dtype=torch.float64)
     coarse_turn = 6.3 * torch.rand(coarse.num_points, dtype=torch.float64)
     plain = ClusterGeometry.of(grid, dtype=torch.float64)
-    other = ClusterGeometry.of(Turned(grid, fine_turn), Turned(coarse, coarse_turn), parents, dtype=torch.float64)
+    other = ClusterGeometry.of(
+        Turned(grid, fine_turn), Turned(coarse, coarse_turn), parents, dtype=torch.float64
+    )
     x = torch.randn(2, KIND.dim, grid.num_points, dtype=torch.float64)
     y = FieldPool(KIND)(x, plain)
     assert (FieldPool(KIND)(KIND.turn(x, fine_turn), other) - KIND.turn(y, coarse_turn)).abs().max() < 1e-12
