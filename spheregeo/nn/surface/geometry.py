@@ -1,7 +1,7 @@
 r"""The geometry of gauge-equivariant layers: pairs of points, coefficients by frequency, transports and areas.
 
-A coefficient is :math:`c_{jk}(p, q) = a_q\, \theta_c^{-2}\, \psi_{jk}(r / \theta_c)\, e^{ij\phi_{pq}}`: a quadrature weight times a
-polar kernel, so a layer's result does not depend on how densely a surface is sampled, nor on its units.
+A coefficient is :math:`c_{jk}(p, q) = a_q\, \theta_c^{-2}\, \psi_{jk}(r / \theta_c)\, e^{ij\phi_{pq}}`: a quadrature weight times
+a polar kernel, so a layer's result does not depend on how densely a surface is sampled, nor on its units.
 On the sphere the discrete moments of every function are made the continuous ones (:mod:`spheregeo.kernels.moments`).
 """
 
