@@ -84,7 +84,7 @@ class FieldType:
         elif isinstance(spec, FieldType):
             terms = spec.terms
         else:
-            terms = tuple(spec)
+            terms = tuple(spec) if isinstance(spec, Iterable) else (spec,)
             if not all(isinstance(term, Term) for term in terms):
                 raise TypeError(f"spec is {spec!r}; expected text such as '16x0 + 8x1', or Terms")
         if not terms:

@@ -62,7 +62,7 @@ def repair(
     """A mesh that is sound, and what had to be done.
 
     Args:
-        nonmanifold: edges of three or more faces are "cut" (their vertices doubled), or the mesh "refused".
+        nonmanifold: edges of three or more faces are "cut" (their vertices doubled), or make it "refuse" the mesh.
         outward: turn closed parts whose volume is negative inside out. Say False for shells inside others.
         options: normals, frames and seed of :class:`TriangleMesh`. Tensors count for the mended vertices.
 

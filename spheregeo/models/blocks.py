@@ -112,6 +112,54 @@ class _Gain(nn.Module):
         return weight / self.gain
 
 
+class PooledNorm(nn.BatchNorm1d):
+    """Batch norm of pooled channels, in which samples differ little beside what all share.
+
+    A batch of one is left to the running statistics.
+
+    Shape: (B, C) -> the same.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > 1:
+            return super().forward(x)
+        return nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
+class Head(nn.Module):
+    """Pooled channels to logits: norm, linear, GELU, dropout, linear.
+
+    Args:
+        norm: the network's: "batch", else "group" (layer norm here) or "none", so that samples do not meet.
+
+    Shape: (B, in_channels) -> (B, out_channels).
+    Raises: ValueError for another norm or a dropout outside [0, 1).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, dropout: float = 0.0, norm: str = "batch"
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}; expected 0 (none) to below 1")
+        norms = {"batch": PooledNorm, "group": nn.LayerNorm}
+        if norm not in (*norms, "none"):
+            raise ValueError(f"norm is {norm!r}; choose batch, group or none")
+        self.layers = nn.Sequential(
+            norms[norm](in_channels) if norm in norms else nn.Identity(),
+            nn.Linear(in_channels, in_channels),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(in_channels, out_channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.layers(x)
+        return result
+
+
 def make_conv(*channels_and_grids: Any, **options: Any) -> DiscoConv:
     """A ``DiscoConv`` whose learnt weights are of order 1 on every grid.
 
@@ -180,4 +228,14 @@ def recompute(module: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
-__all__ = ["Pointwise", "ResidualBlock", "check_field", "hierarchy", "make_conv", "make_norm", "recompute"]
+__all__ = [
+    "Head",
+    "Pointwise",
+    "PooledNorm",
+    "ResidualBlock",
+    "check_field",
+    "hierarchy",
+    "make_conv",
+    "make_norm",
+    "recompute",
+]

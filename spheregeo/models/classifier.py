@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from spheregeo.kernels import Rings
-from spheregeo.models.blocks import ResidualBlock, check_field, hierarchy, make_conv, make_norm
+from spheregeo.models.blocks import Head, ResidualBlock, check_field, hierarchy, make_conv, make_norm
 from spheregeo.models.on_grid import to_image
 from spheregeo.models.registry import register
 from spheregeo.nn import GlobalPool
@@ -20,28 +20,6 @@ from spheregeo.nn import GlobalPool
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
     from spheregeo.kernels import Kernel
-
-
-class Head(nn.Module):
-    """Pooled channels to logits: linear, GELU, dropout, linear.
-
-    Shape: (B, in_channels) -> (B, out_channels).
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; expected 0 (none) to below 1")
-        self.layers = nn.Sequential(
-            nn.Linear(in_channels, in_channels),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(in_channels, out_channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.layers(x)
-        return result
 
 
 @register("disco-classifier", output="label")
@@ -101,7 +79,7 @@ class DiscoClassifier(nn.Module):
             ]
         self.encoder = nn.Sequential(*stages)
         self.pool = GlobalPool(grids[-1])
-        self.head = Head(widths[-1], out_channels, dropout)
+        self.head = Head(widths[-1], out_channels, dropout, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.in_channels, self.grid)
@@ -156,7 +134,7 @@ class PlanarCNN(nn.Module):
             self.stages.append(
                 nn.ModuleList(nn.Sequential(c, make_norm(norm, after), nn.GELU()) for c in convs)
             )
-        self.head = Head(widths[-1], out_channels, dropout)
+        self.head = Head(widths[-1], out_channels, dropout, norm)
 
     def _pad(self, x: Tensor) -> Tensor:
         if self.padding == "zeros":
@@ -175,4 +153,4 @@ class PlanarCNN(nn.Module):
         return result
 
 
-__all__ = ["DiscoClassifier", "Head", "PlanarCNN"]
+__all__ = ["DiscoClassifier", "PlanarCNN"]

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.groups import FieldType, Term
-from spheregeo.models.blocks import Pointwise, check_field, hierarchy, recompute
-from spheregeo.models.classifier import Head
+from spheregeo.models.blocks import Head, Pointwise, check_field, hierarchy, recompute
 from spheregeo.models.registry import register
 from spheregeo.nn import GaugeConv, GlobalPool
 from spheregeo.nn.surface import FieldBatchNorm, FieldLinear, GaugeBlock
@@ -69,6 +68,7 @@ class _Encoder(nn.Module):
     def __init__(
         self,
         in_channels: int,
+        grid: Grid,
         grids: Sequence[Grid],
         kinds: Sequence[FieldType],
         blocks: int,
@@ -77,7 +77,7 @@ class _Encoder(nn.Module):
     ) -> None:
         super().__init__()
         before = [FieldType([Term(in_channels, 0)]), *kinds[:-1]]
-        sources = [grids[0], *grids[:-1]]
+        sources = [grid, *grids[:-1]]
         self.stages = nn.ModuleList(
             nn.Sequential(
                 _Bridge(b, a, s, t, nonlinearity, **options),
@@ -132,7 +132,7 @@ class GaugeUNet(nn.Module):
         self.grid, self.levels = grid, tuple(grids)
         self.in_channels, self.out_channels, self.checkpoint = in_channels, out_channels, checkpoint
         self.kind = kinds[0]
-        self.encoder = _Encoder(in_channels, grids, kinds, blocks, nonlinearity, options)
+        self.encoder = _Encoder(in_channels, grid, grids, kinds, blocks, nonlinearity, options)
         steps = range(len(grids) - 1)
         self.up = nn.ModuleList(
             _Bridge(kinds[i + 1], kinds[i], grids[i + 1], grids[i], nonlinearity, **options) for i in steps
@@ -177,6 +177,7 @@ class GaugeClassifier(nn.Module):
     """Classifier of gauge blocks: the mean over the sphere of the last scalars and field sizes, then two linear layers.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels).
+    Units: ``skip`` is how many times the first convolution halves the resolution, as in ``disco-classifier``.
     Equivariance: invariant to SO(3), approximate; mirror images differ. Measured errors are in docs/classification.md.
     Raises: ValueError when the grid has fewer levels than ``depth``, or x has another shape than promised.
     Reference: Cohen et al. 2019, arXiv:1902.04615.
@@ -198,14 +199,15 @@ class GaugeClassifier(nn.Module):
         spacings: float = 2.5,
         nonlinearity: str = "gated",
         levels: Sequence[Grid] | None = None,
+        skip: int = 0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if depth < 1 or width < 1 or blocks < 0 or max_order < 1:
+        if depth < 1 or width < 1 or blocks < 0 or max_order < 1 or skip < 0:
             raise ValueError(
-                f"depth {depth}, width {width} and max_order {max_order} must be >= 1, blocks {blocks} >= 0"
+                f"depth {depth}, width {width} and max_order {max_order} must be >= 1, blocks {blocks} and skip {skip} >= 0"
             )
-        grids = hierarchy(grid, depth, levels)
+        grids = hierarchy(grid, depth + skip, levels)[skip:]
         kinds = [hidden_type(min(width * growth**i, max_width), max_order) for i in range(len(grids))]
         self.grid, self.levels, self.in_channels, self.out_channels = (
             grid,
@@ -214,7 +216,7 @@ class GaugeClassifier(nn.Module):
             out_channels,
         )
         options: dict[str, Any] = {"num_rings": num_rings, "spacings": spacings}
-        self.encoder = _Encoder(in_channels, grids, kinds, blocks, nonlinearity, options)
+        self.encoder = _Encoder(in_channels, grid, grids, kinds, blocks, nonlinearity, options)
         self.pool = GlobalPool(grids[-1])
         self.kind = kinds[-1]
         self.head = Head(self.kind.num_fields, out_channels, dropout)

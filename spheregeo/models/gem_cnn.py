@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.groups import FieldType
-from spheregeo.models.blocks import Pointwise
+from spheregeo.models.blocks import Pointwise, PooledNorm
 from spheregeo.models.registry import register
 from spheregeo.models.surface_levels import LevelSettings, SurfaceLevels, surface_mean
 from spheregeo.nn.rebuild import RebuildsGeometry
@@ -142,21 +142,6 @@ def invariants(x: Tensor, field_type: FieldType, eps: float = 1e-6) -> Tensor:
             part = (part.unflatten(1, (multiplicity, 2)).square().sum(2) + eps).sqrt()
         parts.append(part)
     return torch.cat(parts, 1)
-
-
-class PooledNorm(nn.BatchNorm1d):
-    """Batch norm of pooled channels: surfaces differ little in them beside what they share. A batch of one is left to the
-    running statistics.
-
-    Shape: (B, C) -> the same.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if len(x) > 1:
-            return super().forward(x)
-        return nn.functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
 
 
 class GemCNN(RebuildsGeometry):

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from spheregeo.models.blocks import Pointwise, check_field, hierarchy, make_norm, recompute
-from spheregeo.models.classifier import Head
+from spheregeo.models.blocks import Head, Pointwise, check_field, hierarchy, make_norm, recompute
 from spheregeo.nn import GlobalPool, Pool
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class PooledClassifier(_Pooled):
     ) -> None:
         super().__init__(in_channels, out_channels, grid, conv, **sizes)  # type: ignore[arg-type]
         self.pool = GlobalPool(self.levels[-1])
-        self.head = Head(self.widths[-1], out_channels, dropout)
+        self.head = Head(self.widths[-1], out_channels, dropout, str(sizes["norm"]))
 
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.in_channels, self.grid)

@@ -41,6 +41,8 @@ class TangentMap(nn.Module):
         ValueError: sizes that disagree; orders beyond ``frequency``.
     """
 
+    table: Tensor
+
     def __init__(
         self,
         pattern: Pattern,
@@ -109,6 +111,10 @@ class TangentMap(nn.Module):
             raise ValueError(
                 f"orders {source.max_order} and {target.max_order} add up to more than the map's frequency "
                 f"{self.frequency}; build the geometry with frequency={source.max_order + target.max_order}"
+            )
+        if x.dtype == torch.float64 and self.table.dtype != torch.float64:
+            raise TypeError(
+                f"x is float64 but the coefficients are {self.table.dtype}; build the geometry with dtype=torch.float64"
             )
         tensors = [t for t in self._buffers.values() if t is not None]
         structure = (tensors, source.flat, target.flat, self.rings, self.sizes, self.engine)

@@ -129,11 +129,12 @@ def _evaluate(
     reference = x if x is not None else g
     assert reference is not None
     call = _Call(reference, tensors, source, target, rings, sizes, engine)
-    if slot == G:
-        assert x is not None and w is not None
-        return call.apply(x, w)
-    assert g is not None
-    gx, gw = call.gradients(x if slot == W else None, w if slot == X else None, g)
+    with torch.autocast(reference.device.type, enabled=False):  # the precision is ours: see _Call.compute
+        if slot == G:
+            assert x is not None and w is not None
+            return call.apply(x, w)
+        assert g is not None
+        gx, gw = call.gradients(x if slot == W else None, w if slot == X else None, g)
     out = gx if slot == X else gw
     assert out is not None
     return out
@@ -151,7 +152,8 @@ def _evaluate_gradients(
     engine: str,
 ) -> tuple[Tensor, Tensor]:
     """dF/dx and dF/dw together: one contraction of g serves both."""
-    gx, gw = _Call(x, tensors, source, target, rings, sizes, engine).gradients(x, w, g)
+    with torch.autocast(x.device.type, enabled=False):
+        gx, gw = _Call(x, tensors, source, target, rings, sizes, engine).gradients(x, w, g)
     assert gx is not None and gw is not None
     return gx, gw
 

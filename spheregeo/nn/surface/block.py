@@ -34,7 +34,8 @@ class GaugeBlock(nn.Module):
         field_type: of input and output.
         grid: where the fields live; without it the geometry comes with each call.
         nonlinearity: "gated" or "regular".
-        options: further ones of :class:`GaugeConv`.
+        reflections: whether frames may be mirrored too.
+        options: further ones of :class:`GaugeConv`, except ``target`` and ``bias``.
 
     Shape: (B, dim, *grid.shape) -> the same.
     Equivariance: SO(2) gauge: exact with "gated" (1e-15 in float64), below 1e-3 with "regular"; SO(3) as the convolution.
@@ -48,14 +49,20 @@ class GaugeBlock(nn.Module):
         grid: Grid | None = None,
         *,
         nonlinearity: str = "gated",
+        reflections: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
+        refused = sorted({"target", "bias"} & set(options))
+        if refused:
+            raise ValueError(
+                f"options holds {', '.join(refused)}; a block stays on its grid, and its norms shift already"
+            )
         kind = FieldType.of(field_type)
-        self.conv = GaugeConv(kind, kind, grid, bias=False, **options)
+        self.conv = GaugeConv(kind, kind, grid, bias=False, reflections=reflections, **options)
         self.norm1 = FieldBatchNorm(kind, grid)
         self.act1 = make_nonlinearity(nonlinearity, kind)
-        self.mix = FieldLinear(kind, kind)
+        self.mix = FieldLinear(kind, kind, reflections=reflections)
         self.norm2 = FieldBatchNorm(kind, grid)
         self.act2 = make_nonlinearity(nonlinearity, kind)
         assert isinstance(self.norm2.weight, Tensor)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spheregeo.grids import Grid
 from spheregeo.groups import FieldType, reflection_mask
 from spheregeo.kernels import Kernel
+from spheregeo.kernels.kernel import check_count
 from spheregeo.nn.rebuild import RebuildsGeometry
 from spheregeo.nn.surface.geometry import GaugeGeometry
 from spheregeo.nn.surface.linear import FieldLinear
@@ -73,11 +74,14 @@ class GaugeConv(RebuildsGeometry):
     ) -> None:
         super().__init__()
         self.in_type, self.out_type = FieldType.of(in_type), FieldType.of(out_type)
-        if bias not in (True, False, "edge"):
+        if not isinstance(bias, bool) and bias != "edge":
             raise ValueError(f"bias is {bias!r}; expected True, False or 'edge'")
         if source is None and target is not None:
             raise ValueError("target is given without a source; give both or neither")
         self.source, self.target = source, source if target is None else target
+        if kernel is not None and not isinstance(kernel, Kernel):
+            raise TypeError(f"kernel is {kernel!r}; expected an isotropic kernel such as Rings(5)")
+        check_count("num_rings", num_rings, 1)
         self.rings = num_rings if kernel is None else kernel.num_functions
         self.bias_kind, self.reflections = bias, reflections
         self.frequency = self.in_type.max_order + self.out_type.max_order
@@ -151,7 +155,14 @@ class GaugeConv(RebuildsGeometry):
                 "geometry must be given with the call where the layer was built without a source, and only there"
             )
         geometry = self.geometry if geometry is None else geometry
-        assert geometry is not None
+        if not isinstance(geometry, GaugeGeometry):
+            raise TypeError(
+                f"geometry is {type(geometry).__name__}; expected a GaugeGeometry, as GaugeGeometry.of(mesh) makes it"
+            )
+        if self.self_interaction is not None and not geometry.same_points:
+            raise ValueError(
+                "geometry joins two different sets of points; build the layer with self_interaction=False for it"
+            )
         if geometry.rings != self.rings:
             raise ValueError(
                 f"geometry has {geometry.rings} rings but the layer {self.rings}; build them alike"

@@ -8,7 +8,9 @@ On the sphere the discrete moments of every function are made the continuous one
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -37,12 +39,16 @@ class GaugeGeometry(nn.Module):
         map: the :class:`~spheregeo.sparse.TangentMap`.
         areas: (P,) areas of the target points, by which norms and pools weight.
         counts: points of each target surface in a batch of several, else one number.
+        same_points: whether sources and targets are the same points.
     """
 
     areas: Tensor
 
-    def __init__(self, map_: TangentMap, areas: Tensor, counts: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, map_: TangentMap, areas: Tensor, counts: tuple[int, ...] | None = None, same_points: bool = True
+    ) -> None:
         super().__init__()
+        self.same_points = same_points
         self.map = map_
         self.counts = (map_.num_target,) if counts is None else counts
         self.register_buffer("areas", areas, persistent=False)
@@ -78,7 +84,7 @@ class GaugeGeometry(nn.Module):
         moments: int | str | None = "auto",
         log_map: str = "chord",
         transport: str = "normals",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         engine: str | None = None,
     ) -> GaugeGeometry:
         """The geometry between two grids, kept by their values.
@@ -93,12 +99,19 @@ class GaugeGeometry(nn.Module):
             smooth: whether frequency j vanishes as r^j at the centre; ``False`` as in published mesh networks.
             moments: degree of the moment correction on spheres (3), ``None`` for plain quadrature; meshes take none.
             log_map, transport: of meshes, see :func:`spheregeo.sampling.surface_neighbors`.
-            dtype: of the coefficients kept; computed in float64.
+            dtype: of the coefficients kept, torch's default if None; computed in float64, and a float64 layer wants them so.
             engine: of the sparse backend.
 
         Raises: ValueError for settings that do not fit the grids.
         """
+        for name, grid in (("source", source), ("target", source if target is None else target)):
+            if not isinstance(grid, Grid):
+                raise TypeError(f"{name} is {type(grid).__name__}; expected a sphere grid or a TriangleMesh")
         target = source if target is None else target
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        for name, value in (("radius", radius), ("spacings", spacings)):
+            if value is not None and not (isinstance(value, Real) and 0 < value < math.inf):
+                raise ValueError(f"{name} is {value!r}; expected a positive number")
         if radius is not None and spacings is not None:
             raise ValueError(f"radius is {radius} and spacings {spacings}; give the cutoff one way only")
         sphere = source.is_sphere and target.is_sphere
@@ -107,7 +120,9 @@ class GaugeGeometry(nn.Module):
                 f"source is {source!r} and target {target!r}; expected two spheres or two meshes"
             )
         if radius is None:
-            spacings = spacings or (SPHERE_SPACINGS if sphere else SURFACE_SPACINGS)
+            spacings = (
+                (SPHERE_SPACINGS if sphere else SURFACE_SPACINGS) if spacings is None else float(spacings)
+            )
             radius = spacings * max(source.spacing, target.spacing)
             radius = min(radius, math.pi) if sphere else radius
         if moments == "auto":
@@ -116,21 +131,33 @@ class GaugeGeometry(nn.Module):
             raise ValueError(
                 f"moments is {moments!r}; expected a degree on spheres, None on meshes, or 'auto'"
             )
+        if sphere and (log_map, transport) != ("chord", "normals"):
+            raise ValueError(
+                f"log_map is {log_map!r} and transport {transport!r}; on spheres both are exact, leave them out"
+            )
         polar = polar_kernel(kernel, num_rings, frequency, smooth)
+        radius = float(radius)
         key = ("gauge", source, target, radius, polar, moments, log_map, transport, dtype)
 
         def build() -> GaugeGeometry:
             if sphere:
-                return _on_sphere(source, target, polar, float(radius), moments, dtype)  # type: ignore[arg-type]
+                return _on_sphere(source, target, polar, radius, moments, dtype)  # type: ignore[arg-type]
+            same = target == source
             near = surface_neighbors(
                 source,
-                None if target == source else target,
+                None if same else target,
                 radius=radius,
                 log_map=log_map,
                 transport=transport,
             )  # type: ignore[arg-type]
+            _warn_if_sparse(near, source, radius)
             return cls.from_neighborhood(
-                near, source.areas, float(radius), kernel=polar, target_areas=target.areas, dtype=dtype
+                near,
+                source.areas,
+                radius,
+                kernel=polar,
+                target_areas=None if same else target.areas,
+                dtype=dtype,
             )
 
         return geometry.get(key, build).shared(engine)
@@ -147,7 +174,7 @@ class GaugeGeometry(nn.Module):
         frequency: int = 4,
         smooth: bool = True,
         target_areas: Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> GaugeGeometry:
         """The geometry of any pairs of points: distances, angles and transports need not come from a surface.
 
@@ -159,10 +186,15 @@ class GaugeGeometry(nn.Module):
             raise ValueError(
                 f"areas has shape {tuple(areas.shape)}; expected one number for each source point"
             )
+        own = areas if target_areas is None else target_areas
+        if len(own) != len(near.indptr) - 1 or own.ndim != 1:
+            raise ValueError(
+                f"target_areas has shape {tuple(own.shape)}; expected ({len(near.indptr) - 1},), one number a row"
+            )
+        dtype = torch.get_default_dtype() if dtype is None else dtype
         values = polar(near.distance, near.angle, radius) * (areas.double()[near.indices] / radius**2)
         pattern = CSRPattern.of(near.indptr, near.indices, len(areas))
-        own = areas if target_areas is None else target_areas
-        return _assemble(pattern, values, near.transport, polar, own, dtype)
+        return _assemble(pattern, values, near.transport, polar, own, dtype, target_areas is None)
 
     @classmethod
     def concatenate(cls, geometries: Sequence[GaugeGeometry]) -> GaugeGeometry:
@@ -171,14 +203,15 @@ class GaugeGeometry(nn.Module):
         Raises: ValueError for none, or geometries that differ in rings, frequency or dtype.
         """
         if len(geometries) == 1:
-            return geometries[0]
+            return geometries[0].shared()
         map_ = TangentMap.concatenate([g.map for g in geometries])
         counts = tuple(count for g in geometries for count in g.counts)
-        return cls(map_, torch.cat([g.areas for g in geometries]), counts)
+        same = all(g.same_points for g in geometries)
+        return cls(map_, torch.cat([g.areas for g in geometries]), counts, same)
 
     def shared(self, engine: str | None = None) -> GaugeGeometry:
         """The same tensors in a module of its own, which may be moved without moving this one."""
-        return GaugeGeometry(self.map.shared(engine), self.areas, self.counts)
+        return GaugeGeometry(self.map.shared(engine), self.areas, self.counts, self.same_points)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GaugeGeometry:
         return memo.setdefault(id(self), self.shared())  # type: ignore[no-any-return]
@@ -186,6 +219,20 @@ class GaugeGeometry(nn.Module):
     def memory_bytes(self) -> int:
         """Bytes held."""
         return self.map.memory_bytes() + self.areas.numel() * self.areas.element_size()
+
+
+FEWEST = 4  # neighbours, the point itself included, below which a sum over them is no integral
+
+
+def _warn_if_sparse(near: Neighborhood, source: Grid, radius: float) -> None:
+    """Warn where the radius is too small for the surface: quadrature over one or two vertices depends on their areas."""
+    thin = float((near.indptr.diff() < FEWEST).double().mean())
+    if thin > 0.1:
+        warnings.warn(
+            f"{thin:.0%} of the points have fewer than {FEWEST} neighbours within radius {radius:.3g} (the points' spacing is "
+            f"{source.spacing:.3g}); take a larger radius or spacings, or a mesh of more even edges",
+            stacklevel=4,
+        )
 
 
 def polar_kernel(
@@ -207,7 +254,13 @@ def _on_sphere(
 ) -> GaugeGeometry:
     found, values = coefficients(source, target, polar, radius, moments, None, False, transport=True)
     return _assemble(
-        found.pattern, values / radius**2, found.neighborhood.transport, polar, target.areas, dtype
+        found.pattern,
+        values / radius**2,
+        found.neighborhood.transport,
+        polar,
+        target.areas,
+        dtype,
+        source == target,
     )
 
 
@@ -218,6 +271,7 @@ def _assemble(
     polar: PolarKernel | CircularHarmonics,
     areas: Tensor,
     dtype: torch.dtype,
+    same_points: bool,
 ) -> GaugeGeometry:
     """Leave out pairs without coefficients and build the map."""
     keep = (values != 0).any(0)
@@ -225,4 +279,4 @@ def _assemble(
         pattern, values, transport = pattern.prune(keep), values[:, keep], transport[keep]
     rings = polar.num_functions // (2 * polar.max_order + 1)
     map_ = TangentMap(pattern, values, transport, rings=rings, dtype=dtype)
-    return GaugeGeometry(map_, areas.to(dtype))
+    return GaugeGeometry(map_, areas.to(dtype), same_points=same_points)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spheregeo.grids import Grid
 from spheregeo.groups import FieldType, check_field
+from spheregeo.nn.rebuild import RebuildsGeometry
 from spheregeo.sparse import SparseMap
 
 
@@ -39,12 +40,13 @@ class ClusterGeometry(nn.Module):
         target: Grid | None = None,
         parents: Tensor | None = None,
         *,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> ClusterGeometry:
         """The clusters of a fine grid; its own next level unless ``target`` and ``parents`` (N,) say otherwise.
 
         Raises: ValueError for parents that do not fit, coarse points without a fine one, or opposite normals.
         """
+        dtype = torch.get_default_dtype() if dtype is None else dtype
         if (target is None) != (parents is None):
             raise ValueError("target and parents belong together; give both or neither")
         if target is None or parents is None:
@@ -91,7 +93,38 @@ class ClusterGeometry(nn.Module):
         return cls(torch.cat(parents), turn, mean, areas)
 
 
-class FieldPool(nn.Module):
+class _Clustered(RebuildsGeometry):
+    """What pooling and unpooling share: a type, and the clusters of a grid or of each call."""
+
+    _geometry_name = "clusters"
+    clusters: ClusterGeometry | None
+
+    def __init__(self, field_type: str | FieldType, grid: Grid | None = None) -> None:
+        super().__init__()
+        self.field_type, self.grid = FieldType.of(field_type), grid
+        self.clusters = None
+        self.coarse = None if grid is None else grid.coarsen()
+        if grid is not None:
+            self._build_geometry(torch.get_default_dtype())
+
+    def _build_geometry(self, dtype: torch.dtype) -> None:
+        assert self.grid is not None
+        self.clusters = ClusterGeometry.of(self.grid, dtype=dtype)
+
+    def _chosen(self, given: ClusterGeometry | None) -> ClusterGeometry:
+        if (self.clusters is None) == (given is None):
+            raise ValueError(
+                "clusters must be given with the call where the layer was built without a grid, and only there"
+            )
+        chosen = self.clusters if given is None else given
+        assert chosen is not None
+        return chosen
+
+    def extra_repr(self) -> str:
+        return f"'{self.field_type}', {self.grid!r}" if self.grid is not None else f"'{self.field_type}'"
+
+
+class FieldPool(_Clustered):
     """Area-weighted mean over each cluster of the fields carried to its coarse point.
 
     Clusters are those of ``grid`` and its next level, or come with each call.
@@ -102,14 +135,8 @@ class FieldPool(nn.Module):
     Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425, appendix on pooling.
     """
 
-    def __init__(self, field_type: str | FieldType, grid: Grid | None = None) -> None:
-        super().__init__()
-        self.field_type, self.grid = FieldType.of(field_type), grid
-        self.coarse = None if grid is None else grid.coarsen()
-        self.clusters = None if grid is None else ClusterGeometry.of(grid)
-
     def forward(self, x: Tensor, clusters: ClusterGeometry | None = None) -> Tensor:
-        clusters = _chosen(self.clusters, clusters)
+        clusters = self._chosen(clusters)
         check_field(x, self.field_type)
         flat = x.flatten(2)
         if flat.shape[2] != len(clusters.parents):
@@ -117,11 +144,8 @@ class FieldPool(nn.Module):
         y: Tensor = clusters.mean(self.field_type.transport(flat, clusters.turn.to(flat.dtype)))
         return y if self.coarse is None else y.unflatten(2, self.coarse.shape)
 
-    def extra_repr(self) -> str:
-        return f"'{self.field_type}', {self.grid!r}" if self.grid is not None else f"'{self.field_type}'"
 
-
-class FieldUnpool(nn.Module):
+class FieldUnpool(_Clustered):
     """Each fine point gets the fields of its cluster's coarse point, carried to its own frame.
 
     ``grid`` is the fine one; without it clusters come with each call.
@@ -131,32 +155,14 @@ class FieldUnpool(nn.Module):
     Raises: ValueError for input that does not fit.
     """
 
-    def __init__(self, field_type: str | FieldType, grid: Grid | None = None) -> None:
-        super().__init__()
-        self.field_type, self.grid = FieldType.of(field_type), grid
-        self.clusters = None if grid is None else ClusterGeometry.of(grid)
-
     def forward(self, x: Tensor, clusters: ClusterGeometry | None = None) -> Tensor:
-        clusters = _chosen(self.clusters, clusters)
+        clusters = self._chosen(clusters)
         check_field(x, self.field_type)
         flat = x.flatten(2)
         if flat.shape[2] != clusters.mean.num_target:
             raise ValueError(f"x has {flat.shape[2]} points; the clusters are {clusters.mean.num_target}")
         y = self.field_type.transport(flat[:, :, clusters.parents], -clusters.turn.to(flat.dtype))
         return y if self.grid is None else y.unflatten(2, self.grid.shape)
-
-    def extra_repr(self) -> str:
-        return f"'{self.field_type}', {self.grid!r}" if self.grid is not None else f"'{self.field_type}'"
-
-
-def _chosen(own: ClusterGeometry | None, given: ClusterGeometry | None) -> ClusterGeometry:
-    if (own is None) == (given is None):
-        raise ValueError(
-            "clusters must be given with the call where the layer was built without a grid, and only there"
-        )
-    chosen = own if given is None else given
-    assert chosen is not None
-    return chosen
 
 
 def _turn(e: Tensor, f: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ def _portable(
         entry = table[column].to(x.dtype) * inside[..., None]  # (n, T, K + 2)
         turn = torch.complex(entry[..., -2], entry[..., -1])
         values = _frequencies(entry[..., :functions], turn, rings, rows.adjoint).mT  # (n, K, T)
-        near = x[rows.indices[pair].long()]
+        near = x[rows.indices[pair].long()].masked_fill(~inside[..., None], 0)  # 0 * inf would not be 0
         parts: list[list[Tensor]] = [[] for _ in target.blocks]
         for m, start, count in source.blocks:
             used = rings * (2 * (top + m) + 1)

@@ -105,7 +105,10 @@ def test_any_frames(bias: bool | str, strided: bool) -> None:
         (near, x, head),
         (turned(near, into, out), IN.turn(x, into), OUT.turn(head, out)),
     ):
-        geometry = GaugeGeometry.from_neighborhood(pairs, source.areas, RADIUS, dtype=torch.float64)
+        own = target.areas if strided else None
+        geometry = GaugeGeometry.from_neighborhood(
+            pairs, source.areas, RADIUS, target_areas=own, dtype=torch.float64
+        )
         y = conv(fields, geometry)
         gradients = torch.autograd.grad((y * cotangent).sum(), list(conv.parameters()))
         results.append((y, gradients))
@@ -274,5 +277,19 @@ def test_errors_name_the_argument() -> None:
         GaugeConv(IN, OUT, num_rings=3)(torch.zeros(1, IN.dim, 48), GaugeGeometry.of(grid))
     with pytest.raises(ValueError, match="frequency"):
         GaugeConv(IN, OUT)(torch.zeros(1, IN.dim, 48), GaugeGeometry.of(grid, frequency=2))
+    with pytest.raises(TypeError, match="source is str"):
+        GaugeConv(IN, OUT, "mesh")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="kernel is 'rings'"):
+        GaugeConv(IN, OUT, grid, kernel="rings")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="spec is 16"):
+        GaugeConv(16, OUT)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="num_rings"):
+        GaugeConv(IN, OUT, num_rings=0)
+    with pytest.raises(ValueError, match="leave them out"):
+        GaugeConv(IN, OUT, grid, log_map="geodesic")
+    with pytest.raises(ValueError, match="target_areas has shape"):
+        GaugeGeometry.from_neighborhood(
+            neighbors(grid, grid, 1.0), grid.areas, 1.0, target_areas=torch.ones(3)
+        )
     with pytest.raises(ValueError, match="moments"):
         GaugeGeometry.of(grid, moments="many")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from spheregeo.audit import randomise
 from spheregeo.groups import random_rotations
 from spheregeo.mesh import TriangleMesh, load_mesh
 from spheregeo.nn.surface import GaugeBlock, GaugeConv, GaugeGeometry
+from spheregeo.sampling import surface_neighbors
 
 NAMES = ("bunny", "cheburashka", "cow", "fandisk", "homer", "rocker-arm", "spot", "suzanne", "teapot")
 
@@ -65,6 +68,66 @@ def test_block_in_any_frames(transport: str, log_map: str) -> None:
     assert (field.turn(y, angle) - other).abs().max() < 1e-11 * y.abs().max()
     for a, b in zip(gradients, others, strict=True):
         assert (a - b).abs().max() < 1e-10 * a.abs().max()
+
+
+def test_block_in_mirrored_frames() -> None:
+    """Reflections reach every part of the block."""
+    mesh = blob(2)
+    e, f = mesh.frames.unbind(1)
+    kind = "3x0e + 2x0o + 2x1"
+    block = randomise(GaugeBlock(kind, reflections=True).double(), torch.Generator().manual_seed(0)).eval()
+    field = block.conv.in_type  # type: ignore[union-attr]
+    near = surface_neighbors(mesh, radius=2 * mesh.spacing)
+    mirrored = dataclasses.replace(near, angle=-near.angle, transport=-near.transport)
+    x = torch.randn(1, 9, mesh.num_points, dtype=torch.float64)
+    y, other = (
+        block(
+            v, GaugeGeometry.from_neighborhood(pairs, mesh.areas, 2 * mesh.spacing, dtype=torch.float64)
+        ).detach()
+        for v, pairs in ((x, near), (field.reflect(x), mirrored))  # type: ignore[operator]
+    )
+    assert (field.reflect(y) - other).abs().max() < 1e-12 * y.abs().max()  # type: ignore[operator]
+    with pytest.raises(ValueError, match="options holds bias"):
+        GaugeBlock(kind, bias=True)
+
+
+@pytest.mark.parametrize("engine", ["cpu", "torch"])
+def test_autocast_and_bad_values(engine: str) -> None:
+    """Gradients under autocast, in the precision of the layer; an infinite value stays with those who see it."""
+    mesh = blob(2)
+    layer = GaugeConv("2x0 + 1x1", "1x0 + 1x1", mesh, engine=engine, self_interaction=False)
+    x = torch.randn(1, 4, mesh.num_points)
+    plain = torch.autograd.grad(layer(x).sum(), layer.weight)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+        cast = torch.autograd.grad(y.float().sum(), layer.weight)[0]
+    assert torch.equal(plain, cast)
+    x[..., 0] = math.inf
+    assert layer.geometry is not None
+    seen = torch.bincount(layer.geometry.map.back_indices[: int(layer.geometry.map.back_indptr[1])].long())
+    assert int((~torch.isfinite(layer(x))).any(1).sum()) == int(seen.sum())
+
+
+def test_sparse_neighbourhoods_are_named() -> None:
+    mesh = blob(2)
+    with pytest.warns(UserWarning, match="fewer than 4 neighbours"):
+        GaugeGeometry.of(mesh, radius=0.1 * mesh.spacing)
+    for options in ({"radius": 0}, {"spacings": -1.0}):
+        with pytest.raises(ValueError, match="expected a positive number"):
+            GaugeGeometry.of(mesh, **options)  # type: ignore[arg-type]
+
+
+def test_two_sets_of_points() -> None:
+    mesh = blob(2)
+    geometry = GaugeGeometry.of(mesh, mesh.coarsen(), spacings=3)
+    x = torch.randn(1, 2, mesh.num_points)
+    assert GaugeConv("2x0", "1x1", self_interaction=False)(x, geometry).shape[2] == mesh.coarsen().num_points
+    with pytest.raises(ValueError, match="self_interaction=False"):
+        GaugeConv("2x0", "2x0")(x, geometry)
+    with pytest.raises(TypeError, match="expected a GaugeGeometry"):
+        GaugeConv("2x0", "2x0")(x, mesh)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="dtype=torch.float64"):
+        GaugeConv("2x0", "2x0").double()(x.double(), GaugeGeometry.of(mesh))
 
 
 def test_density_hardly_matters() -> None:

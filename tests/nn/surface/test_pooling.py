@@ -118,3 +118,14 @@ def test_errors() -> None:
         FieldPool(KIND, grid)(torch.zeros(1, KIND.dim, 47))
     with pytest.raises(ValueError, match="clusters is empty"):
         ClusterGeometry.concatenate([])
+
+
+@pytest.mark.parametrize("layer", [FieldPool, FieldUnpool])
+def test_float64_is_taken_anew(layer: type[FieldPool] | type[FieldUnpool]) -> None:
+    """Angles are not rounded to float32 and widened."""
+    grid = Equiangular(8, 16)
+    own = layer(KIND, grid).double()
+    exact = ClusterGeometry.of(grid, dtype=torch.float64)
+    shape = (8, 16) if layer is FieldPool else (4, 8)
+    x = torch.randn(1, KIND.dim, *shape, dtype=torch.float64)
+    assert (own(x).flatten(2) - layer(KIND)(x.flatten(2), exact)).abs().max() < 1e-14
