@@ -27,7 +27,20 @@ _ROOMS = (
 )
 
 if TYPE_CHECKING:
-    from spheregeo import audit, data, grids, groups, harmonics, kernels, mesh, models, nn, sampling, sparse, tasks
+    from spheregeo import (
+        audit,
+        data,
+        grids,
+        groups,
+        harmonics,
+        kernels,
+        mesh,
+        models,
+        nn,
+        sampling,
+        sparse,
+        tasks,
+    )
 
 __all__ = [*_ROOMS, "__version__"]
 

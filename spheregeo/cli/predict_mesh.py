@@ -19,7 +19,9 @@ def find_meshes(source: Path) -> list[Path]:
     if source.is_dir():
         found = sorted(p for p in source.iterdir() if p.suffix.lower() in MESH_SUFFIXES)
         if not found:
-            raise FileNotFoundError(f"{source} holds no {', '.join(MESH_SUFFIXES)} file; give a folder of meshes")
+            raise FileNotFoundError(
+                f"{source} holds no {', '.join(MESH_SUFFIXES)} file; give a folder of meshes"
+            )
         return found
     if not source.is_file():
         raise FileNotFoundError(f"{source} does not exist; give a mesh or a folder of meshes")
@@ -29,6 +31,7 @@ def find_meshes(source: Path) -> list[Path]:
 def correspond(task: MeshCorrespondence, path: Path, mesh: TriangleMesh, output: Path) -> list[Path]:
     """Write NAME.csv, NAME.ply with colours and NAME.png of one mesh."""
     import trimesh
+import trimesh.exchange.ply
 
     points = task.place(task([mesh])[0].T).cpu()
     colours = task.colours_of(points)
@@ -37,12 +40,14 @@ def correspond(task: MeshCorrespondence, path: Path, mesh: TriangleMesh, output:
     writer.writerow(["vertex", "point"])
     writer.writerows(enumerate(points.tolist()))
     vertices, faces = read_mesh(path)
-    if len(vertices) != mesh.num_points:  # the file was mended: its own vertices are not those that were placed
+    if (
+        len(vertices) != mesh.num_points
+    ):  # the file was mended: its own vertices are not those that were placed
         vertices, faces = mesh.points.numpy(), mesh.faces.numpy()
     shell = trimesh.Trimesh(vertices, faces, vertex_colors=(255 * colours).round(), process=False)
     return [
         write_bytes(output / f"{path.stem}.csv", text.getvalue().encode()),
-        write_bytes(output / f"{path.stem}.ply", shell.export(file_type="ply")),
+        write_bytes(output / f"{path.stem}.ply", trimesh.exchange.ply.export_ply(shell)),
         meshes_picture(output / f"{path.stem}.png", [[(mesh, colours)]], [path.name]),
     ]
 
@@ -77,6 +82,10 @@ def run(task: MeshTask, source: str, output: Path) -> None:
         names = [path.name for path, *_ in shown]
         print(write_predictions(output / "predictions.csv", table, task.class_names, names))
         first = shown[:12]
-        print(meshes_picture(output / "predictions.png", [[(mesh, None)] for _, mesh, _ in first], [t for *_, t in first]))
+        print(
+            meshes_picture(
+                output / "predictions.png", [[(mesh, None)] for _, mesh, _ in first], [t for *_, t in first]
+            )
+        )
     if faults:
         raise ValueError(f"{len(faults)} of {len(paths)} meshes failed: " + "; ".join(faults))

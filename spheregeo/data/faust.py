@@ -57,7 +57,7 @@ class FaustSet:
             )
         self.files = None
         self._stored = stored
-        self._ends = {
+        self._ends: dict[str, np.ndarray] = {
             size: np.concatenate([[0], np.cumsum(stored[size].astype(np.int64))])
             for size in ("nv", "nf", "nc")
             if size in stored

@@ -97,7 +97,11 @@ def creature(lengths: np.ndarray, pose: np.ndarray, strength: float = 1.0):  # t
             along = np.clip(p @ axis[k] - 0.5, 0, None)[:, None]  # turn more and more towards the tip
             angle = strength * near[:, k : k + 1] ** 0.25 * along / (0.2 + along) * np.linalg.norm(pose[k])
             e = pose[k] / max(float(np.linalg.norm(pose[k])), 1e-12)
-            p = p * np.cos(angle) + np.cross(e, p) * np.sin(angle) + (p @ e)[:, None] * e * (1 - np.cos(angle))
+            p = (
+                p * np.cos(angle)
+                + np.cross(e, p) * np.sin(angle)
+                + (p @ e)[:, None] * e * (1 - np.cos(angle))
+            )
         return p
 
     return surface

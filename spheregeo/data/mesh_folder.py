@@ -202,7 +202,10 @@ class Shrec11(LabelledMeshes):
         found = {}
         for folder in folders:
             paths = [
-                p for sub in (folder, folder / "train", folder / "test") if sub.is_dir() for p in _meshes_in(sub)
+                p
+                for sub in (folder, folder / "train", folder / "test")
+                if sub.is_dir()
+                for p in _meshes_in(sub)
             ]
             if paths:
                 found[folder.name] = sorted(paths, key=lambda p: p.name)

@@ -272,7 +272,13 @@ class MeshFolderData(MeshData):
     """
 
     def __init__(
-        self, root: str, repair: bool = True, batch_size: int = 8, copies: int = 0, warp: float = 0.3, seed: int = 0
+        self,
+        root: str,
+        repair: bool = True,
+        batch_size: int = 8,
+        copies: int = 0,
+        warp: float = 0.3,
+        seed: int = 0,
     ) -> None:
         super().__init__(batch_size, copies, warp, seed)
         self.root, self.repair = root, repair

@@ -16,7 +16,9 @@ from scipy.spatial import ConvexHull, Delaunay, cKDTree
 Map = Callable[[np.ndarray], np.ndarray]
 DOMAINS = ("sphere", "torus", "disc")
 CROWD = 8  # candidates drawn for each vertex wanted
-PACKING = 0.54  # vertices per area / distance², when as many candidates are thinned to Poisson discs (measured)
+PACKING = (
+    0.54  # vertices per area / distance², when as many candidates are thinned to Poisson discs (measured)
+)
 Mesh = tuple[np.ndarray, np.ndarray]
 
 
@@ -106,7 +108,10 @@ def _flip(points: np.ndarray, faces: np.ndarray, rounds: int = 30) -> np.ndarray
         key = np.minimum(start, end) * count + np.maximum(start, end)
         order = np.argsort(key, kind="stable")
         same = np.flatnonzero(key[order][1:] == key[order][:-1])
-        left, right = order[same], order[same + 1]  # half-edges of inner edges; half-edge h leaves corner h % 3
+        left, right = (
+            order[same],
+            order[same + 1],
+        )  # half-edges of inner edges; half-edge h leaves corner h % 3
         f, g = left // 3, right // 3
         a, b = start[left], end[left]
         c, d = faces[f, (left + 2) % 3], faces[g, (right + 2) % 3]  # opposite corners
@@ -173,7 +178,10 @@ def triangulate(
     if domain == "sphere":
         found = _sphere_triangles(chosen)
     elif domain == "torus":
-        ring = [surface(np.stack([t, np.zeros_like(t)][::step], 1)) for t, step in ((np.arange(400) / 400, 1), (np.arange(400) / 400, -1))]
+        ring = [
+            surface(np.stack([t, np.zeros_like(t)][::step], 1))
+            for t, step in ((np.arange(400) / 400, 1), (np.arange(400) / 400, -1))
+        ]
         lengths = tuple(float(np.linalg.norm(r - np.roll(r, 1, 0), axis=1).sum()) for r in ring)
         found = _torus_triangles(chosen, lengths)  # type: ignore[arg-type]
     else:
@@ -193,7 +201,12 @@ def _disc_triangles(parameters: np.ndarray) -> np.ndarray:
 
 
 def _draw(
-    domain: str, parameters: np.ndarray, faces: np.ndarray, areas: np.ndarray, count: int, rng: np.random.Generator
+    domain: str,
+    parameters: np.ndarray,
+    faces: np.ndarray,
+    areas: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Parameters of points drawn evenly by area."""
     face = faces[rng.choice(len(faces), count, p=areas / areas.sum())]

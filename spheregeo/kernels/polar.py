@@ -2,6 +2,7 @@ r"""Polar kernels: radial profiles times cos and sin of j phi for j = 0 ... J, w
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,11 +68,9 @@ def _norms(kernel: PolarKernel, j: int) -> list[float]:
     x, w = np.polynomial.legendre.leggauss(48)
     edges = [0.0, *sorted(kernel.radial_kinks), 1.0]
     t = torch.from_numpy(
-        np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in zip(edges, edges[1:], strict=False)])
+        np.concatenate([(a + b) / 2 + (b - a) / 2 * x for a, b in itertools.pairwise(edges)])
     )
-    weight = torch.from_numpy(
-        np.concatenate([(b - a) / 2 * w for a, b in zip(edges, edges[1:], strict=False)])
-    )
+    weight = torch.from_numpy(np.concatenate([(b - a) / 2 * w for a, b in itertools.pairwise(edges)]))
     radial = kernel.profile.on_disc(t, torch.zeros_like(t)) * _centre(t, j, kernel.smooth)
     angular = 2 * math.pi if j == 0 else math.pi
     return [math.sqrt(max(angular * float((weight * t * f**2).sum()), 1e-30)) for f in radial]

@@ -72,13 +72,16 @@ class InputScale(nn.Module):
     running_mean: Tensor
     running_var: Tensor
     field_of: Tensor
+    is_scalar: Tensor
 
     def __init__(self, field_type: FieldType) -> None:
         super().__init__()
         self.field_type = field_type
         width = [1 if order == 0 else 2 for _, count, order in field_type.blocks for _ in range(count)]
         self.register_buffer(
-            "field_of", torch.repeat_interleave(torch.arange(len(width)), torch.tensor(width)), persistent=False
+            "field_of",
+            torch.repeat_interleave(torch.arange(len(width)), torch.tensor(width)),
+            persistent=False,
         )
         self.register_buffer("running_mean", torch.zeros(len(width)))
         self.register_buffer("running_var", torch.ones(len(width)))
@@ -275,11 +278,11 @@ class GemCNN(RebuildsGeometry):
                 x = block(x, within[i], share[i])
             if i < len(self.down):
                 skips.append(x)
-                conv, act = self.down[i]  # type: ignore[misc]
-                x = act(conv(x, levels.down[i]), share[i + 1])
+                bridge: Any = self.down[i]
+                x = bridge[1](bridge[0](x, levels.down[i]), share[i + 1])
         for i in reversed(range(len(self.up))):
-            conv, act = self.up[i]  # type: ignore[misc]
-            x = torch.cat([act(conv(x, levels.up[i]), share[i]), skips[i]], 1)
+            bridge = self.up[i]
+            x = torch.cat([bridge[1](bridge[0](x, levels.up[i]), share[i]), skips[i]], 1)
             x = self.merge[i](x)
             for block in self.decoder[i]:  # type: ignore[attr-defined]
                 x = block(x, within[i], share[i])

@@ -117,10 +117,11 @@ def surface_mean(x: Tensor, levels: SurfaceLevels, level: int = 0) -> Tensor:
     Shape: x (1, C, V_1 + V_2 + ...) -> (surfaces, C); with one surface (B, C, V) -> (B, C).
     """
     share = levels.share(level).to(x.dtype)
-    counts = levels.within[level].counts  # type: ignore[attr-defined]
+    geometry: GaugeGeometry = levels.within[level]  # type: ignore[assignment]
+    counts = geometry.counts
     if len(counts) == 1:
         return x @ share
     if len(x) != 1:
         raise ValueError(f"x has {len(x)} samples on a batch of {len(counts)} surfaces; expected 1")
-    batch = levels.within[level].batch  # type: ignore[attr-defined]
+    batch = geometry.batch
     return x.new_zeros(len(counts), x.shape[1]).index_add(0, batch, (x[0] * share).T)

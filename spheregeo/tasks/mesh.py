@@ -14,7 +14,7 @@ from spheregeo.mesh import TriangleMesh
 from spheregeo.models.gem_cnn import GemCNN
 from spheregeo.models.surface_levels import SurfaceLevels
 from spheregeo.nn.surface.inputs import surface_input_type, surface_inputs
-from spheregeo.tasks.base import Batch, Task
+from spheregeo.tasks.base import Task
 
 STATISTICS_MESHES = 32  # as many training meshes give mean and scale of the inputs
 DEFAULT_FEATURES = ("matrix", "whole", "position")
@@ -59,7 +59,9 @@ class MeshTask(Task):
     def check_meshes(self, meshes: Any) -> list[TriangleMesh]:
         """The meshes themselves, once found to be some."""
         if not isinstance(meshes, (list, tuple)) or not meshes:
-            raise ValueError(f"mesh is of type {type(meshes).__name__}; expected a list of at least one TriangleMesh")
+            raise ValueError(
+                f"mesh is of type {type(meshes).__name__}; expected a list of at least one TriangleMesh"
+            )
         wrong = [m for m in meshes if not isinstance(m, TriangleMesh)]
         if wrong:
             raise ValueError(f"the batch holds a {type(wrong[0]).__name__}; expected TriangleMesh objects")

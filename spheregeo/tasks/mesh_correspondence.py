@@ -48,7 +48,9 @@ class GeodesicErrors(Metric):
 
     def update(self, errors: Tensor, exact: Tensor) -> None:
         below = torch.stack([(errors <= bound).sum() for bound in WITHIN]).to(self.sums)
-        self.sums += torch.cat([errors.double().sum()[None].to(self.sums), exact.sum()[None].to(self.sums), below])
+        self.sums += torch.cat(
+            [errors.double().sum()[None].to(self.sums), exact.sum()[None].to(self.sums), below]
+        )
         self.counts += torch.tensor([len(errors), len(exact)]).to(self.counts)
 
     def compute(self) -> dict[str, float]:
@@ -108,7 +110,9 @@ class MeshCorrespondence(MeshTask):
         if num_points < 2:
             raise ValueError(f"num_points is {num_points}; the data have no template to correspond to")
         if samples < 0 or judged < 1 or embedding < 1:
-            raise ValueError(f"samples is {samples}, judged {judged}, embedding {embedding}; expected 0, 1, 1 or more")
+            raise ValueError(
+                f"samples is {samples}, judged {judged}, embedding {embedding}; expected 0, 1, 1 or more"
+            )
         super().__init__(
             embedding, network=network, features=features, feature_radius=feature_radius, width=width, depth=depth,
             options=options, lr=lr, weight_decay=weight_decay, warmup=warmup,
@@ -116,7 +120,9 @@ class MeshCorrespondence(MeshTask):
         )  # fmt: skip
         self.num_points, self.samples, self.judged = num_points, samples, judged
         self.points = torch.nn.Linear(embedding, num_points)
-        self.register_buffer("template_points", torch.zeros(num_points, 3))  # for colours, without the data too
+        self.register_buffer(
+            "template_points", torch.zeros(num_points, 3)
+        )  # for colours, without the data too
         self.scores = GeodesicErrors()
         self._template: Any = None
         self._distances: Tensor | None = None
@@ -160,7 +166,9 @@ class MeshCorrespondence(MeshTask):
     def check_target(self, target: Tensor, count: int) -> Tensor:
         """The targets themselves, once their shape and range are found sound."""
         if tuple(target.shape) != (count,):
-            raise ValueError(f"target has shape {tuple(target.shape)}; expected ({count},), one a vertex of the batch")
+            raise ValueError(
+                f"target has shape {tuple(target.shape)}; expected ({count},), one a vertex of the batch"
+            )
         wrong = (target < NO_TARGET) | (target >= self.num_points)
         if bool(wrong.any()):
             raise ValueError(
@@ -197,8 +205,14 @@ class MeshCorrespondence(MeshTask):
     def test_step(self, batch: Batch, index: int) -> Batch:
         outputs = super().test_step(batch, index)
         counts = [mesh.num_points for mesh in outputs["mesh"]]
-        numbers = outputs["index"].tolist() if "index" in outputs else range(len(self._found), len(self._found) + len(counts))
-        parts = zip(outputs["prediction"].cpu().split(counts), outputs["error"].cpu().split(counts), strict=True)
+        numbers = (
+            outputs["index"].tolist()
+            if "index" in outputs
+            else range(len(self._found), len(self._found) + len(counts))
+        )
+        parts = zip(
+            outputs["prediction"].cpu().split(counts), outputs["error"].cpu().split(counts), strict=True
+        )
         self._found += [(n, *part) for n, part in zip(numbers, parts, strict=True)]
         return outputs
 

@@ -62,7 +62,9 @@ def draw_mesh(axis: Any, mesh: TriangleMesh, colours: Array | None = None, seen:
     paint = np.broadcast_to(PLAIN, (len(faces), 3)) if colours is None else colours[faces].mean(1)
     order = np.argsort(corner[:, :, 2].mean(1))
     shaded = np.clip(paint * light[:, None], 0, 1)[order]
-    axis.add_collection(PolyCollection(list(corner[order, :, :2]), facecolors=shaded, edgecolors=shaded, lw=0.2))
+    axis.add_collection(
+        PolyCollection(list(corner[order, :, :2]), facecolors=shaded, edgecolors=shaded, lw=0.2)
+    )
     axis.set_xlim(corner[..., 0].min(), corner[..., 0].max())
     axis.set_ylim(corner[..., 1].min(), corner[..., 1].max())
     axis.set_aspect("equal")

@@ -94,8 +94,10 @@ def test_scale_free_and_back_to_back_sheets() -> None:
     points = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0.0]])
     mesh = scaled_mesh(points, folded)
     assert torch.allclose(mesh.normals.norm(dim=1), torch.ones(5, dtype=torch.float64))
-    np.testing.assert_allclose(scale_free(7 * vertices + 3, np.array(top)), scale_free(vertices, np.array(top)), atol=1e-12)
-    with pytest.raises(ValueError, match="area 0.0"):
+    np.testing.assert_allclose(
+        scale_free(7 * vertices + 3, np.array(top)), scale_free(vertices, np.array(top)), atol=1e-12
+    )
+    with pytest.raises(ValueError, match=r"area 0\.0"):
         scale_free(np.zeros((3, 3)), np.array([[0, 1, 2]]))
 
 

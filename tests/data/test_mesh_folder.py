@@ -73,7 +73,9 @@ def test_formats_and_faults(tmp_path: Path) -> None:
     write(tmp_path / "b" / "flipped.off", faces=np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 2, 3]]))
     data = MeshFolder(tmp_path)
     assert len(data) == 5
-    assert all(data[k]["mesh"].num_points == 4 and data[k]["mesh"].euler_characteristic == 2 for k in range(5))
+    assert all(
+        data[k]["mesh"].num_points == 4 and data[k]["mesh"].euler_characteristic == 2 for k in range(5)
+    )
     with pytest.raises(ValueError, match=r"flipped\.off.*opposite orientation"):
         MeshFolder(tmp_path, repair=False)[4]
     (tmp_path / "b" / "torn.off").write_text("OFF\n4 4 0\n0 0")
@@ -87,7 +89,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no sub-folder with"):
         MeshFolder(tmp_path)
     folder(tmp_path, 3)
-    with pytest.raises(ValueError, match="the test split .* is empty"):
+    with pytest.raises(ValueError, match=r"the test split .* is empty"):
         MeshFolder(tmp_path, "test")
 
 
@@ -145,7 +147,7 @@ def test_shrec11_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"names mesh 7 .* class ant"):
         Shrec11(tmp_path)
     (tmp_path / "categories.txt").write_text("PSB 1\n1 3\nant 0 3\n1 2")
-    with pytest.raises(ValueError, match="its head says 3|Princeton"):
+    with pytest.raises(ValueError, match=r"its head says 3|Princeton"):
         Shrec11(tmp_path)
     (tmp_path / "categories.txt").write_text("names\n")
     with pytest.raises(ValueError, match="does not begin with PSB"):

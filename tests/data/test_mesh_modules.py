@@ -19,7 +19,9 @@ from spheregeo.data import (
 
 
 def primitives(**options: Any) -> PrimitivesData:
-    return PrimitivesData(**{"train": 5, "val": 2, "test": 3, "vertices": (100, 130), "batch_size": 2, **options})
+    return PrimitivesData(
+        **{"train": 5, "val": 2, "test": 3, "vertices": (100, 130), "batch_size": 2, **options}
+    )
 
 
 def order(data: MeshData, epoch: int) -> list[int]:
@@ -31,7 +33,9 @@ def order(data: MeshData, epoch: int) -> list[int]:
 def test_batches_are_ragged_and_carry_labels() -> None:
     batches = list(primitives().train_dataloader())
     assert [len(batch["mesh"]) for batch in batches] == [2, 2, 1]
-    assert all(batch["label"].dtype == torch.int64 and len(batch["label"]) == len(batch["mesh"]) for batch in batches)
+    assert all(
+        batch["label"].dtype == torch.int64 and len(batch["label"]) == len(batch["mesh"]) for batch in batches
+    )
     assert len(list(primitives().test_dataloader())) == 2 and len(list(primitives().val_dataloader())) == 1
 
 

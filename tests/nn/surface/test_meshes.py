@@ -73,7 +73,6 @@ def test_block_in_any_frames(transport: str, log_map: str) -> None:
 def test_block_in_mirrored_frames() -> None:
     """Reflections reach every part of the block."""
     mesh = blob(2)
-    e, f = mesh.frames.unbind(1)
     kind = "3x0e + 2x0o + 2x1"
     block = randomise(GaugeBlock(kind, reflections=True).double(), torch.Generator().manual_seed(0)).eval()
     field = block.conv.in_type  # type: ignore[union-attr]
@@ -126,7 +125,7 @@ def test_two_sets_of_points() -> None:
         GaugeConv("2x0", "2x0")(x, geometry)
     with pytest.raises(TypeError, match="expected a GaugeGeometry"):
         GaugeConv("2x0", "2x0")(x, mesh)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="dtype=torch.float64"):
+    with pytest.raises(TypeError, match=r"dtype=torch\.float64"):
         GaugeConv("2x0", "2x0").double()(x.double(), GaugeGeometry.of(mesh))
 
 
