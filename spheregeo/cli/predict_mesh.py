@@ -31,7 +31,7 @@ def find_meshes(source: Path) -> list[Path]:
 def correspond(task: MeshCorrespondence, path: Path, mesh: TriangleMesh, output: Path) -> list[Path]:
     """Write NAME.csv, NAME.ply with colours and NAME.png of one mesh."""
     import trimesh
-import trimesh.exchange.ply
+    from trimesh.exchange.ply import export_ply
 
     points = task.place(task([mesh])[0].T).cpu()
     colours = task.colours_of(points)
@@ -47,7 +47,7 @@ import trimesh.exchange.ply
     shell = trimesh.Trimesh(vertices, faces, vertex_colors=(255 * colours).round(), process=False)
     return [
         write_bytes(output / f"{path.stem}.csv", text.getvalue().encode()),
-        write_bytes(output / f"{path.stem}.ply", trimesh.exchange.ply.export_ply(shell)),
+        write_bytes(output / f"{path.stem}.ply", export_ply(shell)),
         meshes_picture(output / f"{path.stem}.png", [[(mesh, colours)]], [path.name]),
     ]
 
