@@ -129,11 +129,11 @@ def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> 
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     content = yaml.safe_load(recipes.find(name).read_text())
     task = getattr(tasks, content["model"]["class_path"].rsplit(".", 1)[1])
-    linked = {"in_channels": 3, "grid": "Equiangular(32, 64)", "num_classes": 5}
+    linked = {"in_channels": 3, "grid": "Equiangular(32, 64)", "num_classes": 5, "num_points": 7}
     content["model"]["init_args"].update(
         {k: v for k, v in linked.items() if k in inspect.signature(task).parameters}
     )
-    extra = {k: content.pop(k) for k in ("ema", "patience", "seed_everything") if k in content}
+    extra = {k: content.pop(k) for k in ("ema", "patience", "settle", "seed_everything") if k in content}
     assert all(isinstance(v, (int, float)) for v in extra.values())
     config: Any = parser.parse_object(content)
     if "size" in config.data.init_args:
