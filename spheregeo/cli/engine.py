@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
+from spheregeo.tasks.average import Average
 from spheregeo.tasks.callbacks import Curves, EpochLine, EpochSeed, TestReport
+from spheregeo.tasks.settle import Settle
 
 _LINKS = ("in_channels", "grid", "num_classes", "num_points", "class_names", "ignore_index", "mean", "std")
 
@@ -50,6 +52,10 @@ class SphereCLI(LightningCLI):
         parser.add_argument(
             "--patience", type=int, default=0, help="epochs without progress before stopping; 0: never"
         )
+        parser.add_argument(
+            "--settle", type=int, default=0,
+            help="batches from which norms take their statistics anew before a validation; 0: as they ran",
+        )  # fmt: skip
         for name in _LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
@@ -67,7 +73,9 @@ class SphereCLI(LightningCLI):
             extra["logger"] = config.trainer.logger if config.trainer.logger is not None else self._loggers()
             callbacks.append(EpochSeed(int(config.seed_everything)))
             if config.ema:
-                callbacks.append(EMAWeightAveraging(decay=config.ema))
+                callbacks.append(Average(config.ema))
+            if config.settle:
+                callbacks.append(Settle(config.settle))
             if config.patience:
                 callbacks.append(EarlyStopping(model.monitor, mode=model.mode, patience=config.patience))
             # Two of them: one alone writes `last` only in epochs that have a new best.

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch.utils.data import Dataset
 
 from spheregeo.data.shapes import bend
@@ -121,6 +122,42 @@ class MeshDataset(Dataset[MeshItem], ABC):
         if index not in self._items:
             self._items[index] = self.load(index)
         return {**self._items[index], "index": index}  # meshes are frozen; the dict is the caller's own
+
+
+class Simplified(MeshDataset):
+    """A dataset whose larger meshes are decimated: whole shapes are told apart by fewer vertices, at less cost.
+
+    A vertex that is left takes the target of the nearest known vertex of the mesh it came from.
+
+    Args: ``dataset``; ``vertices`` left of a mesh, about.
+    """
+
+    def __init__(self, dataset: MeshDataset, vertices: int) -> None:
+        super().__init__()
+        self.dataset, self.vertices = dataset, vertices
+        self.class_names, self.template = dataset.class_names, dataset.template
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def name(self, index: int) -> str:
+        return self.dataset.name(index)
+
+    def load(self, index: int) -> MeshItem:
+        item = self.dataset[index]
+        mesh: TriangleMesh = item["mesh"]
+        if mesh.num_points <= self.vertices:
+            return item
+        coarse = mesh.coarsen(self.vertices / mesh.num_points)
+        item["mesh"] = scaled_mesh(coarse.points.numpy(), coarse.faces.numpy())
+        if "target" in item:
+            known = (item["target"] >= 0).nonzero()[:, 0]
+            if len(known):
+                _, near = cKDTree(mesh.points[known].numpy()).query(coarse.points.numpy())
+                item["target"] = item["target"][known][torch.from_numpy(near)]
+            else:
+                item["target"] = torch.full((coarse.num_points,), NO_TARGET)
+        return item
 
 
 class Warped(MeshDataset):

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from spheregeo.data.base import EpochSampler
 from spheregeo.data.faust import Faust, FaustSet
 from spheregeo.data.generated_meshes import Creatures, Primitives
-from spheregeo.data.mesh_base import MeshDataset, Template, Warped, collate
+from spheregeo.data.mesh_base import MeshDataset, Simplified, Template, Warped, collate
 from spheregeo.data.mesh_folder import MeshFolder, Shrec11
 
 
@@ -35,16 +35,24 @@ class MeshData(LightningDataModule):
         copies: smoothly deformed copies of each training mesh beside the mesh itself.
         warp: strength of those deformations; 1 stretches by some 20 %.
         seed: of the order and of the copies.
+        simplify: number of vertices to which larger meshes are decimated; 0 leaves all as they are.
     """
 
-    def __init__(self, batch_size: int, copies: int, warp: float, seed: int) -> None:
+    def __init__(self, batch_size: int, copies: int, warp: float, seed: int, simplify: int = 0) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("copies", copies, 0), ("seed", seed, 0)):
-            if value < least:
-                raise ValueError(f"{name} is {value}; expected at least {least}")
+        least = {
+            "batch_size": (batch_size, 1),
+            "copies": (copies, 0),
+            "seed": (seed, 0),
+            "simplify": (simplify, 0),
+        }
+        for name, (value, bound) in least.items():
+            if value < bound:
+                raise ValueError(f"{name} is {value}; expected at least {bound}")
         if warp < 0:
             raise ValueError(f"warp is {warp}; expected 0 (none) or more")
         self.batch_size, self.copies, self.warp, self.seed = batch_size, copies, warp, seed
+        self.simplify = simplify
         self._datasets: dict[str, MeshDataset] = {}
 
     @abstractmethod
@@ -54,7 +62,8 @@ class MeshData(LightningDataModule):
     def dataset(self, split: str) -> MeshDataset:
         """The dataset of a split, made once."""
         if split not in self._datasets:
-            self._datasets[split] = self.make(split)
+            made = self.make(split)
+            self._datasets[split] = Simplified(made, self.simplify) if self.simplify else made
         return self._datasets[split]
 
     @property
@@ -195,6 +204,7 @@ class FaustData(MeshData):
         train_subjects: people, 0 to 9, whose meshes train.
         val_subjects: people whose meshes validate; among the training ones only if you say so.
         test_subjects: people whose meshes are for the test; in neither of the others.
+        simplify: number of vertices to which larger meshes are decimated; 0 leaves all as they are.
         batch_size: meshes in a batch.
         copies: smoothly deformed copies of each training mesh.
         warp: strength of the copies' deformation; 1 stretches by some 20 %.
@@ -207,12 +217,13 @@ class FaustData(MeshData):
         train_subjects: list[int] = [0, 1, 2, 3],  # noqa: B006
         val_subjects: list[int] = [4],  # noqa: B006
         test_subjects: list[int] = [5, 6],  # noqa: B006
+        simplify: int = 0,
         batch_size: int = 2,
         copies: int = 0,
         warp: float = 0.3,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, copies, warp, seed)
+        super().__init__(batch_size, copies, warp, seed, simplify)
         self.subjects = {"train": train_subjects, "val": val_subjects, "test": test_subjects}
         seen = {*train_subjects, *val_subjects} & {*test_subjects}
         if seen:
@@ -234,6 +245,7 @@ class Shrec11Data(MeshData):
         fold: which random split, where the folder has no lists.
         held_out: of the training meshes of each class, how many validate instead; 0 validates on the training meshes.
         repair: mend faulty meshes instead of refusing them.
+        simplify: number of vertices to which larger meshes are decimated; 0 leaves all as they are.
         batch_size: meshes in a batch.
         copies: smoothly deformed copies of each training mesh.
         warp: strength of the copies' deformation.
@@ -247,12 +259,13 @@ class Shrec11Data(MeshData):
         fold: int = 0,
         held_out: int = 2,
         repair: bool = True,
+        simplify: int = 0,
         batch_size: int = 8,
         copies: int = 0,
         warp: float = 0.3,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, copies, warp, seed)
+        super().__init__(batch_size, copies, warp, seed, simplify)
         self.root, self.size, self.fold, self.held_out, self.repair = root, size, fold, held_out, repair
 
     def make(self, split: str) -> MeshDataset:
@@ -265,6 +278,7 @@ class MeshFolderData(MeshData):
     Args:
         root: the folder: CLASS/NAME.off, .ply, .obj or .stl, and optionally train.txt, val.txt, test.txt.
         repair: mend faulty meshes instead of refusing them.
+        simplify: number of vertices to which larger meshes are decimated; 0 leaves all as they are.
         batch_size: meshes in a batch.
         copies: smoothly deformed copies of each training mesh.
         warp: strength of the copies' deformation.
@@ -275,12 +289,13 @@ class MeshFolderData(MeshData):
         self,
         root: str,
         repair: bool = True,
+        simplify: int = 0,
         batch_size: int = 8,
         copies: int = 0,
         warp: float = 0.3,
         seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, copies, warp, seed)
+        super().__init__(batch_size, copies, warp, seed, simplify)
         self.root, self.repair = root, repair
 
     def make(self, split: str) -> MeshDataset:

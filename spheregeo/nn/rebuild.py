@@ -25,7 +25,9 @@ class RebuildsGeometry(nn.Module):
         module = self._modules.get(self._geometry_name)
         if module is None:
             return super()._apply(fn, recurse)
-        del self._modules[self._geometry_name]
+        self._modules[self._geometry_name] = (
+            None  # it keeps its place: the order of buffers is one of a model's facts
+        )
         super()._apply(fn, recurse)
         values = next(t for t in module.buffers() if t.is_floating_point())
         probe = fn(values.new_empty(0))

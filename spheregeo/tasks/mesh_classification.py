@@ -26,7 +26,7 @@ class MeshClassification(LabelTask, MeshTask):
         num_classes: number of classes.
         class_names: one name per class; numbers if None.
         network: gem-classifier or gem-classifier-base.
-        features: inputs of the network, some of matrix, whole, position, xyz.
+        features: inputs of the network, some of matrix, whole, position, heat, xyz.
         feature_radius: radius of "matrix", in units of the square root of the mesh's area.
         width: width of the network; its own default if None.
         depth: levels of the network; its own default if None.
@@ -37,6 +37,8 @@ class MeshClassification(LabelTask, MeshTask):
         warmup: share of all steps over which the learning rate rises.
     """
 
+    monitor = "val/loss"  # of few validation meshes the accuracy is soon the same in every epoch
+    mode = "min"
     output: ClassVar[str] = "label"
 
     def __init__(

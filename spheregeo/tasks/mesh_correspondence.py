@@ -73,7 +73,7 @@ class MeshCorrespondence(MeshTask):
     Args:
         num_points: points of the template.
         network: gem-unet or gem-cnn.
-        features: inputs of the network, some of matrix, whole, position, xyz.
+        features: inputs of the network, some of matrix, whole, position, heat, xyz.
         feature_radius: radius of "matrix", in units of the square root of the mesh's area.
         embedding: length of the vector of each vertex.
         samples: vertices of each training batch that are scored, at random; 0 for all.
