@@ -67,6 +67,9 @@ class Settle(Callback):
             raise ValueError(f"batches is {batches}; expected at least 1")
         self._batches: deque[Batch] = deque(maxlen=batches)
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._batches.clear()  # a resumed run knows nothing of the epoch before
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:

@@ -71,6 +71,9 @@ def test_a_lagging_network_is_mended() -> None:
 def test_the_callback_keeps_the_last_batches_and_acts_in_a_fit_only() -> None:
     task, given = make(), batches(4)
     callback = Settle(2)
+    callback.on_train_batch_end(None, task, None, given[0], 0)  # type: ignore[arg-type]
+    callback.on_train_epoch_start(None, task)  # type: ignore[arg-type]
+    assert not callback._batches, "a resumed run would not have had these"
     for k, batch in enumerate(given):
         callback.on_train_batch_end(None, task, None, batch, k)  # type: ignore[arg-type]
     other = make()
