@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from cases.configuration import Configuration
+from cases.configuration import Configuration, PointConfiguration
 
 
 def names() -> list[str]:
@@ -14,7 +14,7 @@ def names() -> list[str]:
     return sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem not in helpers)
 
 
-def load(name: str) -> list[Configuration]:
+def load(name: str) -> list[Configuration | PointConfiguration]:
     """Return the configurations of a case."""
-    configurations: list[Configuration] = import_module(f"cases.{name}").cases()
+    configurations: list[Configuration | PointConfiguration] = import_module(f"cases.{name}").cases()
     return configurations

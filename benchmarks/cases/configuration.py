@@ -45,3 +45,38 @@ class Configuration:
         from cases.layers import count_pairs
 
         return count_pairs(self.grid, self.radius)
+
+
+@dataclass(frozen=True)
+class PointConfiguration:
+    """One line to measure where there is no grid: `space` and `what` fill the columns grid and kernel."""
+
+    case: str
+    space: str
+    what: str
+    points: int
+    channels: int
+    builders: dict[str, Callable[[], Work]]
+    small: PointConfiguration | None = None
+    check: Callable[[dict[str, Work]], None] | None = None
+    batch: int = 1
+    dtype: str = "float32"
+
+    @property
+    def pixels(self) -> int:
+        return self.points
+
+    def labels(self) -> dict[str, str]:
+        """Return the columns that tell this configuration from others."""
+        return {
+            "case": self.case,
+            "grid": self.space,
+            "kernel": self.what,
+            "channels": str(self.channels),
+            "batch": str(self.batch),
+            "dtype": self.dtype,
+        }
+
+    def count(self) -> int:
+        """Return the number of pairs of points, for layers on graphs; here none."""
+        return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from spheregeo.audit.cost import count_flops, count_parameters, measure_memory, measure_time
 from spheregeo.audit.equivariance import EquivarianceReport, equivariance_error, measure_equivariance
 from spheregeo.audit.plot import plot_equivariance
+from spheregeo.audit.points import measure_invariance, print_points, report_points
 from spheregeo.audit.randomise import randomise
 from spheregeo.audit.report import print_table, report, save_json
 
@@ -14,11 +15,14 @@ __all__ = [
     "count_parameters",
     "equivariance_error",
     "measure_equivariance",
+    "measure_invariance",
     "measure_memory",
     "measure_time",
     "plot_equivariance",
+    "print_points",
     "print_table",
     "randomise",
     "report",
+    "report_points",
     "save_json",
 ]

@@ -27,7 +27,10 @@ from spheregeo.tasks.average import Average
 from spheregeo.tasks.callbacks import Curves, EpochLine, EpochSeed, TestReport
 from spheregeo.tasks.settle import Settle
 
-_LINKS = ("in_channels", "grid", "num_classes", "num_points", "class_names", "ignore_index", "mean", "std")
+_LINKS = (
+    "in_channels", "grid", "num_classes", "num_points", "class_names", "ignore_index", "mean", "std", "targets", "units",
+    "feature_irreps",
+)  # fmt: skip
 
 
 class SphereCLI(LightningCLI):
@@ -152,6 +155,8 @@ def _clear(folder: Path) -> None:
         "metrics.json",
         "curves.png",
         "confusion.png",
+        "forces.png",
+        "parity.png",
         "predictions.png",
         "predictions.csv",
         "world.png",
@@ -245,8 +250,28 @@ def audit(
         print("no checkpoint in the run's folder: this is the recipe's model, untrained")
         with _quiet():
             task = SphereCLI("audit", recipes.find(recipe), folder, overrides).model
-    result: dict[str, Any] = room.report(task.network.eval(), task.grid)
-    room.print_table(result)
+    result: dict[str, Any]
+    if isinstance(task, tasks.PointClassification):
+        result = _audit_points(task)
+    else:
+        result = room.report(task.network.eval(), task.grid)
+        room.print_table(result)
     if json_file:
         room.save_json(result, json_file)
+    return result
+
+
+def _audit_points(task: tasks.PointClassification) -> dict[str, Any]:
+    """The audit of a network of points, on generated clouds of the size that it was trained with."""
+    from spheregeo import audit as room
+    from spheregeo.data import PrimitiveClouds, Views
+    from spheregeo.data.point_base import collate
+
+    views = Views(PrimitiveClouds(4, task.num_points), task.num_points, normals=task.in_channels > 0)
+    batch = collate([views[k] for k in range(4)])
+    irreps = task.feature_irreps or None
+    result = room.report_points(
+        task.network.eval(), batch["positions"], batch.get("features"), batch["batch"], feature_irreps=irreps
+    )
+    room.print_points(result)
     return result

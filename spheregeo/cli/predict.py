@@ -93,7 +93,7 @@ def predict_class(task: tasks.Classification, path: Path) -> torch.Tensor:
 
 
 def run(recipe: str, source: str, ckpt: str | None, output: str | None, grid: str | None) -> None:
-    """Predict a photo, a mesh, or a folder of them; a bad photo in a folder is reported and the others are done."""
+    """Predict a photo, a mesh, a cloud, molecules, or a folder of them; a bad file in a folder is reported, others are done."""
     if not Path(recipe).suffix:
         recipes.find(recipe)
     folder = run_folder(recipe, None)
@@ -104,6 +104,18 @@ def run(recipe: str, source: str, ckpt: str | None, output: str | None, grid: st
 
         task = task.cuda() if torch.cuda.is_available() else task
         predict_mesh.run(task, source, Path(output) if output else folder / "predictions")
+        return
+    if isinstance(task, tasks.MoleculeTask):
+        from spheregeo.cli import predict_molecule
+
+        task = task.cuda() if torch.cuda.is_available() else task
+        predict_molecule.run(task, source, Path(output) if output else folder / "predictions")
+        return
+    if isinstance(task, tasks.PointClassification):
+        from spheregeo.cli import predict_points
+
+        task = task.cuda() if torch.cuda.is_available() else task
+        predict_points.run(task, source, Path(output) if output else folder / "predictions")
         return
     photos = find_photos(Path(source))
     if not isinstance(task, tasks.SphereTask):

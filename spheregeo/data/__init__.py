@@ -17,11 +17,18 @@ from spheregeo.data.fields import Fields
 from spheregeo.data.files import read_class_names, read_image, read_labels
 from spheregeo.data.folder import PanoramaFolder, read_depth
 from spheregeo.data.generated_meshes import Creatures, Primitives
+from spheregeo.data.generated_points import PrimitiveClouds
 from spheregeo.data.glyphs import GLYPHS
 from spheregeo.data.koppen import KOPPEN_CLASSES, Koppen
 from spheregeo.data.mesh_base import MeshDataset, Template, collate
 from spheregeo.data.mesh_folder import MeshFolder, Shrec11
+from spheregeo.data.modelnet import read_modelnet, read_scanobjectnn
+from spheregeo.data.molecules import Molecules
 from spheregeo.data.panorama import panorama_grid, resize_depth, resize_image, resize_labels
+from spheregeo.data.point_base import Cloud, PointDataset, unit_sphere
+from spheregeo.data.point_files import read_cloud
+from spheregeo.data.point_folder import PointFolder
+from spheregeo.data.point_views import PointAugment, Views
 from spheregeo.data.rooms import ROOM_CLASSES, Rooms
 from spheregeo.data.stanford2d3ds import Stanford2D3DS, stanford_classes
 
@@ -42,6 +49,23 @@ if TYPE_CHECKING:
         RoomsData,
         Stanford2D3DSData,
     )
+    from spheregeo.data.molecule_modules import (
+        ClustersData,
+        ExtXYZData,
+        ForcesData,
+        G2Data,
+        MoleculeData,
+        QM7Data,
+        QM9Data,
+        SDFData,
+    )
+    from spheregeo.data.point_modules import (
+        ModelNetData,
+        PointData,
+        PointFolderData,
+        PrimitiveCloudsData,
+        ScanObjectNNData,
+    )
     from spheregeo.data.spherical_images import SphericalImages, SphericalImagesData
     from spheregeo.data.spherical_mnist import SphericalGlyphsData, SphericalMNISTData
 
@@ -55,6 +79,23 @@ _LATE = {
         ("FieldsData", "FolderData", "KoppenData", "PanoramaData", "RoomsData", "Stanford2D3DSData"),
         "modules",
     ),
+    **dict.fromkeys(
+        (
+            "ClustersData",
+            "ExtXYZData",
+            "ForcesData",
+            "G2Data",
+            "MoleculeData",
+            "QM7Data",
+            "QM9Data",
+            "SDFData",
+        ),
+        "molecule_modules",
+    ),
+    **dict.fromkeys(
+        ("ModelNetData", "PointData", "PointFolderData", "PrimitiveCloudsData", "ScanObjectNNData"),
+        "point_modules",
+    ),
     **dict.fromkeys(("SphericalImages", "SphericalImagesData"), "spherical_images"),
     **dict.fromkeys(("SphericalGlyphsData", "SphericalMNISTData"), "spherical_mnist"),
 }
@@ -66,10 +107,13 @@ __all__ = [
     "ROOM_CLASSES",
     "Augmented",
     "AzimuthalShift",
+    "Cloud",
+    "ClustersData",
     "ColourJitter",
     "Creatures",
     "CreaturesData",
     "EpochSampler",
+    "ExtXYZData",
     "Faust",
     "FaustData",
     "Field",
@@ -78,6 +122,8 @@ __all__ = [
     "Fields",
     "FieldsData",
     "FolderData",
+    "ForcesData",
+    "G2Data",
     "Koppen",
     "KoppenData",
     "ManualDownloadError",
@@ -85,15 +131,29 @@ __all__ = [
     "MeshDataset",
     "MeshFolder",
     "MeshFolderData",
+    "ModelNetData",
+    "MoleculeData",
+    "Molecules",
     "Normalize",
     "PanoramaData",
     "PanoramaDataset",
     "PanoramaFolder",
+    "PointAugment",
+    "PointData",
+    "PointDataset",
+    "PointFolder",
+    "PointFolderData",
+    "PrimitiveClouds",
+    "PrimitiveCloudsData",
     "Primitives",
     "PrimitivesData",
+    "QM7Data",
+    "QM9Data",
     "RandomRotation",
     "Rooms",
     "RoomsData",
+    "SDFData",
+    "ScanObjectNNData",
     "Shrec11",
     "Shrec11Data",
     "SphericalGlyphsData",
@@ -103,19 +163,24 @@ __all__ = [
     "Stanford2D3DS",
     "Stanford2D3DSData",
     "Template",
+    "Views",
     "collate",
     "fetch",
     "panorama_grid",
     "read_class_names",
+    "read_cloud",
     "read_depth",
     "read_field",
     "read_image",
     "read_labels",
+    "read_modelnet",
+    "read_scanobjectnn",
     "registry",
     "resize_depth",
     "resize_image",
     "resize_labels",
     "stanford_classes",
+    "unit_sphere",
     "verify",
 ]
 

@@ -124,10 +124,28 @@ class MeshDataset(Dataset[MeshItem], ABC):
         return {**self._items[index], "index": index}  # meshes are frozen; the dict is the caller's own
 
 
-class Simplified(MeshDataset):
-    """A dataset whose larger meshes are decimated: whole shapes are told apart by fewer vertices, at less cost.
+def simplified(item: MeshItem, vertices: int) -> MeshItem:
+    """An item whose mesh is decimated to about ``vertices``, where it has more.
 
     A vertex that is left takes the target of the nearest known vertex of the mesh it came from.
+    """
+    mesh: TriangleMesh = item["mesh"]
+    if mesh.num_points <= vertices:
+        return item
+    coarse = mesh.coarsen(vertices / mesh.num_points)
+    found = {**item, "mesh": scaled_mesh(coarse.points.numpy(), coarse.faces.numpy())}
+    if "target" in item:
+        known = (item["target"] >= 0).nonzero()[:, 0]
+        if len(known):
+            _, near = cKDTree(mesh.points[known].numpy()).query(coarse.points.numpy())
+            found["target"] = item["target"][known][torch.from_numpy(near)]
+        else:
+            found["target"] = torch.full((coarse.num_points,), NO_TARGET)
+    return found
+
+
+class Simplified(MeshDataset):
+    """A dataset whose larger meshes are decimated: whole shapes are told apart by fewer vertices, at less cost.
 
     Args: ``dataset``; ``vertices`` left of a mesh, about.
     """
@@ -144,34 +162,41 @@ class Simplified(MeshDataset):
         return self.dataset.name(index)
 
     def load(self, index: int) -> MeshItem:
-        item = self.dataset[index]
-        mesh: TriangleMesh = item["mesh"]
-        if mesh.num_points <= self.vertices:
-            return item
-        coarse = mesh.coarsen(self.vertices / mesh.num_points)
-        item["mesh"] = scaled_mesh(coarse.points.numpy(), coarse.faces.numpy())
-        if "target" in item:
-            known = (item["target"] >= 0).nonzero()[:, 0]
-            if len(known):
-                _, near = cKDTree(mesh.points[known].numpy()).query(coarse.points.numpy())
-                item["target"] = item["target"][known][torch.from_numpy(near)]
-            else:
-                item["target"] = torch.full((coarse.num_points,), NO_TARGET)
-        return item
+        return simplified(self.dataset[index], self.vertices)
 
 
 class Warped(MeshDataset):
     """A dataset and smoothly deformed copies of its meshes, drawn from (seed, copy, index) and nothing else.
 
     Copies have another geometry, which is computed once like that of any mesh: their number is finite, unlike that of
-    random views.
+    random views. Copies of many resolutions teach a network that the resolution means nothing.
 
-    Args: ``dataset``; ``copies`` of each mesh; ``strength`` of the deformation, 1 stretches by some 20 %; ``seed``.
+    Args:
+        dataset: the meshes themselves.
+        copies: of each mesh.
+        strength: of the deformation; 1 stretches by some 20 %.
+        seed: of the copies.
+        source: the same meshes with all their vertices, of which copies are made; ``dataset`` if None.
+        vertices: fewest and most vertices of a copy, drawn evenly on a logarithmic scale; those of its mesh if None.
     """
 
-    def __init__(self, dataset: MeshDataset, copies: int, strength: float, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: MeshDataset,
+        copies: int,
+        strength: float,
+        seed: int = 0,
+        *,
+        source: MeshDataset | None = None,
+        vertices: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
         self.dataset, self.copies, self.strength, self.seed = dataset, copies, strength, seed
+        self.source, self.vertices = dataset if source is None else source, vertices
+        if len(self.source) != len(dataset):
+            raise ValueError(
+                f"source has {len(self.source)} meshes; expected those of dataset, {len(dataset)}"
+            )
         self.class_names, self.template = dataset.class_names, dataset.template
 
     def __len__(self) -> int:
@@ -183,12 +208,16 @@ class Warped(MeshDataset):
 
     def load(self, index: int) -> MeshItem:
         copy, index = divmod(index, len(self.dataset))
-        item = self.dataset[index]
-        if copy:
-            rng = np.random.default_rng([self.seed, copy, index])
-            mesh: TriangleMesh = item["mesh"]
-            faces = mesh.faces.numpy()
-            item["mesh"] = scaled_mesh(bend(mesh.points.numpy(), self.strength, rng), faces)
+        if not copy:
+            return self.dataset[index]
+        item = self.source[index]
+        if self.vertices is not None:
+            fewest, most = np.log(self.vertices)
+            drawn = np.random.default_rng([self.seed, copy, index, 1]).uniform(fewest, most)
+            item = simplified(item, round(float(np.exp(drawn))))
+        mesh: TriangleMesh = item["mesh"]
+        rng = np.random.default_rng([self.seed, copy, index])
+        item["mesh"] = scaled_mesh(bend(mesh.points.numpy(), self.strength, rng), mesh.faces.numpy())
         return item
 
 

@@ -15,29 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from spheregeo.data.base import SPLITS, check_split
+from spheregeo.data.base import check_split
+from spheregeo.data.class_folder import Entry, class_entries, files_in, listed
 from spheregeo.data.files import read_lines
 from spheregeo.data.mesh_base import MeshDataset, MeshItem
 from spheregeo.data.mesh_files import MESH_SUFFIXES, sound_mesh
 
-Entry = tuple[Path, int]
 SHREC11_SPLITS = (16, 10)
 SHREC11_PER_CLASS = 20
 
 
 def _meshes_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in MESH_SUFFIXES and p.is_file())
-
-
-def _listed(root: Path, split: str, names: tuple[str, ...]) -> list[str] | None:
-    """Lines of the split's list, None where there are no lists. Raises: FileNotFoundError when some are missing."""
-    present = [(root / f"{name}.txt").is_file() for name in names]
-    if not any(present):
-        return None
-    if not all(present):
-        missing = ", ".join(f"{name}.txt" for name, here in zip(names, present, strict=True) if not here)
-        raise FileNotFoundError(f"{root} has some split lists but not {missing}; give all or none")
-    return [line for line in read_lines(root / f"{split}.txt") if line]
+    return files_in(folder, MESH_SUFFIXES)
 
 
 class LabelledMeshes(MeshDataset):
@@ -80,43 +69,8 @@ class MeshFolder(LabelledMeshes):
 
     def __init__(self, root: str | Path, split: str = "train", repair: bool = True) -> None:
         super().__init__(root, split, repair)
-        folders = [p for p in sorted(self.root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-        of_class = {p.name: self._by_split(p) for p in folders}
-        of_class = {name: found for name, found in of_class.items() if any(found.values())}
-        if not of_class:
-            raise FileNotFoundError(
-                f"{self.root} has no sub-folder with {', '.join(MESH_SUFFIXES)} files; expected one for each class"
-            )
-        self.class_names = tuple(of_class)
-        lists = _listed(self.root, split, SPLITS)
-        if lists is not None:
-            self.entries = [self._entry(line) for line in lists]
-        else:
-            self.entries = [(p, k) for k, found in enumerate(of_class.values()) for p in found[split]]
+        self.class_names, self.entries = class_entries(self.root, split, MESH_SUFFIXES)
         self._check_filled()
-
-    @staticmethod
-    def _by_split(folder: Path) -> dict[str, list[Path]]:
-        """The meshes of a class, by split: those of its sub-folders, else by the place of their names."""
-        if (folder / "train").is_dir() and (folder / "test").is_dir():
-            found = {name: _meshes_in(folder / name) for name in ("train", "test")}
-            if (folder / "val").is_dir():
-                return {**found, "val": _meshes_in(folder / "val")}
-            held = [p for k, p in enumerate(found["train"]) if k % 10 == 8]
-            return {**found, "val": held, "train": [p for p in found["train"] if p not in held]}
-        at: dict[str, list[Path]] = {name: [] for name in SPLITS}
-        for k, path in enumerate(_meshes_in(folder)):
-            at[SPLITS[(k % 10 == 8) + 2 * (k % 10 == 9)]].append(path)
-        return at
-
-    def _entry(self, line: str) -> Entry:
-        path = self.root / line
-        name = Path(line).parts[0]
-        if not path.is_file() or name not in self.class_names:
-            raise FileNotFoundError(
-                f"{self.root / f'{self.split}.txt'} names {line!r}; expected a path CLASS/NAME.off below {self.root}"
-            )
-        return path, self.class_names.index(name)
 
 
 def read_classes(path: str | Path) -> dict[str, list[int]]:
@@ -218,7 +172,7 @@ class Shrec11(LabelledMeshes):
 
     def _split(self, label: int, paths: list[Path], size: int, fold: int) -> tuple[list[Path], list[Path]]:
         for folder in (self.root / "splits" / str(size), self.root):
-            lists = {name: _listed(folder, name, ("train", "test")) for name in ("train", "test")}
+            lists = {name: listed(folder, name, ("train", "test")) for name in ("train", "test")}
             if lists["train"] is not None and lists["test"] is not None:
                 sides = [{Path(line).stem for line in lists[name] or ()} for name in ("train", "test")]
                 if sides[0] & sides[1]:

@@ -5,6 +5,7 @@ Nothing is loaded by worker processes: meshes stay in memory, and so does the ge
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,18 @@ class _IndexSampler(EpochSampler):
         return (index for _, index in super().__iter__())
 
 
+def _spread(simplify: tuple[int, int], copies: int) -> tuple[int, int]:
+    """Fewest and most vertices of the copies, once found to make sense."""
+    two = isinstance(simplify, (tuple, list)) and len(simplify) == 2
+    if not two or not 4 <= simplify[0] <= simplify[1]:
+        raise ValueError(
+            f"simplify is {simplify!r}; expected one whole number, or the fewest (4 at least) and the most vertices"
+        )
+    if not copies:
+        raise ValueError(f"simplify is {simplify!r}, for copies of many resolutions, but copies is 0")
+    return simplify[0], simplify[1]
+
+
 class MeshData(LightningDataModule):
     """What all data modules of meshes share; subclasses say which dataset stands behind a split.
 
@@ -35,24 +48,26 @@ class MeshData(LightningDataModule):
         copies: smoothly deformed copies of each training mesh beside the mesh itself.
         warp: strength of those deformations; 1 stretches by some 20 %.
         seed: of the order and of the copies.
-        simplify: number of vertices to which larger meshes are decimated; 0 leaves all as they are.
+        simplify: number of vertices to which larger meshes are decimated; 0 leaves all as they are. Of two numbers, the
+            fewest and the most, the copies have any between, each its own, and all other meshes the geometric mean.
     """
 
-    def __init__(self, batch_size: int, copies: int, warp: float, seed: int, simplify: int = 0) -> None:
+    def __init__(
+        self, batch_size: int, copies: int, warp: float, seed: int, simplify: int | tuple[int, int] = 0
+    ) -> None:
         super().__init__()
-        least = {
-            "batch_size": (batch_size, 1),
-            "copies": (copies, 0),
-            "seed": (seed, 0),
-            "simplify": (simplify, 0),
-        }
+        least = {"batch_size": (batch_size, 1), "copies": (copies, 0), "seed": (seed, 0)}
+        if isinstance(simplify, int):
+            least["simplify"] = (simplify, 0)
         for name, (value, bound) in least.items():
             if value < bound:
                 raise ValueError(f"{name} is {value}; expected at least {bound}")
         if warp < 0:
             raise ValueError(f"warp is {warp}; expected 0 (none) or more")
         self.batch_size, self.copies, self.warp, self.seed = batch_size, copies, warp, seed
-        self.simplify = simplify
+        self.spread = None if isinstance(simplify, int) else _spread(simplify, copies)
+        self.simplify = simplify if isinstance(simplify, int) else round(math.sqrt(math.prod(simplify)))
+        self._full: dict[str, MeshDataset] = {}
         self._datasets: dict[str, MeshDataset] = {}
 
     @abstractmethod
@@ -62,7 +77,7 @@ class MeshData(LightningDataModule):
     def dataset(self, split: str) -> MeshDataset:
         """The dataset of a split, made once."""
         if split not in self._datasets:
-            made = self.make(split)
+            made = self._full[split] = self.make(split)
             self._datasets[split] = Simplified(made, self.simplify) if self.simplify else made
         return self._datasets[split]
 
@@ -90,9 +105,12 @@ class MeshData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         data = self.dataset("train")
-        if self.copies and self.warp:
+        if self.copies and (self.warp or self.spread):
             if "warped" not in self._datasets:
-                self._datasets["warped"] = Warped(data, self.copies, self.warp, self.seed)
+                source = self._full["train"] if self.spread else None
+                self._datasets["warped"] = Warped(
+                    data, self.copies, self.warp, self.seed, source=source, vertices=self.spread
+                )
             data = self._datasets["warped"]
         return self._loader(data, sampler=_IndexSampler(data, shuffle=True, seed=self.seed))
 
@@ -204,7 +222,7 @@ class FaustData(MeshData):
         train_subjects: people, 0 to 9, whose meshes train.
         val_subjects: people whose meshes validate; among the training ones only if you say so.
         test_subjects: people whose meshes are for the test; in neither of the others.
-        simplify: number of vertices to which larger meshes are decimated; 0 leaves all as they are.
+        simplify: vertices to which larger meshes are decimated, 0 for none; or fewest and most, between which copies vary.
         batch_size: meshes in a batch.
         copies: smoothly deformed copies of each training mesh.
         warp: strength of the copies' deformation; 1 stretches by some 20 %.
@@ -217,7 +235,7 @@ class FaustData(MeshData):
         train_subjects: list[int] = [0, 1, 2, 3],  # noqa: B006
         val_subjects: list[int] = [4],  # noqa: B006
         test_subjects: list[int] = [5, 6],  # noqa: B006
-        simplify: int = 0,
+        simplify: int | tuple[int, int] = 0,
         batch_size: int = 2,
         copies: int = 0,
         warp: float = 0.3,
@@ -245,7 +263,7 @@ class Shrec11Data(MeshData):
         fold: which random split, where the folder has no lists.
         held_out: of the training meshes of each class, how many validate instead; 0 validates on the training meshes.
         repair: mend faulty meshes instead of refusing them.
-        simplify: number of vertices to which larger meshes are decimated; 0 leaves all as they are.
+        simplify: vertices to which larger meshes are decimated, 0 for none; or fewest and most, between which copies vary.
         batch_size: meshes in a batch.
         copies: smoothly deformed copies of each training mesh.
         warp: strength of the copies' deformation.
@@ -259,7 +277,7 @@ class Shrec11Data(MeshData):
         fold: int = 0,
         held_out: int = 2,
         repair: bool = True,
-        simplify: int = 0,
+        simplify: int | tuple[int, int] = 0,
         batch_size: int = 8,
         copies: int = 0,
         warp: float = 0.3,
@@ -278,7 +296,7 @@ class MeshFolderData(MeshData):
     Args:
         root: the folder: CLASS/NAME.off, .ply, .obj or .stl, and optionally train.txt, val.txt, test.txt.
         repair: mend faulty meshes instead of refusing them.
-        simplify: number of vertices to which larger meshes are decimated; 0 leaves all as they are.
+        simplify: vertices to which larger meshes are decimated, 0 for none; or fewest and most, between which copies vary.
         batch_size: meshes in a batch.
         copies: smoothly deformed copies of each training mesh.
         warp: strength of the copies' deformation.
@@ -289,7 +307,7 @@ class MeshFolderData(MeshData):
         self,
         root: str,
         repair: bool = True,
-        simplify: int = 0,
+        simplify: int | tuple[int, int] = 0,
         batch_size: int = 8,
         copies: int = 0,
         warp: float = 0.3,

@@ -15,7 +15,7 @@ from spheregeo.groups.finite import (
 )
 from spheregeo.groups.kernel_space import kernel_space, kernel_space_dimension
 from spheregeo.groups.regular import RegularType, fourier_rows, restrict
-from spheregeo.groups.rotations import axis_angle, from_quaternion, random_rotations
+from spheregeo.groups.rotations import axis_angle, from_quaternion, random_rotations, to_quaternion
 
 __all__ = [
     "FieldType",
@@ -38,4 +38,5 @@ __all__ = [
     "reflection_mask",
     "restrict",
     "tetrahedral",
+    "to_quaternion",
 ]

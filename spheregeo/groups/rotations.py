@@ -1,4 +1,4 @@
-r"""Single rotations as 3×3 matrices: about an axis, and drawn evenly from SO(3).
+r"""Rotations as 3×3 matrices and quaternions: about an axis, and drawn evenly from SO(3).
 
 Rodrigues' formula R = cos α · 1 + sin α [u]× + (1 − cos α) u uᵀ; a normalised Gaussian quaternion is Haar-distributed.
 Reference: Shoemake 1992, "Uniform random rotations", Graphics Gems III.
@@ -55,6 +55,30 @@ def from_quaternion(quaternion: Tensor) -> Tensor:
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     ]  # fmt: skip
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def to_quaternion(matrix: Tensor) -> Tensor:
+    """Unit quaternions (w, x, y, z) of rotation matrices, by the largest of the four: right at angle π as at 0.
+
+    Shape: (..., 3, 3) -> (..., 4) of the same dtype. q and −q are one rotation; the component of largest size is positive.
+    Raises: ValueError for another shape. Matrices are taken for rotations unseen.
+    Reference: Shepperd 1978, J. Guidance and Control 1, 223.
+    """
+    if matrix.ndim < 2 or matrix.shape[-2:] != (3, 3):
+        raise ValueError(f"to_quaternion: matrix has shape {tuple(matrix.shape)}; expected (..., 3, 3)")
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in matrix.unbind(-2))
+    # 4 q qᵀ, row by row: any row is q times four of that row's own component
+    outer = torch.stack(
+        [
+            1 + a + e + i, h - f, c - g, d - b,
+            h - f, 1 + a - e - i, b + d, c + g,
+            c - g, b + d, 1 - a + e - i, f + h,
+            d - b, c + g, f + h, 1 - a - e + i,
+        ], -1,
+    ).unflatten(-1, (4, 4))  # fmt: skip
+    pivot = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    row = outer.gather(-2, pivot[..., None, None].expand(*pivot.shape, 1, 4)).squeeze(-2)
+    return row / row.norm(dim=-1, keepdim=True)
 
 
 def random_rotations(n: int, generator: torch.Generator | None = None) -> Tensor:

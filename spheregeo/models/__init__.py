@@ -11,12 +11,19 @@ from spheregeo.models.gauge import GaugeClassifier, GaugeUNet
 from spheregeo.models.gem_cnn import GemCNN
 from spheregeo.models.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
+from spheregeo.models.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
+from spheregeo.models.molecule_readout import pooled
 from spheregeo.models.on_grid import OnGrid
-from spheregeo.models.registry import create, names, output_of, register
+from spheregeo.models.registry import create, domain_of, names, output_of, register
+from spheregeo.models.schnet import SchNet
+from spheregeo.models.steerable_molecule import SteerableMolecule
 from spheregeo.models.unet import SphericalUNet
+from spheregeo.models.vnn import VNDGCNN, CloudGraph, VNPointNet
 
 __all__ = [
     "ALIASES",
+    "VNDGCNN",
+    "CloudGraph",
     "DeepSphereClassifier",
     "DeepSphereUNet",
     "DiscoClassifier",
@@ -28,19 +35,28 @@ __all__ = [
     "IcosahedralBlock",
     "IcosahedralClassifier",
     "IcosahedralUNet",
+    "MoleculeGraph",
     "OnGrid",
     "PixelMLP",
     "PlanarCNN",
     "PlanarUNet",
     "Pointwise",
     "ResidualBlock",
+    "SchNet",
     "SphericalUNet",
+    "SteerableMolecule",
+    "VNPointNet",
     "create",
+    "domain_of",
+    "join_graphs",
     "make_conv",
     "make_norm",
+    "molecule_graph",
     "names",
     "options_of",
     "output_of",
+    "pooled",
     "register",
     "resolve",
+    "split_graph",
 ]

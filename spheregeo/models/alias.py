@@ -22,22 +22,28 @@ ALIASES = {
 KIN = {"sphere-unet": "disco", "sphere-unet-base": "disco"}
 
 
-def resolve(name: str, output: str = "field") -> str:
+def resolve(name: str, output: str = "field", domain: str = "grid") -> str:
     """The registered name of a network, given by that name or by an alias.
 
     Args:
         name: such as "gauge" or "sphere-unet-base".
         output: what the task wants, "field" or "label".
+        domain: what the task's samples live on, "grid", "points" or "molecule".
 
-    Raises: ValueError for an unknown name, or a network that gives something else.
+    Raises: ValueError for an unknown name, or a network that gives something else or lives on something else.
     """
     wanted = registry.OUTPUTS.index(output)
     chosen = ALIASES[name][wanted] if name in ALIASES else name
-    known = registry.names(output)
+    known = registry.names(output, domain)
     if chosen in known:
         return chosen
     short = [alias for alias, pair in ALIASES.items() if pair[wanted] in known]
-    choice = f"those that do are {', '.join(known)}, or in short {', '.join(short)}"
+    choice = f"those that do are {', '.join(known)}" + (f", or in short {', '.join(short)}" if short else "")
+    if chosen in registry.names() and registry.domain_of(chosen) != domain:
+        works = {"grid": "signals on grids", "points": "clouds of points", "molecule": "molecules"}
+        raise ValueError(
+            f"network {name!r} works on {works[registry.domain_of(chosen)]}, this task on {works[domain]}; {choice}"
+        )
     if chosen in registry.names():
         kinds = {"field": "a value at every point", "label": "one label for each sample"}
         raise ValueError(f"network {name!r} does not give {kinds[output]}, which this task wants; {choice}")

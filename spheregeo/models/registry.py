@@ -4,6 +4,9 @@ A builder is called as ``builder(in_channels, out_channels, grid, **options)`` a
 fields (B, in_channels, *grid.shape) to fields (B, out_channels, *grid.shape), or, where it was registered with
 ``output="label"``, to one vector (B, out_channels) for each sample.
 
+Networks of other domains than grids are built with ``grid`` None: those of "points" take clouds and those of "molecule"
+atoms, as ``model(positions, features, batch, graph)`` with ``graph = model.neighbors(positions, batch)``.
+
 A network that knows one kind of grid is registered with ``native``, a function from any grid to the nearest one that
 the network takes; on other grids ``create`` puts it between two interpolations (:class:`spheregeo.models.OnGrid`).
 """
@@ -19,22 +22,30 @@ import torch
 
 Builder = TypeVar("Builder", bound=Callable[..., torch.nn.Module])
 OUTPUTS = ("field", "label")
+DOMAINS = ("grid", "points", "molecule")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A builder, what it gives ("field" or "label"), and the function to the grids that it takes, None for any."""
+    """A builder, what it gives ("field" or "label"), the function to the grids that it takes, None for any, and what
+    its samples live on ("grid", "points" or "molecule").
+    """
 
     builder: Callable[..., torch.nn.Module]
     output: str
     native: Callable[[Any], Any] | None
+    domain: str
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
 def register(
-    name: str, *, output: str = "field", native: Callable[[Any], Any] | None = None
+    name: str,
+    *,
+    output: str = "field",
+    native: Callable[[Any], Any] | None = None,
+    domain: str = "grid",
 ) -> Callable[[Builder], Builder]:
     """Decorator that enters a builder under ``name``.
 
@@ -42,29 +53,48 @@ def register(
         name: as in ``--model.network``.
         output: "field" for a value at every point, "label" for one vector a sample.
         native: from any grid to the nearest one that the network takes, which it maps to itself; None if it takes all.
+        domain: what its samples are: "grid" for signals on grids and meshes, "points" for clouds, "molecule" for atoms.
 
-    Raises: ValueError if the name is taken or ``output`` is something else.
+    Raises: ValueError if the name is taken, ``output`` or ``domain`` is something else, or ``native`` is given for a model
+        that has no grid.
     """
     if output not in OUTPUTS:
         raise ValueError(f"output is {output!r}; expected one of {', '.join(map(repr, OUTPUTS))}")
+    if domain not in DOMAINS:
+        raise ValueError(f"domain is {domain!r}; expected one of {', '.join(map(repr, DOMAINS))}")
+    if native is not None and domain != "grid":
+        raise ValueError(
+            f"native is given for domain {domain!r}; only models on grids have a grid of their own"
+        )
 
     def enter(builder: Builder) -> Builder:
         if name in _ENTRIES:
             raise ValueError(f"a model named {name!r} exists already; choose another name")
-        _ENTRIES[name] = Entry(builder, output, native)
+        _ENTRIES[name] = Entry(builder, output, native, domain)
         return builder
 
     return enter
 
 
-def names(output: str | None = None) -> list[str]:
-    """Names of all registered models, sorted; of those alone that give ``output`` ("field" or "label") if it is set."""
-    return sorted(name for name, entry in _ENTRIES.items() if output in (None, entry.output))
+def names(output: str | None = None, domain: str | None = None) -> list[str]:
+    """Names of all registered models, sorted; of those alone that give ``output`` ("field" or "label") if it is set, and of
+    those alone that live on ``domain`` ("grid", "points" or "molecule") if that is set.
+    """
+    return sorted(
+        name
+        for name, entry in _ENTRIES.items()
+        if output in (None, entry.output) and domain in (None, entry.domain)
+    )
 
 
 def output_of(name: str) -> str:
     """What the model of that name gives: "field" or "label". Raises: ValueError for an unknown name."""
     return _entry(name).output
+
+
+def domain_of(name: str) -> str:
+    """What the model of that name lives on: "grid", "points" or "molecule". Raises: ValueError for an unknown name."""
+    return _entry(name).domain
 
 
 def _entry(name: str) -> Entry:
@@ -74,18 +104,20 @@ def _entry(name: str) -> Entry:
 
 
 def create(name: str, in_channels: int, out_channels: int, grid: Any, **options: Any) -> torch.nn.Module:
-    """Build the registered model ``name`` for fields on ``grid``.
+    """Build the registered model ``name`` for fields on ``grid``, which is None for models of points and molecules.
 
     Among the options, ``native`` is a grid on which the model itself is to work, between two interpolations.
 
     Shape: the model maps (B, in_channels, *grid.shape) to (B, out_channels, *grid.shape), or (B, out_channels) where it
         gives labels.
-    Raises: ValueError for an unknown name or an option that the builder does not take.
+    Raises: ValueError for an unknown name, an option that the builder does not take, or a grid that it has no use for.
     """
     from spheregeo.models.on_grid import OnGrid
 
     entry = _entry(name)
-    chosen = options.pop("native", None)
+    if entry.domain != "grid" and grid is not None:
+        raise ValueError(f"grid is {grid!r} but model {name!r} works on {entry.domain!r}; expected None")
+    chosen = options.pop("native", None) if entry.domain == "grid" else None
     signature = inspect.signature(entry.builder)
     taken = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())

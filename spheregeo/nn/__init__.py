@@ -1,9 +1,23 @@
-"""Learnable layers: ``sphere/`` for signals on spherical grids, ``surface/`` for tangent fields, and what all layers share."""
+"""Learnable layers: ``sphere/`` signals on grids, ``surface/`` tangent fields, ``space/`` points, and what all share."""
 
 from spheregeo.nn.gdn import GDN
 from spheregeo.nn.norm import AreaBatchNorm, AreaGroupNorm, AreaInstanceNorm
 from spheregeo.nn.pooling import GlobalPool
 from spheregeo.nn.resampling import Pool, Resample, Unpool
+from spheregeo.nn.space import (
+    IrrepsBatchNorm,
+    IrrepsDropout,
+    IrrepsGate,
+    IrrepsLayerNorm,
+    IrrepsLinear,
+    NormActivation,
+    SeparableSphereActivation,
+    SO3Activation,
+    SphereActivation,
+    SpinActivation,
+    SpinLinear,
+    SpinType,
+)
 from spheregeo.nn.sphere import (
     ChebConv,
     DiscoConv,
@@ -75,6 +89,12 @@ __all__ = [
     "IcosahedralNorm",
     "IcosahedralPool",
     "IcosahedralUpsample",
+    "IrrepsBatchNorm",
+    "IrrepsDropout",
+    "IrrepsGate",
+    "IrrepsLayerNorm",
+    "IrrepsLinear",
+    "NormActivation",
     "NormNonlinearity",
     "OrientationPool",
     "PixelShuffle",
@@ -83,6 +103,12 @@ __all__ = [
     "RegularBatchNorm",
     "RegularNonlinearity",
     "Resample",
+    "SO3Activation",
+    "SeparableSphereActivation",
+    "SphereActivation",
+    "SpinActivation",
+    "SpinLinear",
+    "SpinType",
     "ToCharts",
     "ToFaces",
     "Unpool",

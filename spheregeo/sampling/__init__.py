@@ -4,6 +4,16 @@ from spheregeo.groups import axis_angle as rotation_about
 from spheregeo.groups import random_rotations
 from spheregeo.sampling.interpolation import interpolation_map
 from spheregeo.sampling.neighbors import Neighborhood, neighbors
+from spheregeo.sampling.points import (
+    Voxels,
+    farthest_points,
+    knn_between,
+    knn_graph,
+    periodic_radius_graph,
+    radius_between,
+    radius_graph,
+    voxel_downsample,
+)
 from spheregeo.sampling.pooling import pool, pooling_map, unpool, unpooling_map
 from spheregeo.sampling.resample import resample
 from spheregeo.sampling.rotate_image import rotate_image
@@ -12,10 +22,17 @@ from spheregeo.sampling.surface import surface_neighbors
 
 __all__ = [
     "Neighborhood",
+    "Voxels",
+    "farthest_points",
     "interpolation_map",
+    "knn_between",
+    "knn_graph",
     "neighbors",
+    "periodic_radius_graph",
     "pool",
     "pooling_map",
+    "radius_between",
+    "radius_graph",
     "random_rotations",
     "resample",
     "rotate",
@@ -26,4 +43,5 @@ __all__ = [
     "surface_neighbors",
     "unpool",
     "unpooling_map",
+    "voxel_downsample",
 ]

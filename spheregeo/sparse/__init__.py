@@ -1,6 +1,7 @@
 """Sparse linear maps with several coefficients per nonzero, and the engines that run them."""
 
 from spheregeo.sparse.blocks import Block, BlockPattern
+from spheregeo.sparse.coupling import Coupling, Pairs, Path
 from spheregeo.sparse.engines import engines, register_engine
 from spheregeo.sparse.gather import Gather
 from spheregeo.sparse.map import SparseMap
@@ -12,7 +13,10 @@ __all__ = [
     "Block",
     "BlockPattern",
     "CSRPattern",
+    "Coupling",
     "Gather",
+    "Pairs",
+    "Path",
     "Pattern",
     "RingPattern",
     "SparseMap",

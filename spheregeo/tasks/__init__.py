@@ -6,6 +6,7 @@ from spheregeo.tasks.base import Task, load
 from spheregeo.tasks.classification import Classification, LabelTask
 from spheregeo.tasks.depth import Depth
 from spheregeo.tasks.files import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
+from spheregeo.tasks.forces import Forces, ForceScores
 from spheregeo.tasks.losses import balanced_weights, cross_entropy, depth_berhu, depth_l1
 from spheregeo.tasks.mesh import MeshTask
 from spheregeo.tasks.mesh_classification import MeshClassification
@@ -18,7 +19,10 @@ from spheregeo.tasks.metrics import (
     classification_scores,
     segmentation_scores,
 )
+from spheregeo.tasks.molecule import MoleculeTask
+from spheregeo.tasks.molecule_regression import MoleculeRegression, regression_scores
 from spheregeo.tasks.plain import parse_grid, parse_kernel
+from spheregeo.tasks.point_classification import PointClassification
 from spheregeo.tasks.predictions import Predictions, write_predictions
 from spheregeo.tasks.projections import globe, mollweide, to_panorama
 from spheregeo.tasks.segmentation import Segmentation
@@ -30,10 +34,15 @@ __all__ = [
     "ConfusionMatrix",
     "Depth",
     "DepthScores",
+    "ForceScores",
+    "Forces",
     "LabelTask",
     "MeshClassification",
     "MeshCorrespondence",
     "MeshTask",
+    "MoleculeRegression",
+    "MoleculeTask",
+    "PointClassification",
     "Predictions",
     "Segmentation",
     "SphereTask",
@@ -51,6 +60,7 @@ __all__ = [
     "parse_grid",
     "parse_kernel",
     "read_checkpoint",
+    "regression_scores",
     "segmentation_scores",
     "to_panorama",
     "write_bytes",

@@ -19,7 +19,7 @@ from spheregeo.tasks.files import read_checkpoint
 
 Batch = dict[str, Any]
 # Settings without which a checkpoint's weights mean something else.
-_BINDING = ("in_channels", "num_classes", "grid", "network", "width", "depth", "options")
+_BINDING = ("in_channels", "num_classes", "grid", "network", "width", "depth", "options", "targets", "units")
 
 
 def plain(value: Any) -> Any:

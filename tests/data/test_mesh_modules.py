@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import trimesh
 
 from spheregeo.data import (
     CreaturesData,
@@ -16,6 +18,7 @@ from spheregeo.data import (
     PrimitivesData,
     Shrec11Data,
 )
+from spheregeo.data.mesh_base import MeshDataset, Warped, scaled_mesh
 
 
 def primitives(**options: Any) -> PrimitivesData:
@@ -51,6 +54,97 @@ def test_copies_join_the_training_meshes_only() -> None:
     assert sorted(order(data, 0)) == list(range(15))
     assert len(data.dataset("test")) == 3
     assert len(order(primitives(copies=2, warp=0.0), 0)) == 5
+
+
+class Balls(MeshData):
+    """Three icospheres of 642 vertices, whose points are their own template."""
+
+    def __init__(self, simplify: int | tuple[int, int] = 0, copies: int = 4, warp: float = 0.4) -> None:
+        super().__init__(2, copies, warp, 0, simplify)
+
+    def make(self, split: str) -> MeshDataset:
+        return BallSet()
+
+
+class BallSet(MeshDataset):
+    def __len__(self) -> int:
+        return 3
+
+    def load(self, index: int) -> dict[str, Any]:
+        ball = trimesh.creation.icosphere(3)
+        points, faces = np.asarray(ball.vertices), np.asarray(ball.faces)
+        stretched = points * np.array([1.0, 1.1, 1.2 + 0.1 * index])
+        target = torch.arange(len(points))
+        target[1::2] = -1
+        return {"mesh": scaled_mesh(stretched, faces), "label": index, "target": target}
+
+
+def test_copies_have_many_resolutions() -> None:
+    data = Balls((100, 400))
+    loader = data.train_dataloader()
+    counts = [loader.dataset[k]["mesh"].num_points for k in range(15)]
+    assert counts[:3] == [200] * 3, "the meshes themselves have the geometric mean"
+    assert [data.dataset("test")[k]["mesh"].num_points for k in range(3)] == [200] * 3
+    copies = np.log(counts[3:])
+    assert min(counts[3:]) >= 100 and max(counts[3:]) <= 400 and len(set(counts[3:])) > 9
+    assert abs(copies.mean() - np.log(200)) < 0.25 and copies.std() > 0.2
+    again = Balls((100, 400)).train_dataloader().dataset
+    assert all(again[k]["mesh"] == loader.dataset[k]["mesh"] for k in (2, 7, 14))
+
+
+def test_simplified_vertices_keep_their_targets() -> None:
+    full = BallSet()[1]
+    dataset = Balls((100, 500), warp=0.0).train_dataloader().dataset
+    for item in (dataset[1], dataset[4], dataset[10]):  # not warped: places can be compared
+        mesh, target = item["mesh"], item["target"]
+        assert target.shape == (mesh.num_points,) and bool((target >= 0).all()), "the nearest known vertex's"
+        away = (full["mesh"].points[target] - mesh.points).norm(dim=1)
+        assert float(away.max()) < 1.5 * full["mesh"].spacing + 0.05
+        assert item["label"] == 1
+
+
+def test_one_number_leaves_copies_as_their_mesh() -> None:
+    dataset = Balls(150).train_dataloader().dataset
+    assert {dataset[k]["mesh"].num_points for k in range(15)} == {150}
+    assert len(Balls(150, warp=0.0).train_dataloader().dataset) == 3
+    assert {Balls(700).train_dataloader().dataset[k]["mesh"].num_points for k in range(6)} == {642}
+    assert {Balls((700, 900)).train_dataloader().dataset[k]["mesh"].num_points for k in range(6)} == {642}
+
+
+@pytest.mark.parametrize(
+    ("simplify", "message"),
+    [
+        (-1, "simplify is -1; expected at least 0"),
+        ((500, 100), r"simplify is \(500, 100\); expected one whole number, or the fewest"),
+        ([2, 100], r"simplify is \[2, 100\]; expected one whole number"),
+        ((1, 2, 3), r"simplify is \(1, 2, 3\); expected one whole number"),
+        (1.5, "simplify is 1.5; expected one whole number"),
+    ],
+)
+def test_wrong_numbers_of_vertices_are_named(simplify: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Balls(simplify)
+
+
+def test_a_spread_without_copies_is_refused() -> None:
+    with pytest.raises(ValueError, match="for copies of many resolutions, but copies is 0"):
+        Balls((100, 200), copies=0)
+    with pytest.raises(ValueError, match="source has 3 meshes; expected those of dataset, 2"):
+        Warped(primitives().dataset("val"), 1, 0.1, source=BallSet())
+
+
+def test_the_command_line_reads_one_number_or_two() -> None:
+    jsonargparse = pytest.importorskip("jsonargparse")
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(FaustData, "data")
+    build = getattr(parser, "instantiate", None) or parser.instantiate_classes
+    root = ["--data.root=somewhere", "--data.copies=2"]
+    one = build(parser.parse_args([*root, "--data.simplify=1250"])).data
+    two = build(parser.parse_args([*root, "--data.simplify=[600, 2400]"])).data
+    assert (one.simplify, one.spread) == (1250, None)
+    assert (two.simplify, two.spread) == (1200, (600, 2400))
+    with pytest.raises(jsonargparse.ArgumentError, match="simplify"):
+        parser.parse_args([*root, "--data.simplify=[600]"])
 
 
 def test_creatures_have_a_template_and_no_classes() -> None:

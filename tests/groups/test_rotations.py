@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from spheregeo.groups import axis_angle, from_quaternion, random_rotations
+from spheregeo.groups import axis_angle, from_quaternion, random_rotations, to_quaternion
 
 
 def test_axis_angle_turns_counter_clockwise() -> None:
@@ -58,3 +58,17 @@ def test_errors() -> None:
         from_quaternion(torch.ones(3))
     with pytest.raises(ValueError, match="n is -1"):
         random_rotations(-1)
+
+
+def test_quaternions_of_matrices_at_every_angle() -> None:
+    axes = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 2, 3), (-1, 1e-6, 0)]
+    turns = [axis_angle(axis, angle) for axis in axes for angle in (0, 1e-8, 1.0, math.pi - 1e-9, math.pi)]
+    r = torch.cat([torch.stack(turns), random_rotations(50)])
+    q = to_quaternion(r)
+    assert (q.norm(dim=-1) - 1).abs().max() < 1e-15
+    assert (from_quaternion(q) - r).abs().max() < 1e-15 * 4
+    largest = q.gather(1, q.abs().argmax(1, keepdim=True))
+    assert bool((largest > 0).all())
+    assert to_quaternion(r.float().view(2, -1, 3, 3)).shape == (2, len(r) // 2, 4)
+    with pytest.raises(ValueError, match=r"expected \(\.\.\., 3, 3\)"):
+        to_quaternion(torch.eye(4))

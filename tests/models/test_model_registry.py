@@ -9,7 +9,7 @@ from spheregeo import models
 from spheregeo.grids import Equiangular
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", models.names(domain="grid"))
 def test_every_model(name: str) -> None:
     model = models.create(name, 2, 3, Equiangular(16, 32), width=4, depth=3)
     y = model(torch.randn(2, 2, 16, 32))
@@ -27,3 +27,36 @@ def test_unknown_names_and_options() -> None:
         models.create("pixel-mlp", 2, 3, Equiangular(8, 16), colour=1)
     with pytest.raises(ValueError, match="exists already"):
         models.register("pixel-mlp")(torch.nn.Identity)
+
+
+def test_domains_keep_apart_what_takes_other_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.registry, "_ENTRIES", dict(models.registry._ENTRIES))
+
+    @models.register("cloud", output="label", domain="points")
+    def build(in_channels: int, out_channels: int, grid: None, *, width: int = 3) -> torch.nn.Module:
+        return torch.nn.Linear(in_channels, out_channels * width)
+
+    assert models.domain_of("cloud") == "points" and models.domain_of("pixel-mlp") == "grid"
+    assert "cloud" in models.names() and "cloud" in models.names("label", "points")
+    assert "cloud" not in models.names("label", "grid") and "cloud" not in models.names(domain="molecule")
+    assert set(models.names("field", "grid")) <= set(models.names("field"))
+    assert models.create("cloud", 2, 3, None, width=2)(torch.zeros(1, 2)).shape == (1, 6)
+    assert models.resolve("cloud", "label", "points") == "cloud"
+    with pytest.raises(
+        ValueError, match=r"grid is Equiangular.* but model 'cloud' works on 'points'; expected None"
+    ):
+        models.create("cloud", 2, 3, Equiangular(8, 16))
+    with pytest.raises(ValueError, match="takes no option 'native'"):
+        models.create("cloud", 2, 3, None, native=Equiangular(8, 16))
+    with pytest.raises(
+        ValueError, match=r"'cloud' works on clouds of points, this task on signals on grids; those"
+    ):
+        models.resolve("cloud", "label")
+    with pytest.raises(
+        ValueError, match=r"'pixel-mlp' works on signals on grids, this task on clouds of points"
+    ):
+        models.resolve("pixel-mlp", "label", "points")
+    with pytest.raises(ValueError, match="domain is 'mesh'; expected one of 'grid', 'points', 'molecule'"):
+        models.register("new", domain="mesh")
+    with pytest.raises(ValueError, match="only models on grids"):
+        models.register("new", domain="points", native=lambda grid: grid)

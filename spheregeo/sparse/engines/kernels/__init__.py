@@ -1,11 +1,15 @@
 """Compiled loops of the CPU engine; importing this package imports numba."""
 
+from spheregeo.sparse.engines.kernels.coupling import couple, couple_back, couple_pairs
 from spheregeo.sparse.engines.kernels.rings import ring_apply, ring_gradients
 from spheregeo.sparse.engines.kernels.scattered import csr_contract
 from spheregeo.sparse.engines.kernels.spectral import spectral_correlate, spectral_mix
 from spheregeo.sparse.engines.kernels.tangent import tangent_contract
 
 __all__ = [
+    "couple",
+    "couple_back",
+    "couple_pairs",
     "csr_contract",
     "ring_apply",
     "ring_gradients",

@@ -1,0 +1,212 @@
+"""Networks of points in space: what motions, reflections and a new order of the points change, and what a pass costs."""
+
+from __future__ import annotations
+
+import copy
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from spheregeo import __version__
+from spheregeo.audit.cost import count_parameters
+from spheregeo.audit.randomise import randomise as randomise_
+from spheregeo.sampling import random_rotations
+
+KINDS = ("rotations", "reflections", "translations", "permutations")
+Moved = tuple[Tensor, Tensor | None, Tensor]  # positions, features, batch
+
+
+class _Whole(nn.Module):
+    """A network with its search for neighbours, as a function of the positions."""
+
+    def __init__(self, module: Any, features: Tensor | None, batch: Tensor) -> None:
+        super().__init__()
+        self.module, self.features, self.batch = module, features, batch
+
+    def forward(self, positions: Tensor) -> Tensor:
+        return _run(self.module, (positions, self.features, self.batch))
+
+
+def _run(module: Any, cloud: Moved) -> Tensor:
+    positions, features, batch = cloud
+    result: Tensor = module(positions, features, batch, module.neighbors(positions, batch))
+    return result
+
+
+def turned_features(features: Tensor | None, irreps: str | None, rotation: Tensor) -> Tensor | None:
+    """Features of the turned cloud: scalars stay, vectors turn. ``rotation`` may be a reflection.
+
+    Shape: (P, C), (3, 3) -> (P, C).
+    Raises: ValueError for irreps of degree 2 and more.
+    """
+    if features is None or not irreps:
+        return features
+    parts = []
+    for item, columns in zip(Irreps(irreps), Irreps(irreps).slices(), strict=True):
+        block, sign = (
+            features[:, columns],
+            1.0 if item.ir.p == (-1) ** item.ir.l else torch.linalg.det(rotation),
+        )
+        if item.ir.l > 1:
+            raise ValueError(f"feature_irreps is {irreps!r}; expected scalars and vectors")
+        turned = block if item.ir.l == 0 else (block.unflatten(1, (-1, 3)) @ rotation.T).flatten(1)
+        parts.append(sign * turned)
+    return torch.cat(parts, 1)
+
+
+@torch.no_grad()
+def measure_invariance(
+    module: nn.Module,
+    positions: Tensor,
+    features: Tensor | None = None,
+    batch: Tensor | None = None,
+    *,
+    feature_irreps: str | None = None,
+    num: int = 3,
+    randomise: bool = True,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Relative change of a network's output by kind of motion, in float64. The module itself is left as it is.
+
+    Args:
+        module: with ``neighbors(positions, batch)`` and ``module(positions, features, batch, graph)``; a copy is measured, in
+            eval mode.
+        positions, features, batch: the clouds; features (P, C) real, or (P,) whole numbers such as those of atoms.
+        feature_irreps: what real features are, of degrees 0 and 1; scalars if None.
+        num: motions of each kind, of which the worst counts.
+        randomise: draw all parameters and norm statistics anew.
+        seed: of motions and parameters.
+
+    Returns: for each of "rotations", "reflections", "translations", "permutations" (of the points of each cloud) the largest
+        |y' - y| / |y| over the motions, norms over the whole output.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    module = copy.deepcopy(module).double().eval()
+    x = positions.double()
+    f = features.double() if features is not None and features.is_floating_point() else features
+    index = torch.zeros(len(x), dtype=torch.int64, device=x.device) if batch is None else batch
+    if randomise:
+        randomise_(_Whole(module, f, index), generator, x)
+    y = _run(module, (x, f, index))
+    size = max(float(y.norm()), 1e-300)
+    extent = float(x.abs().max())
+
+    def turned(sign: float) -> Moved:
+        r = sign * random_rotations(1, generator)[0].to(x)
+        return x @ r.T, turned_features(f, feature_irreps, r), index
+
+    def shifted() -> Moved:
+        step = torch.randn(3, dtype=torch.float64, generator=generator).to(x)
+        return x + extent * step, f, index
+
+    def permuted() -> Moved:
+        order = torch.argsort(torch.rand(len(x), generator=generator).to(x) + 2 * index)
+        return x[order], None if f is None else f[order], index
+
+    motions: dict[str, Callable[[], Moved]] = {
+        "rotations": lambda: turned(1.0), "reflections": lambda: turned(-1.0), "translations": shifted,
+        "permutations": permuted,
+    }  # fmt: skip
+    return {
+        kind: max(float((_run(module, move()) - y).norm()) / size for _ in range(num))
+        for kind, move in motions.items()
+    }
+
+
+def _median(call: Callable[[], Any], repeats: int) -> float:
+    call()
+    times = []
+    for _ in range(max(3, repeats)):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def report_points(
+    module: nn.Module,
+    positions: Tensor,
+    features: Tensor | None = None,
+    batch: Tensor | None = None,
+    *,
+    feature_irreps: str | None = None,
+    repeats: int = 3,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Invariance, parameters and time of a network of points, as plain numbers.
+
+    Args: as for :func:`measure_invariance`; ``repeats`` of the passes that are timed, of which the median counts.
+    Units: seconds; per point, nanoseconds.
+    """
+    common: dict[str, Any] = {"feature_irreps": feature_irreps, "seed": seed}
+    index = (
+        torch.zeros(len(positions), dtype=torch.int64, device=positions.device) if batch is None else batch
+    )
+    errors = {
+        "as they are": measure_invariance(module, positions, features, index, randomise=False, **common),
+        "randomised": measure_invariance(module, positions, features, index, **common),
+    }
+    network: Any = copy.deepcopy(module).eval()
+    like = next((p for p in network.parameters() if p.is_floating_point()), positions)
+    x = positions.to(like)
+    f = features.to(like) if features is not None and features.is_floating_point() else features
+    graph = network.neighbors(x, index)
+
+    def forward() -> None:
+        with torch.no_grad():
+            network(x, f, index, graph)
+
+    def both() -> None:
+        network.zero_grad(set_to_none=True)
+        network(x, f, index, graph).square().sum().backward()
+
+    seconds = {
+        "neighbours": _median(lambda: network.neighbors(x, index), repeats),
+        "forward": _median(forward, repeats),
+        "forward_backward": _median(both, repeats),
+    }
+    return {
+        "module": type(module).__name__,
+        "clouds": int(index.max()) + 1,
+        "points": len(x),
+        "dtype": str(x.dtype).removeprefix("torch."),
+        "invariance": errors,
+        "parameters": count_parameters(module),
+        "seconds": seconds,
+        "nanoseconds_per_point": {name: 1e9 * s / len(x) for name, s in seconds.items()},
+        "machine": {
+            "device": str(x.device),
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "spheregeo": __version__,
+        },
+    }
+
+
+def format_points(result: dict[str, Any]) -> str:
+    """The text that :func:`print_points` prints."""
+    rows = [(name, str(result[name])) for name in ("module", "clouds", "points", "dtype")]
+    for weights, found in result["invariance"].items():
+        rows += [(f"change by {kind}", f"{found[kind]:.2e}  (float64, weights {weights})") for kind in KINDS]
+    rows.append(("parameters", f"{result['parameters']:,}"))
+    for name, seconds in result["seconds"].items():
+        each = result["nanoseconds_per_point"][name]
+        rows.append(
+            (f"time, {name.replace('_', ' + ')}", f"{1e3 * seconds:.4g} ms  ({each:,.0f} ns a point)")
+        )
+    at = result["machine"]
+    rows.append(("measured on", f"{at['device']}, {at['threads']} threads, torch {at['torch']}"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def print_points(result: dict[str, Any]) -> None:
+    """Print what :func:`report_points` returned."""
+    print(format_points(result), flush=True)

@@ -1,0 +1,167 @@
+"""Edges between points as steerable layers read them: vectors, harmonics and frames, made once and shared by all layers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spheregeo.harmonics import component_harmonics, unpack_wigner, wigner_to_y
+from spheregeo.sparse import Pairs
+
+
+class EdgeList(NamedTuple):
+    """Edges sorted by target, with the way back: everything about a graph that does not move with its points.
+
+    Shape: pairs, see :class:`~spheregeo.sparse.Pairs`; target (E,) int64; shift (E, 3) in the unit of positions, or None.
+    """
+
+    pairs: Pairs
+    target: Tensor
+    shift: Tensor | None = None
+
+    @property
+    def source(self) -> Tensor:
+        return self.pairs.sources
+
+    @property
+    def edge_index(self) -> Tensor:
+        """(2, E) as PyG has it: sources, targets."""
+        return torch.stack([self.pairs.sources, self.target])
+
+    @classmethod
+    def of(
+        cls, edge_index: Tensor, num_source: int, num_target: int | None = None, shift: Tensor | None = None
+    ) -> EdgeList:
+        """Edges in any order. ``num_target=None``: targets are the sources.
+
+        Raises: ValueError for another shape or dtype, or indices outside the points.
+        """
+        num_target = num_source if num_target is None else num_target
+        _check_edges(edge_index, num_source, num_target, shift)
+        source, target = edge_index
+        if target.numel() and bool((target[1:] < target[:-1]).any()):
+            order = torch.argsort(target, stable=True)
+            source, target = source[order], target[order]
+            shift = None if shift is None else shift[order]
+        return cls(Pairs.of(source.contiguous(), target.contiguous(), num_source, num_target), target, shift)
+
+
+def _check_edges(edge_index: Tensor, num_source: int, num_target: int, shift: Tensor | None) -> None:
+    if edge_index.ndim != 2 or edge_index.shape[0] != 2 or edge_index.dtype != torch.int64:
+        raise ValueError(
+            f"edge_index has shape {tuple(edge_index.shape)} and dtype {edge_index.dtype}; expected (2, E) int64"
+        )
+    if edge_index.shape[1]:
+        low, high = edge_index.amin(1), edge_index.amax(1)
+        if bool((low < 0).any()) or int(high[0]) >= num_source or int(high[1]) >= num_target:
+            raise ValueError(
+                f"edge_index runs from {int(low.min())} to {int(high[0])} (sources) and {int(high[1])} (targets); there are "
+                f"{num_source} source and {num_target} target points"
+            )
+    if shift is not None and tuple(shift.shape) != (edge_index.shape[1], 3):
+        raise ValueError(
+            f"shift has shape {tuple(shift.shape)}; expected ({edge_index.shape[1]}, 3), one for each edge"
+        )
+
+
+class EdgeGeometry:
+    """Edge vectors r = x_source - x_target and what layers derive from them, each computed at its first use and then kept.
+
+    Build it once in a forward pass and hand it to every layer: harmonics, lengths and frames are then shared.
+
+    Args:
+        vectors: (E, 3); gradients flow through them to the positions.
+        edges: the graph they belong to.
+
+    Equivariance: vectors turn with the points and do not see translations.
+    """
+
+    def __init__(self, vectors: Tensor, edges: EdgeList) -> None:
+        self.vectors, self.edges = vectors, edges
+        self._harmonics: Tensor | None = None
+        self._lengths: Tensor | None = None
+        self._frames: list[Tensor] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        positions: Tensor | tuple[Tensor, Tensor],
+        edges: Tensor | EdgeList,
+        *,
+        shift: Tensor | None = None,
+    ) -> EdgeGeometry:
+        """The geometry of edges between points.
+
+        Args:
+            positions: (N, 3), or a pair for sources and targets that differ.
+            edges: edge_index (2, E), or an :class:`EdgeList`.
+            shift: (E, 3), added to the sources' positions: the lattice vectors of periodic systems. An ``EdgeList`` has its own.
+
+        Raises: ValueError for shapes that do not fit.
+        """
+        source, target = positions if isinstance(positions, tuple) else (positions, positions)
+        for name, p in (("positions", source), ("positions[1]", target)):
+            if p.ndim != 2 or p.shape[1] != 3 or not p.is_floating_point():
+                raise ValueError(
+                    f"{name} has shape {tuple(p.shape)} and dtype {p.dtype}; expected (points, 3), floating"
+                )
+        if isinstance(edges, Tensor):
+            edges = EdgeList.of(edges, len(source), len(target), shift)
+        elif shift is not None:
+            raise ValueError(
+                "shift is given beside an EdgeList; put it into the list: EdgeList.of(..., shift=...)"
+            )
+        if (edges.pairs.num_source, edges.pairs.num_target) != (source.shape[0], target.shape[0]):
+            raise ValueError(
+                f"positions has {source.shape[0]} sources and {target.shape[0]} targets; the edges are between "
+                f"{edges.pairs.num_source} and {edges.pairs.num_target}"
+            )
+        vectors = source.index_select(0, edges.source) - target.index_select(0, edges.target)
+        if edges.shift is not None:
+            vectors = vectors + edges.shift.to(vectors)
+        return cls(vectors, edges)
+
+    @property
+    def num_edges(self) -> int:
+        return self.vectors.shape[0]
+
+    @property
+    def num_target(self) -> int:
+        return self.edges.pairs.num_target
+
+    @property
+    def num_source(self) -> int:
+        return self.edges.pairs.num_source
+
+    @property
+    def edge_index(self) -> Tensor:
+        return self.edges.edge_index
+
+    @property
+    def lengths(self) -> Tensor:
+        """(E,), with gradient 0 where points coincide."""
+        if self._lengths is None:
+            square = self.vectors.square().sum(1)
+            apart = square > 0
+            self._lengths = torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)
+        return self._lengths
+
+    def harmonics(self, lmax: int) -> Tensor:
+        """(E, (lmax + 1)²) in e3nn's basis, component normalisation."""
+        size = (lmax + 1) ** 2
+        if self._harmonics is None or self._harmonics.shape[1] < size:
+            self._harmonics = component_harmonics(self.vectors, lmax)
+        return self._harmonics[:, :size]
+
+    def frames(self, lmax: int) -> list[Tensor]:
+        """D^l, l = 0 ... lmax, (E, 2 l + 1, 2 l + 1) each, of rotations that take each edge to the polar axis ŷ."""
+        if self._frames is None or len(self._frames) <= lmax:
+            self._frames = unpack_wigner(wigner_to_y(self.vectors, lmax))
+        return self._frames[: lmax + 1]
+
+    def scatter(self, messages: Tensor) -> Tensor:
+        """Sum messages (E, ...) over the edges of each target, (N_t, ...)."""
+        out = messages.new_zeros(self.num_target, *messages.shape[1:])
+        return out.index_add(0, self.edges.target, messages)

@@ -1,0 +1,80 @@
+"""What an edge's length says: radial bases with a smooth end at the cutoff, and the network from them to an edge's numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+BASES = ("bessel", "gaussian")
+
+
+def polynomial_envelope(t: Tensor, p: int = 6) -> Tensor:
+    """1 - (p+1)(p+2)/2 t^p + p(p+2) t^(p+1) - p(p+1)/2 t^(p+2) for t = r/cutoff in [0, 1], 0 beyond.
+
+    Shape: any -> the same. Value, first and second derivative vanish at t = 1.
+    Reference: Gasteiger, Groß & Günnemann 2020, arXiv:2003.03123, equation 8.
+    """
+    t = t.clamp(max=1.0)
+    return 1 - t**p * ((p + 1) * (p + 2) / 2 - t * (p * (p + 2) - t * (p * (p + 1) / 2)))
+
+
+class RadialBasis(nn.Module):
+    r"""Functions of the distance on [0, cutoff], K for each edge; zero with two derivatives at the cutoff and beyond.
+
+    "bessel": √2 sin(nπt)/(πt) for t = r/cutoff, n = 1 ... K, regular at 0; "gaussian": exp(-(t - t_k)²/2s²), the K centres spread
+    evenly and s their spacing.
+
+    Shape: (E,) -> (E, K).
+    Units: cutoff in the unit of the distances.
+    Raises: ValueError for an unknown kind, no function, or a cutoff that is not positive.
+    """
+
+    centres: Tensor
+
+    def __init__(self, cutoff: float, count: int = 8, kind: str = "bessel", *, envelope: bool = True) -> None:
+        super().__init__()
+        if kind not in BASES:
+            raise ValueError(f"kind is {kind!r}; expected 'bessel' or 'gaussian'")
+        if count < 1:
+            raise ValueError(f"count is {count}; expected at least one function")
+        if not (cutoff > 0 and math.isfinite(cutoff)):
+            raise ValueError(f"cutoff is {cutoff}; expected a positive distance")
+        self.cutoff, self.count, self.kind, self.envelope = float(cutoff), count, kind, envelope
+        centres = torch.arange(1, count + 1) if kind == "bessel" else torch.linspace(0, 1, count)
+        self.register_buffer("centres", centres.to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, distance: Tensor) -> Tensor:
+        t = (distance / self.cutoff)[:, None]
+        centres = self.centres.to(t.dtype)
+        if self.kind == "bessel":
+            values = math.sqrt(2) * centres * torch.sinc(t * centres)
+        else:
+            values = torch.exp(-0.5 * ((t - centres) * max(self.count - 1, 1)).square())
+        return values * polynomial_envelope(t) if self.envelope else values
+
+    def extra_repr(self) -> str:
+        return f"cutoff={self.cutoff}, count={self.count}, kind={self.kind!r}"
+
+
+class RadialNetwork(nn.Module):
+    """A perceptron from radial functions and other numbers of an edge to its features, which vanish smoothly at the cutoff.
+
+    Shape: basis (E, K), envelope (E,), extra (E, X) or None -> (E, out_channels).
+    """
+
+    def __init__(self, basis: int, hidden: Sequence[int], out_channels: int, extra: int = 0) -> None:
+        super().__init__()
+        sizes = [basis + extra, *hidden, out_channels]
+        layers: list[nn.Module] = []
+        for a, b in pairwise(sizes):
+            layers += [nn.Linear(a, b), nn.SiLU()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, basis: Tensor, envelope: Tensor, extra: Tensor | None = None) -> Tensor:
+        x = basis if extra is None else torch.cat([basis, extra], 1)
+        result: Tensor = self.layers(x) * envelope[:, None]
+        return result

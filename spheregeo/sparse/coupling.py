@@ -1,0 +1,193 @@
+"""``Coupling``: sums over pairs of products of source features with pair features, by fixed structure constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from spheregeo.sparse.coupling_form import G, coupling_form
+from spheregeo.sparse.engines import check_engine
+from spheregeo.sparse.engines.coupling import CHANNEL, NONE, SHARED
+
+WEIGHTS = {None: NONE, "shared": SHARED, "channel": CHANNEL}
+
+
+class Pairs(NamedTuple):
+    """Pairs source -> target in the order of their targets.
+
+    Shape: indptr (N_t + 1,) int64: target i has the pairs indptr[i], ..., indptr[i + 1] - 1; sources (E,) int64, below
+        ``num_source``.
+    """
+
+    indptr: Tensor
+    sources: Tensor
+    num_source: int
+
+    @property
+    def num_target(self) -> int:
+        return self.indptr.shape[0] - 1
+
+    @classmethod
+    def of(cls, source: Tensor, target: Tensor, num_source: int, num_target: int) -> Pairs:
+        """Pairs (E,) int64 that are sorted by target. Indices are trusted."""
+        indptr = target.new_zeros(num_target + 1)
+        indptr[1:] = target.new_zeros(num_target).index_add(0, target, torch.ones_like(target)).cumsum(0)
+        return cls(indptr, source, num_source)
+
+
+class Path(NamedTuple):
+    """A product of one block of the source with the pair's features, into one group of the result.
+
+    Shape: constants (components of the group, components of the block, S) float64.
+    """
+
+    block: int
+    group: int
+    constants: Tensor
+
+
+class Coupling(nn.Module):
+    r"""z_i = sum over pairs j -> i of w_ij (C : x_j y_ij), channel by channel.
+
+    Block b of the source has d_b components of m_b channels; a path multiplies a block with the S features of the pair by its
+    constants and puts the m_b channels of the product beside those of the other paths of its group.
+
+    Args:
+        blocks: (components, channels) of each block of the source.
+        groups: components of each group of the result.
+        paths: see :class:`Path`.
+        pair_dim: S.
+        weights: None; "shared", (E, H) that multiply all paths and give H results; or "channel", (E, sum of the paths' channels).
+        heads: H of shared weights.
+        engine: "cpu" (compiled), "torch", or None for the first where it runs.
+
+    Shape:
+        ``coupling(x, y, pairs, w)``: x planar (N_s * inputs,): block after block, each (N_s, d_b, m_b); y (E, S); w as above ->
+        planar (N_t * outputs * H,): group after group, each (N_t, d_g, H * channels of its paths).
+
+    Equivariance: that of the constants. Linear in x, y and w; every derivative exists and is again a loop of this kind.
+
+    Raises:
+        ValueError: sizes that disagree.
+    """
+
+    blocks: Tensor
+    functions: Tensor
+    entries: Tensor
+    bits: Tensor
+
+    def __init__(
+        self,
+        blocks: Sequence[tuple[int, int]],
+        groups: Sequence[int],
+        paths: Sequence[Path],
+        pair_dim: int,
+        *,
+        weights: str | None = None,
+        heads: int = 1,
+        engine: str | None = None,
+    ) -> None:
+        super().__init__()
+        if weights not in WEIGHTS:
+            raise ValueError(f"weights is {weights!r}; expected None, 'shared' or 'channel'")
+        if heads < 1 or (heads > 1 and weights != "shared"):
+            raise ValueError(f"heads is {heads} with weights={weights!r}; expected 1, or more with 'shared'")
+        for path in paths:
+            shape = (groups[path.group], blocks[path.block][0], pair_dim)
+            if tuple(path.constants.shape) != shape:
+                raise ValueError(
+                    f"constants of a path have shape {tuple(path.constants.shape)}; expected {shape}"
+                )
+        self.kind, self.heads, self.pair_dim = WEIGHTS[weights], heads, pair_dim
+        self.engine = check_engine(engine)
+        self.inputs = sum(d * m for d, m in blocks)
+        columns = [sum(blocks[p.block][1] for p in paths if p.group == g) for g in range(len(groups))]
+        self.groups = list(zip(groups, columns, strict=True))
+        self.outputs = sum(d * c for d, c in self.groups)
+        firsts = [sum(d * c for d, c in self.groups[:g]) for g in range(len(groups))]
+        taken, channels = [0] * len(groups), 0
+        place, first_weight = [], []
+        for path in paths:
+            mul = blocks[path.block][1]
+            place.append(taken[path.group])
+            first_weight.append(channels)
+            taken[path.group] += mul
+            channels += mul
+        self.width = {NONE: 0, SHARED: heads, CHANNEL: channels}[self.kind]
+        table, functions = list[tuple[int, ...]](), list[tuple[int, ...]]()
+        entries, values = list[Tensor](), list[Tensor]()
+        count = column = 0
+        for b, (d, mul) in enumerate(blocks):
+            begin, first_entry = len(functions), count
+            for p, path in enumerate(paths):
+                if path.block != b:
+                    continue
+                size = groups[path.group]
+                constants = path.constants.to(torch.float64)
+                where = constants.nonzero()
+                values.append(constants[tuple(where.unbind(1))])
+                where[:, 0] += len(functions)
+                entries.append(where)
+                count += len(where)
+                wide = columns[path.group]
+                functions += [
+                    (firsts[path.group], size * wide, m, wide, place[p], first_weight[p]) for m in range(size)
+                ]
+            table.append((column, d, mul, begin, len(functions), first_entry, count))
+            column += d * mul
+        self.register_buffer(
+            "blocks", torch.tensor(table, dtype=torch.int64).reshape(-1, 7), persistent=False
+        )
+        self.register_buffer(
+            "functions", torch.tensor(functions, dtype=torch.int64).reshape(-1, 6), persistent=False
+        )
+        self.register_buffer(
+            "entries",
+            torch.cat(entries) if entries else torch.zeros(0, 3, dtype=torch.int64),
+            persistent=False,
+        )
+        # as integers, so that no change of the module's dtype rounds them
+        bits = torch.cat(values) if values else torch.zeros(0, dtype=torch.float64)
+        self.register_buffer("bits", bits.view(torch.int64), persistent=False)
+
+    def forward(self, x: Tensor, y: Tensor, pairs: Pairs, w: Tensor | None = None) -> Tensor:
+        num_source, num_target = pairs.num_source, pairs.num_target
+        count = pairs.sources.shape[0]
+        if x.shape != (num_source * self.inputs,):
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected ({num_source * self.inputs},): {num_source} sources"
+            )
+        if y.shape != (count, self.pair_dim):
+            raise ValueError(f"y has shape {tuple(y.shape)}; expected ({count}, {self.pair_dim})")
+        if (w is None) != (self.kind == NONE) or (w is not None and w.shape != (count, self.width)):
+            given = "no weights" if w is None else f"weights of shape {tuple(w.shape)}"
+            raise ValueError(f"w: {given}; expected {'none' if self.kind == NONE else (count, self.width)}")
+        sizes = [
+            num_target,
+            num_source,
+            self.kind,
+            self.heads,
+            self.width,
+            self.pair_dim,
+            self.inputs,
+            self.outputs,
+        ]
+        tensors = [
+            self.blocks,
+            self.functions,
+            self.entries,
+            self.bits.view(torch.float64),
+            pairs.indptr,
+            pairs.sources,
+        ]
+        result: Tensor = coupling_form(x.contiguous(), y, w, None, G, tensors, sizes, self.engine)
+        return result
+
+    def split(self, z: Tensor, num_target: int) -> list[Tensor]:
+        """The groups of a result, each (N_t, d_g, H * columns), without a copy."""
+        sizes = [num_target * d * c * self.heads for d, c in self.groups]
+        parts = z.split(sizes)
+        return [p.view(num_target, d, c * self.heads) for p, (d, c) in zip(parts, self.groups, strict=True)]
