@@ -84,7 +84,8 @@ def measure_invariance(
         seed: of motions and parameters.
 
     Returns: for each of "rotations", "reflections", "translations", "permutations" (of the points of each cloud) the largest
-        |y' - y| / |y| over the motions, norms over the whole output.
+        |y' - y| / |y| over the motions, norms over the whole output; and as "spread" the same of y less its mean over the
+        clouds: what the network tells them apart by, beside which the changes are to be judged.
     """
     generator = torch.Generator().manual_seed(seed)
     module = copy.deepcopy(module).double().eval()
@@ -113,10 +114,11 @@ def measure_invariance(
         "rotations": lambda: turned(1.0), "reflections": lambda: turned(-1.0), "translations": shifted,
         "permutations": permuted,
     }  # fmt: skip
-    return {
+    found = {
         kind: max(float((_run(module, move()) - y).norm()) / size for _ in range(num))
         for kind, move in motions.items()
     }
+    return {**found, "spread": float((y - y.mean(0)).norm()) / size}
 
 
 def _median(call: Callable[[], Any], repeats: int) -> float:
@@ -195,6 +197,7 @@ def format_points(result: dict[str, Any]) -> str:
     rows = [(name, str(result[name])) for name in ("module", "clouds", "points", "dtype")]
     for weights, found in result["invariance"].items():
         rows += [(f"change by {kind}", f"{found[kind]:.2e}  (float64, weights {weights})") for kind in KINDS]
+        rows.append(("difference of clouds", f"{found['spread']:.2e}  (float64, weights {weights})"))
     rows.append(("parameters", f"{result['parameters']:,}"))
     for name, seconds in result["seconds"].items():
         each = result["nanoseconds_per_point"][name]

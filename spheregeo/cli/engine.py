@@ -253,11 +253,31 @@ def audit(
     result: dict[str, Any]
     if isinstance(task, tasks.PointClassification):
         result = _audit_points(task)
+    elif isinstance(task, tasks.MoleculeTask):
+        result = _audit_molecules(task)
     else:
         result = room.report(task.network.eval(), task.grid)
         room.print_table(result)
     if json_file:
         room.save_json(result, json_file)
+    return result
+
+
+def _audit_molecules(task: tasks.MoleculeTask) -> dict[str, Any]:
+    """The audit of a network of molecules, on four packed clusters of the elements that it was trained with."""
+    import numpy as np
+    import torch
+
+    from spheregeo import audit as room
+    from spheregeo.data.built_in_molecules import packed
+
+    elements = task.elements.nonzero()[:, 0].tolist() or [1, 6, 8]
+    rng = np.random.default_rng(0)
+    positions = np.concatenate([packed(12, 1.5, rng) + 0.1 * rng.normal(size=(12, 3)) for _ in range(4)])
+    numbers = torch.from_numpy(rng.choice(elements, 48))
+    batch = torch.arange(4).repeat_interleave(12)
+    result = room.report_points(task.network.eval(), torch.from_numpy(positions).float(), numbers, batch)
+    room.print_points(result)
     return result
 
 

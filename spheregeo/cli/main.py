@@ -41,9 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (("validate", "score on the validation split"), ("test", "score on the test split")):
         sub = command(name, text, more=True)
         sub.add_argument("--ckpt", metavar="FILE", help="checkpoint (default: the run's best)")
-    predict = command("predict", "label a photo or a mesh, or a folder of them")
+    predict = command("predict", "label a photo, a mesh, a cloud or molecules, or a folder of them")
     predict.add_argument(
-        "--input", required=True, metavar="FILE_OR_DIR", help="2:1 panoramas, up to 4096x8192, or meshes"
+        "--input",
+        required=True,
+        metavar="FILE_OR_DIR",
+        help="2:1 panoramas, up to 4096x8192, meshes, clouds or molecules",
     )
     predict.add_argument("--ckpt", metavar="FILE", help="checkpoint (default: the run's best)")
     predict.add_argument(

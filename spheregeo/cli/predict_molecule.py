@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from spheregeo.data.molecule_files import from_frames, read_frames, read_sdf
+from spheregeo.data.molecule_files import from_frames, read_frames
+from spheregeo.data.molecule_tables import read_sdf
 from spheregeo.tasks import Forces, MoleculeRegression, MoleculeTask, write_bytes
 from spheregeo.tasks.parity import write_values
 

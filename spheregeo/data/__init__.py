@@ -33,6 +33,7 @@ from spheregeo.data.rooms import ROOM_CLASSES, Rooms
 from spheregeo.data.stanford2d3ds import Stanford2D3DS, stanford_classes
 
 if TYPE_CHECKING:
+    from spheregeo.data.force_modules import ClustersData, ForcesData
     from spheregeo.data.mesh_modules import (
         CreaturesData,
         FaustData,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         PrimitivesData,
         Shrec11Data,
     )
+    from spheregeo.data.modelnet_modules import ModelNetData, ScanObjectNNData
     from spheregeo.data.modules import (
         FieldsData,
         FolderData,
@@ -49,23 +51,10 @@ if TYPE_CHECKING:
         RoomsData,
         Stanford2D3DSData,
     )
-    from spheregeo.data.molecule_modules import (
-        ClustersData,
-        ExtXYZData,
-        ForcesData,
-        G2Data,
-        MoleculeData,
-        QM7Data,
-        QM9Data,
-        SDFData,
-    )
-    from spheregeo.data.point_modules import (
-        ModelNetData,
-        PointData,
-        PointFolderData,
-        PrimitiveCloudsData,
-        ScanObjectNNData,
-    )
+    from spheregeo.data.molecule_modules import G2Data, QM7Data, QM9Data
+    from spheregeo.data.molecule_own import ExtXYZData, SDFData
+    from spheregeo.data.molecule_splits import MoleculeData
+    from spheregeo.data.point_modules import PointData, PointFolderData, PrimitiveCloudsData
     from spheregeo.data.spherical_images import SphericalImages, SphericalImagesData
     from spheregeo.data.spherical_mnist import SphericalGlyphsData, SphericalMNISTData
 
@@ -79,23 +68,12 @@ _LATE = {
         ("FieldsData", "FolderData", "KoppenData", "PanoramaData", "RoomsData", "Stanford2D3DSData"),
         "modules",
     ),
-    **dict.fromkeys(
-        (
-            "ClustersData",
-            "ExtXYZData",
-            "ForcesData",
-            "G2Data",
-            "MoleculeData",
-            "QM7Data",
-            "QM9Data",
-            "SDFData",
-        ),
-        "molecule_modules",
-    ),
-    **dict.fromkeys(
-        ("ModelNetData", "PointData", "PointFolderData", "PrimitiveCloudsData", "ScanObjectNNData"),
-        "point_modules",
-    ),
+    **dict.fromkeys(("ClustersData", "ForcesData"), "force_modules"),
+    **dict.fromkeys(("G2Data", "QM7Data", "QM9Data"), "molecule_modules"),
+    **dict.fromkeys(("ExtXYZData", "SDFData"), "molecule_own"),
+    "MoleculeData": "molecule_splits",
+    **dict.fromkeys(("ModelNetData", "ScanObjectNNData"), "modelnet_modules"),
+    **dict.fromkeys(("PointData", "PointFolderData", "PrimitiveCloudsData"), "point_modules"),
     **dict.fromkeys(("SphericalImages", "SphericalImagesData"), "spherical_images"),
     **dict.fromkeys(("SphericalGlyphsData", "SphericalMNISTData"), "spherical_mnist"),
 }

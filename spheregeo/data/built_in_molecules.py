@@ -69,7 +69,7 @@ def g2_molecules() -> Molecules:
     )
 
 
-def _packed(count: int, spacing: float, rng: np.random.Generator) -> np.ndarray:
+def packed(count: int, spacing: float, rng: np.random.Generator) -> np.ndarray:
     """A compact cluster: the points of an fcc lattice nearest to a random centre, turned and shaken."""
     grid = np.arange(-3, 4)
     cells = np.stack(np.meshgrid(grid, grid, grid, indexing="ij"), -1).reshape(-1, 3)
@@ -105,7 +105,7 @@ def metal_clusters(
         rng = np.random.default_rng([seed, k])
         size = int(rng.integers(sizes[0], sizes[1] + 1))
         z = rng.choice(METALS, size)
-        p = _packed(size, spacing, rng) + shake * rng.normal(size=(size, 3))
+        p = packed(size, spacing, rng) + shake * rng.normal(size=(size, 3))
         cluster = Atoms(z, p, calculator=EMT())
         numbers.append(z)
         positions.append(p)

@@ -253,4 +253,3 @@ def read_scanobjectnn(
             stored["data"], stored["label"], SCAN_CLASSES, mask=mask, up=1, source=str(path)
         )
     return three_splits(parts, held_out)
-

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.molecule_files import need_file, read_npz, unpad
+from spheregeo.data.molecule_files import need_file
+from spheregeo.data.molecule_tables import read_npz, unpad
 from spheregeo.data.molecules import Molecules
 from spheregeo.data.units import factor
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.molecule_files import atomic_number, numeric, read_extxyz, read_npz, read_sdf, read_table
+from spheregeo.data.molecule_files import atomic_number, read_extxyz
+from spheregeo.data.molecule_tables import numeric, read_npz, read_sdf, read_table
 from spheregeo.data.molecules import MAX_NUMBER, Molecules
 from spheregeo.data.units import factor
 

@@ -6,24 +6,32 @@ from spheregeo.models.alias import ALIASES, options_of, resolve
 from spheregeo.models.baseline import PixelMLP, PlanarUNet
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.classifier import DiscoClassifier, PlanarCNN
+from spheregeo.models.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.deepsphere import DeepSphereClassifier, DeepSphereUNet
 from spheregeo.models.gauge import GaugeClassifier, GaugeUNet
 from spheregeo.models.gem_cnn import GemCNN
 from spheregeo.models.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
+from spheregeo.models.implicit_networks import ImplicitMolecule, ImplicitPoints
 from spheregeo.models.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
 from spheregeo.models.molecule_readout import pooled
 from spheregeo.models.on_grid import OnGrid
 from spheregeo.models.registry import create, domain_of, names, output_of, register
 from spheregeo.models.schnet import SchNet
+from spheregeo.models.segnn import SEGNN, SEGNNPoints
 from spheregeo.models.steerable_molecule import SteerableMolecule
+from spheregeo.models.steerable_points import SteerablePoints
+from spheregeo.models.tfn import TFN, TFNPoints
 from spheregeo.models.unet import SphericalUNet
-from spheregeo.models.vnn import VNDGCNN, CloudGraph, VNPointNet
+from spheregeo.models.vnn import VNDGCNN, VNPointNet
 
 __all__ = [
     "ALIASES",
+    "SEGNN",
+    "TFN",
     "VNDGCNN",
     "CloudGraph",
+    "CloudNetwork",
     "DeepSphereClassifier",
     "DeepSphereUNet",
     "DiscoClassifier",
@@ -35,6 +43,8 @@ __all__ = [
     "IcosahedralBlock",
     "IcosahedralClassifier",
     "IcosahedralUNet",
+    "ImplicitMolecule",
+    "ImplicitPoints",
     "MoleculeGraph",
     "OnGrid",
     "PixelMLP",
@@ -42,9 +52,12 @@ __all__ = [
     "PlanarUNet",
     "Pointwise",
     "ResidualBlock",
+    "SEGNNPoints",
     "SchNet",
     "SphericalUNet",
     "SteerableMolecule",
+    "SteerablePoints",
+    "TFNPoints",
     "VNPointNet",
     "create",
     "domain_of",

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
-from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.models.cloud import CloudGraph, CloudNetwork, feature_graph
 from spheregeo.models.registry import register
 from spheregeo.nn.space.vector_neurons import (
     StatisticsNorm,
@@ -24,57 +23,6 @@ from spheregeo.nn.space.vector_neurons import (
     VectorMeanPool,
     vector_pool,
 )
-from spheregeo.sampling import knn_graph
-
-MOST = 1 << 22  # distances in feature space worked on at once
-
-
-class CloudGraph(NamedTuple):
-    """Neighbours of the points of a batch: edge_index (2, E), rows (source, target)."""
-
-    edge_index: Tensor
-
-
-class InputVectors(nn.Module):
-    """Positions about their cloud's mean, then one vector for each feature: vectors as they are, scalars times the position.
-
-    Args:
-        in_channels: columns of the features.
-        feature_irreps: what they are, of 0e and 1o, such as "1x1o" for normals; all scalars if None.
-
-    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,) -> (P, 3, num_vectors).
-    Raises: ValueError for other irreps, or features that do not fit.
-    """
-
-    def __init__(self, in_channels: int, feature_irreps: str | None) -> None:
-        super().__init__()
-        irreps = Irreps(f"{in_channels}x0e" if feature_irreps is None else feature_irreps)
-        kinds = {str(item.ir) for item in irreps}
-        if irreps.dim != in_channels or not kinds <= {"0e", "1o"}:
-            raise ValueError(
-                f"feature_irreps is {feature_irreps!r} but in_channels {in_channels}; expected as many numbers, of 0e and 1o"
-            )
-        self.in_channels, self.num_vectors = in_channels, 1 + int(irreps.num_irreps)
-        ends = zip(irreps, irreps.slices(), strict=True)
-        self.blocks = tuple((int(s.start), int(s.stop), int(item.ir.l)) for item, s in ends)
-        self.mean = VectorMeanPool()
-
-    def forward(self, positions: Tensor, features: Tensor | None, batch: Tensor, count: int) -> Tensor:
-        found = 0 if features is None else features.shape[-1]
-        if found != self.in_channels:
-            raise ValueError(
-                f"features have {found} columns but the network was built for in_channels={self.in_channels}"
-            )
-        centre = self.mean(positions, batch, count)
-        parts = [(positions - centre.index_select(0, batch)).unsqueeze(-1)]
-        if features is not None:
-            for start, stop, degree in self.blocks:
-                block = features[:, start:stop]
-                vectors = (
-                    block.unflatten(1, (-1, 3)).transpose(1, 2) if degree else parts[0] * block.unsqueeze(1)
-                )
-                parts.append(vectors)
-        return torch.cat(parts, -1)
 
 
 def invariant_head(
@@ -96,60 +44,7 @@ def group_max(x: Tensor, group: Tensor, count: int) -> Tensor:
     return start.scatter_reduce(0, group[:, None].expand_as(x), x, "amax")
 
 
-def feature_graph(v: Tensor, k: int, batch: Tensor) -> Tensor:
-    """Edges from the k points of the same cloud whose vectors are nearest, the point itself among them.
-
-    Squared distances are rounded to 1e-10 (1e-5 in float32) of the cloud's largest, and equal ones are taken in the order of
-    the points, so that rounding errors of a turned cloud choose alike.
-
-    Shape: v (P, 3, C), batch (P,) -> (2, E).
-    """
-    step = 1e-10 if v.dtype == torch.float64 else 1e-5
-    sources, own, start = [], [], 0
-    for size in torch.bincount(batch).tolist():
-        x = v[start : start + size].detach().flatten(1)
-        unit = (step * (x - x.mean(0)).square().sum(1).amax()) if size else x.new_ones(())
-        for rows in torch.arange(start, start + size, device=v.device).split(max(1, MOST // max(1, size))):
-            gap = torch.cdist(x[rows - start], x, compute_mode="donot_use_mm_for_euclid_dist").square()
-            steps = (gap / unit.clamp_min(torch.finfo(v.dtype).tiny)).round()
-            nearest = steps.sort(dim=1, stable=True).indices[:, :k]
-            sources.append(start + nearest.flatten())
-            own.append(rows.repeat_interleave(nearest.shape[1]))
-        start += size
-    return torch.stack([torch.cat(sources or [batch]), torch.cat(own or [batch])])
-
-
-class _Cloud(nn.Module):
-    """What both networks share: the neighbours and the vectors that they begin with."""
-
-    def __init__(self, in_channels: int, k: int, feature_irreps: str | None) -> None:
-        super().__init__()
-        if k < 1:
-            raise ValueError(f"k is {k}; expected at least 1 neighbour")
-        self.k, self.inputs = k, InputVectors(in_channels, feature_irreps)
-
-    def neighbors(
-        self, positions: Tensor, batch: Tensor | None, cell: None = None, pbc: None = None
-    ) -> CloudGraph:
-        """The k nearest points of each point's cloud, itself among them; fewer in a cloud with fewer.
-
-        Raises: ValueError for NaN, an unsorted batch, or a cell: clouds have no periods.
-        """
-        if cell is not None or pbc is not None:
-            raise ValueError("cell or pbc is given, but a cloud of points has no periods; expected None")
-        return CloudGraph(knn_graph(positions, self.k, batch, loop=True))
-
-    def begin(
-        self, positions: Tensor, features: Tensor | None, batch: Tensor | None, num_graphs: int | None
-    ) -> tuple[Tensor, Tensor, int]:
-        """Vectors (P, 3, C) of the points, the cloud of each, and the number of clouds."""
-        if batch is None:
-            batch = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
-        count = num_graphs if num_graphs is not None else int(batch[-1]) + 1 if len(batch) else 0
-        return self.inputs(positions, features, batch, count), batch, count
-
-
-class VNPointNet(_Cloud):
+class VNPointNet(CloudNetwork):
     """PointNet of vector neurons: one edge convolution, then layers on points alone, then the maximum over the cloud.
 
     Args:
@@ -232,7 +127,7 @@ class VectorTransform(nn.Module):
         return whole.index_select(0, batch)
 
 
-class VNDGCNN(_Cloud):
+class VNDGCNN(CloudNetwork):
     """DGCNN of vector neurons: edge convolutions, each on the output of the one before, all outputs joined at the end.
 
     Args:
@@ -303,7 +198,7 @@ class VNDGCNN(_Cloud):
 @register("vnn-pointnet", output="label", domain="points")
 def vnn_pointnet(
     in_channels: int, out_channels: int, grid: None = None, *, width: int = 8, k: int = 16, cross: bool = False,
-    feature_transform: bool = False, pool: str = "mean", hidden: Sequence[int] | None = None, dropout: float = 0.3,
+    feature_transform: bool = False, pool: str = "mean", hidden: Sequence[int] | None = None, dropout: float = 0.1,
     feature_irreps: str | None = None,
 ) -> VNPointNet:  # fmt: skip
     """VN-PointNet, small, mirror images alike: a baseline for clouds of points."""
@@ -329,7 +224,7 @@ def vnn_pointnet_base(
 @register("vnn-dgcnn", output="label", domain="points")
 def vnn_dgcnn(
     in_channels: int, out_channels: int, grid: None = None, *, width: int = 12, depth: int = 3, embedding: int = 48,
-    k: int = 12, dynamic: bool = False, pool: str = "mean", hidden: Sequence[int] = (128, 64), dropout: float = 0.3,
+    k: int = 12, dynamic: bool = False, pool: str = "mean", hidden: Sequence[int] = (128, 64), dropout: float = 0.1,
     feature_irreps: str | None = None,
 ) -> VNDGCNN:  # fmt: skip
     """VN-DGCNN, small, on the neighbours in space: a baseline for clouds of points."""

@@ -6,6 +6,7 @@ from spheregeo.sparse.engines import engines, register_engine
 from spheregeo.sparse.gather import Gather
 from spheregeo.sparse.map import SparseMap
 from spheregeo.sparse.pattern import CSRPattern, Pattern, RingPattern
+from spheregeo.sparse.rows import RowMaps, Rows
 from spheregeo.sparse.segment import segment_reduce, semiring_apply
 from spheregeo.sparse.tangent import TangentMap
 
@@ -19,6 +20,8 @@ __all__ = [
     "Path",
     "Pattern",
     "RingPattern",
+    "RowMaps",
+    "Rows",
     "SparseMap",
     "TangentMap",
     "engines",

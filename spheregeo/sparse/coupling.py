@@ -19,12 +19,13 @@ class Pairs(NamedTuple):
     """Pairs source -> target in the order of their targets.
 
     Shape: indptr (N_t + 1,) int64: target i has the pairs indptr[i], ..., indptr[i + 1] - 1; sources (E,) int64, below
-        ``num_source``.
+        ``num_source``; order (N_t,) int64, in which targets are best worked on, neighbours after neighbours, or None.
     """
 
     indptr: Tensor
     sources: Tensor
     num_source: int
+    order: Tensor | None = None
 
     @property
     def num_target(self) -> int:
@@ -175,6 +176,7 @@ class Coupling(nn.Module):
             self.inputs,
             self.outputs,
         ]
+        order = pairs.sources.new_empty(0) if pairs.order is None else pairs.order
         tensors = [
             self.blocks,
             self.functions,
@@ -182,6 +184,7 @@ class Coupling(nn.Module):
             self.bits.view(torch.float64),
             pairs.indptr,
             pairs.sources,
+            order,
         ]
         result: Tensor = coupling_form(x.contiguous(), y, w, None, G, tensors, sizes, self.engine)
         return result

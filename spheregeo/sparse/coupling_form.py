@@ -49,19 +49,8 @@ def _evaluate(
             out = couple_back(call, y, w, g, engine)
         else:
             assert x is not None and g is not None
-            out = _pairs(call, x, y, w, g, engine)[slot - Y]
+            out = couple_pairs(call, x, y, w, g, engine, (slot == Y, slot == W))[slot - Y]
     return out.to(dtype)
-
-
-def _pairs(
-    call: Call, x: Tensor, y: Tensor | None, w: Tensor | None, g: Tensor, engine: str
-) -> tuple[Tensor, Tensor]:
-    """Both gradients of the pairs' data; what is None counts as zero, and so does the gradient that hangs on it alone."""
-    y = x.new_zeros(call.num_pairs, call.dim) if y is None else y
-    absent = call.kind and w is None
-    w = x.new_zeros(call.num_pairs, call.width) if absent else w
-    gy, gw = couple_pairs(call, x, y, w, g, engine)
-    return gy, x.new_empty(0) if gw is None else gw
 
 
 def _evaluate_pairs(
@@ -72,7 +61,7 @@ def _evaluate_pairs(
     low = dtype in (torch.bfloat16, torch.float16)
     x, y, w, g = (t.detach().to(torch.float32 if low else dtype) for t in (x, y, w, g))
     with torch.autocast(x.device.type, enabled=False):
-        gy, gw = _pairs(_call(tensors, sizes), x, y, w, g, engine)
+        gy, gw = couple_pairs(_call(tensors, sizes), x, y, w, g, engine, (True, True))
     return gy.to(dtype), gw.to(dtype)
 
 

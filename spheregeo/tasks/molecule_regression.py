@@ -182,33 +182,32 @@ class MoleculeRegression(MoleculeTask):
         error = torch.where(known, output - wanted.nan_to_num(), 0.0)
         terms = penalty(error, self.loss, self.huber_delta)
         loss = terms.sum() / known.sum().clamp_min(1)
-        return {**batch, "truth": truth, "prediction": prediction, "loss": loss}
+        return {**batch, "truth": truth, "prediction": prediction, "base": base, "loss": loss}
 
     # ---- scores
 
     def count(self, ran: Batch) -> Batch:
-        self.predictions.update(ran["truth"], ran["prediction"].detach(), ran.get("index", None))
+        both = torch.cat([ran["prediction"].detach(), ran["base"]], 1)
+        self.predictions.update(ran["truth"], both, ran.get("index", None))
         return ran
 
     def summarise(self) -> dict[str, float]:
-        self._table = self.predictions.compute()
+        index, truth, both = self.predictions.compute()
         self.predictions.reset()
-        _, truth, prediction = self._table
+        prediction, base = both.chunk(2, 1)
+        self._table = index, truth, prediction
         mae, rmse, count = regression_scores(truth, prediction)
+        plain, *_ = regression_scores(truth, base)
+        columns = zip(self.targets, self.units, mae.tolist(), rmse.tolist(), count.tolist(), plain.tolist())
         self._scores = {
-            name: {
-                "unit": self.units[t],
-                "mae": float(mae[t]),
-                "rmse": float(rmse[t]),
-                "count": int(count[t]),
-            }
-            for t, name in enumerate(self.targets)
+            name: {"unit": unit, "mae": a, "rmse": b, "count": n, "references_mae": c}
+            for name, unit, a, b, n, c in columns
         }
         relative = (mae / self.scale.cpu())[count > 0]
         found = {"relative_mae": float(relative.mean()) if len(relative) else math.nan}
         for name, row in self._scores.items():
             if row["count"]:
-                found |= {f"mae_{name}": float(row["mae"]), f"rmse_{name}": float(row["rmse"])}  # type: ignore[arg-type]
+                found |= {f"mae_{name}": row["mae"], f"rmse_{name}": row["rmse"]}
         return found
 
     def on_test_epoch_end(self) -> None:
@@ -220,7 +219,10 @@ class MoleculeRegression(MoleculeTask):
             self._names = [names[int(k)] for k in self._table[0]]
 
     def results(self) -> dict[str, Any]:
-        """Scores of the last evaluation by target, each with its unit, as plain types for a JSON file."""
+        """Scores of the last evaluation by target, each with its unit, as plain types for a JSON file.
+
+        ``references_mae`` is the MAE of the references alone: what the elements of a molecule, or the mean, say.
+        """
         return {"targets": self._scores, "molecules": len(self._table[0])}
 
     def draw(self, folder: Path, examples: Sequence[Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from spheregeo.data import ClustersData, ExtXYZData, ForcesData, G2Data, SDFData
 from spheregeo.data.built_in_molecules import g2_molecules, metal_clusters, nuclear_repulsion
-from spheregeo.data.molecule_modules import random_split
+from spheregeo.data.molecule_splits import random_split
 
 
 def frames(path: Path, count: int = 12, atoms: bool = True) -> str:

@@ -13,11 +13,8 @@ from spheregeo.data.molecule_files import (
     isolated_atoms,
     read_extxyz,
     read_frames,
-    read_npz,
-    read_sdf,
-    read_sdf_csv,
-    unpad,
 )
+from spheregeo.data.molecule_tables import read_npz, read_sdf, read_sdf_csv, unpad
 from spheregeo.data.molecules import Molecules, composition, fit_references, ranges
 
 WATER = np.array([[0.0, 0.0, 0.0], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]])

@@ -150,7 +150,7 @@ def test_folds_want_the_original_file(tmp_path: Path) -> None:
 @pytest.mark.realdata
 def test_a_hundred_molecules_of_qm9(real_data: Path) -> None:
     path = str(real_data / "qm9_c7h10o2" / "qm9_reduced_100.xyz")
-    data = QM9Data(path, targets=list(PROPERTIES), units={"U0": "meV"}, official=None, train=60, val=20)
+    data = QM9Data(path, targets=list(PROPERTIES), units={"U0": "meV"}, official="random", train=60, val=20)
     assert len(data.molecules("test")) == 20 and dict(zip(data.targets, data.units))["U0"] == "meV"
     table = atom_references("U0", "meV")
     assert table is not None
@@ -167,7 +167,7 @@ def test_a_hundred_molecules_of_qm9(real_data: Path) -> None:
 @pytest.mark.realdata
 def test_isomers_and_qm7(real_data: Path) -> None:
     isomers = QM9Data(
-        str(real_data / "qm9_c7h10o2" / "qm9iso_train.npz"), targets=["gap"], official=None, train=4000
+        str(real_data / "qm9_c7h10o2" / "qm9iso_train.npz"), targets=["gap"], official="random", train=4000
     )
     assert [len(isomers.molecules(s)) for s in ("train", "val", "test")] == [4000, 100, 495]
     assert isomers.units == ["eV"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from e3nn.o3 import Irreps
@@ -65,7 +67,9 @@ def test_gradients_pass_through() -> None:
 
 
 def test_escnn_agrees() -> None:
-    group = pytest.importorskip("escnn.group")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        group = pytest.importorskip("escnn.group", exc_type=ImportError)  # needs numpy below 2
     so3 = group.so3_group(4)
     rotation = random_rotations(1)[0]
     element = so3.element(rotation.numpy(), "MAT")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spheregeo import models
 from spheregeo.audit import randomise
-from spheregeo.models.vnn import feature_graph
+from spheregeo.models.cloud import feature_graph
 from spheregeo.sampling import knn_graph, random_rotations
 
 SIZES = (40, 25, 33)

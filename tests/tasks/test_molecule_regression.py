@@ -154,6 +154,8 @@ def test_recipe_trains_tests_and_draws(run: Path) -> None:
         rows = list(csv.DictReader(file))
     errors = [abs(float(r["zpve [eV]"]) - float(r["true zpve [eV]"])) for r in rows]
     assert sum(errors) / 28 == pytest.approx(found["targets"]["zpve"]["mae"], rel=1e-6)
+    said = found["targets"]["zpve"]["references_mae"]
+    assert 0.02 < said < 0.5  # eV: the elements say most of it
     names = [r["sample"] for r in rows]
     assert len(set(names)) == 28 and not names[0].isdigit()
 
@@ -162,6 +164,13 @@ def test_resuming_with_other_targets_is_refused(run: Path, capsys: pytest.Captur
     arguments = ["fit", "regress-molecules", "--resume", "--output", str(run), "--data.units", "{zpve: meV}"]
     assert main(arguments) == 2
     assert "was written with units ['kcal/mol', 'eV'] but this run has" in capsys.readouterr().err
+
+
+def test_audit(run: Path, tmp_path: Path) -> None:
+    table = tmp_path / "audit.json"
+    assert main(["audit", "regress-molecules", "--output", str(run), "--json", str(table)]) == 0
+    found = json.loads(table.read_text())
+    assert all(value < 1e-12 for value in found["invariance"]["randomised"].values()), found
 
 
 def test_predict(run: Path, tmp_path: Path) -> None:
@@ -191,7 +200,7 @@ def test_predict(run: Path, tmp_path: Path) -> None:
 def test_real_sets(real_data: Path) -> None:
     qm9 = str(real_data / "qm9_c7h10o2" / "qm9_reduced_100.xyz")
     for data, references in (
-        (QM9Data(qm9, ["U0", "mu"], {"U0": "meV"}, official=None, train=60, val=20), ["given", "mean"]),
+        (QM9Data(qm9, ["U0", "mu"], {"U0": "meV"}, official="random", train=60, val=20), ["given", "mean"]),
         (QM7Data(str(real_data / "qm7")), "auto"),
     ):
         task = fitted(data, references=references)

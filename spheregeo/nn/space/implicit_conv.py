@@ -15,12 +15,14 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spheregeo.harmonics import wigner_D
 from spheregeo.nn.space.exact_buffers import ExactBuffers
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.implicit_contraction import KernelCoupling
-from spheregeo.nn.space.irreps import EVEN, as_irreps, check_features, is_scalar
-from spheregeo.nn.space.kernel_mlp import GatedNetwork, ProductNetwork, couples, reachable
-from spheregeo.nn.space.regular_kernel import RegularCoupling, RegularNetwork, block_diagonal, finite_group
+from spheregeo.nn.space.irreps import EVEN, as_irreps, is_scalar
+from spheregeo.nn.space.kernel_mlp import GatedNetwork, couples, reachable
+from spheregeo.nn.space.product_kernel import ProductNetwork
+from spheregeo.nn.space.regular_kernel import RegularCoupling, RegularNetwork, finite_group
 from spheregeo.sparse import Pairs
 
 NONLINEARITIES = ("gate", "product", "regular")
@@ -37,10 +39,10 @@ class ImplicitConv(nn.Module):
             ``"Dn"`` (axes as in :mod:`spheregeo.groups`), or the matrices of a finite group, reflections among them or not.
         layers: hidden layers of the network.
         nonlinearity: ``"gate"``: a scalar network gates harmonics, which is every kernel there is where attributes are scalars;
-            ``"product"``: tensor products with offset and attributes, for any attributes; ``"regular"``: pointwise on the elements of
-            a finite group. None takes the first that fits.
+            ``"product"``: tensor products with offset and attributes, for any attributes; ``"regular"``: pointwise on the
+            elements of a finite group. None takes the first that fits.
         lmax: largest degree within the kernel; None for all that irreps_in ⊗ irreps_out has. A finite group's kernel has no
-            degrees; there it bounds those of the offset's harmonics.
+            degrees; there it is that of the offset's harmonics, at least 2 by default.
         radius: unit of length of the kernel, such as the graph's cut-off.
         sigma: first width of the Gaussian shell, in radii; learned, one for each copy.
         envelope: whether kernels end smoothly (twice differentiable) at the radius, for forces.
@@ -89,6 +91,12 @@ class ImplicitConv(nn.Module):
             as_irreps(irreps_out, "irreps_out"),
         )
         self.attributes = None if attributes is None else as_irreps(attributes, "attributes")
+        # sizes apart: torch.compile cannot read e3nn's irreps
+        self.sizes = (
+            self.irreps_in.dim,
+            self.irreps_out.dim,
+            0 if attributes is None else self.attributes.dim,
+        )  # type: ignore[union-attr]
         for name, value in (
             ("hidden", hidden),
             ("layers", layers),
@@ -110,7 +118,7 @@ class ImplicitConv(nn.Module):
         continuous = isinstance(group, str) and group in ("O3", "SO3")
         self.nonlinearity = self._choose(nonlinearity, continuous, group == "SO3")
         top = max(ir.l for _, ir in self.irreps_in) + max(ir.l for _, ir in self.irreps_out)
-        top = top if lmax is None else min(top, lmax) if continuous else lmax
+        top = max(top, 0 if continuous else 2) if lmax is None else min(top, lmax) if continuous else lmax
         shell: dict[str, Any] = {
             "radius": radius,
             "sigma": sigma,
@@ -122,10 +130,11 @@ class ImplicitConv(nn.Module):
             types = reachable(self.attributes, top, parity)
             if self.nonlinearity == "gate":
                 types = [t for t in types if self._needed(t, parity)]
+            self.coupling = KernelCoupling(self.irreps_in, self.irreps_out, types, hidden, parity)
+            if self.nonlinearity == "gate":
                 self.network = GatedNetwork([t.l for t in types], self.attributes, hidden, layers, **shell)
             else:
                 self.network = ProductNetwork(types, self.attributes, hidden, layers, parity, **shell)
-            self.coupling = KernelCoupling(self.irreps_in, self.irreps_out, types, hidden, parity)
             self.sums = self.coupling.fused() if self.nonlinearity == "gate" else None
             fixed = torch.eye(self.irreps_out.dim, dtype=torch.float64)
             fixed = fixed[is_scalar(self.irreps_out)] if parity else fixed[_degree_zero(self.irreps_out)]
@@ -133,12 +142,18 @@ class ImplicitConv(nn.Module):
             matrices = finite_group(group)
             self.network = RegularNetwork(matrices, top, self.attributes, hidden, layers, **shell)
             self.coupling = RegularCoupling(matrices, self.irreps_in, self.irreps_out, hidden)
-            mean = block_diagonal(matrices, self.irreps_out).mean(
-                0
-            )  # projects on what the group leaves fixed
+            mean = wigner_D(self.irreps_out, matrices).mean(0)  # projects on what the group leaves fixed
             values, vectors = torch.linalg.eigh((mean + mean.T) / 2)
             fixed = vectors[:, values > 0.5].T
         self.fixed = _Fixed(fixed) if bias and len(fixed) else None
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw network and last layer anew; widths as at first, no bias."""
+        self.network.reset_parameters()
+        self.coupling.reset_parameters()
+        if self.fixed is not None:
+            self.fixed.bias.zero_()
 
     def _choose(self, nonlinearity: str | None, continuous: bool, proper: bool) -> str:
         scalars = all(ir.l == 0 and (proper or ir == EVEN) for _, ir in self.attributes or ())
@@ -149,8 +164,8 @@ class ImplicitConv(nn.Module):
             raise ValueError(f"nonlinearity is {nonlinearity!r}; expected one of {', '.join(NONLINEARITIES)}")
         if nonlinearity not in fitting:
             raise ValueError(
-                f"nonlinearity is {nonlinearity!r}; expected {' or '.join(map(repr, fitting))} for group {self.group} and attributes "
-                f"{self.attributes}"
+                f"nonlinearity is {nonlinearity!r}; expected {' or '.join(map(repr, fitting))} for group {self.group} and "
+                f"attributes {self.attributes}"
             )
         return nonlinearity
 
@@ -159,10 +174,9 @@ class ImplicitConv(nn.Module):
 
     def forward(self, x: Tensor, *where: Any, attributes: Tensor | None = None) -> Tensor:
         geometry, attributes = self._geometry(where, attributes)
-        check_features(x, self.irreps_in)
-        if x.ndim != 2 or len(x) != geometry.num_source:
+        if x.ndim != 2 or x.shape != (geometry.num_source, self.sizes[0]):
             raise ValueError(
-                f"x has shape {tuple(x.shape)}; expected ({geometry.num_source}, {self.irreps_in.dim}), a row for each source point"
+                f"x has shape {tuple(x.shape)}; expected ({geometry.num_source}, {self.sizes[0]}), a row for each source"
             )
         self._check_attributes(attributes, geometry.num_edges)
         pairs, vectors = geometry.edges.pairs, geometry.vectors
@@ -203,28 +217,21 @@ class ImplicitConv(nn.Module):
         return EdgeGeometry.of(positions, edges), attributes
 
     def _check_attributes(self, attributes: Tensor | None, edges: int) -> None:
-        if (attributes is None) != (self.attributes is None):
+        size = self.sizes[2]
+        if (attributes is None) != (size == 0):
+            expected = "None: the layer was built without" if size == 0 else f"({edges}, {size})"
+            given = None if attributes is None else tuple(attributes.shape)
+            raise ValueError(f"attributes is {given}; expected {expected}")
+        if attributes is not None and attributes.shape != (edges, size):
             raise ValueError(
-                f"attributes is {None if attributes is None else tuple(attributes.shape)}; expected "
-                + (
-                    "None: the layer was built without"
-                    if self.attributes is None
-                    else f"(E, {self.attributes.dim})"
-                )
+                f"attributes has shape {tuple(attributes.shape)}; expected ({edges}, {size}), one row for each edge"
             )
-        if attributes is not None:
-            assert self.attributes is not None
-            check_features(attributes, self.attributes, "attributes")
-            if attributes.shape[:-1] != (edges,):
-                raise ValueError(
-                    f"attributes has shape {tuple(attributes.shape)}; expected one row for each of {edges} edges"
-                )
 
     def _messages(self, x: Tensor, vectors: Tensor, attributes: Tensor | None, pairs: Pairs) -> Tensor:
         count, indptr = len(pairs.sources), pairs.indptr
         if self.chunk is None or count <= self.chunk:
             return self._sums(x, vectors, attributes, pairs)
-        out = x.new_zeros(pairs.num_target, self.irreps_out.dim)
+        out = x.new_zeros(pairs.num_target, self.sizes[1])
         for begin in range(0, count, self.chunk):
             end = min(begin + self.chunk, count)
             # targets with pairs from begin to end, the first and last perhaps not with all of theirs
@@ -260,12 +267,14 @@ class ImplicitConv(nn.Module):
         if vectors.ndim != 2 or vectors.shape[1] != 3:
             raise ValueError(f"vectors has shape {tuple(vectors.shape)}; expected (E, 3)")
         self._check_attributes(attributes, len(vectors))
+        return self.coupling.kernel(self.hidden_values(vectors, attributes))
+
+    def hidden_values(self, vectors: Tensor, attributes: Tensor | None) -> Tensor:
+        """What the kernel is linear in. Shape: (E, D, hidden), or (E, hidden, G) for a finite group."""
         if isinstance(self.network, GatedNetwork):
             h, y = self.network(vectors, attributes)
-            h = y[:, :, None] * h[:, None]
-        else:
-            h = self.network(vectors, attributes)
-        return self.coupling.kernel(h)
+            return y[:, :, None] * h[:, None]
+        return self.network(vectors, attributes)
 
     def extra_repr(self) -> str:
         return (

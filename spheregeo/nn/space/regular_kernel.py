@@ -1,8 +1,8 @@
 r"""Implicit kernels equivariant under a finite group only: hidden features are functions on the group.
 
-A vector v of any representation becomes the function f(h) = ⟨w, ρ(h)⁻¹v⟩, maps between functions are group convolutions, any pointwise
-nonlinearity is exact, and κ = Σ_h f(h) ρ_out(h) W ρ_in(h)⁻¹: these are all the intertwiners there are, in closed form (Frobenius
-reciprocity), so nothing is projected or solved for.
+A vector v of any representation becomes the function f(h) = ⟨w, ρ(h)⁻¹v⟩, maps between functions are group convolutions, any
+pointwise nonlinearity is exact, and κ = Σ_h f(h) ρ_out(h) W ρ_in(h)⁻¹: these are all the intertwiners there are, in closed form
+(Frobenius reciprocity), so nothing is projected or solved for.
 Reference: Cohen & Welling 2016, arXiv:1602.07576 (group convolutions); Zhdanov, Hoffmann & Cesa 2023, arXiv:2212.06096.
 """
 
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spheregeo.groups import cyclic, dihedral, icosahedral, multiplication_table, octahedral, tetrahedral
-from spheregeo.harmonics.clebsch_gordan import clebsch_gordan
-from spheregeo.harmonics.irrep_harmonics import component_harmonics
+from spheregeo.harmonics import wigner_D
 from spheregeo.nn.space.exact_buffers import ExactBuffers
 from spheregeo.nn.space.irreps import Stacks, stack_index
-from spheregeo.nn.space.kernel_mlp import EPS, SILU_GAIN, KernelNetwork, shell_mean_square
+from spheregeo.nn.space.kernel_mlp import SILU_GAIN, KernelNetwork, shell_mean_square
 from spheregeo.nn.space.segment_outer import segment_outer
+from spheregeo.nn.space.solid_harmonics import SolidHarmonics
 from spheregeo.sparse import Pairs
 
+EPS = 1e-5
 NAMED = {"tetrahedral": tetrahedral, "octahedral": octahedral, "icosahedral": icosahedral}
 
 
@@ -39,8 +40,8 @@ def finite_group(group: str | Tensor) -> Tensor:
         if kind in ("C", "D") and order.isdecimal() and int(order) > 0:
             return cyclic(int(order)) if kind == "C" else dihedral(int(order))
         raise ValueError(
-            f"group is {group!r}; expected 'O3', 'SO3', 'tetrahedral', 'octahedral', 'icosahedral', 'Cn' or 'Dn' with a number n, "
-            "or the group's matrices (G, 3, 3)"
+            f"group is {group!r}; expected 'O3', 'SO3', {', '.join(map(repr, NAMED))}, 'Cn' or 'Dn' with a number n, or the "
+            "group's matrices (G, 3, 3)"
         )
     if group.ndim != 3 or group.shape[1:] != (3, 3) or not len(group):
         raise ValueError(f"group has shape {tuple(group.shape)}; expected matrices (G, 3, 3)")
@@ -52,31 +53,6 @@ def finite_group(group: str | Tensor) -> Tensor:
         )
     multiplication_table(matrices)
     return matrices
-
-
-def representations(matrices: Tensor, irreps: Irreps) -> list[Tensor]:
-    """D^{l,p} of rotations and reflections, one for each term of the irreps, by coupling upward from l = 1: no angles, no poles.
-
-    Shape: (G, 3, 3) -> list of (G, 2l + 1, 2l + 1) float64.
-    """
-    sign = torch.linalg.det(matrices).sign()
-    turn = matrices * sign[:, None, None]
-    every = [torch.ones(len(matrices), 1, 1, dtype=torch.float64), turn]
-    for l in range(1, max(ir.l for _, ir in irreps)):
-        table = clebsch_gordan(l, 1, l + 1)
-        every.append((2 * l + 3) * torch.einsum("abc,nad,nbe,def->ncf", table, every[-1], turn, table))
-    return [every[ir.l] * (sign if ir.p < 0 else sign.abs())[:, None, None] for _, ir in irreps]
-
-
-def block_diagonal(matrices: Tensor, irreps: Irreps) -> Tensor:
-    """The whole representation, in ``mul_ir``. Shape: (G, 3, 3) -> (G, irreps.dim, irreps.dim) float64."""
-    full = torch.zeros(len(matrices), irreps.dim, irreps.dim, dtype=torch.float64)
-    start = 0
-    for (mul, ir), D in zip(irreps, representations(matrices, irreps)):
-        for _ in range(mul):
-            full[:, start : start + ir.dim, start : start + ir.dim] = D
-            start += ir.dim
-    return full
 
 
 class GroupConvolution(nn.Module):
@@ -129,9 +105,10 @@ class RegularNetwork(KernelNetwork):
     ) -> None:
         super().__init__(attributes, hidden, **shell)  # type: ignore[arg-type]
         self.lmax = lmax
+        self.harmonics = SolidHarmonics(lmax)
         given = [(self.num_radial, (0, 1)), *((1, (l, (-1) ** l)) for l in range(1, lmax + 1))]
         irreps = Irreps([*given, *(attributes or [])])
-        D = block_diagonal(group, irreps)
+        D = wigner_D(irreps, group)
         self.keep("lift", D)  # f(h) = w · D(h)ᵀ v
         self.weight = nn.Parameter(torch.empty(hidden, irreps.dim))
         self.bias = nn.Parameter(torch.zeros(hidden))
@@ -156,7 +133,7 @@ class RegularNetwork(KernelNetwork):
 
     def forward(self, vectors: Tensor, attributes: Tensor | None) -> Tensor:
         t, square = self.normalised(vectors)
-        parts = [self.radial(square), component_harmonics(t, self.lmax, normalize=False)[:, 1:]]
+        parts = [self.radial(square), self.harmonics(t)[:, 1:]]
         v = torch.cat(parts if attributes is None else [*parts, attributes], -1)
         lifted = torch.einsum("rj,gij->irg", self.weight.to(v.dtype), self.get_buffer("lift").to(v.dtype))
         f = (v @ lifted.flatten(1)).unflatten(1, lifted.shape[1:]) + self.bias.to(v.dtype)[:, None]
@@ -179,8 +156,8 @@ class RegularCoupling(ExactBuffers):
         self.irreps_in, self.irreps_out, self.hidden, self.order = irreps_in, irreps_out, hidden, len(group)
         self.inside, self.outside = Stacks(irreps_in), Stacks(irreps_out)
         for name, stacks in (("in", self.inside), ("out", self.outside)):
-            for i, D in enumerate(representations(group, Irreps([(1, ir) for ir in stacks.irs]))):
-                self.keep(f"{name}{i}", D)
+            for i, ir in enumerate(stacks.irs):
+                self.keep(f"{name}{i}", wigner_D(Irreps([(1, ir)]), group))
         self.weight = nn.Parameter(torch.empty(hidden, irreps_in.dim, irreps_out.dim))
         self.reset_parameters()
 
@@ -190,23 +167,25 @@ class RegularCoupling(ExactBuffers):
         self.weight.normal_(std=(self.hidden * self.order * self.irreps_in.dim) ** -0.5)
 
     def _matrices(self, name: str, stacks: Stacks, like: Tensor) -> Sequence[Tensor]:
-        return [self.get_buffer(f"{name}{i}").to(like.dtype) for i in range(len(stacks.irs))]
+        return [self.get_buffer(f"{name}{i}").to(like.dtype) for i in range(len(stacks.widths))]
 
     def general(self, x: Tensor, f: Tensor, pairs: Pairs) -> Tensor:
         """Shape: x (M, dim), f (E, R, G) -> (N, irreps_out.dim)."""
         summed = segment_outer(f.flatten(1), x.index_select(0, pairs.sources), pairs.indptr)  # (N, R G, dim)
         n = pairs.num_target
-        rows = summed.view(n * self.hidden, self.order, -1)
+        rows = summed.view(n * self.hidden, self.order, sum(self.inside.widths))
         turned = []
         for part, D in zip(self._split(rows), self._matrices("in", self.inside, x)):
             turned.append(torch.einsum("gba,ngbc->ngac", D, part))  # ρ_in(h)⁻¹
-        mixed = torch.cat([part.flatten(2) for part in turned], 2).view(n, self.hidden, self.order, -1)
+        mixed = torch.cat([part.flatten(2) for part in turned], 2).view(n, self.hidden, *rows.shape[1:])
         weight = self._ordered_weight(x)
-        sums = mixed.transpose(1, 2).reshape(n * self.order, -1) @ weight.flatten(0, 1)  # (N G, dim out)
+        sums = mixed.transpose(1, 2).flatten(0, 1).flatten(1) @ weight.flatten(0, 1)  # (N G, dim out)
         out = []
-        parts = sums.view(n, self.order, -1).split(self.outside.widths, 2)
-        for part, ir, D in zip(parts, self.outside.irs, self._matrices("out", self.outside, x)):
-            out.append(torch.einsum("gab,ngbc->nac", D, part.unflatten(2, (ir.dim, -1))))
+        parts = sums.view(n, self.order, sum(self.outside.widths)).split(self.outside.widths, 2)
+        for part, D in zip(parts, self._matrices("out", self.outside, x)):
+            out.append(
+                torch.einsum("gab,ngbc->nac", D, part.unflatten(2, (D.shape[1], part.shape[2] // D.shape[1])))
+            )
         return self.outside.join(out)
 
     def _split(self, rows: Tensor) -> list[Tensor]:
@@ -216,10 +195,9 @@ class RegularCoupling(ExactBuffers):
     def _ordered_weight(self, like: Tensor) -> Tensor:
         """Weights with components in the order of the stacks."""
         weight = self.weight.to(like.dtype)
-        for axis, stacks, irreps in ((1, self.inside, self.irreps_in), (2, self.outside, self.irreps_out)):
+        for axis, stacks in ((1, self.inside), (2, self.outside)):
             if not stacks.in_order:
-                order = torch.cat([stack_index(irreps, ir) for ir in stacks.irs])
-                weight = weight.index_select(axis, order.to(weight.device))
+                weight = weight.index_select(axis, torch.argsort(stacks.get_buffer("inverse")))
         return weight
 
     def kernel(self, f: Tensor) -> Tensor:

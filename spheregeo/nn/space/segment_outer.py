@@ -2,8 +2,8 @@ r"""Outer products summed over the pairs of each target, and the adjoint, as ope
 
     outer(a, b)_i = sum over pairs e of i of a_e b_e^T            apply(g, b)_e = g_{i(e)} b_e
 
-Both are derivatives of sum_e a_e^T g_{i(e)} b_e, linear in each argument, so each one's derivatives are the two again: gradients of
-any order keep only the arguments, and outer products exist a block of pairs at a time.
+Both are derivatives of sum_e a_e^T g_{i(e)} b_e, linear in each argument, so each one's derivatives are the two again: gradients
+of any order keep only the arguments, and outer products exist a block of pairs at a time.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
 from spheregeo.nn.space.irreps import as_irreps, blocks, check_layout
-from spheregeo.nn.space.sampled import Channels, FunctionalActivation, Signal
+from spheregeo.nn.space.sample_grids import Signal
+from spheregeo.nn.space.sampled import Channels, FunctionalActivation
 from spheregeo.nn.surface.activations import Activation
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from spheregeo.nn.space.coupling_paths import coupling_of, path_table
-from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
+from spheregeo.nn.space.geometry import EdgeGeometry
 from spheregeo.nn.space.irreps import Stacks, as_irreps, check_features
 from spheregeo.nn.space.so2 import SO2Maps, so2_convolution
 from spheregeo.sparse import Pairs
@@ -50,7 +50,8 @@ class SteerableConv(nn.Module):
     Shape:
         ``conv(x, positions, edge_index, edge_features)`` or ``conv(x, geometry, edge_features)``: x (N_s, irreps_in.dim),
         positions (N, 3) or (sources, targets), edge_index (2, E) source -> target, edge_features (E, H) ->
-        (N_t, irreps_out.dim). Layout mul_ir. Edge features are in the order of the geometry's edges: sorted by target.
+        (N_t, irreps_out.dim). Layout mul_ir. Edge features are in the order of edge_index, or of the geometry's edges:
+        sorted by target.
 
     Equivariance: O(3), translations and permutations of points exact, to rounding: 1e-14 (float64), 1e-6 (float32). Engines agree
         to 1e-13 (float64). A target without edges gets zero; an edge of length zero contributes its l2 = 0 part.
@@ -139,15 +140,6 @@ class SteerableConv(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected ({geometry.num_source}, {self.irreps_in.dim}), a row a source"
             )
-        if self.edge_dim is None and edge_features is not None:
-            raise ValueError("edge_features are given to a layer without edge_dim; build it with edge_dim=")
-        if self.edge_dim is not None and (
-            edge_features is None or tuple(edge_features.shape) != (geometry.num_edges, self.edge_dim)
-        ):
-            given = None if edge_features is None else tuple(edge_features.shape)
-            raise ValueError(
-                f"edge_features has shape {given}; expected ({geometry.num_edges}, {self.edge_dim})"
-            )
         engine = self.engine or ("product" if x.device.type == "cpu" or self.depthwise else "so2")
         x = self._planar(x)
         if engine == "so2":
@@ -165,32 +157,39 @@ class SteerableConv(nn.Module):
     def _geometry(
         self, where: tuple[Any, ...], edge_features: Tensor | None
     ) -> tuple[EdgeGeometry, Tensor | None]:
+        """The geometry of a call, and its edge features in the order of the geometry's edges."""
         given = list(where)
+        order = None
         if given and isinstance(given[0], EdgeGeometry):
             geometry = given.pop(0)
         elif len(given) >= 2:
             positions, edges = given.pop(0), given.pop(0)
-            if isinstance(edges, Tensor) and edge_features is None and not given:
-                geometry = EdgeGeometry.of(positions, edges)
-            elif isinstance(edges, EdgeList):
-                geometry = EdgeGeometry.of(positions, edges)
-            else:
-                first = positions[1] if isinstance(positions, tuple) else positions
-                sources = positions[0] if isinstance(positions, tuple) else positions
+            if (
+                isinstance(edges, Tensor)
+                and edges.ndim == 2
+                and len(edges) == 2
+                and bool((edges[1].diff() < 0).any())
+            ):
                 order = torch.argsort(edges[1], stable=True)
-                geometry = EdgeGeometry.of(
-                    positions, EdgeList.of(edges[:, order], sources.shape[0], first.shape[0])
-                )
-                if given:
-                    given[0] = given[0][order]
-                elif edge_features is not None:
-                    edge_features = edge_features[order]
+                edges = edges[:, order]
+            geometry = EdgeGeometry.of(positions, edges)
         else:
             raise TypeError("expected conv(x, positions, edge_index) or conv(x, geometry)")
         if given:
             edge_features = given.pop(0)
         if given:
             raise TypeError(f"{len(given)} arguments too many after edge_features")
+        if self.edge_dim is None and edge_features is not None:
+            raise ValueError("edge_features are given to a layer without edge_dim; build it with edge_dim=")
+        if self.edge_dim is not None and (
+            edge_features is None or tuple(edge_features.shape) != (geometry.num_edges, self.edge_dim)
+        ):
+            found = None if edge_features is None else tuple(edge_features.shape)
+            raise ValueError(
+                f"edge_features has shape {found}; expected ({geometry.num_edges}, {self.edge_dim})"
+            )
+        if order is not None and edge_features is not None:
+            edge_features = edge_features[order]
         return geometry, edge_features
 
     def _planar(self, x: Tensor) -> Tensor:
@@ -233,11 +232,13 @@ class SteerableConv(nn.Module):
         from spheregeo.harmonics import component_harmonics
 
         pairs, chunk = geometry.edges.pairs, self.chunk or 1
-        starts = torch.arange(0, geometry.num_edges + chunk, chunk, device=pairs.indptr.device)
-        rows = torch.unique(torch.searchsorted(pairs.indptr, starts).clamp_max(pairs.num_target))
-        rows = torch.unique(
-            torch.cat([rows.new_zeros(1), rows, rows.new_full((1,), pairs.num_target)])
-        ).tolist()
+        counts = pairs.indptr.diff()
+        order = torch.arange(pairs.num_target, device=counts.device) if pairs.order is None else pairs.order
+        ends = counts[order].cumsum(0)
+        stops = torch.searchsorted(
+            ends, torch.arange(chunk, geometry.num_edges + chunk, chunk, device=ends.device)
+        )
+        bounds = [0, *torch.unique(stops.clamp_max(pairs.num_target - 1) + 1).tolist()]
 
         def some(
             x: Tensor, vectors: Tensor, features: Tensor | None, source: Tensor, target: Tensor, count: int
@@ -246,13 +247,16 @@ class SteerableConv(nn.Module):
             return tuple(self._products(x, component_harmonics(vectors, self.lmax), part, features))
 
         found = []
-        for first, last in pairwise(rows):
-            a, b = int(pairs.indptr[first]), int(pairs.indptr[last])
-            features = None if edge_features is None else edge_features[a:b]
-            target = geometry.edges.target[a:b] - first
-            arguments = (x, geometry.vectors[a:b], features, pairs.sources[a:b], target, last - first)
+        for first, last in pairwise(bounds):
+            rows = order[first:last]
+            local = torch.repeat_interleave(torch.arange(last - first, device=rows.device), counts[rows])
+            begins = counts[rows].cumsum(0) - counts[rows]
+            edge = pairs.indptr[rows][local] + torch.arange(len(local), device=rows.device) - begins[local]
+            features = None if edge_features is None else edge_features[edge]
+            arguments = (x, geometry.vectors[edge], features, pairs.sources[edge], local, last - first)
             found.append(checkpoint(some, *arguments, use_reentrant=False))
-        return [torch.cat(parts) for parts in zip(*found, strict=True)]
+        back = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
+        return [torch.cat(parts).index_select(0, back) for parts in zip(*found, strict=True)]
 
     def _tensor(self, x: Tensor, geometry: EdgeGeometry, edge_features: Tensor | None) -> list[Tensor]:
         from spheregeo.nn.space.tensor_product import TensorProductTwin
@@ -279,8 +283,15 @@ class SteerableConv(nn.Module):
 
         Raises: ValueError for a layer with ``edge_dim``, or irreps in another order than e3nn's products keep.
         """
-        harmonics = Irreps.spherical_harmonics(self.lmax)
-        product = FullyConnectedTensorProduct(self.irreps_in, harmonics, self.irreps_out).to(self.weights[0])
+        before, dtype = torch.get_default_dtype(), self.weights[0].dtype
+        torch.set_default_dtype(dtype)  # in which e3nn makes its constants
+        try:
+            harmonics = Irreps.spherical_harmonics(self.lmax)
+            product = FullyConnectedTensorProduct(self.irreps_in, harmonics, self.irreps_out).to(
+                self.weights[0]
+            )
+        finally:
+            torch.set_default_dtype(before)
         for _, weight, theirs, factor in self._matched(product):
             theirs.copy_(weight * factor)
         return product

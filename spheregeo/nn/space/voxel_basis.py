@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from spheregeo.harmonics.irrep_harmonics import component_harmonics
+from spheregeo.harmonics import component_harmonics
 
 MARGIN = 0.7  # of a voxel, beyond the last shell, over which the window falls
 WIDTH, CENTRE_WIDTH = 0.6, 0.005

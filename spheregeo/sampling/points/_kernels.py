@@ -105,7 +105,21 @@ def _smallest(values, count, width, bound, least, places):  # type: ignore[no-un
 
 @njit(**OPTIONS)
 def all_pairs(  # type: ignore[no-untyped-def]
-    x, y, z, targets, source_bounds, target_bounds, first, last, own, tolerance, reach, limit, keep, ties, guess
+    x,
+    y,
+    z,
+    targets,
+    source_bounds,
+    target_bounds,
+    first,
+    last,
+    own,
+    tolerance,
+    reach,
+    limit,
+    keep,
+    ties,
+    guess,
 ):
     """Neighbours within graphs first to last - 1 by looking at all pairs. Return counts and sources."""
     start = target_bounds[first]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spheregeo.sampling.points.query import Query
 
-PAIRS = 2**15  # pairs of a graph up to which looking at all is faster than a tree
+PAIRS = 2**19  # pairs of a graph up to which looking at all is faster than a tree
 ROWS = 2**17  # targets searched at once for their nearest
 UNLIMITED = 2**62
 

@@ -41,6 +41,7 @@ class Call:
     tables: Tables
     indptr: Tensor
     sources: Tensor
+    order: Tensor
     num_target: int
     num_source: int
     kind: int
@@ -64,7 +65,7 @@ def couple(call: Call, x: Tensor, y: Tensor, w: Tensor | None, engine: str) -> T
         with cpu.threads():
             kernels.couple(
                 *_arrays(cpu, x, y, w),
-                *_rows(cpu, call.indptr, call.sources),
+                *_rows(cpu, call.indptr, call.sources, call.order),
                 *_tables(cpu, call, x),
                 z.numpy(),
             )
@@ -91,7 +92,11 @@ def couple_back(call: Call, y: Tensor, w: Tensor | None, g: Tensor, engine: str)
             tasks = cpu.array(_tasks(call, count))
             *tables, _ = _tables(cpu, call, g)
             kernels.couple_back(
-                *_arrays(cpu, g, y, w), *_rows(cpu, call.indptr, call.sources), *tables, tasks, gx.numpy()
+                *_arrays(cpu, g, y, w),
+                *_rows(cpu, call.indptr, call.sources, call.order),
+                *tables,
+                tasks,
+                gx.numpy(),
             )
         return gx
     gx = g.new_zeros(call.num_source * call.inputs)
@@ -105,30 +110,43 @@ def couple_back(call: Call, y: Tensor, w: Tensor | None, g: Tensor, engine: str)
 
 
 def couple_pairs(
-    call: Call, x: Tensor, y: Tensor, w: Tensor | None, g: Tensor, engine: str
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients of the pairs' features (E, S) and weights (E, width), None without weights."""
-    gy = torch.zeros_like(y)
-    gw = None if w is None else torch.zeros_like(w)
+    call: Call,
+    x: Tensor,
+    y: Tensor | None,
+    w: Tensor | None,
+    g: Tensor,
+    engine: str,
+    wanted: tuple[bool, bool],
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the pairs' features (E, S) and weights (E, width), each if wanted, else empty.
+
+    y is read for the gradient of the weights alone, and w for that of the features.
+    """
+    want_y, want_w = wanted[0], wanted[1] and call.kind != NONE
+    gy = x.new_zeros(call.num_pairs, call.dim) if want_y else x.new_empty(0)
+    fresh = x.new_zeros if call.kind == SHARED else x.new_empty
+    gw = fresh(call.num_pairs, call.width) if want_w else x.new_empty(0)
     if _compiled(x, engine):
         from spheregeo.sparse.engines import cpu, kernels
 
-        weights = x.new_empty(0) if gw is None else gw
+        features = gy if y is None else y
         with cpu.threads():
             kernels.couple_pairs(
-                *_arrays(cpu, x, y, w), cpu.array(g), *_rows(cpu, call.indptr, call.sources), *_tables(cpu, call, x),
-                gy.view(-1).numpy(), weights.view(-1).numpy(),
+                *_arrays(cpu, x, features, w), cpu.array(g), *_rows(cpu, call.indptr, call.sources, call.order),
+                *_tables(cpu, call, x), want_y, want_w, gy.view(-1).numpy(), gw.view(-1).numpy(),
             )  # fmt: skip
         return gy, gw
+    gw.zero_()
     groups = _Groups(call)
     for block, pairs in _chunks(call, x):
-        a = _coefficients(call, block, y[pairs])
         source = _source(call, block, x)[call.sources[pairs]]  # (e, d, C)
         q = groups.read(g, block, _targets(call, pairs))  # (e, H, F, C)
-        if gw is not None:
-            _weight_gradient(call, block, a @ source, q, gw, pairs)
-        q = _weigh_back(call, block, q, w, pairs)
-        gy[pairs] += torch.einsum("efd,fds->es", q @ source.mT, _dense(call, block, x))
+        if want_w:
+            assert y is not None
+            _weight_gradient(call, block, _coefficients(call, block, y[pairs]) @ source, q, gw, pairs)
+        if want_y:
+            q = _weigh_back(call, block, q, w, pairs)
+            gy[pairs] += torch.einsum("efd,fds->es", q @ source.mT, _dense(call, block, x))
     return gy, gw
 
 

@@ -10,8 +10,9 @@ from e3nn import o3
 
 from spheregeo.groups import from_quaternion, random_rotations
 from spheregeo.harmonics import clebsch_gordan, component_harmonics, wigner_D
+from spheregeo.nn.space import SteerableConv
 from spheregeo.nn.space.group_convolution import group_irreps, group_kernel, output_degrees, path_weights
-from spheregeo.nn.space.sampled import rotation_grid
+from spheregeo.nn.space.sample_grids import rotation_grid
 
 LMAX, FILTER = 2, 2  # of features, and of the kernel in space
 CHANNELS_IN, CHANNELS_OUT = 2, 3
@@ -161,3 +162,30 @@ def test_faults_name_what_came():
         group_kernel({3: torch.zeros(3, 7)}, 1, 1)
     with pytest.raises(ValueError, match="lmax -1"):
         group_irreps(1, -1)
+
+
+def test_the_layer_itself_with_converted_weights():
+    """``SteerableConv`` on group features is the correlation; parities only tell even from odd filters, whose sum is wanted."""
+    positions, source, target = cloud()
+    F, kernel, R = features(positions), random_kernel(), random_rotations(3)
+    expected = correlation(F, kernel, positions, source, target, R)
+    top = LMAX + FILTER
+    out = [(CHANNELS_OUT * (2 * l + 1), (l, p)) for l in range(top + 1) for p in (1, -1)]
+    irreps_out = o3.Irreps(out)
+    conv = SteerableConv(group_irreps(CHANNELS_IN, LMAX), irreps_out, lmax=FILTER, edge_dim=1)
+    weight_of = dict(zip(conv.table.reached, conv.weights))
+    with torch.no_grad():
+        for path in conv.table.paths:
+            l1, l3 = conv.table.sources[path.source].l, conv.table.targets[path.target].l
+            w = path_weights(kernel[l1, path.degree], l1, path.degree)[l3]  # (out, in, n1, n3)
+            scale = math.sqrt((2 * l3 + 1) / conv.table.rows[path.target])  # e3nn's path coefficient
+            rows = w.permute(1, 2, 0, 3).reshape(path.copies, -1) / scale
+            weight_of[path.target][0, path.row : path.row + path.copies] = rows
+    x = torch.cat([F[l].transpose(2, 3).flatten(1) for l in range(LMAX + 1)], 1)  # copies (c, n), then m
+    size = radial((positions[source] - positions[target]).norm(dim=1))[:, None]
+    y = conv(x, positions, torch.stack([source, target]), edge_features=size)
+    found = {}
+    for (_, ir), part in zip(irreps_out, irreps_out.slices()):
+        block = y[:, part].unflatten(1, (CHANNELS_OUT, ir.dim, ir.dim)).transpose(2, 3)
+        found[ir.l] = found.get(ir.l, 0) + block
+    torch.testing.assert_close(values(found, R), expected, atol=1e-10, rtol=0)

@@ -12,7 +12,7 @@ from spheregeo.harmonics import component_harmonics
 from spheregeo.nn.space import SeparableSphereActivation, SO3Activation, SphereActivation
 from spheregeo.nn.space.activations import second_moment
 from spheregeo.nn.space.irreps import change_layout
-from spheregeo.nn.space.sampled import (
+from spheregeo.nn.space.sample_grids import (
     grid_for,
     grid_shape,
     rotation_grid,
@@ -78,7 +78,8 @@ def test_square_is_exact_at_the_second_row(lmax):
     """Catches every error of quadrature, layout and normalisation."""
     irreps = natural(lmax, 3)
     layer = SphereActivation(irreps, "square", resolution=(math.ceil((3 * lmax + 1) / 2), 3 * lmax + 1))
-    assert_equivariant(layer, irreps_in=[irreps], irreps_out=[irreps], tolerance=1e-12)
+    assert layer.error < 1e-13
+    assert_equivariant(layer, irreps_in=[irreps], irreps_out=[irreps], tolerance=1e-11)
 
 
 def test_square_and_cube_equal_e3nn_on_a_fine_grid():
@@ -127,7 +128,7 @@ def test_tolerance_picks_the_grid(act, tolerance):
 
 def test_pseudo_irreps_and_ragged_copies_are_equivariant_under_o3():
     layer = SphereActivation(RAGGED, "square", odd_act=cube, resolution=(8, 13))
-    assert_equivariant(layer, irreps_in=[RAGGED], irreps_out=[RAGGED], tolerance=1e-12)
+    assert_equivariant(layer, irreps_in=[RAGGED], irreps_out=[RAGGED], tolerance=1e-11)
     jacobian = torch.autograd.functional.jacobian(layer, torch.randn(layer.dim))
     assert int((jacobian != 0).any(1).sum()) == layer.dim
 
@@ -137,7 +138,7 @@ def test_pseudo_irreps_and_ragged_copies_are_equivariant_under_o3():
 def test_so3_activation_is_equivariant_under_o3(reflections, lmax):
     irreps = rotation_irreps(2, lmax, reflections=reflections)
     layer = SO3Activation(irreps, cube)
-    assert_equivariant(layer, irreps_in=[irreps], irreps_out=[irreps], tolerance=1e-12)
+    assert_equivariant(layer, irreps_in=[irreps], irreps_out=[irreps], tolerance=1e-11)
     signal = layer.signals[0]
     band = 3 * lmax
     shape = grid_shape(signal, band, True)
@@ -166,7 +167,7 @@ def test_separable_activation_leaves_scalars_to_themselves():
     torch.testing.assert_close(y, z, atol=0, rtol=0)
     assert layer.error < 5e-2
     exact = SeparableSphereActivation(RAGGED, cube, odd_act=cube)
-    assert_equivariant(exact, irreps_in=[RAGGED], irreps_out=[RAGGED], tolerance=1e-12)
+    assert_equivariant(exact, irreps_in=[RAGGED], irreps_out=[RAGGED], tolerance=1e-11)
 
 
 def test_blocks_and_derivatives(monkeypatch):
@@ -229,7 +230,7 @@ def test_shapes_without_rows():
 
 
 def test_faults_name_what_came(monkeypatch):
-    monkeypatch.setattr("spheregeo.nn.space.sampled.MOST_SAMPLES", 2000)
+    monkeypatch.setattr("spheregeo.nn.space.sample_grids.MOST_SAMPLES", 2000)
     with pytest.raises(ValueError, match="odd_act is None"):
         SphereActivation("1x0e+1x1e", odd_act=None)
     with pytest.raises(ValueError, match="odd_act is silu"):

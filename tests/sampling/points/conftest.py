@@ -82,6 +82,16 @@ def in_turn(
     return torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def slow() -> Callable[..., Tensor]:
-    return in_turn
+    """The slow search; engines that are asked the same share its answer."""
+    known: dict[tuple[object, ...], Tensor] = {}
+
+    def search(positions: Tensor, batch: Tensor | None = None, *rest: object, **options: object) -> Tensor:
+        graphs = b"" if batch is None else batch.numpy().tobytes()
+        key = (positions.numpy().tobytes(), positions.dtype, graphs, rest, tuple(sorted(options.items())))
+        if key not in known:
+            known[key] = in_turn(positions, batch, *rest, **options)  # type: ignore[arg-type]
+        return known[key]
+
+    return search

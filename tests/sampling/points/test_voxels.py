@@ -13,7 +13,7 @@ from torch import Tensor
 from spheregeo.sampling import voxel_downsample
 
 
-@pytest.mark.parametrize("size", [0.013, 0.3, 5.0])
+@pytest.mark.parametrize("size", [0.05, 0.3, 5.0])
 def test_equal_to_a_dictionary_of_cubes(cloud: Tensor, size: float) -> None:
     batch = torch.arange(len(cloud)) // 45 * 2
     groups = defaultdict(list)

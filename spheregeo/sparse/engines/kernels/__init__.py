@@ -2,6 +2,7 @@
 
 from spheregeo.sparse.engines.kernels.coupling import couple, couple_back, couple_pairs
 from spheregeo.sparse.engines.kernels.rings import ring_apply, ring_gradients
+from spheregeo.sparse.engines.kernels.rows import rows_adjoint, rows_apply, rows_coefficients
 from spheregeo.sparse.engines.kernels.scattered import csr_contract
 from spheregeo.sparse.engines.kernels.spectral import spectral_correlate, spectral_mix
 from spheregeo.sparse.engines.kernels.tangent import tangent_contract
@@ -13,6 +14,9 @@ __all__ = [
     "csr_contract",
     "ring_apply",
     "ring_gradients",
+    "rows_adjoint",
+    "rows_apply",
+    "rows_coefficients",
     "spectral_correlate",
     "spectral_mix",
     "tangent_contract",

@@ -1,7 +1,8 @@
 """Sums over pairs of products with fixed structure constants, row by row, nothing of size pairs x functions kept.
 
 A row's pairs are taken a few at a time. Their coefficients a[f, (m1, t)] = sum_m2 C[f, m1, m2] y[t, m2] are made side by side
-(t runs fastest), and all arithmetic over channels is one of the two micro-kernels. Tables are those of
+(t runs fastest), and all arithmetic over channels is one micro-kernel. Rows are taken as ``order`` says (empty: 0, 1, 2, ...), so
+that sources of one row are still in cache for the next. Tables are those of
 :class:`spheregeo.sparse.engines.coupling.Tables`; ``kind`` 0 means no weights, 1 weights (E, H) that every path multiplies with,
 2 weights of each path's channels.
 """
@@ -59,7 +60,7 @@ def _spread(a, w, pairs, heads, functions, count, out):  # type: ignore[no-untyp
 
 @njit(parallel=True, **OPTIONS)
 def couple(  # type: ignore[no-untyped-def]
-    x, y, w, indptr, nbr, blocks, functions, entries, values, kind, heads, width, dim, ns, nt, block, z
+    x, y, w, indptr, nbr, order, blocks, functions, entries, values, kind, heads, width, dim, ns, nt, block, z
 ):  # type: ignore[no-untyped-def]
     """z (planar groups of nt rows) from x (planar blocks of ns rows), y (E * S,), w (E * width,)."""
     rows = len(indptr) - 1
@@ -81,7 +82,8 @@ def couple(  # type: ignore[no-untyped-def]
         product = np.empty(PIECE * thickest if kind == 2 else 0, x.dtype)
         places = np.empty(PIECE * dim_of(blocks), np.int64)
         own = np.empty(PIECE * dim_of(blocks), np.int64)
-        for i in range(task * block, min((task + 1) * block, rows)):
+        for r in range(task * block, min((task + 1) * block, rows)):
+            i = order[r] if len(order) else np.int64(r)
             for b in range(len(blocks)):
                 base, d, mul = ns * blocks[b, 0], blocks[b, 1], blocks[b, 2]
                 first, last = blocks[b, 3], blocks[b, 4]
@@ -161,7 +163,24 @@ def place_of(functions, f, i, h, heads, nt):  # type: ignore[no-untyped-def]
 
 @njit(parallel=True, **OPTIONS)
 def couple_back(  # type: ignore[no-untyped-def]
-    g, y, w, indptr, nbr, blocks, functions, entries, values, kind, heads, width, dim, ns, nt, tasks, gx
+    g,
+    y,
+    w,
+    indptr,
+    nbr,
+    order,
+    blocks,
+    functions,
+    entries,
+    values,
+    kind,
+    heads,
+    width,
+    dim,
+    ns,
+    nt,
+    tasks,
+    gx,
 ):  # type: ignore[no-untyped-def]
     """gx (planar blocks of ns rows, zero before) from g (planar groups of nt rows).
 
@@ -182,7 +201,8 @@ def couple_back(  # type: ignore[no-untyped-def]
         weighted = np.empty(d * PIECE * n if kind == 2 else 0, g.dtype)
         sums = np.empty(d * PIECE * n, g.dtype)
         places = np.arange(heads * number) * n
-        for i in range(rows):
+        for r in range(rows):
+            i = order[r] if len(order) else np.int64(r)
             if indptr[i] == indptr[i + 1]:
                 continue
             for h in range(heads):
@@ -242,6 +262,7 @@ def couple_pairs(  # type: ignore[no-untyped-def]
     g,
     indptr,
     nbr,
+    order,
     blocks,
     functions,
     entries,
@@ -253,10 +274,12 @@ def couple_pairs(  # type: ignore[no-untyped-def]
     ns,
     nt,
     block,
+    want_y,
+    want_w,
     gy,
     gw,
 ):  # type: ignore[no-untyped-def]
-    """Gradients of the pairs' features and weights: gy (E * S,), gw (E * width,), both zero before."""
+    """Gradients of the pairs' features and weights as wanted: gy (E * S,), gw (E * width,); zero before, but gw of kind 2."""
     rows = len(indptr) - 1
     largest, most, widest, thickest = np.int64(1), np.int64(1), np.int64(1), np.int64(1)
     for b in range(len(blocks)):
@@ -278,7 +301,8 @@ def couple_pairs(  # type: ignore[no-untyped-def]
         begins = np.empty(thickest, np.int64)
         own = np.empty(most, np.int64)
         places = np.empty(PIECE * dim_of(blocks), np.int64)
-        for i in range(task * block, min((task + 1) * block, rows)):
+        for r in range(task * block, min((task + 1) * block, rows)):
+            i = order[r] if len(order) else np.int64(r)
             for b in range(len(blocks)):
                 base, d, mul = ns * blocks[b, 0], blocks[b, 1], blocks[b, 2]
                 first, last = blocks[b, 3], blocks[b, 4]
@@ -300,7 +324,7 @@ def couple_pairs(  # type: ignore[no-untyped-def]
                         start = base + nbr[at + t] * d * mul
                         for m in range(d):
                             places[m * count + t] = start + m * mul
-                    if kind > 0:
+                    if kind > 0 and want_w:
                         _transposed(y, pairs[:count], dim, yt)
                         a = plain[: number * d * count].reshape(number, d * count)
                         _fill(yt, entries, values, blocks[b, 5], blocks[b, 6], first, count, a)
@@ -324,36 +348,62 @@ def couple_pairs(  # type: ignore[no-untyped-def]
                         f = first
                         while f < last:
                             end = _end_of_path(functions, f, last)
-                            part = temporary[: wide * mul].reshape(wide, mul)
-                            part[:] = 0
-                            accumulate(
-                                a[f - first : end - first].T, local, own[f - first : end - first], part, mul
-                            )
-                            for t in range(count):
-                                begin = (at + t) * width + functions[f, 5]
-                                weight, goal = w[begin : begin + mul], gw[begin : begin + mul]
-                                for m in range(d):
-                                    k = m * count + t
-                                    source, row = x[places[k] : places[k] + mul], part[k]
-                                    for c in range(mul):
-                                        goal[c] += row[c] * source[c]
-                                        turned[c * wide + k] = weight[c] * source[c]
-                            accumulate(
-                                here[f - first : end - first],
-                                turned,
-                                begins[:mul],
-                                p[f - first : end - first],
-                                wide,
-                            )
+                            if want_w:
+                                part = temporary[: wide * mul].reshape(wide, mul)
+                                part[:] = 0
+                                accumulate(
+                                    a[f - first : end - first].T,
+                                    local,
+                                    own[f - first : end - first],
+                                    part,
+                                    mul,
+                                )
+                                for t in range(count):
+                                    begin = (at + t) * width + functions[f, 5]
+                                    goal = gw[begin : begin + mul]
+                                    for m in range(d):
+                                        place = places[m * count + t]
+                                        source, row = x[place : place + mul], part[m * count + t]
+                                        if m == 0:
+                                            for c in range(mul):
+                                                goal[c] = row[c] * source[c]
+                                        else:
+                                            for c in range(mul):
+                                                goal[c] += row[c] * source[c]
+                            if want_y:
+                                for t in range(count):
+                                    begin = (at + t) * width + functions[f, 5]
+                                    weight = w[begin : begin + mul]
+                                    for m in range(d):
+                                        k = m * count + t
+                                        source = x[places[k] : places[k] + mul]
+                                        for c in range(mul):
+                                            turned[c * wide + k] = weight[c] * source[c]
+                                accumulate(
+                                    here[f - first : end - first],
+                                    turned,
+                                    begins[:mul],
+                                    p[f - first : end - first],
+                                    wide,
+                                )
                             f = end
+                    if kind == 1 and want_w:
+                        for h in range(heads):
+                            for f in range(number):
+                                row, mine = a[f], p[h * number + f]
+                                for m in range(d):
+                                    for t in range(count):
+                                        gw[(at + t) * heads + h] += row[m * count + t] * mine[m * count + t]
+                    if not want_y:
+                        at += count
+                        continue
                     if kind == 1:
                         for h in range(heads):
                             for f in range(number):
-                                row, mine, goal = a[f], p[h * number + f], p[f]
+                                mine, goal = p[h * number + f], p[f]
                                 for m in range(d):
                                     for t in range(count):
                                         k = m * count + t
-                                        gw[(at + t) * heads + h] += row[k] * mine[k]
                                         value = mine[k] * w[(at + t) * heads + h]
                                         if h == 0:
                                             goal[k] = value
