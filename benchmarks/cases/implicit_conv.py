@@ -1,7 +1,7 @@
 """``ImplicitConv`` beside the same kernels made into a matrix for each pair: 1250 points, 16 neighbours, 16 channels of l <= 2.
 
-The peer multiplies matrix and neighbour block by block of irreps, the cheapest order once matrices exist; it takes the layer's own
-parameters, so both give the same numbers.
+The peer multiplies matrix and neighbour block by block of irreps, the cheapest order once matrices exist; it takes the layer's
+own parameters, so both give the same numbers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`SteerableConv` beside e3nn's tensor products, everything included: harmonics, gather, product, scatter, all gradients.
 
-Rows by the kind of weights: "shared" is `FullyConnectedTensorProduct` with one weight matrix a path; "edge" has a matrix for every
-edge, made by a network of its length; "depthwise" one number for every edge, path and channel, channels mixed at points.
+Rows by the kind of weights: "shared" is `FullyConnectedTensorProduct` with one weight matrix a path; "edge" has a matrix for
+every edge, made by a network of its length; "depthwise" one number for every edge, path and channel, mixed at points.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One depthwise `SteerableConv` on a cloud of ten thousand points and on one of a million, 16 neighbours each, 16 channels, l <= 1."""
+"""One depthwise `SteerableConv` on ten thousand points and on a million, 16 neighbours each, 16 channels of l <= 1."""
 
 from __future__ import annotations
 

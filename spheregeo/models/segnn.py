@@ -105,9 +105,9 @@ class SEGNN(AtomNetwork):
     def embedded(self, numbers: Tensor, attributes: Tensor) -> Tensor:
         """Features to begin with: numbers of the element times the attributes of each degree. (P, irreps.dim) in ir_mul."""
         table, at, parts = self.embedding(numbers), 0, []
-        for ir, degree, copies in zip(kinds(self.irreps), self.begins, self.copies, strict=True):
+        for d, degree, copies in zip(self.trunk.shapes.degrees, self.begins, self.copies, strict=True):
             if degree is None:
-                parts.append(table.new_zeros(len(numbers), ir.dim * copies))
+                parts.append(table.new_zeros(len(numbers), d * copies))
                 continue
             own, here = table[:, at : at + copies], attributes[:, degree**2 : (degree + 1) ** 2]
             at += copies

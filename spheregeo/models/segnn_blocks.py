@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from spheregeo.harmonics import wigner_to_y
 from spheregeo.nn.space import IrrepsBatchNorm, IrrepsLayerNorm
-from spheregeo.nn.space.edge_frame import FrameGate, FrameProduct, FrameRotation, PointProduct
+from spheregeo.nn.space.edge_frame import FrameRotation, PointProduct
+from spheregeo.nn.space.frame_gate import FrameGate
+from spheregeo.nn.space.frame_product import FrameProduct
 from spheregeo.nn.space.geometry import EdgeGeometry
 from spheregeo.nn.space.instance_norm import IrrepsInstanceNorm
 from spheregeo.nn.space.irreps import EVEN, as_irreps, kinds
@@ -82,8 +84,8 @@ class Shapes(nn.Module):
 
     def __init__(self, irreps: Irreps) -> None:
         super().__init__()
-        self.degrees = [ir.dim for ir in kinds(irreps)]
-        self.widths = [ir.dim * irreps.count(ir) for ir in kinds(irreps)]
+        self.degrees = [int(ir.dim) for ir in kinds(irreps)]
+        self.widths = [int(ir.dim) * irreps.count(ir) for ir in kinds(irreps)]
 
     def stacks(self, x: Tensor) -> list[Tensor]:
         return [
@@ -124,8 +126,9 @@ class SEGNNLayer(nn.Module):
         planar = torch.cat([stack.flatten() for stack in stacks])
         own = self.rotation.inward(planar, near.inward, near.targets)
         theirs = self.rotation.inward(planar, near.inward, near.sources)
-        hidden = self.gate(self.message1([own, theirs], near.squares))
-        hidden = self.gate(self.message2([hidden]))
+        count = near.squares.shape[0]
+        hidden = self.gate(self.message1([own, theirs], count, near.squares), count)
+        hidden = self.gate(self.message2([hidden], count), count)
         return self.rotation.outward(hidden, near.outward, near.targets)
 
     def forward(self, x: Tensor, near: Surroundings, batch: Tensor, num_graphs: int) -> Tensor:
@@ -150,7 +153,7 @@ class SEGNNTrunk(nn.Module):
         self, irreps: Irreps, lmax_attributes: int, depth: int, *, degree: float, norm: str, unit: float = 1.0
     ) -> None:
         super().__init__()
-        self.lmax, self.lmax_attributes, self.unit = max(ir.l for _, ir in irreps), lmax_attributes, unit
+        self.lmax, self.lmax_attributes, self.unit = int(max(ir.l for _, ir in irreps)), lmax_attributes, unit
         self.layers = nn.ModuleList(
             SEGNNLayer(irreps, lmax_attributes, degree=degree, norm=norm) for _ in range(depth)
         )

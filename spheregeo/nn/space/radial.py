@@ -22,6 +22,15 @@ def polynomial_envelope(t: Tensor, p: int = 6) -> Tensor:
     return 1 - t**p * ((p + 1) * (p + 2) / 2 - t * (p * (p + 2) - t * (p * (p + 1) / 2)))
 
 
+def _sinc(x: Tensor) -> Tensor:
+    """sin(x)/x; unlike torch's, with all derivatives at 0."""
+    near = x.abs() < 0.2
+    small = torch.where(near, x, 0.0).square()
+    series = 1 - small / 6 * (1 - small / 20 * (1 - small / 42 * (1 - small / 72 * (1 - small / 110))))
+    away = torch.where(near, 1.0, x)
+    return torch.where(near, series, torch.sin(away) / away)
+
+
 class RadialBasis(nn.Module):
     r"""Functions of the distance on [0, cutoff], K for each edge; zero with two derivatives at the cutoff and beyond.
 
@@ -51,7 +60,7 @@ class RadialBasis(nn.Module):
         t = (distance / self.cutoff)[:, None]
         centres = self.centres.to(t.dtype)
         if self.kind == "bessel":
-            values = math.sqrt(2) * centres * torch.sinc(t * centres)
+            values = math.sqrt(2) * centres * _sinc(math.pi * t * centres)
         else:
             values = torch.exp(-0.5 * ((t - centres) * max(self.count - 1, 1)).square())
         return values * polynomial_envelope(t) if self.envelope else values

@@ -72,7 +72,9 @@ class SphereMLP(ExactBuffers):
             nn.init.normal_(layers[-2].weight, std=fan_in**-0.5)  # type: ignore[arg-type]
             nn.init.zeros_(layers[-2].bias)  # type: ignore[arg-type]
         self.network = nn.Sequential(*layers[:-1])
-        for name, matrix in zip(("sample", "project"), sampling_matrices(signal, self.resolution), strict=True):
+        for name, matrix in zip(
+            ("sample", "project"), sampling_matrices(signal, self.resolution), strict=True
+        ):
             self.keep(name, matrix)
         self.register_buffer("order", channels[0].places.T.flatten(), persistent=False)
         out = sphere_channels(self.irreps_out)[0].places.T.flatten()
@@ -82,7 +84,9 @@ class SphereMLP(ExactBuffers):
     def forward(self, x: Tensor) -> Tensor:
         check_features(x, self.irreps_in)
         rows = x.reshape(-1, self.dim_in).index_select(1, self.order)
-        samples = self.sample.to(x.dtype) @ rows.unflatten(1, (-1, self.channels))  # (rows, samples, channels)
+        samples = self.sample.to(x.dtype) @ rows.unflatten(
+            1, (-1, self.channels)
+        )  # (rows, samples, channels)
         y = (self.project.to(x.dtype) @ self.network(samples)).flatten(1).index_select(1, self.out_order)
         return y.reshape(*x.shape[:-1], self.dim_out)
 
