@@ -117,7 +117,7 @@ class ImplicitMolecule(AtomNetwork):
         self.elements = nn.Embedding(in_channels, element_dim)
         self.layers = _Layers(
             irreps[:1], irreps, depth, hidden=kernel_width, layers=kernel_layers, attributes=f"{2 * element_dim}x0e",
-            radius=self.cutoff, envelope=True, aggregation="sum", num_neighbors=degree, chunk=chunk,
+            radius=self.cutoff, envelope=True, aggregation="sum", degree=degree, chunk=chunk,
         )  # fmt: skip
         self.head = perceptron(irreps.num_irreps, 2 * width, out_channels, extensive=True)
 

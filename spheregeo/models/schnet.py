@@ -15,19 +15,10 @@ from torch.nn.functional import softplus
 from spheregeo.models.molecule_graph import MoleculeGraph, molecule_graph
 from spheregeo.models.molecule_readout import READOUTS, check_readout, pooled
 from spheregeo.models.registry import register
+from spheregeo.nn.space import polynomial_envelope
 
 ENVELOPES = ("polynomial", "cosine")
 _NEAREST = 1e-12  # Å²; distances are bounded from below by its root, so that coincident atoms have a gradient
-
-
-def polynomial_envelope(t: Tensor, p: int = 6) -> Tensor:
-    """1 - (p+1)(p+2)/2 t^p + p(p+2) t^(p+1) - p(p+1)/2 t^(p+2) for t in [0, 1], 0 beyond; twice differentiable at 1.
-
-    Reference: Gasteiger, Groß & Günnemann 2020, arXiv:2003.03123, equation 8.
-    """
-    t = t.clamp(max=1.0)
-    a, b, c = (p + 1) * (p + 2) / 2, p * (p + 2), p * (p + 1) / 2
-    return 1 - t**p * (a - t * (b - t * c))
 
 
 def cosine_envelope(t: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.models.molecule_graph import MoleculeGraph, molecule_graph
+from spheregeo.models.molecule_readout import check_readout, pooled
 from spheregeo.models.registry import register
-from spheregeo.models.schnet import READOUTS, pooled
 from spheregeo.models.steerable_blocks import MessageBlock, PointBlock, invariants_of, pyramid, split_scalars
 from spheregeo.nn.space import RadialBasis
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
@@ -43,7 +43,7 @@ class SteerableMolecule(nn.Module):
         degree: mean number of neighbours, a constant that scales sums over them.
         element_dim: numbers of each end's element that radial networks see; 0 for none.
         dropout: in the feed-forward blocks.
-        readout: "sum" or "mean" over atoms.
+        readout: "sum", "mean", "dipole" or "extent", see :func:`~spheregeo.models.molecule_readout.pooled`.
         chunk: edges done at a time, for large systems; None for all.
     """
 
@@ -70,8 +70,7 @@ class SteerableMolecule(nn.Module):
         for name, (value, bound) in least.items():
             if value < bound:
                 raise ValueError(f"{name} is {value}; expected at least {bound}")
-        if readout not in READOUTS:
-            raise ValueError(f"readout is {readout!r}; expected {' or '.join(map(repr, READOUTS))}")
+        check_readout(readout)
         irreps = pyramid(width, lmax)
         self.scalars, rest = split_scalars(irreps)
         self.cutoff, self.readout, self.lmax, self.dim = float(cutoff), readout, lmax, irreps.dim
@@ -130,7 +129,8 @@ class SteerableMolecule(nn.Module):
         num_graphs: int | None = None,
     ) -> Tensor:
         x = self.features(positions, features, graph)
-        return pooled(self.head(invariants_of(x, self.scalars, self.copies)), batch, num_graphs, self.readout)
+        values = self.head(invariants_of(x, self.scalars, self.copies))
+        return pooled(values, batch, num_graphs, self.readout, positions, features)
 
 
 @register("steerable-molecule", output="label", domain="molecule")

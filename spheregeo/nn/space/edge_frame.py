@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from spheregeo.nn.space.coupling_paths import path_table, row_maps_of
 from spheregeo.nn.space.irreps import EVEN, as_irreps, kinds
+from spheregeo.nn.space.planar_mix import Job, Mixing
 from spheregeo.nn.space.so2 import natural
 from spheregeo.sparse import Path, RowMaps, Rows
 
@@ -162,7 +163,7 @@ class ProductWeights(nn.Module):
         return f"'{self.irreps_in}' -> '{self.irreps_out}', lmax={self.lmax}"
 
 
-class PointProduct(ProductWeights):
+class PointProduct(ProductWeights, Mixing):
     """Tensor product of features with attributes of points, which have the irreps of harmonics up to a degree.
 
     Shape: list of stacks (N, 2 l + 1, copies) of ``irreps_in``; attributes (N, (lmax + 1)²), and what ``coefficients`` makes of
@@ -175,8 +176,14 @@ class PointProduct(ProductWeights):
     def __init__(self, irreps_in: str | Irreps, irreps_out: str | Irreps, lmax: int) -> None:
         super().__init__(as_irreps(irreps_in, "irreps_in"), irreps_out, lmax)
         self.maps = row_maps_of(self.table)
-        self.degrees = [int(ir.dim) for ir in self.table.targets]
-        self.even = [ir == EVEN for ir in self.table.targets]
+        self.num_parts, self.partial, self.jobs = 1, False, []
+        first = before = 0
+        for t, ir in enumerate(self.table.targets):
+            d, width, rows = int(ir.dim), self.table.target_copies[t], self.table.rows[t]
+            biased = ir == EVEN and self.bias is not None
+            self.jobs.append(Job(d, width, first, biased, t, ((0, before, rows),)))
+            first, before = first + d * width, before + d * rows
+        self.outputs = first
 
     def coefficients(self, attributes: Tensor) -> Tensor:
         return self.maps.coefficients(attributes)
@@ -189,14 +196,8 @@ class PointProduct(ProductWeights):
         rows = Rows(every[:points], every, every[:points], points)
         k = self.coefficients(attributes) if coefficients is None else coefficients
         z = self.maps(torch.cat([stack.flatten() for stack in stacks]), k, rows)
-        found = []
-        parts = zip(self.maps.split(z, points), self.weights, self.degrees, self.even, strict=True)
-        for part, weight, d, even in parts:
-            flat = part.flatten(0, 1)
-            y = (
-                torch.addmm(self.bias, flat, weight[0])
-                if even and self.bias is not None
-                else flat @ weight[0]
-            )
-            found.append(y.view(points, d, -1))
-        return found
+        y = self.mixed(points, z, None, self.bias, *[weight[0] for weight in self.weights])
+        parts = y.split([points * job.components * job.width for job in self.jobs])
+        return [
+            part.view(points, job.components, job.width) for part, job in zip(parts, self.jobs, strict=True)
+        ]

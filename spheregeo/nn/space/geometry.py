@@ -162,10 +162,14 @@ class EdgeGeometry:
     def edge_index(self) -> Tensor:
         return self.edges.edge_index
 
+    def _lacks_gradient(self, kept: Tensor) -> bool:
+        """Whether it was computed where gradients were off, and they are on now."""
+        return torch.is_grad_enabled() and self.vectors.requires_grad and not kept.requires_grad
+
     @property
     def lengths(self) -> Tensor:
         """(E,), with gradient 0 where points coincide."""
-        if self._lengths is None:
+        if self._lengths is None or self._lacks_gradient(self._lengths):
             square = self.vectors.square().sum(1)
             apart = square > 0
             self._lengths = torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)
@@ -174,15 +178,17 @@ class EdgeGeometry:
     def harmonics(self, lmax: int) -> Tensor:
         """(E, (lmax + 1)²) in e3nn's basis, component normalisation."""
         size = (lmax + 1) ** 2
-        if self._harmonics is None or self._harmonics.shape[1] < size:
-            self._harmonics = component_harmonics(self.vectors, lmax)
-        return self._harmonics[:, :size]
+        kept = self._harmonics
+        if kept is None or kept.shape[1] < size or self._lacks_gradient(kept):
+            self._harmonics = kept = component_harmonics(self.vectors, lmax)
+        return kept[:, :size]
 
     def frames(self, lmax: int) -> list[Tensor]:
         """D^l, l = 0 ... lmax, (E, 2 l + 1, 2 l + 1) each, of rotations that take each edge to the polar axis ŷ."""
-        if self._frames is None or len(self._frames) <= lmax:
-            self._frames = unpack_wigner(wigner_to_y(self.vectors, lmax))
-        return self._frames[: lmax + 1]
+        kept = self._frames
+        if kept is None or len(kept) <= lmax or self._lacks_gradient(kept[0]):
+            self._frames = kept = unpack_wigner(wigner_to_y(self.vectors, lmax))
+        return kept[: lmax + 1]
 
     def scatter(self, messages: Tensor) -> Tensor:
         """Sum messages (E, ...) over the edges of each target, (N_t, ...)."""

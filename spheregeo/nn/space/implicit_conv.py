@@ -47,7 +47,7 @@ class ImplicitConv(nn.Module):
         sigma: first width of the Gaussian shell, in radii; learned, one for each copy.
         envelope: whether kernels end smoothly (twice differentiable) at the radius, for forces.
         num_radial: radial functions that enter the network.
-        aggregation: ``"mean"`` over neighbours (none: 0), or ``"sum"`` divided by √num_neighbors.
+        aggregation: ``"mean"`` over neighbours (none: 0), or ``"sum"`` divided by √degree.
         bias: a learned constant on what the group leaves fixed: the 0e, for O(3).
         chunk: pairs at a time, computed again backward; None for all at once.
 
@@ -81,7 +81,7 @@ class ImplicitConv(nn.Module):
         envelope: bool = False,
         num_radial: int = 8,
         aggregation: str = "mean",
-        num_neighbors: float = 1.0,
+        degree: float = 1.0,
         bias: bool = True,
         chunk: int | None = None,
     ) -> None:
@@ -102,14 +102,14 @@ class ImplicitConv(nn.Module):
         ):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
-        for name, size in (("radius", radius), ("sigma", sigma), ("num_neighbors", num_neighbors)):
+        for name, size in (("radius", radius), ("sigma", sigma), ("degree", degree)):
             if not (0 < size < math.inf):
                 raise ValueError(f"{name} is {size}; expected a positive number")
         if aggregation not in ("mean", "sum"):
             raise ValueError(f"aggregation is {aggregation!r}; expected 'mean' or 'sum'")
         if lmax is not None and lmax < 0:
             raise ValueError(f"lmax is {lmax}; expected zero or more")
-        self.aggregation, self.num_neighbors, self.chunk = aggregation, num_neighbors, chunk
+        self.aggregation, self.degree, self.chunk = aggregation, degree, chunk
         self.group = group if isinstance(group, str) else f"{len(group)} matrices"
         self.radius = radius
         continuous = isinstance(group, str) and group in ("O3", "SO3")
@@ -184,7 +184,7 @@ class ImplicitConv(nn.Module):
             if self.aggregation == "mean":
                 y = y / pairs.indptr.diff().clamp(min=1)[:, None].to(y.dtype)
             else:
-                y = y / math.sqrt(self.num_neighbors)
+                y = y / math.sqrt(self.degree)
             return y if self.fixed is None else y + self.fixed().to(y.dtype)
 
     def _geometry(

@@ -140,6 +140,8 @@ class SteerableConv(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected ({geometry.num_source}, {self.irreps_in.dim}), a row a source"
             )
+        if x.dtype != geometry.vectors.dtype and torch.float64 in (x.dtype, geometry.vectors.dtype):
+            raise ValueError(f"x is {x.dtype} but positions are {geometry.vectors.dtype}; expected one type")
         engine = self.engine or ("product" if x.device.type == "cpu" or self.depthwise else "so2")
         x = self._planar(x)
         if engine == "so2":
@@ -224,7 +226,8 @@ class SteerableConv(nn.Module):
         parts = []
         for part, weight in zip(self.coupling.split(z, pairs.num_target), self.scaled_weights(), strict=True):
             rows, d, columns = part.shape
-            parts.append((part.view(rows * d, columns) @ weight.reshape(columns, -1)).view(rows, d, -1))
+            mixed = part.view(rows * d, columns) @ weight.reshape(columns, -1)
+            parts.append(mixed.view(rows, d, weight.shape[2]))
         return parts
 
     def _in_chunks(self, x: Tensor, geometry: EdgeGeometry, edge_features: Tensor | None) -> list[Tensor]:
@@ -238,7 +241,9 @@ class SteerableConv(nn.Module):
         stops = torch.searchsorted(
             ends, torch.arange(chunk, geometry.num_edges + chunk, chunk, device=ends.device)
         )
-        bounds = [0, *torch.unique(stops.clamp_max(pairs.num_target - 1) + 1).tolist()]
+        stops = (stops + 1).clamp_max(pairs.num_target)
+        stops[-1] = pairs.num_target  # targets without edges may follow the last edge
+        bounds = [0, *torch.unique(stops).tolist()]
 
         def some(
             x: Tensor, vectors: Tensor, features: Tensor | None, source: Tensor, target: Tensor, count: int

@@ -25,7 +25,7 @@ CASES = [
     {"attributes": TURNING},
     {"group": "SO3"},
     {"group": "tetrahedral", "attributes": TURNING},
-    {"aggregation": "sum", "num_neighbors": 6.0, "bias": False},
+    {"aggregation": "sum", "degree": 6.0, "bias": False},
 ]
 
 
@@ -59,7 +59,7 @@ def materialised(
     if conv.aggregation == "mean":
         y = y / torch.bincount(target, minlength=len(positions)).clamp(min=1)[:, None]
     else:
-        y = y / conv.num_neighbors**0.5
+        y = y / conv.degree**0.5
     return y if conv.fixed is None else y + conv.fixed()
 
 

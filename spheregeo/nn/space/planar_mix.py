@@ -1,0 +1,137 @@
+"""Sums of dense products between views of planar features, written straight into place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Job(NamedTuple):
+    """One order of a product's result: its place, and what it is made from."""
+
+    components: int
+    width: int
+    first: int  # columns before it
+    biased: bool
+    matrix: int  # which; -1 for none
+    pieces: tuple[
+        tuple[int, int, int], ...
+    ]  # part, columns before it there, rows; scalars count as a last part
+
+
+class Mixing:
+    """What a layer says of its products: ``jobs``; columns of the result, ``outputs``; ``num_parts`` features that come in.
+
+    ``partial`` says that some columns of the parts are read by no job.
+    """
+
+    jobs: list[Job]
+    outputs: int
+    num_parts: int
+    partial: bool
+
+    def mixed(self, count: int, *tensors: Tensor | None) -> Tensor:
+        """Planar features of ``count`` rows from parts, scalars or None, the bias's row or None, matrices."""
+        if torch.compiler.is_compiling():
+            return self.plain(count, *tensors)
+        result: Tensor = _Mixed.apply(self, count, *tensors)
+        return result
+
+    def arguments(self, tensors: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
+        """Parts, scalars, the bias's row, matrices."""
+        n = self.num_parts
+        return tensors[:n], tensors[n], tensors[n + 1], tensors[n + 2 :]
+
+    def jobs_of(
+        self,
+        out: Tensor,
+        count: int,
+        parts: Sequence[Tensor],
+        scalars: Tensor | None,
+        matrices: Sequence[Tensor],
+    ) -> Iterator[tuple[Tensor, Job, list[tuple[Tensor, Tensor]]]]:
+        """Views of each order of the result, and of the pairs of factors whose products are summed there."""
+        for job in self.jobs:
+            n = count * job.components
+            goal = out.narrow(0, count * job.first, n * job.width).view(n, job.width)
+            yield goal, job, self._factors(job, count, parts, scalars, matrices)
+
+    def _factors(
+        self,
+        job: Job,
+        count: int,
+        parts: Sequence[Tensor],
+        scalars: Tensor | None,
+        matrices: Sequence[Tensor],
+    ) -> list[tuple[Tensor, Tensor]]:
+        found, first, n = [], 0, count * job.components
+        for p, at, rows in job.pieces:
+            z = scalars if p == self.num_parts else parts[p].narrow(0, count * at, n * rows).view(n, rows)
+            assert z is not None
+            found.append((z, matrices[job.matrix].narrow(0, first, rows)))
+            first += rows
+        return found
+
+    def plain(self, count: int, *tensors: Tensor | None) -> Tensor:
+        """The same in differentiable pieces."""
+        parts, scalars, row, matrices = self.arguments(tensors)
+        out = []
+        for job in self.jobs:
+            total = parts[0].new_zeros(count * job.components, job.width)
+            total = total if row is None or not job.biased else total + row
+            for z, matrix in self._factors(job, count, parts, scalars, matrices):
+                total = torch.addmm(total, z, matrix)
+            out.append(total.flatten())
+        return torch.cat(out)
+
+
+class _Mixed(torch.autograd.Function):
+    """The same straight into place: nothing is cut out or put together. Keeps the inputs."""
+
+    @staticmethod
+    def forward(layer: Mixing, count: int, *tensors: Tensor | None) -> Tensor:
+        parts, scalars, row, matrices = layer.arguments(tensors)
+        out = parts[0].new_empty(count * layer.outputs)
+        for goal, job, pieces in layer.jobs_of(out, count, parts, scalars, matrices):
+            biased = job.biased and row is not None
+            if biased:
+                goal.copy_(row.expand_as(goal))
+            elif not pieces:
+                goal.zero_()
+            for k, (z, matrix) in enumerate(pieces):
+                if k == 0 and not biased:
+                    torch.mm(z, matrix, out=goal)
+                else:
+                    goal.addmm_(z, matrix)
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.layer, ctx.count, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        layer, count, tensors = ctx.layer, ctx.count, ctx.saved_tensors
+        wanted = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():  # differentiated again
+            asked = [t for t, want in zip(tensors, wanted, strict=True) if want]
+            found = iter(torch.autograd.grad(layer.plain(count, *tensors), asked, g, create_graph=True))
+            return None, None, *[next(found) if want else None for want in wanted]
+        parts, scalars, _, matrices = layer.arguments(tensors)
+        fresh = torch.zeros_like if layer.partial else torch.empty_like
+        grads = [None if t is None else fresh(t) for t in tensors]
+        to_parts, to_scalars, to_row, to_matrices = layer.arguments(grads)
+        g = g.contiguous()
+        goals = layer.jobs_of(g, count, to_parts, to_scalars, to_matrices)
+        given = layer.jobs_of(g, count, parts, scalars, matrices)
+        for (at, job, to_pieces), (_, _, pieces) in zip(goals, given, strict=True):
+            if job.biased and to_row is not None:
+                torch.sum(at, 0, out=to_row)
+            for (to_z, to_matrix), (z, matrix) in zip(to_pieces, pieces, strict=True):
+                torch.mm(at, matrix.T, out=to_z)
+                torch.mm(z.T, at, out=to_matrix)
+        return None, None, *[grad if want else None for grad, want in zip(grads, wanted, strict=True)]

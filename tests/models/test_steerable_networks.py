@@ -1,0 +1,128 @@
+"""Published steerable networks on clouds, options of theirs and of their like on molecules, and whether compilers take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from spheregeo import models
+from spheregeo.audit import randomise
+from spheregeo.sampling import random_rotations
+
+F64 = torch.float64
+CLOUDS = ["segnn-points", "tfn-points", "implicit-points"]
+MOLECULES = ["steerable-molecule", "segnn", "tfn", "implicit-molecule"]
+
+
+def made(name: str, in_channels: int = 0, **options: object) -> Any:
+    torch.manual_seed(0)
+    network = models.create(name, in_channels, 3, None, **options)
+    randomise(network, torch.Generator().manual_seed(1))
+    return network.double().eval()
+
+
+def cloud(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, 3, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+def value(network: Any, x: Tensor, features: Tensor | None = None) -> Tensor:
+    batch = torch.zeros(len(x), dtype=torch.int64)
+    result: Tensor = network(x, features, batch, network.neighbors(x, batch), 1)
+    return result
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_clouds_motions_reflections_order_batch(name: str) -> None:
+    network = made(name, 4, width=6, depth=2, k=5, feature_irreps="1x0e + 1x1o")
+    x, s, v = cloud(12), cloud(12, 1)[:, :1], cloud(12, 2)
+    with torch.no_grad():
+        y = value(network, x, torch.cat([s, v], 1))
+        size = float(y.abs().max())
+        for turn in random_rotations(2, generator=torch.Generator().manual_seed(0)):
+            for matrix in (turn, -turn):
+                other = value(network, x @ matrix.T + 3, torch.cat([s, v @ matrix.T], 1))
+                assert float((other - y).abs().max()) < 1e-9 * size
+        order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+        assert float((value(network, x[order], torch.cat([s, v], 1)[order]) - y).abs().max()) < 1e-9 * size
+        assert float((value(network, x, torch.cat([s, 1.1 * v], 1)) - y).abs().max()) > 1e-6 * size
+        parts = [cloud(n, n) for n in (9, 1, 3)]
+        features = [torch.cat([p[:, :1], p], 1) for p in parts]
+        batch = torch.repeat_interleave(torch.arange(3), torch.tensor([9, 1, 3]))
+        both = torch.cat(parts)
+        together = network(both, torch.cat(features), batch, network.neighbors(both, batch), 3)
+        apart = torch.cat([value(network, *p) for p in zip(parts, features, strict=True)])
+        assert torch.isfinite(together).all() and torch.allclose(together, apart, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_clouds_train_and_load(name: str) -> None:
+    network, x = made(name, width=6, depth=2, k=4).train(), cloud(10)
+    value(network, x).square().sum().backward()
+    grads = [p.grad for p in network.parameters()]
+    assert all(g is not None and bool(torch.isfinite(g).all()) for g in grads)
+    again = models.create(name, 0, 3, None, width=6, depth=2, k=4).double()
+    again.load_state_dict(network.state_dict())
+    assert torch.equal(value(again.eval(), x), value(network.eval(), x))
+    assert models.create(f"{name}-base", 0, 3, None).k >= 16
+    with pytest.raises(ValueError, match="no periods"):
+        network.neighbors(x, None, cell=torch.eye(3))
+
+
+@pytest.mark.parametrize(("act", "bound"), [("norm", 1e-9), ("gate", 1e-9), ("sphere", 5e-2)])
+def test_nonlinearities_of_tfn(act: str, bound: float) -> None:
+    network = made("tfn", 20, width=6, depth=2, nonlinearity=act) if act else None
+    x, z = 1.5 * cloud(7), torch.tensor([1, 6, 8, 1, 6, 8, 1])
+    with torch.no_grad():
+        y = value(network, x, z)
+        for turn in random_rotations(2, generator=torch.Generator().manual_seed(0)):
+            assert float((value(network, -x @ turn.T, z) - y).abs().max()) < bound * float(y.abs().max())
+    with pytest.raises(ValueError, match="nonlinearity is 'relu'"):
+        models.create("tfn", 20, 1, None, nonlinearity="relu")
+
+
+@pytest.mark.parametrize("name", ["tfn", "implicit-molecule"])
+def test_smooth_at_the_cutoff(name: str) -> None:
+    network, z = made(name, 20, width=6, depth=2, cutoff=3.0), torch.tensor([6, 8, 1])
+
+    def at(r: float) -> tuple[Tensor, Tensor]:
+        x = torch.tensor([[0.0, 0, 0], [1.1, 0, 0], [0, r, 0]], dtype=F64, requires_grad=True)
+        y = value(network, x, z)[0, 0]
+        return y.detach(), torch.autograd.grad(y, x)[0][2, 1]
+
+    inside, outside = at(3 - 1e-6), at(3 + 1e-6)
+    assert float((inside[0] - outside[0]).abs()) < 1e-10 and float((inside[1] - outside[1]).abs()) < 1e-8
+
+
+def test_groups_of_implicit_kernels() -> None:
+    """Kernels of the rotations of the cube: turned by its elements nothing changes, by others and by reflections it does."""
+    network, x = made("implicit-points", width=4, depth=2, lmax=1, k=4, group="octahedral"), cloud(9)
+    quarter = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=F64)
+    other = random_rotations(1, generator=torch.Generator().manual_seed(0))[0].double()
+    with torch.no_grad():
+        y = value(network, x)
+        size = float(y.abs().max())
+        assert float((value(network, x @ quarter.T) - y).abs().max()) < 1e-9 * size
+        for matrix in (other, -torch.eye(3, dtype=F64)):
+            assert float((value(network, x @ matrix.T) - y).abs().max()) > 1e-6 * size
+
+
+@pytest.mark.parametrize("name", MOLECULES + CLOUDS)
+def test_compiles_and_exports_whole(name: str) -> None:
+    atoms = models.domain_of(name) == "molecule"
+    network = made(name, 20 if atoms else 0, width=4, depth=1)
+    x, batch = 1.5 * cloud(6), torch.tensor([0, 0, 0, 1, 1, 1])
+    features = torch.tensor([1, 6, 8, 1, 6, 8]) if atoms else None
+    graph = network.neighbors(x, batch)
+    y = network(x, features, batch, graph, 2)
+    torch._dynamo.reset()
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    again = compiled(x, features, batch, graph, 2)
+    assert torch.allclose(again, y, rtol=1e-10, atol=1e-12)
+    weight = next(p for p in network.parameters() if p.ndim > 1)
+    (got,), (expected,) = (torch.autograd.grad(v.sum(), weight) for v in (again, y))
+    assert torch.allclose(got, expected, rtol=1e-10, atol=1e-12)
+    exported = torch.export.export(network, (x, features, batch, graph, 2)).module()
+    assert torch.allclose(exported(x, features, batch, graph, 2), y, rtol=1e-10, atol=1e-12)
