@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spheregeo.data.built_in_molecules import metal_clusters, metal_references
 from spheregeo.data.labelled import check_counts
-from spheregeo.data.molecule_files import isolated_atoms, read_extxyz
+from spheregeo.data.molecule_files import isolated_atoms, read_extxyz, xyz_files
 from spheregeo.data.molecule_splits import MoleculeData, Split, random_split
 from spheregeo.data.molecules import Molecules
 
@@ -20,7 +20,7 @@ class ForcesData(MoleculeData):
 
     Args:
         root: an extended XYZ file or a folder of them; frames of one atom are taken as free atoms, not for training.
-        test_root: a file of its own for the test; some of root's frames if None.
+        test_root: a file of its own for the test, where frames of one atom are left out; some of root's frames if None.
         isolated: a file with free atoms; those among root's frames if None.
         energy_key: the energies' key in the files; the usual names are tried if None.
         forces_key: the forces' key; the usual names are tried if None.
@@ -62,6 +62,13 @@ class ForcesData(MoleculeData):
         self._free: dict[int, float] = {}
 
     def read(self) -> Molecules:
+        if self.test_root is not None:
+            files, test_files = ({p.resolve() for p in xyz_files(r)} for r in (self.root, self.test_root))
+            shared = files & test_files
+            if shared:
+                raise ValueError(
+                    f"{min(shared)} is in root and in test_root; expected frames for the test that do not train"
+                )
         found = read_extxyz(self.root, **self._options)
         assert found.energy is not None
         alone = found.counts == 1
@@ -75,7 +82,11 @@ class ForcesData(MoleculeData):
         self._count = len(found)
         if self.test_root is None:
             return found
-        return joined(found, read_extxyz(self.test_root, **self._options))
+        test = read_extxyz(self.test_root, **self._options)
+        bound = (test.counts > 1).nonzero()[:, 0]
+        if not len(bound):
+            raise ValueError(f"{self.test_root} holds free atoms only; expected molecules for the test")
+        return joined(found, test.select(bound))
 
     def split(self, source: Molecules) -> Split:
         if self.test_root is None:

@@ -124,7 +124,7 @@ class QM7Data(MoleculeData):
 
 
 class QM9Data(MoleculeData):
-    """QM9, or a part of it such as one stoichiometry: thirteen properties of small organic molecules.
+    """QM9, or a part of it such as one stoichiometry: twelve properties of small organic molecules.
 
     Args:
         root: folder or file with QM9, see datasets/qm9/README.md.

@@ -130,7 +130,7 @@ def read_npz(path: str | Path) -> Molecules:
     Targets' names say their units: ``gap_Ha``, ``energy_pbe0_kcalmol``; ``props`` (N, T) goes with ``prop_names`` (T,); ``id``
     (N,) names the molecules. Columns whose names tell no unit are left out.
 
-    Raises: FileNotFoundError; ValueError for a file without Z and R.
+    Raises: FileNotFoundError; ValueError for a file without Z and R, or a target in two units.
     """
     path = need_file(path, "an .npz archive")
     try:
@@ -150,7 +150,12 @@ def read_npz(path: str | Path) -> Molecules:
     targets, units = {}, {}
     for name, values in table.items():
         quantity, of = unit_in_name(name)
-        if of is not None:
-            targets[quantity], units[quantity] = values, of
+        if of is None:
+            continue
+        if quantity in targets:
+            raise ValueError(
+                f"{path} holds {quantity!r} in {units[quantity]} and in {of}; expected each target once"
+            )
+        targets[quantity], units[quantity] = values, of
     names = tuple(str(n) for n in stored["id"]) if "id" in stored else None
     return Molecules.of(numbers, positions, targets, units, names=names)

@@ -1,4 +1,4 @@
-"""QM9: 133,885 small organic molecules with thirteen computed properties, in the layouts and splits that are in use.
+"""QM9: 133,885 small organic molecules with twelve computed properties, in the layouts and splits that are in use.
 
 Reference: Ramakrishnan, Dral, Rupp & von Lilienfeld 2014, doi:10.1038/sdata.2014.22.
 """
@@ -37,14 +37,14 @@ PROPERTIES: dict[str, tuple[str, str, str, bool]] = {
 # The order of the numbers on the second line of a raw file, after the tag and the index.
 _RAW = ("A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 _ELEMENTS = (1, 6, 7, 8, 9)
-# Energies of free atoms at the level of the data, eV, in the order H, C, N, O, F.
+# Energies of free atoms at the level of the data, eV (Cv in cal/mol/K), in the order H, C, N, O, F.
 REFERENCES: dict[str, tuple[float, ...]] = {
     "U0": (-13.61312172, -1029.86312267, -1485.30251237, -2042.61123593, -2713.48485589),
     "U": (-13.5745904, -1029.82456413, -1485.26398105, -2042.5727046, -2713.44632457),
     "H": (-13.54887564, -1029.79887659, -1485.2382935, -2042.54701705, -2713.42063702),
     "G": (-13.90303183, -1030.25891228, -1485.71166277, -2043.01812778, -2713.88796536),
     "zpve": (0.0,) * 5,
-    "Cv": (0.0,) * 5,
+    "Cv": (2.981,) * 5,  # 3R/2
 }
 # A line of the list of uncharacterised molecules: number, SMILES. The file counts them in words, too.
 _LISTED = re.compile(r"\s*(\d+)\s+[CNOFHcno0-9\[\]()=#@+\-/\\%.:]+(\s|$)")

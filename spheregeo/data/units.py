@@ -50,9 +50,9 @@ def table() -> dict[str, tuple[str, float]]:
 
 def unit(name: str) -> str:
     """A unit by its name in the table, given by that name or another common spelling. Raises: ValueError if unknown."""
-    plain = name.strip().replace("Ang", "Å") if "/" in name else name.strip()
-    if plain.endswith("/A"):
-        plain = plain[:-1] + "Å"
+    plain = name.strip()
+    if "/" in plain and plain not in table():
+        plain = "/".join(_SPELLINGS.get(part, part) for part in plain.rsplit("/", 1))
     plain = _SPELLINGS.get(plain, plain)
     if plain not in table():
         raise ValueError(f"unit is {name!r}; expected one of {', '.join(table())}")

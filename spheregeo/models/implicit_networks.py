@@ -31,7 +31,7 @@ from spheregeo.nn.space.irreps import Copies
 
 
 class ImplicitLayer(nn.Module):
-    """Convolution with an implicit kernel, plus a linear map of the point's own features, norm and gate; residual where sizes agree.
+    """Convolution with an implicit kernel plus a linear map of the point's own features, norm, gate; residual where sizes agree.
 
     Shape: x (N, irreps_in.dim), geometry, attributes (E, A) or None -> (N, irreps_out.dim).
     Equivariance: that of the kernel's group; O(3) exact.
@@ -74,11 +74,11 @@ class ImplicitMolecule(AtomNetwork):
     Shape: positions (P, 3), atomic numbers (P,) int64 below ``in_channels``, batch (P,) int64, graph as ``neighbors`` gives it;
         returns (B, out_channels).
     Units: Å.
-    Equivariance: invariant to O(3), translations and permutations, to rounding (1e-13 relative in float64, 1e-5 in float32, random
-        parameters). Twice differentiable in the positions, at the cutoff too.
+    Equivariance: invariant to O(3), translations and permutations, to rounding (1e-13 relative in float64, 1e-5 in float32,
+        random parameters). Twice differentiable in the positions, at the cutoff too.
     Raises: ValueError for sizes below 1, a cutoff that is not positive, unknown names.
-    Reference: Zhdanov et al. 2023, arXiv:2212.06096. There attributes are bonds, which are not among our data; here learned numbers of
-        the elements. Layer norm in place of batch norm, sums over neighbours in place of means, and a smooth end at the cutoff.
+    Reference: Zhdanov et al. 2023, arXiv:2212.06096. There attributes are bonds, which are not among our data; here learned
+        numbers of the elements. Layer norm in place of batch norm, sums over neighbours in place of means, a smooth cutoff.
 
     Args:
         in_channels: size of the table of elements.

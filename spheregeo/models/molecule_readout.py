@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spheregeo.nn.space.norm import working_dtype
+
 READOUTS = ("sum", "mean", "dipole", "extent")
 _SMALLEST = 1e-12  # added to a squared dipole, so that the norm of a vanishing one has a gradient
 
@@ -31,10 +33,12 @@ def pooled(
 
     Shape: values (P, C), batch (P,), positions (P, 3), numbers (P,); returns (B, C). The last two need positions
         and numbers.
-    Equivariance: invariant to motions and reflections if the values are.
+    Equivariance: invariant to motions and reflections if the values are. Sums are in float32 at least.
     Raises: ValueError for an unknown readout, or one that lacks positions.
     """
     count = num_graphs if num_graphs is not None else (int(batch[-1]) + 1 if len(batch) else 0)
+
+    values = values.to(working_dtype(values))  # bfloat16 counts to 256
 
     def over(parts: Tensor) -> Tensor:
         return parts.new_zeros(count, *parts.shape[1:]).index_add(0, batch, parts)
@@ -47,6 +51,7 @@ def pooled(
         return mean
     if positions is None or numbers is None:
         raise ValueError(f"readout is {readout!r}, which needs the positions and numbers of the atoms")
+    positions = positions.to(values.dtype)
     if readout == "dipole":
         x = positions - (over(positions) / atoms).index_select(0, batch)  # near 0: no digits are lost
         moment = over((values - mean.index_select(0, batch))[:, :, None] * x[:, None])  # (B, C, 3)

@@ -78,7 +78,7 @@ class AtomNetwork(nn.Module):
 class PointNetwork(CloudNetwork):
     """Base of networks of clouds: the k nearest neighbours, vectors of each point and their lengths to begin with.
 
-    The vectors are the position about the cloud's mean, and those that :class:`~spheregeo.models.cloud.InputVectors` makes of features.
+    The vectors are the position about the cloud's mean, and those that ``InputVectors`` makes of features.
     """
 
     def __init__(

@@ -38,11 +38,11 @@ class SEGNN(AtomNetwork):
         returns (B, out_channels). Atoms without neighbours, and molecules of one atom, are as good as any.
     Units: Å.
     Equivariance: invariant to O(3), translations and permutations, to rounding (1e-14 relative in float64, 1e-5 in float32, with
-        random parameters). A molecule's result does not depend on its batch, but for ``norm="batch"`` in training. Atoms at the same
-        place send each other nothing.
+        random parameters). A molecule's result does not depend on its batch, but for ``norm="batch"`` in training. Atoms at
+        one place send each other nothing.
     Raises: ValueError for sizes below 1, a cutoff that is not positive, unknown names.
-    Reference: Brandstetter et al. 2022, arXiv:2110.02905; for QM9 appendix C.2 there: width 128, lmax 2, lmax_attributes 3, 7 layers,
-        cutoff 2 Å, ``norm="instance"``, ``readout="mean"``, ``head="molecule"``.
+    Reference: Brandstetter et al. 2022, arXiv:2110.02905; for QM9: width 128, lmax 2, lmax_attributes 3, 7 layers, cutoff 2 Å,
+        ``norm="instance"``, ``readout="mean"``, ``head="molecule"``.
 
     Args:
         in_channels: size of the table of elements.
@@ -53,13 +53,13 @@ class SEGNN(AtomNetwork):
         lmax_attributes: highest degree of the harmonics of edges and points.
         irreps: of the features, distinct and 0e first, in place of ``width`` and ``lmax``.
         cutoff: in Å.
-        envelope: weigh messages by a function of the length that ends smoothly at the cutoff: the output is then twice differentiable as
-            atoms come and go, which forces need. Not in the original.
+        envelope: weigh messages by a function of the length that ends smoothly at the cutoff: the output is then twice
+            differentiable as atoms come and go, which forces need. Not in the original.
         degree: messages are summed and divided by its root; 1 as published.
         norm: "layer" (each atom), "instance" (each molecule), "batch" or "none".
         readout: "sum", "mean", "dipole" or "extent" of atoms, see :func:`~spheregeo.models.pooled`.
-        head: "atoms": a perceptron gives each atom's numbers, which are pooled, so that sums are extensive; "molecule": pooled first, as
-            published; "sum" and "mean" only.
+        head: "atoms": a perceptron gives each atom's numbers, which are pooled, so that sums are extensive; "molecule": pooled
+            first, as published; "sum" and "mean" only.
     """
 
     def __init__(
@@ -140,7 +140,8 @@ class SEGNNPoints(PointNetwork):
 
     Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels).
     Units: clouds of radius 1; ``unit`` in the same.
-    Equivariance: invariant to translations and O(3): 1e-13 (float64), random parameters. Points at one place send each other nothing.
+    Equivariance: invariant to translations and O(3): 1e-13 (float64), random parameters. Points at one place send each
+        other nothing.
     Raises: ValueError for options out of range, features that do not fit.
     Reference: Brandstetter et al. 2022, arXiv:2110.02905.
 

@@ -48,8 +48,8 @@ def balanced_irreps(width: int, lmax: int, lmax_attributes: int) -> Irreps:
 class Surroundings(NamedTuple):
     """What the layers read of the edges, made once.
 
-    Shape: squared lengths (E, 1); attributes of points (N, (lmax + 1)²), and their matrices (N, ...); matrices into the frames of edges
-        (E, ...), and the same times the messages' weights; the points that edges come from and lead to.
+    Shape: squared lengths (E, 1); attributes of points (N, (lmax + 1)²), and their matrices (N, ...); matrices into the frames of
+        edges (E, ...), and the same times the messages' weights; the points that edges come from and lead to.
     """
 
     squares: Tensor
@@ -145,8 +145,8 @@ class SEGNNLayer(nn.Module):
 class SEGNNTrunk(nn.Module):
     """Layers of SEGNN and the two products after them, from features of points to even scalars, one for each of their copies.
 
-    Shape: ``surroundings(geometry, envelope (E, 1) or None)``, of a graph whose points are sources and targets; ``trunk(x, surroundings,
-        batch, number of graphs)``: x (N, irreps.dim) in ir_mul -> (N, irreps.num_irreps).
+    Shape: ``surroundings(geometry, envelope (E, 1) or None)``, of a graph whose points are sources and targets; ``trunk(x,
+        surroundings, batch, number of graphs)``: x (N, irreps.dim) in ir_mul -> (N, irreps.num_irreps).
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from spheregeo.models.steerable_blocks import MessageBlock, PointBlock, invarian
 from spheregeo.nn.space import RadialBasis
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.irreps import Copies
+from spheregeo.nn.space.norm import working_dtype
 from spheregeo.nn.space.radial import polynomial_envelope
 from spheregeo.sampling import farthest_points, knn_between
 from spheregeo.sparse import Pairs
@@ -173,9 +174,10 @@ class SteerablePoints(nn.Module):
 
 
 def _mean(x: Tensor, batch: Tensor, count: int) -> Tensor:
-    total = x.new_zeros(count, x.shape[1]).index_add(0, batch, x)
-    number = x.new_zeros(count).index_add(0, batch, torch.ones_like(x[:, 0]))
-    return total / number.clamp_min(1.0)[:, None]
+    wide = x.to(working_dtype(x))  # bfloat16 counts to 256
+    total = wide.new_zeros(count, x.shape[1]).index_add(0, batch, wide)
+    number = wide.new_zeros(count).index_add(0, batch, torch.ones_like(wide[:, 0]))
+    return (total / number.clamp_min(1.0)[:, None]).to(x.dtype)
 
 
 def _largest(x: Tensor, batch: Tensor, count: int) -> Tensor:

@@ -103,10 +103,11 @@ class TFN(AtomNetwork):
     Shape: positions (P, 3), atomic numbers (P,) int64 below ``in_channels``, batch (P,) int64, graph as ``neighbors`` gives it;
         returns (B, out_channels).
     Units: Å.
-    Equivariance: invariant to O(3), translations and permutations, to rounding (1e-14 relative in float64, 1e-5 in float32, random
-        parameters); with ``nonlinearity="sphere"`` to about 1e-3 a layer. Twice differentiable in the positions, at the cutoff too.
+    Equivariance: invariant to O(3), translations and permutations, to rounding (1e-14 relative in float64, 1e-6 in float32,
+        random parameters); with ``nonlinearity="sphere"`` to about 1e-3 a layer. Twice differentiable in the positions, at the
+        cutoff too.
     Raises: ValueError for sizes below 1, a cutoff that is not positive, unknown names.
-    Reference: Thomas et al. 2018, arXiv:1802.08219. The norm after each layer, and elements in the radial networks, are not there.
+    Reference: Thomas et al. 2018, arXiv:1802.08219. The norm after each layer and the elements in radial networks are ours.
 
     Args:
         in_channels: size of the table of elements.

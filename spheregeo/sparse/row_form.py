@@ -96,8 +96,9 @@ def _parts(
 def _by_torch(slot: int, a: Tensor, b: Tensor, out: Tensor, tensors: list[Tensor], sizes: list[int]) -> None:
     arguments = [a, b]
     arguments.insert(slot, out)
+    first, second, third = arguments
     index = tensors[INDEX]
-    for x, k, z in _parts(*arguments, tensors, sizes[POINTS]):
+    for x, k, z in _parts(first, second, third, tensors, sizes[POINTS]):
         if slot == G:
             for goal, part in zip(z, (k @ x[index]).unbind(1), strict=True):
                 goal.copy_(part)

@@ -16,10 +16,10 @@ from spheregeo.sparse.row_form import G, X, row_form
 class Rows(NamedTuple):
     """Which point each row names, and the rows of each point.
 
-    Shape: index (R,) int64 below ``points``; order (R,): rows order[indptr[i]], ..., order[indptr[i + 1] - 1] name point i.
+    Shape: source (R,) int64 below ``points``; order (R,): rows order[indptr[i]], ..., order[indptr[i + 1] - 1] name point i.
     """
 
-    index: Tensor
+    source: Tensor
     indptr: Tensor
     order: Tensor
     points: int
@@ -110,14 +110,14 @@ class RowMaps(nn.Module):
         return y @ self.bits.view(torch.float64).to(y.dtype).T
 
     def _call(self, a: Tensor, k: Tensor, rows: Rows, slot: int) -> Tensor:
-        count = rows.index.shape[0]
+        count = rows.source.shape[0]
         expected = rows.points * self.inputs if slot == G else count * self.outputs
         if a.shape != (expected,) or k.shape != (count, self.width):
             raise ValueError(
                 f"features have shape {tuple(a.shape)} and coefficients {tuple(k.shape)}; expected ({expected},) and "
                 f"({count}, {self.width})"
             )
-        tensors = [self.blocks, self.functions, rows.index, rows.indptr, rows.order]
+        tensors = [self.blocks, self.functions, rows.source, rows.indptr, rows.order]
         sizes = [rows.points, self.inputs, self.outputs, self.width]
         x, g = (a.contiguous(), None) if slot == G else (None, a.contiguous())
         result: Tensor = row_form(x, k, g, slot, tensors, sizes, self.engine)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -94,6 +94,16 @@ class MoleculeTask(Task):
         self.network: Any = models.create(name, MAX_NUMBER + 1, out_channels, None, **chosen)
         self.register_buffer("elements", torch.zeros(MAX_NUMBER + 1, dtype=torch.bool))
         self._graphs = GraphCache() if keep_graphs else None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Tables of energies stay in float64 whatever the weights are: they are 10⁴ times what is learnt."""
+        exact = {name: t for name, t in self._buffers.items() if t is not None and t.dtype == torch.float64}
+        super()._apply(fn, recurse)
+        for name, before in exact.items():
+            now = self._buffers[name]
+            if now is not None and now.dtype != torch.float64:
+                self._buffers[name] = before.to(now.device)
+        return self
 
     # ---- batches in
 

@@ -105,6 +105,11 @@ def test_forces_data(tmp_path: Path) -> None:
     other = frames(tmp_path / "test.xyz", 4, atoms=False)
     apart = ForcesData(path, test_root=other, val=2, train=5)
     assert [len(apart.molecules(s)) for s in ("train", "val", "test")] == [5, 2, 4]
+    with pytest.raises(ValueError, match=r"test\.xyz is in root and in test_root"):
+        ForcesData(str(tmp_path), test_root=other, val=2, train=5).molecules("test")
+    (tmp_path / "apart").mkdir()
+    mixed = ForcesData(other, test_root=frames(tmp_path / "apart" / "with_atoms.xyz"), val=1)
+    assert int(mixed.molecules("test").counts.min()) > 1 and mixed.isolated is None
     assert ForcesData(other, val=1, test=1).isolated is None
     assert ForcesData(other, isolated=path, val=1, test=1).isolated == {6: -5.0, 8: -9.0}
 

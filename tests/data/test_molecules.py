@@ -245,6 +245,9 @@ def test_padded_arrays(tmp_path: Path) -> None:
     assert found.counts.tolist() == [2, 3] and found.units == {"gap": "Ha"} and found.names == ("a", "b")
     with pytest.raises(ValueError, match=r"expected \(molecules, atoms\)"):
         unpad(z, r[:, :2])
+    np.savez(tmp_path / "twice.npz", Z=z, R=r, gap_Ha=np.array([1.0, 2.0]), gap_eV=np.array([27.2, 54.4]))
+    with pytest.raises(ValueError, match="'gap' in Ha and in eV; expected each target once"):
+        read_npz(tmp_path / "twice.npz")
     np.savez(tmp_path / "b.npz", Z=z)
     with pytest.raises(ValueError, match="expected Z"):
         read_npz(tmp_path / "b.npz")

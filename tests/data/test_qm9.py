@@ -62,6 +62,8 @@ def test_free_atoms_in_any_unit() -> None:
     ev, mev = atom_references("U0", "eV"), atom_references("U0", "meV")
     assert ev is not None and mev is not None and float(ev[6]) == -1029.86312267
     assert torch.allclose(mev, 1000 * ev) and atom_references("gap", "eV") is None
+    heat = atom_references("Cv", "J/mol/K")
+    assert heat is not None and float(heat[6]) == pytest.approx(1.5 * 8.314462618, rel=1e-3)  # 3R/2
 
 
 def test_raw_files(tmp_path: Path) -> None:

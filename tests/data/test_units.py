@@ -41,6 +41,8 @@ def test_spellings_and_names() -> None:
     assert [unit(n) for n in ("hartree", "eV/A", "kcal/mol/Ang", "Debye", "bohr")] == [
         "Ha", "eV/Å", "kcal/mol/Å", "D", "a0",
     ]  # fmt: skip
+    spelt = ("hartree/bohr", "eV/Angstrom", "kcal_mol/A", "Ha/bohr", "hartree/atom", "eV/Å")
+    assert [unit(n) for n in spelt] == ["Ha/a0", "eV/Å", "kcal/mol/Å", "Ha/a0", "Ha/atom", "eV/Å"]
     with pytest.raises(ValueError, match="unit is 'Wh'; expected one of eV, meV"):
         unit("Wh")
     assert unit_in_name("energy_pbe0_kcalmol") == ("energy_pbe0", "kcal/mol")

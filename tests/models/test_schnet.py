@@ -217,3 +217,16 @@ def test_float32_error() -> None:
     for turn in random_rotations(3, generator=torch.Generator().manual_seed(1)):
         moved = (x @ turn.double().T).float()
         assert float((value(single, moved, z).detach().double() - y).norm() / y.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_readouts_of_many_atoms_in_low_precision(readout: str) -> None:
+    """A sum of ones in bfloat16 ends at 256."""
+    draw = torch.Generator().manual_seed(0)
+    values, positions = torch.rand(1000, 2, generator=draw), torch.randn(1000, 3, generator=draw)
+    batch, numbers = torch.zeros(1000, dtype=torch.int64), torch.ones(1000, dtype=torch.int64)
+    low = values.bfloat16(), positions.bfloat16()
+    found = pooled(low[0], batch, 1, readout, low[1], numbers)
+    assert torch.allclose(
+        found, pooled(low[0].float(), batch, 1, readout, low[1].float(), numbers), rtol=1e-3
+    )

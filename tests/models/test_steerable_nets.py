@@ -11,6 +11,7 @@ from torch import Tensor
 from spheregeo import models
 from spheregeo.audit import randomise
 from spheregeo.models import MoleculeGraph
+from spheregeo.models.steerable_points import _mean
 from spheregeo.sampling import random_rotations
 
 SIZES = (7, 1, 12)
@@ -189,3 +190,8 @@ def test_bad_options_are_named() -> None:
         case.model(case.p, case.p[:, :2], case.batch, case.model.neighbors(case.p, case.batch))
     with pytest.raises(ValueError, match="a cloud of points has no periods"):
         case.model.neighbors(case.p, case.batch, torch.eye(3))
+
+
+def test_means_over_clouds_in_low_precision() -> None:
+    x, batch = torch.full((1500, 2), 0.5, dtype=torch.bfloat16), torch.zeros(1500, dtype=torch.int64)
+    assert torch.equal(_mean(x, batch, 1), torch.full((1, 2), 0.5, dtype=torch.bfloat16))

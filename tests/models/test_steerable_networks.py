@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from spheregeo import models
-from spheregeo.audit import randomise
 from spheregeo.sampling import random_rotations
 
 F64 = torch.float64
@@ -17,10 +16,19 @@ CLOUDS = ["segnn-points", "tfn-points", "implicit-points"]
 MOLECULES = ["steerable-molecule", "segnn", "tfn", "implicit-molecule"]
 
 
+def randomise(network: torch.nn.Module) -> None:
+    """Biases and norms' weights drawn too; matrices are already, at a size that lets geometry matter."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.ndim < 2:
+                p.copy_(torch.randn(p.shape, generator=generator) + (p > 0))
+
+
 def made(name: str, in_channels: int = 0, **options: object) -> Any:
     torch.manual_seed(0)
     network = models.create(name, in_channels, 3, None, **options)
-    randomise(network, torch.Generator().manual_seed(1))
+    randomise(network)
     return network.double().eval()
 
 
@@ -40,14 +48,15 @@ def test_clouds_motions_reflections_order_batch(name: str) -> None:
     x, s, v = cloud(12), cloud(12, 1)[:, :1], cloud(12, 2)
     with torch.no_grad():
         y = value(network, x, torch.cat([s, v], 1))
-        size = float(y.abs().max())
+        change = float((value(network, x, torch.cat([s, 1.1 * v], 1)) - y).abs().max())
+        assert change > 1e-5 * float(y.abs().max())
         for turn in random_rotations(2, generator=torch.Generator().manual_seed(0)):
             for matrix in (turn, -turn):
                 other = value(network, x @ matrix.T + 3, torch.cat([s, v @ matrix.T], 1))
-                assert float((other - y).abs().max()) < 1e-9 * size
+                assert float((other - y).abs().max()) < 1e-8 * change
         order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-        assert float((value(network, x[order], torch.cat([s, v], 1)[order]) - y).abs().max()) < 1e-9 * size
-        assert float((value(network, x, torch.cat([s, 1.1 * v], 1)) - y).abs().max()) > 1e-6 * size
+        moved = value(network, x[order], torch.cat([s, v], 1)[order])
+        assert float((moved - y).abs().max()) < 1e-8 * change
         parts = [cloud(n, n) for n in (9, 1, 3)]
         features = [torch.cat([p[:, :1], p], 1) for p in parts]
         batch = torch.repeat_interleave(torch.arange(3), torch.tensor([9, 1, 3]))
@@ -71,14 +80,15 @@ def test_clouds_train_and_load(name: str) -> None:
         network.neighbors(x, None, cell=torch.eye(3))
 
 
-@pytest.mark.parametrize(("act", "bound"), [("norm", 1e-9), ("gate", 1e-9), ("sphere", 5e-2)])
+@pytest.mark.parametrize(("act", "bound"), [("norm", 1e-9), ("gate", 1e-9), ("sphere", 0.5)])
 def test_nonlinearities_of_tfn(act: str, bound: float) -> None:
-    network = made("tfn", 20, width=6, depth=2, nonlinearity=act) if act else None
+    network = made("tfn", 20, width=6, depth=2, nonlinearity=act)
     x, z = 1.5 * cloud(7), torch.tensor([1, 6, 8, 1, 6, 8, 1])
     with torch.no_grad():
         y = value(network, x, z)
+        change = float((value(network, 1.1 * x, z) - y).abs().max())
         for turn in random_rotations(2, generator=torch.Generator().manual_seed(0)):
-            assert float((value(network, -x @ turn.T, z) - y).abs().max()) < bound * float(y.abs().max())
+            assert float((value(network, -x @ turn.T, z) - y).abs().max()) < bound * change
     with pytest.raises(ValueError, match="nonlinearity is 'relu'"):
         models.create("tfn", 20, 1, None, nonlinearity="relu")
 
@@ -106,7 +116,7 @@ def test_groups_of_implicit_kernels() -> None:
         size = float(y.abs().max())
         assert float((value(network, x @ quarter.T) - y).abs().max()) < 1e-9 * size
         for matrix in (other, -torch.eye(3, dtype=F64)):
-            assert float((value(network, x @ matrix.T) - y).abs().max()) > 1e-6 * size
+            assert float((value(network, x @ matrix.T) - y).abs().max()) > 1e-3 * size
 
 
 @pytest.mark.parametrize("name", MOLECULES + CLOUDS)

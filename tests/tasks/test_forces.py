@@ -61,6 +61,18 @@ def test_forces_are_the_numeric_gradient() -> None:
             assert float(forces[atom, axis]) == pytest.approx(-float(up - down) / (2 * h), rel=1e-6, abs=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_energies_of_atoms_keep_their_digits(dtype: torch.dtype) -> None:
+    """Thousands of eV in bfloat16 would be off by tens, and no force would tell."""
+    task, one = task_of(), molecule()
+    task.atom_energy.fill_(-1029.4321)
+    before = energy(task, one)
+    task.to(dtype)
+    assert task.atom_energy.dtype == task.scale.dtype == F64
+    assert next(task.network.parameters()).dtype == dtype
+    assert float((energy(task, one) - before).abs()) < (1e-5 if dtype == torch.float32 else 1.0)
+
+
 def test_no_net_force_and_no_net_torque() -> None:
     task, one = task_of(), molecule()
     forces = task(one.batch([0]))["forces"]

@@ -68,8 +68,8 @@ def _rows(ir: Irrep, m: int, size: int) -> Tensor:
 class FrameRotation(nn.Module):
     """Features of points into the frames of edges, and messages out of them, summed over the edges of each target.
 
-    Shape: ``coefficients``: packed Wigner matrices (E, S) -> (E, K), the same for all layers of these irreps; ``inward``: x planar
-        (stack after stack, each (N, 2 l + 1, copies)), coefficients, the points that edges take it from -> planar by order;
+    Shape: ``coefficients``: packed Wigner matrices (E, S) -> (E, K), the same for all layers of these irreps; ``inward``: x
+        planar, stack after stack, each (N, 2 l + 1, copies), coefficients, the points that edges take it from -> planar by order;
         ``outward``: planar by order, coefficients, the points that edges lead to -> list of stacks (N, 2 l + 1, copies).
     Equivariance: exact; the two are adjoint.
     """

@@ -53,7 +53,7 @@ class _Gated(torch.autograd.Function):
             if order.start >= 0:
                 along.narrow(1, order.start, order.width).add_(product)
             else:
-                along.index_add_(1, layer.get_buffer(order.index), product)
+                along.index_add_(1, layer.get_buffer(order.gates), product)
             torch.mul(at, layer.factor(scaled, order), out=to_source)
         torch.mul(along, scaled * (1 - values), out=of_gates)
         return dx, None, None
@@ -71,7 +71,7 @@ class GatedOrder(NamedTuple):
     first_out: int
     skip_out: int
     start: int  # of the gates; -1 for an index
-    index: str
+    gates: str
 
 
 class FrameGate(nn.Module):
@@ -139,7 +139,7 @@ class FrameGate(nn.Module):
         if order.start >= 0:
             found = values.narrow(1, order.start, order.width)
         else:
-            found = values.index_select(1, self.get_buffer(order.index))
+            found = values.index_select(1, self.get_buffer(order.gates))
         return found.unsqueeze(1) if order.components > 1 else found
 
     def forward(self, x: Tensor, count: int) -> Tensor:

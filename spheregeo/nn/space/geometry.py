@@ -87,6 +87,10 @@ def _check_edges(edge_index: Tensor, num_source: int, num_target: int, shift: Te
         raise ValueError(
             f"shift has shape {tuple(shift.shape)}; expected ({edge_index.shape[1]}, 3), one for each edge"
         )
+    if shift is not None and not shift.is_floating_point():
+        raise ValueError(
+            f"shift is {shift.dtype}; expected lengths: cell counts of periodic_radius_graph times the cell's vectors"
+        )
 
 
 class EdgeGeometry:

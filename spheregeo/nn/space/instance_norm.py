@@ -7,6 +7,7 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from spheregeo.nn.space.irreps import Copies, as_irreps, check_features, is_scalar
+from spheregeo.nn.space.norm import working_dtype
 
 
 class IrrepsInstanceNorm(nn.Module):
@@ -41,6 +42,7 @@ class IrrepsInstanceNorm(nn.Module):
 
     def forward(self, x: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
         check_features(x, self.irreps)
+        given, x = x.dtype, x.to(working_dtype(x))
         points = x.new_zeros(num_graphs).index_add(0, batch, x.new_ones(len(x))).clamp_min(1.0)[:, None]
         mean = x.new_zeros(num_graphs, x.shape[1]).index_add(0, batch, x) / points * self.has_mean.to(x.dtype)
         x = x - mean.index_select(0, batch)
@@ -49,11 +51,11 @@ class IrrepsInstanceNorm(nn.Module):
             x.new_zeros(num_graphs, square.shape[1]).index_add(0, batch, square) / points + self.eps
         )
         if self.weight is not None:
-            scale = scale * self.weight
+            scale = scale * self.weight.to(x.dtype)
         y = x * self.copies.spread(scale).index_select(0, batch)
         if self.bias is not None:
-            y = y + self.bias.new_zeros(x.shape[1]).index_copy(0, self.get_buffer("scalars"), self.bias)
-        return y
+            y = y + x.new_zeros(x.shape[1]).index_copy(0, self.get_buffer("scalars"), self.bias.to(x.dtype))
+        return y.to(given)
 
     def extra_repr(self) -> str:
         return f"'{self.irreps}', eps={self.eps}, affine={self.weight is not None}"

@@ -118,8 +118,10 @@ class _Mixed(torch.autograd.Function):
         layer, count, tensors = ctx.layer, ctx.count, ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():  # differentiated again
-            asked = [t for t, want in zip(tensors, wanted, strict=True) if want]
-            found = iter(torch.autograd.grad(layer.plain(count, *tensors), asked, g, create_graph=True))
+            # under names of their own: one of them may have been made from another, which is no business of this layer's
+            own = [None if t is None else t.view_as(t) for t in tensors]
+            asked = [t for t, want in zip(own, wanted, strict=True) if want and t is not None]
+            found = iter(torch.autograd.grad(layer.plain(count, *own), asked, g, create_graph=True))
             return None, None, *[next(found) if want else None for want in wanted]
         parts, scalars, _, matrices = layer.arguments(tensors)
         fresh = torch.zeros_like if layer.partial else torch.empty_like

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spheregeo.nn.space.norm import working_dtype
+
 EPS = 1e-6  # of the original, in squared lengths and in lengths
 TINY = 1e-30  # a squared length
 
@@ -181,9 +183,10 @@ class VectorMeanPool(nn.Module):
     """
 
     def forward(self, v: Tensor, group: Tensor, count: int) -> Tensor:
-        total = v.new_zeros(count, *v.shape[1:]).index_add(0, group, v)
-        size = v.new_zeros(count).index_add(0, group, v.new_ones(len(v)))
-        return total / size.clamp_min(1).view(-1, *[1] * (v.ndim - 1))
+        wide = v.to(working_dtype(v))  # bfloat16 counts to 256
+        total = wide.new_zeros(count, *v.shape[1:]).index_add(0, group, wide)
+        size = wide.new_zeros(count).index_add(0, group, wide.new_ones(len(v)))
+        return (total / size.clamp_min(1).view(-1, *[1] * (v.ndim - 1))).to(v.dtype)
 
 
 class VectorMaxPool(nn.Module):

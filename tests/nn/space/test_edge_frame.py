@@ -13,7 +13,7 @@ from spheregeo.harmonics import component_harmonics, wigner_to_y
 from spheregeo.nn.space.edge_frame import FrameRotation, PointProduct
 from spheregeo.nn.space.frame_gate import FrameGate
 from spheregeo.nn.space.frame_product import FrameProduct
-from spheregeo.nn.space.irreps import Stacks, kinds
+from spheregeo.nn.space.irreps import Stacks
 from spheregeo.sparse import Rows
 
 F64 = torch.float64

@@ -8,6 +8,7 @@ from e3nn.util.test import assert_equivariant
 
 from spheregeo.audit import randomise
 from spheregeo.nn.space import IrrepsBatchNorm, IrrepsLayerNorm
+from spheregeo.nn.space.instance_norm import IrrepsInstanceNorm
 from spheregeo.nn.space.irreps import LAYOUTS, change_layout
 
 MIXED = "4x0e+3x0o+2x1o+3x1e+2x2e"
@@ -177,3 +178,14 @@ def test_faults_name_what_came():
     for layer in (IrrepsBatchNorm("2x1o"), IrrepsLayerNorm("2x1o")):
         with pytest.raises(ValueError, match=r"expected \(\.\.\., 6\)"):
             layer(torch.zeros(3, 7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_instance_norm_of_many_points_in_low_precision(dtype: torch.dtype) -> None:
+    norm = IrrepsInstanceNorm("4x0e + 2x1o")
+    randomise(norm)
+    x, batch = 2 * torch.randn(3000, 10) + 1, torch.arange(2).repeat_interleave(1500)
+    with torch.no_grad():
+        y, expected = norm(x.to(dtype), batch, 2), norm(x, batch, 2)
+    assert y.dtype == dtype
+    assert float((y.float() - expected).abs().max()) < 0.02 * float(expected.abs().max())

@@ -205,6 +205,8 @@ def test_periodic_shift_moves_the_source() -> None:
     geometry = EdgeGeometry.of(positions, torch.tensor([[0], [1]]), shift=shift)
     moved = positions + torch.cat([shift, torch.zeros_like(shift)])
     close(conv(x, geometry), conv(x, moved, torch.tensor([[0], [1]])), 1e-14)
+    with pytest.raises(ValueError, match=r"shift is torch\.int64; expected lengths"):
+        EdgeGeometry.of(positions, torch.tensor([[0], [1]]), shift=shift.long())
 
 
 def test_output_components_have_unit_variance() -> None:
@@ -235,6 +237,45 @@ def test_no_edges_and_one_point(engine: str) -> None:
     y = conv(x, torch.zeros(1, 3), torch.zeros(2, 0, dtype=torch.int64))
     assert y.shape == (1, 7) and not y.any()
     assert not torch.autograd.grad(y.sum(), x)[0].any()
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 4, 8])
+def test_chunks_reach_targets_behind_the_last_edge(chunk: int) -> None:
+    """Points 4 to 6 have no edges, and the number of edges is a multiple of most chunks."""
+    conv = SteerableConv("2x0e + 2x1o", "1x0e + 2x1o", lmax=1, chunk=chunk).double()
+    edge_index = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 0], [0, 0, 1, 1, 2, 2, 3, 3]])
+    x, positions = torch.randn(7, 8, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64)
+    y = conv(x, positions, edge_index)
+    conv.chunk = None
+    assert y.shape == (7, 7) and not y[4:].any()
+    close(y, conv(x, positions, edge_index), 1e-14)
+
+
+@pytest.mark.parametrize("engine", ["product", "so2"])
+def test_geometry_first_used_without_gradients(engine: str) -> None:
+    cloud = Cloud()
+    conv = conv_of(engine, "shared", lmax=2)
+    geometry = EdgeGeometry.of(cloud.positions, cloud.edge_index)
+    with torch.no_grad():
+        conv(cloud.x, geometry)
+        assert not geometry.lengths.requires_grad
+    (found,) = torch.autograd.grad(conv(cloud.x, geometry).sum() + geometry.lengths.sum(), cloud.positions)
+    fresh = EdgeGeometry.of(cloud.positions, cloud.edge_index)
+    expected = torch.autograd.grad(conv(cloud.x, fresh).sum() + fresh.lengths.sum(), cloud.positions)[0]
+    close(found, expected, 1e-14)
+
+
+@pytest.mark.parametrize("engine", ["product", "so2", "tensor"])
+def test_no_points(engine: str) -> None:
+    conv = SteerableConv("2x0e + 2x1o", "1x0e + 2x1o", lmax=2, engine=engine)
+    assert conv(torch.zeros(0, 8), torch.zeros(0, 3), torch.zeros(2, 0, dtype=torch.int64)).shape == (0, 7)
+
+
+def test_single_and_double_precision_do_not_mix() -> None:
+    conv = SteerableConv("2x0e + 2x1o", "1x0e + 2x1o", lmax=2)
+    edges = torch.tensor([[0, 1], [1, 2]])
+    with pytest.raises(ValueError, match=r"x is torch.float32 but positions are torch.float64"):
+        conv(torch.randn(3, 8), torch.randn(3, 3, dtype=torch.float64), edges)
 
 
 def test_two_layers_in_one_frame_are_equivariant() -> None:

@@ -148,3 +148,10 @@ def test_one_row_takes_the_running_statistics() -> None:
     before = norm.running_mean.clone()
     trained = norm(x)
     assert torch.equal(norm.running_mean, before) and torch.allclose(trained, norm.eval()(x))
+
+
+def test_means_of_many_in_low_precision() -> None:
+    """A sum of ones in bfloat16 ends at 256."""
+    group = torch.zeros(1500, dtype=torch.int64)
+    found = VectorMeanPool()(torch.full((1500, 3, 2), 0.5, dtype=torch.bfloat16), group, 1)
+    assert found.dtype == torch.bfloat16 and torch.equal(found, torch.full_like(found, 0.5))

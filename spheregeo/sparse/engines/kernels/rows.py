@@ -1,4 +1,4 @@
-"""A small matrix for each row, applied to the features of the point that the row names; its adjoint; and what it owes the matrices.
+"""A small matrix for each row, applied to features of the point that the row names; the adjoint; the matrices' gradient.
 
 Tables: blocks (B, 6): first column of the source, components d, channels, first and last function, first coefficient; functions
 (F, 5): first column of the group, its columns, component, columns of one component, column within it. Planar features as in
