@@ -147,7 +147,8 @@ def read_npz(path: str | Path) -> Molecules:
     for name, values in stored.items():
         if name not in ("Z", "R", "props") and values.shape == (len(numbers),) and values.dtype.kind in "fiu":
             table[name] = values
-    targets, units = {}, {}
+    targets: dict[str, np.ndarray] = {}
+    units: dict[str, str] = {}
     for name, values in table.items():
         quantity, of = unit_in_name(name)
         if of is None:
