@@ -136,3 +136,20 @@ def test_compiles_and_exports_whole(name: str) -> None:
     assert torch.allclose(got, expected, rtol=1e-10, atol=1e-12)
     exported = torch.export.export(network, (x, features, batch, graph, 2)).module()
     assert torch.allclose(exported(x, features, batch, graph, 2), y, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", ["steerable-molecule", "segnn", "tfn", "implicit-molecule", "segnn-points", "steerable-points"]
+)
+def test_runs_under_autocast(name: str) -> None:
+    is_cloud = name.endswith("points")
+    network = made(name, 0 if is_cloud else 10).float()
+    x, batch = cloud(20).float(), torch.zeros(20, dtype=torch.int64)
+    features = None if is_cloud else torch.randint(1, 9, (20,))
+    graph = network.neighbors(x, batch)
+    y = network(x, features, batch, graph, 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = network(x, features, batch, graph, 1)
+    assert float((low - y).detach().abs().max()) < 0.1 * float(y.detach().abs().max())
+    low.float().sum().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -35,10 +36,16 @@ class Mixing:
 
     def mixed(self, count: int, *tensors: Tensor | None) -> Tensor:
         """Planar features of ``count`` rows from parts, scalars or None, the bias's row or None, matrices."""
-        if torch.compiler.is_compiling():
-            return self.plain(count, *tensors)
-        result: Tensor = _Mixed.apply(self, count, *tensors)
-        return result
+        given = [t for t in tensors if t is not None]
+        dtype = reduce(
+            torch.promote_types, [t.dtype for t in given]
+        )  # autocast brings features of less than the weights' precision
+        alike = [None if t is None else t.to(dtype) for t in tensors]
+        with torch.autocast(given[0].device.type, enabled=False):
+            if torch.compiler.is_compiling():
+                return self.plain(count, *alike)
+            result: Tensor = _Mixed.apply(self, count, *alike)
+            return result
 
     def arguments(self, tensors: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
         """Parts, scalars, the bias's row, matrices."""

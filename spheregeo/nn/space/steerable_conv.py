@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from spheregeo.nn.space.coupling_paths import coupling_of, path_table
-from spheregeo.nn.space.geometry import EdgeGeometry
+from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.irreps import Stacks, as_irreps, check_features
 from spheregeo.nn.space.so2 import SO2Maps, so2_convolution
 from spheregeo.sparse import Pairs
@@ -133,8 +133,17 @@ class SteerableConv(nn.Module):
         if self.edge_weights is not None:
             self.edge_weights.normal_()
 
-    def forward(self, x: Tensor, *where: Any, edge_features: Tensor | None = None) -> Tensor:
-        geometry, edge_features = self._geometry(where, edge_features)
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor | tuple[Tensor, Tensor] | EdgeGeometry,
+        edge_index: Tensor | EdgeList | None = None,
+        edge_features: Tensor | None = None,
+    ) -> Tensor:
+        if isinstance(positions, EdgeGeometry) and edge_features is None:
+            assert not isinstance(edge_index, EdgeList)
+            edge_index, edge_features = None, edge_index  # conv(x, geometry, edge_features)
+        geometry, edge_features = self._geometry(positions, edge_index, edge_features)
         check_features(x, self.irreps_in)
         if x.ndim != 2 or x.shape[0] != geometry.num_source:
             raise ValueError(
@@ -157,30 +166,28 @@ class SteerableConv(nn.Module):
     # ---- borders
 
     def _geometry(
-        self, where: tuple[Any, ...], edge_features: Tensor | None
+        self,
+        positions: Tensor | tuple[Tensor, Tensor] | EdgeGeometry,
+        edges: Tensor | EdgeList | None,
+        edge_features: Tensor | None,
     ) -> tuple[EdgeGeometry, Tensor | None]:
         """The geometry of a call, and its edge features in the order of the geometry's edges."""
-        given = list(where)
         order = None
-        if given and isinstance(given[0], EdgeGeometry):
-            geometry = given.pop(0)
-        elif len(given) >= 2:
-            positions, edges = given.pop(0), given.pop(0)
-            if (
-                isinstance(edges, Tensor)
-                and edges.ndim == 2
-                and len(edges) == 2
-                and bool((edges[1].diff() < 0).any())
-            ):
+        if isinstance(positions, EdgeGeometry):
+            if edges is not None:
+                raise TypeError("edge_index is given beside a geometry, which has its own edges")
+            geometry = positions
+        elif edges is None:
+            raise TypeError(
+                "edge_index is missing; expected conv(x, positions, edge_index) or conv(x, geometry)"
+            )
+        else:
+            unsorted = isinstance(edges, Tensor) and edges.ndim == 2 and len(edges) == 2
+            if unsorted and bool((edges[1].diff() < 0).any()):  # type: ignore[index]
+                assert isinstance(edges, Tensor)
                 order = torch.argsort(edges[1], stable=True)
                 edges = edges[:, order]
             geometry = EdgeGeometry.of(positions, edges)
-        else:
-            raise TypeError("expected conv(x, positions, edge_index) or conv(x, geometry)")
-        if given:
-            edge_features = given.pop(0)
-        if given:
-            raise TypeError(f"{len(given)} arguments too many after edge_features")
         if self.edge_dim is None and edge_features is not None:
             raise ValueError("edge_features are given to a layer without edge_dim; build it with edge_dim=")
         if self.edge_dim is not None and (
