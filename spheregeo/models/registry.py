@@ -14,6 +14,7 @@ the network takes; on other grids ``create`` puts it between two interpolations 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -103,6 +104,19 @@ def _entry(name: str) -> Entry:
     return _ENTRIES[name]
 
 
+def _options_of(builder: Callable[..., torch.nn.Module]) -> tuple[list[str], bool]:
+    """Names of a builder's options, and whether these are all: what it hands on are options of the class that it returns."""
+    signature = inspect.signature(builder)
+    taken = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if all(p.kind is not p.VAR_KEYWORD for p in signature.parameters.values()):
+        return taken, True
+    made = getattr(sys.modules[builder.__module__], str(signature.return_annotation), None)
+    if not inspect.isclass(made):
+        return taken, False
+    handed = [p.name for p in inspect.signature(made).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return [*taken, *(name for name in handed if name not in taken)], True
+
+
 def create(name: str, in_channels: int, out_channels: int, grid: Any, **options: Any) -> torch.nn.Module:
     """Build the registered model ``name`` for fields on ``grid``, which is None for models of points and molecules.
 
@@ -118,11 +132,9 @@ def create(name: str, in_channels: int, out_channels: int, grid: Any, **options:
     if entry.domain != "grid" and grid is not None:
         raise ValueError(f"grid is {grid!r} but model {name!r} works on {entry.domain!r}; expected None")
     chosen = options.pop("native", None) if entry.domain == "grid" else None
-    signature = inspect.signature(entry.builder)
-    taken = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    taken, is_known = _options_of(entry.builder)
     unknown = sorted(set(options) - set(taken))
-    if unknown and not open_ended:
+    if unknown and is_known:
         raise ValueError(
             f"model {name!r} takes no option {', '.join(map(repr, unknown))}; its options are {', '.join(taken)}"
         )

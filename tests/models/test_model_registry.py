@@ -60,3 +60,9 @@ def test_domains_keep_apart_what_takes_other_samples(monkeypatch: pytest.MonkeyP
         models.register("new", domain="mesh")
     with pytest.raises(ValueError, match="only models on grids"):
         models.register("new", domain="points", native=lambda grid: grid)
+
+
+@pytest.mark.parametrize("name", ["steerable-points", "steerable-points-base", "gem-classifier"])
+def test_options_that_are_handed_on_are_checked_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=f"model '{name}' takes no option 'colour'; its options are .*width"):
+        models.create(name, 2, 3, None, colour=1)

@@ -24,7 +24,7 @@ TINY = {"width": 4, "depth": 2, "options": {"embedding": 6, "k": 5, "hidden": [8
 COMMAND = [
     *("--data.train", "20", "--data.val", "10", "--data.test", "10", "--data.points", "80", "--data.num_points", "40"),
     *("--data.batch_size", "10", "--model.width", "4", "--model.depth", "2"),
-    *("--model.options", "{embedding: 6, k: 5, hidden: [8, 8]}"),
+    *("--model.network", "vnn-dgcnn", "--model.options", "{embedding: 6, k: 5, hidden: [8, 8]}"),
     *("--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"),
 ]  # fmt: skip
 
