@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spheregeo.models.registry import register
 from spheregeo.models.steerable_blocks import MessageBlock, PointBlock, invariants_of, pyramid, split_scalars
+from spheregeo.models.vnn import group_max
 from spheregeo.nn.space import RadialBasis
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.irreps import Copies
@@ -153,7 +154,7 @@ class SteerablePoints(nn.Module):
             x = block(message(x, geometry, radial(geometry.lengths), envelope, rows=rows))
             positions, batch = near, batch.index_select(0, rows)
         x = invariants_of(x, self.scalars, self.copies)
-        result: Tensor = self.head(torch.cat([_mean(x, batch, clouds), _largest(x, batch, clouds)], 1))
+        result: Tensor = self.head(torch.cat([_mean(x, batch, clouds), group_max(x, batch, clouds)], 1))
         return result
 
     def _inputs(self, positions: Tensor, features: Tensor | None, batch: Tensor, clouds: int) -> Tensor:
@@ -178,11 +179,6 @@ def _mean(x: Tensor, batch: Tensor, count: int) -> Tensor:
     total = wide.new_zeros(count, x.shape[1]).index_add(0, batch, wide)
     number = wide.new_zeros(count).index_add(0, batch, torch.ones_like(wide[:, 0]))
     return (total / number.clamp_min(1.0)[:, None]).to(x.dtype)
-
-
-def _largest(x: Tensor, batch: Tensor, count: int) -> Tensor:
-    start = x.new_full((count, x.shape[1]), -torch.inf)
-    return start.scatter_reduce(0, batch[:, None].expand_as(x), x, "amax")
 
 
 @register("steerable-points", output="label", domain="points")

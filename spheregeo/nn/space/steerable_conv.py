@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from e3nn.o3 import FullyConnectedTensorProduct, Irreps
@@ -23,10 +23,8 @@ from spheregeo.nn.space.coupling_paths import coupling_of, path_table
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.irreps import Stacks, as_irreps, check_features
 from spheregeo.nn.space.so2 import SO2Maps, so2_convolution
+from spheregeo.nn.space.tensor_product import tensor_convolution
 from spheregeo.sparse import Pairs
-
-if TYPE_CHECKING:
-    from spheregeo.nn.space.tensor_product import TensorProductTwin
 
 ENGINES = ("product", "so2", "tensor")
 
@@ -100,7 +98,6 @@ class SteerableConv(nn.Module):
             torch.empty(heads, self.table.rows[t], self.table.target_copies[t]) for t in self.table.reached
         )
         self.edge_weights = nn.Parameter(torch.empty(edge_dim, self.coupling.width)) if depthwise else None  # type: ignore[arg-type]
-        self._twin: list[TensorProductTwin] = []
         self.reset_parameters()
 
     def _check(
@@ -156,7 +153,7 @@ class SteerableConv(nn.Module):
         if engine == "so2":
             parts = so2_convolution(self, x, geometry, edge_features)
         elif engine == "tensor":
-            parts = self._tensor(x, geometry, edge_features)
+            parts = tensor_convolution(self, x, geometry, edge_features)
         elif self.chunk is not None and geometry.num_edges > self.chunk:
             parts = self._in_chunks(x, geometry, edge_features)
         else:
@@ -269,13 +266,6 @@ class SteerableConv(nn.Module):
             found.append(checkpoint(some, *arguments, use_reentrant=False))
         back = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
         return [torch.cat(parts).index_select(0, back) for parts in zip(*found, strict=True)]
-
-    def _tensor(self, x: Tensor, geometry: EdgeGeometry, edge_features: Tensor | None) -> list[Tensor]:
-        from spheregeo.nn.space.tensor_product import TensorProductTwin
-
-        if not self._twin:
-            self._twin.append(TensorProductTwin(self.table))
-        return self._twin[0](self, x, geometry, edge_features)
 
     # ---- exchange
 

@@ -16,8 +16,8 @@ from spheregeo.nn.space import EdgeGeometry, EdgeList, SO2Linear, SteerableConv
 from spheregeo.nn.space.geometry import curve_order
 from spheregeo.nn.space.so2 import rotate
 
-IN = "3x0e + 2x0o + 4x1o + 2x1e + 3x2e + 2x2o"
-OUT = "2x0e + 1x0o + 3x1o + 2x1e + 2x2e + 3x2o + 2x3o + 1x3e"
+IN = "3x0e + 2x0o + 4x1o + 2x1e + 3x2e + 2x2o + 1x3o + 1x3e + 1x4e + 1x4o"
+OUT = "2x0e + 1x0o + 3x1o + 2x1e + 2x2e + 3x2o + 2x3o + 1x3e + 1x4e + 1x4o"
 POINTS, EDGES, HEADS = 9, 50, 3
 KINDS: dict[str, dict[str, Any]] = {
     "shared": {},
@@ -291,7 +291,7 @@ def test_two_layers_in_one_frame_are_equivariant() -> None:
 
     def run(vectors: Tensor, stacks: list[Tensor]) -> list[Tensor]:
         edges = EdgeList.of(torch.stack([torch.arange(6)] * 2), 6)
-        frames = EdgeGeometry(vectors, edges).frames(3)
+        frames = EdgeGeometry(vectors, edges).frames(4)
         inside = second(first(rotate(stacks, frames, [ir.l for _, ir in irreps[0]])))
         return rotate(inside, frames, [ir.l for _, ir in irreps[1]], back=True)
 
