@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 from e3nn.o3 import Irreps
-from e3nn.util.test import assert_equivariant
 
 from spheregeo.audit import randomise
 from spheregeo.groups import random_rotations
@@ -26,14 +25,21 @@ def natural(lmax, mul):
     return Irreps([(mul, (l, (-1) ** l)) for l in range(lmax + 1)])
 
 
+@torch.no_grad()
+def assert_exact(layer):
+    # with our own matrices: e3nn's lose digits near their poles
+    x = torch.randn(4, layer.dim_in)
+    for R in random_rotations(10):
+        for g in (R, -R):
+            y = layer(x) @ wigner_D(layer.irreps_out, g).T
+            assert float((y - layer(x @ wigner_D(layer.irreps_in, g).T)).abs().max()) < 1e-11
+
+
 def test_polynomial_networks_are_exactly_equivariant():
-    layer = randomise(SphereMLP(natural(2, 3), (5,), 4, cube))
-    assert_equivariant(layer, irreps_in=[layer.irreps_in], irreps_out=[layer.irreps_out], tolerance=1e-11)
+    assert_exact(randomise(SphereMLP(natural(2, 3), (5,), 4, cube)))
     terms_apart = randomise(SphereMLP("2x2e+3x1o+3x0e+1x2e", (5,), 2, cube))
     assert str(terms_apart.irreps_out) == "2x0e+2x1o+2x2e"
-    assert_equivariant(
-        terms_apart, irreps_in=[terms_apart.irreps_in], irreps_out=[terms_apart.irreps_out], tolerance=1e-11
-    )
+    assert_exact(terms_apart)
 
 
 @pytest.mark.parametrize("lmax, known", [(2, 6e-3), (4, 5e-3)])
