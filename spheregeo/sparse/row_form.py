@@ -16,6 +16,7 @@ from torch import Tensor
 X, K, G = range(3)
 POINTS, INPUTS, OUTPUTS, WIDTH = range(4)  # what ``sizes`` holds
 BLOCKS, FUNCTIONS, INDEX, INDPTR, ORDER = range(5)  # what ``tensors`` holds
+TASK = 64  # rows that a thread takes at a time
 
 
 def _evaluate(
@@ -34,7 +35,7 @@ def _evaluate(
     first, second = (t.to(torch.float32 if low else dtype).contiguous() for t in given)
     with torch.autocast(first.device.type, enabled=False):
         size = _size(slot, tensors, sizes)
-        out = first.new_zeros(size) if slot == X else first.new_empty(size)
+        out = first.new_empty(size) if slot == G else first.new_zeros(size)
         if _compiled(first, engine):
             _by_kernels(slot, first, second, out, tensors, sizes)
         else:
@@ -70,11 +71,11 @@ def _by_kernels(
     points = sizes[POINTS]
     with cpu.threads():
         if slot == G:
-            kernels.rows_apply(a.numpy(), b.numpy(), index, blocks, functions, points, out.numpy())
+            kernels.rows_apply(a.numpy(), b.numpy(), index, blocks, functions, points, TASK, out.numpy())
         elif slot == X:
-            kernels.rows_adjoint(b.numpy(), a.numpy(), indptr, order, blocks, functions, points, out.numpy())
+            kernels.rows_adjoint(b.numpy(), a.numpy(), indptr, order, blocks, functions, points, TASK, out.numpy())
         else:
-            kernels.rows_coefficients(a.numpy(), b.numpy(), index, blocks, functions, points, out.numpy())
+            kernels.rows_coefficients(a.numpy(), b.numpy(), index, blocks, functions, points, TASK, out.numpy())
 
 
 def _parts(

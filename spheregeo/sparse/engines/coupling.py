@@ -15,7 +15,6 @@ from torch import Tensor
 
 NONE, SHARED, CHANNEL = range(3)  # weights of pairs: none, (E, H) for all paths, or each path's channels
 TORCH_CHUNK_BYTES = 1 << 26
-_BLOCK = 8
 _LEAST_CHANNELS = 8
 
 
@@ -65,8 +64,7 @@ def couple(call: Call, x: Tensor, y: Tensor, w: Tensor | None, engine: str) -> T
         with cpu.threads():
             kernels.couple(
                 *_arrays(cpu, x, y, w),
-                *_rows(cpu, call.indptr, call.sources, call.order),
-                *_tables(cpu, call, x),
+                *_structure(cpu, call, x),
                 z.numpy(),
             )
         return z
@@ -90,11 +88,9 @@ def couple_back(call: Call, y: Tensor, w: Tensor | None, g: Tensor, engine: str)
         gx = g.new_zeros(call.num_source * call.inputs)
         with cpu.threads() as count:
             tasks = cpu.array(_tasks(call, count))
-            *tables, _ = _tables(cpu, call, g)
             kernels.couple_back(
                 *_arrays(cpu, g, y, w),
-                *_rows(cpu, call.indptr, call.sources, call.order),
-                *tables,
+                *_structure(cpu, call, g),
                 tasks,
                 gx.numpy(),
             )
@@ -132,8 +128,8 @@ def couple_pairs(
         features = gy if y is None else y
         with cpu.threads():
             kernels.couple_pairs(
-                *_arrays(cpu, x, features, w), cpu.array(g), *_rows(cpu, call.indptr, call.sources, call.order),
-                *_tables(cpu, call, x), want_y, want_w, gy.view(-1).numpy(), gw.view(-1).numpy(),
+                *_arrays(cpu, x, features, w), cpu.array(g), *_structure(cpu, call, x),
+                want_y, want_w, gy.view(-1).numpy(), gw.view(-1).numpy(),
             )  # fmt: skip
         return gy, gw
     gw.zero_()
@@ -170,8 +166,13 @@ def _arrays(cpu: object, x: Tensor, y: Tensor, w: Tensor | None) -> list:  # typ
     return [cpu.array(t.reshape(-1)) for t in (x, y, weights)]  # type: ignore[attr-defined]
 
 
-def _rows(cpu: object, *tensors: Tensor) -> list:  # type: ignore[type-arg]
-    return [cpu.array(t) for t in tensors]  # type: ignore[attr-defined]
+def _structure(cpu: object, call: Call, like: Tensor) -> tuple[tuple[object, ...], ...]:
+    """The kernels' rows, tables and sizes."""
+    t = call.tables
+    rows = (call.indptr, call.sources, call.order)
+    tables = (t.blocks, t.functions, t.entries, t.values.to(like.dtype))
+    sizes = (call.kind, call.heads, call.width, call.dim, call.num_source, call.num_target)
+    return tuple(map(cpu.array, rows)), tuple(map(cpu.array, tables)), sizes  # type: ignore[attr-defined]
 
 
 def _tasks(call: Call, threads: int) -> Tensor:
@@ -183,11 +184,6 @@ def _tasks(call: Call, threads: int) -> Tensor:
         found += [(-(last - first) * d, b, low, high) for low, high in pairwise(bounds)]
     return torch.tensor([task[1:] for task in sorted(found)], dtype=torch.int64)
 
-
-def _tables(cpu: object, call: Call, like: Tensor) -> list:  # type: ignore[type-arg]
-    t = call.tables
-    tables = [cpu.array(v) for v in (t.blocks, t.functions, t.entries, t.values.to(like.dtype))]  # type: ignore[attr-defined]
-    return [*tables, call.kind, call.heads, call.width, call.dim, call.num_source, call.num_target, _BLOCK]
 
 
 # ---- anywhere
