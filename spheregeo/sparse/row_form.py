@@ -73,9 +73,13 @@ def _by_kernels(
         if slot == G:
             kernels.rows_apply(a.numpy(), b.numpy(), index, blocks, functions, points, TASK, out.numpy())
         elif slot == X:
-            kernels.rows_adjoint(b.numpy(), a.numpy(), indptr, order, blocks, functions, points, TASK, out.numpy())
+            kernels.rows_adjoint(
+                b.numpy(), a.numpy(), indptr, order, blocks, functions, points, TASK, out.numpy()
+            )
         else:
-            kernels.rows_coefficients(a.numpy(), b.numpy(), index, blocks, functions, points, TASK, out.numpy())
+            kernels.rows_coefficients(
+                a.numpy(), b.numpy(), index, blocks, functions, points, TASK, out.numpy()
+            )
 
 
 def _parts(

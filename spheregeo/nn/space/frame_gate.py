@@ -48,12 +48,13 @@ class _Gated(torch.autograd.Function):
         along = torch.zeros_like(values)
         given, goals = layer.views(x, g, count), layer.views(dx, g, count)
         for (source, at, order), (to_source, _, _) in zip(given, goals, strict=True):
-            product = at * source
-            product = product.sum(1) if order.components > 1 else product
-            if order.start >= 0:
-                along.narrow(1, order.start, order.width).add_(product)
-            else:
-                along.index_add_(1, layer.get_buffer(order.gates), product)
+            begin = order.start
+            part = along.narrow(1, begin, order.width) if begin >= 0 else at.new_zeros(count, order.width)
+            pairs = zip(at.unbind(1), source.unbind(1)) if order.components > 1 else [(at, source)]
+            for u, v in pairs:
+                part.addcmul_(u, v)
+            if begin < 0:
+                along.index_add_(1, layer.get_buffer(order.gates), part)
             torch.mul(at, layer.factor(scaled, order), out=to_source)
         torch.mul(along, scaled * (1 - values), out=of_gates)
         return dx, None, None

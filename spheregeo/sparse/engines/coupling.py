@@ -185,7 +185,6 @@ def _tasks(call: Call, threads: int) -> Tensor:
     return torch.tensor([task[1:] for task in sorted(found)], dtype=torch.int64)
 
 
-
 # ---- anywhere
 
 

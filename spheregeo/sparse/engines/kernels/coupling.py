@@ -6,8 +6,8 @@ that sources of one row are still in cache for the next. Tables are those of
 :class:`spheregeo.sparse.engines.coupling.Tables`; ``kind`` 0 means no weights, 1 weights (E, H) that every path multiplies with,
 2 weights of each path's channels.
 
-Arguments come in groups: ``rows`` (indptr, sources, order), ``tables`` (blocks, functions, entries, values), ``sizes`` (kind, heads,
-width of the weights, dimension of the pairs' features, number of sources, number of targets).
+Arguments come in groups: ``rows`` (indptr, sources, order), ``tables`` (blocks, functions, entries, values), ``sizes`` (kind,
+heads, width of the weights, dimension of the pairs' features, number of sources, number of targets).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from numba import njit, prange
 
 from spheregeo.sparse.engines.kernels.product import (
     OPTIONS,
-    line_add,
-    line_set,
     product_add,
     product_set,
     products_of_rows,
 )
+from spheregeo.sparse.engines.kernels.tiles import line_add, line_set
 
 PIECE = 16  # pairs whose coefficients are held at a time
 TASK = 8  # rows that a thread takes at a time
@@ -284,7 +283,9 @@ def _couple_pairs_rows(begin, end, x, y, w, g, rows, tables, sizes, want_y, want
                 _sources(sources, at, count, base, d, mul, places)
                 if kind > 0 and want_w:
                     _transposed(y, at, count, dim, yt)
-                    _coefficients(yt, entries, values, blocks[b, 5], blocks[b, 6], first, number, wide, count, a)
+                    _coefficients(
+                        yt, entries, values, blocks[b, 5], blocks[b, 6], first, number, wide, count, a
+                    )
                 for k in range(heads * number * wide):
                     p[k] = 0
                 if kind < 2:

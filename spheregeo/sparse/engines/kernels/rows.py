@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from spheregeo.sparse.engines.kernels.product import OPTIONS, tiled_add, tiled_dot, tiled_set
+from spheregeo.sparse.engines.kernels.product import OPTIONS
+from spheregeo.sparse.engines.kernels.tiles import tiled_add, tiled_dot, tiled_set
 
 
 @njit(**OPTIONS)
@@ -38,13 +39,8 @@ def rows_apply(x, k, index, blocks, functions, points, task, z):  # type: ignore
         places = np.empty(_most(blocks), np.int64)
         for r in range(begin * task, min((begin + 1) * task, rows)):
             for b in range(len(blocks)):
-                d, n, first, last, column = (
-                    blocks[b, 1],
-                    blocks[b, 2],
-                    blocks[b, 3],
-                    blocks[b, 4],
-                    blocks[b, 5],
-                )
+                d, n, first = blocks[b, 1], blocks[b, 2], blocks[b, 3]
+                last, column = blocks[b, 4], blocks[b, 5]
                 _places(functions, first, last, r, rows, places)
                 at = points * blocks[b, 0] + index[r] * d * n
                 matrix = r * k.shape[1] + column
@@ -61,13 +57,8 @@ def rows_adjoint(z, k, indptr, order, blocks, functions, points, task, x):  # ty
             for t in range(indptr[i], indptr[i + 1]):
                 r = order[t]
                 for b in range(len(blocks)):
-                    d, n, first, last, column = (
-                        blocks[b, 1],
-                        blocks[b, 2],
-                        blocks[b, 3],
-                        blocks[b, 4],
-                        blocks[b, 5],
-                    )
+                    d, n, first = blocks[b, 1], blocks[b, 2], blocks[b, 3]
+                    last, column = blocks[b, 4], blocks[b, 5]
                     _places(functions, first, last, r, rows, places)
                     at = points * blocks[b, 0] + i * d * n
                     matrix = r * k.shape[1] + column
@@ -82,13 +73,8 @@ def rows_coefficients(x, z, index, blocks, functions, points, task, k):  # type:
         places = np.empty(_most(blocks), np.int64)
         for r in range(begin * task, min((begin + 1) * task, rows)):
             for b in range(len(blocks)):
-                d, n, first, last, column = (
-                    blocks[b, 1],
-                    blocks[b, 2],
-                    blocks[b, 3],
-                    blocks[b, 4],
-                    blocks[b, 5],
-                )
+                d, n, first = blocks[b, 1], blocks[b, 2], blocks[b, 3]
+                last, column = blocks[b, 4], blocks[b, 5]
                 _places(functions, first, last, r, rows, places)
                 at = points * blocks[b, 0] + index[r] * d * n
                 matrix = r * k.shape[1] + column
