@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from spheregeo.models.molecule_graph import MoleculeGraph, molecule_graph
-from spheregeo.models.molecule_readout import READOUTS, check_readout, pooled
+from spheregeo.models.molecule_graph import MoleculeGraph
+from spheregeo.models.molecule_readout import READOUTS, pooled
+from spheregeo.models.point_networks import AtomNetwork, check_least
 from spheregeo.models.registry import register
-from spheregeo.nn.space import polynomial_envelope
+from spheregeo.nn.space import RadialBasis, polynomial_envelope
 
 ENVELOPES = ("polynomial", "cosine")
 _NEAREST = 1e-12  # Å²; distances are bounded from below by its root, so that coincident atoms have a gradient
@@ -31,20 +32,6 @@ class ShiftedSoftplus(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return softplus(x) - math.log(2.0)
-
-
-class Gaussians(nn.Module):
-    """Distances (E,) to exp(-(d - c_k)² / 2s²) (E, K): centres c_k spread evenly over [0, cutoff], s their spacing."""
-
-    centres: Tensor
-
-    def __init__(self, count: int, cutoff: float) -> None:
-        super().__init__()
-        self.register_buffer("centres", torch.linspace(0, cutoff, count), persistent=False)
-        self.coefficient = -0.5 * ((count - 1) / cutoff) ** 2
-
-    def forward(self, distance: Tensor) -> Tensor:
-        return torch.exp(self.coefficient * (distance[:, None] - self.centres.to(distance)).square())
 
 
 class Interaction(nn.Module):
@@ -64,7 +51,7 @@ class Interaction(nn.Module):
         return result
 
 
-class SchNet(nn.Module):
+class SchNet(AtomNetwork):
     """SchNet: invariant continuous-filter convolutions, and a sum or mean over atoms.
 
     The output is twice differentiable in the positions, also where an atom crosses the cutoff (with the polynomial envelope).
@@ -100,24 +87,14 @@ class SchNet(nn.Module):
         envelope: str = "polynomial",
         readout: str = "sum",
     ) -> None:
-        super().__init__()
-        for name, value, least in (
-            ("in_channels", in_channels, 2),
-            ("out_channels", out_channels, 1),
-            ("width", width, 2),
-            ("depth", depth, 1),
-            ("basis", basis, 2),
-        ):
-            if value < least:
-                raise ValueError(f"{name} is {value}; expected at least {least}")
-        if not cutoff > 0:
-            raise ValueError(f"cutoff is {cutoff}; expected a positive distance in Å, such as 5.0")
+        super().__init__(in_channels, out_channels, depth, cutoff, readout)
+        check_least(width=(width, 2), basis=(basis, 2))
         if envelope not in ENVELOPES:
             raise ValueError(f"envelope is {envelope!r}; expected {' or '.join(map(repr, ENVELOPES))}")
-        self.cutoff, self.readout, self.out_channels = float(cutoff), check_readout(readout), out_channels
+        self.out_channels = out_channels
         self.envelope = polynomial_envelope if envelope == "polynomial" else cosine_envelope
         self.embedding = nn.Embedding(in_channels, width)
-        self.gaussians = Gaussians(basis, self.cutoff)
+        self.gaussians = RadialBasis(self.cutoff, basis, "gaussian", envelope=False)
         self.interactions = nn.ModuleList(Interaction(width, basis) for _ in range(depth))
         half = max(1, width // 2)
         last = nn.Linear(half, out_channels)
@@ -129,16 +106,6 @@ class SchNet(nn.Module):
                     nn.init.zeros_(module.bias)
         with torch.no_grad():
             last.weight *= 0.1  # a sum over tens of atoms begins at order one
-
-    def neighbors(
-        self,
-        positions: Tensor,
-        batch: Tensor | None = None,
-        cell: Tensor | None = None,
-        pbc: Tensor | None = None,
-    ) -> MoleculeGraph:
-        """The pairs of atoms within the cutoff, see :func:`~spheregeo.models.molecule_graph.molecule_graph`."""
-        return molecule_graph(positions, self.cutoff, batch, cell, pbc)
 
     def forward(
         self,
@@ -156,7 +123,7 @@ class SchNet(nn.Module):
         x = self.embedding(features)
         for interaction in self.interactions:
             x = interaction(x, basis, envelope, source, target)
-        return pooled(self.head(x), batch, num_graphs, self.readout, positions, features)
+        return self.read_out(self.head(x), positions, features, batch, num_graphs)
 
 
 @register("schnet", output="label", domain="molecule")

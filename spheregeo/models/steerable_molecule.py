@@ -7,18 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spheregeo.models.molecule_graph import MoleculeGraph, molecule_graph
-from spheregeo.models.molecule_readout import check_readout, pooled
+from spheregeo.models.molecule_graph import MoleculeGraph
+from spheregeo.models.point_networks import AtomNetwork
 from spheregeo.models.registry import register
 from spheregeo.models.steerable_blocks import MessageBlock, PointBlock, invariants_of, pyramid, split_scalars
 from spheregeo.nn.space import RadialBasis
-from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.irreps import Copies
 from spheregeo.nn.space.radial import polynomial_envelope
-from spheregeo.sparse import Pairs
 
 
-class SteerableMolecule(nn.Module):
+class SteerableMolecule(AtomNetwork):
     """Steerable messages between atoms and gated feed-forward blocks at atoms, then a sum or mean over each molecule.
 
     Shape: positions (P, 3), atomic numbers (P,) int64 below ``in_channels``, batch (P,) int64, graph as ``neighbors`` gives it;
@@ -65,15 +63,10 @@ class SteerableMolecule(nn.Module):
         readout: str = "sum",
         chunk: int | None = None,
     ) -> None:
-        super().__init__()
-        least = {"in_channels": (in_channels, 2), "out_channels": (out_channels, 1), "depth": (depth, 1)}
-        for name, (value, bound) in least.items():
-            if value < bound:
-                raise ValueError(f"{name} is {value}; expected at least {bound}")
-        check_readout(readout)
+        super().__init__(in_channels, out_channels, depth, cutoff, readout)
         irreps = pyramid(width, lmax)
         self.scalars, rest = split_scalars(irreps)
-        self.cutoff, self.readout, self.lmax, self.dim = float(cutoff), readout, lmax, irreps.dim
+        self.lmax, self.dim = lmax, irreps.dim
         self.embedding = nn.Embedding(in_channels, width)
         self.elements = nn.Embedding(in_channels, element_dim) if element_dim else None
         self.basis = RadialBasis(self.cutoff, basis, envelope=False)
@@ -93,22 +86,10 @@ class SteerableMolecule(nn.Module):
             last.weight *= 0.1  # a sum over tens of atoms begins at order one
         self.head = nn.Sequential(nn.LayerNorm(count), nn.Linear(count, width), nn.SiLU(), last)
 
-    def neighbors(
-        self,
-        positions: Tensor,
-        batch: Tensor | None = None,
-        cell: Tensor | None = None,
-        pbc: Tensor | None = None,
-    ) -> MoleculeGraph:
-        """The pairs of atoms within the cutoff, see :func:`~spheregeo.models.molecule_graph.molecule_graph`."""
-        return molecule_graph(positions, self.cutoff, batch, cell, pbc)
-
     def features(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Tensor:
         """Features of the atoms after the last block, (P, irreps.dim)."""
         source, target = graph.edge_index
-        points = positions.shape[0]
-        edges = EdgeList(Pairs.of(source, target, points, points), target)
-        geometry = EdgeGeometry(graph.vectors(positions), edges)
+        geometry = self.geometry(positions, graph)
         basis = self.basis(geometry.lengths)
         envelope = polynomial_envelope(geometry.lengths / self.cutoff)
         extra = None
@@ -130,7 +111,7 @@ class SteerableMolecule(nn.Module):
     ) -> Tensor:
         x = self.features(positions, features, graph)
         values = self.head(invariants_of(x, self.scalars, self.copies))
-        return pooled(values, batch, num_graphs, self.readout, positions, features)
+        return self.read_out(values, positions, features, batch, num_graphs)
 
 
 @register("steerable-molecule", output="label", domain="molecule")

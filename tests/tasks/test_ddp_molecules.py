@@ -1,4 +1,4 @@
-"""Two processes learn energies and forces as one does: the same losses and scores from the same global batches."""
+"""Two processes learn molecules and clouds as one does: the same losses and scores from the same global batches."""
 
 from __future__ import annotations
 
@@ -10,37 +10,35 @@ from pathlib import Path
 import pytest
 import torch
 
-COMMON = [
-    "--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--data.train=16", "--data.val=4", "--data.test=2",
-    "--model.width=8", "--model.depth=1", "--ema=0",
-]  # fmt: skip
+COMMON = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--data.train=16", "--data.val=4", "--ema=0"]
+FORCES = ["--data.test=2", "--model.width=8", "--model.depth=1", "--model.options={cutoff: 5.0, basis: 8}"]
+CLOUDS = ["--data.test=10", "--data.num_points=64", "--settle=0"]
+STEERABLE = "{steerable-points: {width: 8, counts: [16, 4], radii: [0.6, 1.2], k: 8, dropout: 0.0}}"
+RUNS = {
+    "schnet": ("fit-forces", FORCES, ("val/force_mae", "val/energy_mae")),
+    "steerable-molecule": ("fit-forces", FORCES, ("val/force_mae", "val/energy_mae")),
+    "steerable-points": ("classify-points", [*CLOUDS, f"--model.options={STEERABLE}"], ("val/accuracy",)),
+}
 TWO = ["--data.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp"]
 
 
-def scores(folder: Path, *options: str) -> list[float]:
-    """Every number that a short run of fit-forces logs."""
-    command = [
-        sys.executable,
-        "-m",
-        "spheregeo",
-        "fit",
-        "fit-forces",
-        "--output",
-        str(folder),
-        *COMMON,
-        *options,
-    ]
+def scores(recipe: str, names: tuple[str, ...], folder: Path, *options: str) -> list[float]:
+    """Every number that a short run logs under these names."""
+    command = [sys.executable, "-m", "spheregeo", "fit", recipe, "--output", str(folder), *COMMON, *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     with open(folder / "logs" / "version_0" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    names = ("train/loss", "val/loss", "val/force_mae", "val/energy_mae")
     return [float(row[name]) for name in names for row in rows if row[name]]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    alone = scores(tmp_path / "one", "--data.batch_size=8")
-    together = scores(tmp_path / "two", *TWO)
-    assert len(alone) == 8 and together == pytest.approx(alone, rel=1e-4)
+@pytest.mark.parametrize("network", RUNS)
+def test_two_processes_train_as_one(network: str, tmp_path: Path) -> None:
+    recipe, options, scored = RUNS[network]
+    names = ("train/loss", "val/loss", *scored)
+    chosen = [*options, f"--model.network={network}"]
+    alone = scores(recipe, names, tmp_path / "one", *chosen, "--data.batch_size=8")
+    together = scores(recipe, names, tmp_path / "two", *chosen, *TWO)
+    assert len(alone) == 2 * len(names) and together == pytest.approx(alone, rel=1e-4)
