@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from spheregeo.sparse.coupling_form import G, coupling_form
 from spheregeo.sparse.engines import check_engine
-from spheregeo.sparse.engines.coupling import CHANNEL, NONE, SHARED
+from spheregeo.sparse.engines.coupling import CHANNEL, FACTORED, NONE, SHARED
 
-WEIGHTS = {None: NONE, "shared": SHARED, "channel": CHANNEL}
+WEIGHTS = {None: NONE, "shared": SHARED, "channel": CHANNEL, "factored": FACTORED}
 
 
 class Pairs(NamedTuple):
@@ -61,15 +61,16 @@ class Coupling(nn.Module):
         groups: components of each group of the result.
         paths: see :class:`Path`.
         pair_dim: S.
-        weights: None; "shared", (E, H) that multiply all paths and give H results; or "channel", (E, sum of the paths' channels).
+        weights: None; "shared", (E, H) that multiply all paths and give H results; "channel", (E, sum of the paths' channels); or
+            "factored", the same as a product of (E, K) and (K, sum of the paths' channels) that is never formed.
         heads: H of shared weights.
         engine: "cpu" (compiled), "torch", or None for the first where it runs.
 
     Shape:
-        ``coupling(x, y, pairs, w)``: x planar (N_s * inputs,): block after block, each (N_s, d_b, m_b); y (E, S); w as above ->
-        planar (N_t * outputs * H,): group after group, each (N_t, d_g, H * channels of its paths).
+        ``coupling(x, y, pairs, w, v)``: x planar (N_s * inputs,): block after block, each (N_s, d_b, m_b); y (E, S); w as above,
+        and v the second factor -> planar (N_t * outputs * H,): group after group, each (N_t, d_g, H * channels of its paths).
 
-    Equivariance: that of the constants. Linear in x, y and w; every derivative exists and is again a loop of this kind.
+    Equivariance: that of the constants. Linear in x, y, w and v; every derivative exists and is again a loop of this kind.
 
     Raises:
         ValueError: sizes that disagree.
@@ -93,7 +94,7 @@ class Coupling(nn.Module):
     ) -> None:
         super().__init__()
         if weights not in WEIGHTS:
-            raise ValueError(f"weights is {weights!r}; expected None, 'shared' or 'channel'")
+            raise ValueError(f"weights is {weights!r}; expected None, 'shared', 'channel' or 'factored'")
         if heads < 1 or (heads > 1 and weights != "shared"):
             raise ValueError(f"heads is {heads} with weights={weights!r}; expected 1, or more with 'shared'")
         for path in paths:
@@ -117,7 +118,7 @@ class Coupling(nn.Module):
             first_weight.append(channels)
             taken[path.group] += mul
             channels += mul
-        self.width = {NONE: 0, SHARED: heads, CHANNEL: channels}[self.kind]
+        self.width = {NONE: 0, SHARED: heads, CHANNEL: channels, FACTORED: channels}[self.kind]
         table, functions = list[tuple[int, ...]](), list[tuple[int, ...]]()
         entries, values = list[Tensor](), list[Tensor]()
         count = column = 0
@@ -154,7 +155,9 @@ class Coupling(nn.Module):
         bits = torch.cat(values) if values else torch.zeros(0, dtype=torch.float64)
         self.register_buffer("bits", bits.view(torch.int64), persistent=False)
 
-    def forward(self, x: Tensor, y: Tensor, pairs: Pairs, w: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, y: Tensor, pairs: Pairs, w: Tensor | None = None, v: Tensor | None = None
+    ) -> Tensor:
         num_source, num_target = pairs.num_source, pairs.num_target
         count = pairs.sources.shape[0]
         if x.shape != (num_source * self.inputs,):
@@ -163,9 +166,15 @@ class Coupling(nn.Module):
             )
         if y.shape != (count, self.pair_dim):
             raise ValueError(f"y has shape {tuple(y.shape)}; expected ({count}, {self.pair_dim})")
-        if (w is None) != (self.kind == NONE) or (w is not None and w.shape != (count, self.width)):
+        if (v is None) != (self.kind != FACTORED) or (v is not None and v.shape[1:] != (self.width,)):
+            given = "none" if v is None else f"shape {tuple(v.shape)}"
+            raise ValueError(
+                f"v: {given}; expected {f'(K, {self.width})' if self.kind == FACTORED else 'none'}"
+            )
+        wide = self.width if v is None else v.shape[0]
+        if (w is None) != (self.kind == NONE) or (w is not None and w.shape != (count, wide)):
             given = "no weights" if w is None else f"weights of shape {tuple(w.shape)}"
-            raise ValueError(f"w: {given}; expected {'none' if self.kind == NONE else (count, self.width)}")
+            raise ValueError(f"w: {given}; expected {'none' if self.kind == NONE else (count, wide)}")
         sizes = [
             num_target,
             num_source,
@@ -186,7 +195,7 @@ class Coupling(nn.Module):
             pairs.sources,
             order,
         ]
-        result: Tensor = coupling_form(x.contiguous(), y, w, None, G, tensors, sizes, self.engine)
+        result: Tensor = coupling_form(x.contiguous(), y, w, v, None, G, tensors, sizes, self.engine)
         return result
 
     def split(self, z: Tensor, num_target: int) -> list[Tensor]:

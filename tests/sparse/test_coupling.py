@@ -10,11 +10,12 @@ from spheregeo.sparse import Coupling, Pairs, Path
 
 BLOCKS, GROUPS, PAIR_DIM = [(1, 5), (3, 17), (2, 3)], [3, 1], 4
 PATHS = [(0, 0), (1, 0), (1, 1), (2, 0), (1, 0), (2, 1)]  # block, group
-SOURCES, TARGETS, PAIRS, HEADS = (
+SOURCES, TARGETS, PAIRS, HEADS, INNER = (
     11,
     9,
     70,
     3,
+    6,
 )  # rows of more than the compiled loop's sixteen pairs, and empty ones
 
 
@@ -38,12 +39,14 @@ class Problem:
         self.pairs = Pairs.of(self.source, self.target, SOURCES, TARGETS)
         self.x = normal(SOURCES * sum(d * m for d, m in BLOCKS)).to(dtype).requires_grad_()
         self.y = normal(pairs, PAIR_DIM).to(dtype).requires_grad_()
-        width = {None: 0, "shared": HEADS, "channel": sum(BLOCKS[b][1] for b, _ in PATHS)}[weights]
+        channels = sum(BLOCKS[b][1] for b, _ in PATHS)
+        width = {None: 0, "shared": HEADS, "channel": channels, "factored": INNER}[weights]
         self.w = normal(pairs, width).to(dtype).requires_grad_() if weights else None
+        self.v = normal(INNER, channels).to(dtype).requires_grad_() if weights == "factored" else None
 
     @property
     def leaves(self) -> list[Tensor]:
-        return [t for t in (self.x, self.y, self.w) if t is not None]
+        return [t for t in (self.x, self.y, self.w, self.v) if t is not None]
 
     def layer(self, engine: str | None) -> Coupling:
         paths = [Path(b, g, c) for (b, g), c in zip(PATHS, self.constants, strict=True)]
@@ -52,7 +55,7 @@ class Problem:
         )
 
     def fast(self, engine: str | None) -> Tensor:
-        return self.layer(engine)(self.x, self.y, self.pairs, self.w)
+        return self.layer(engine)(self.x, self.y, self.pairs, self.w, self.v)
 
     def slow(self) -> Tensor:
         blocks, at = [], 0
@@ -68,9 +71,10 @@ class Problem:
                 if self.weights == "shared":
                     assert self.w is not None
                     weighted = message * self.w[:, h, None, None]
-                elif self.weights == "channel":
+                elif self.weights is not None:
                     assert self.w is not None
-                    weighted = message * self.w[:, None, channel : channel + BLOCKS[b][1]]
+                    each = self.w if self.v is None else self.w @ self.v
+                    weighted = message * each[:, None, channel : channel + BLOCKS[b][1]]
                 summed = message.new_zeros(TARGETS, *message.shape[1:]).index_add(0, self.target, weighted)
                 found[g][h].append(summed)
             channel += BLOCKS[b][1]
@@ -83,7 +87,7 @@ def close(a: Tensor, b: Tensor, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("engine", ["cpu", "torch"])
-@pytest.mark.parametrize("weights", [None, "shared", "channel"])
+@pytest.mark.parametrize("weights", [None, "shared", "channel", "factored"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
 def test_equals_einsum_to_second_derivatives(
     engine: str, weights: str | None, dtype: torch.dtype, tolerance: float
@@ -102,13 +106,13 @@ def test_equals_einsum_to_second_derivatives(
         close(a, b, tolerance)
 
 
-@pytest.mark.parametrize("weights", [None, "shared", "channel"])
+@pytest.mark.parametrize("weights", [None, "shared", "channel", "factored"])
 def test_gradients_of_gradients(weights: str | None) -> None:
     problem = Problem(weights, pairs=20)
     layer = problem.layer(None)
 
-    def run(x: Tensor, y: Tensor, w: Tensor | None = None) -> Tensor:
-        result: Tensor = layer(x, y, problem.pairs, w)
+    def run(x: Tensor, y: Tensor, w: Tensor | None = None, v: Tensor | None = None) -> Tensor:
+        result: Tensor = layer(x, y, problem.pairs, w, v)
         return result
 
     assert torch.autograd.gradcheck(run, problem.leaves, fast_mode=True)
@@ -117,6 +121,8 @@ def test_gradients_of_gradients(weights: str | None) -> None:
 
 @pytest.mark.parametrize("engine", ["cpu", "torch"])
 def test_no_pairs(engine: str) -> None:
+    z = Problem("factored", pairs=0).fast(engine)
+    assert not z.any() and z.requires_grad
     problem = Problem("channel", pairs=0)
     z = problem.fast(engine)
     assert z.shape == (TARGETS * (3 * 42 + 20),) and not z.any()  # channels of the groups' paths
@@ -124,8 +130,9 @@ def test_no_pairs(engine: str) -> None:
     assert not gx.any() and gy.shape == (0, PAIR_DIM) and gw.shape == (0, 62)
 
 
-def test_several_threads_give_the_same_bits() -> None:
-    problem = Problem("channel")
+@pytest.mark.parametrize("weights", ["channel", "factored"])
+def test_several_threads_give_the_same_bits(weights: str) -> None:
+    problem = Problem(weights)
     before = torch.get_num_threads()
     found = []
     try:

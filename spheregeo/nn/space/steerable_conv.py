@@ -89,7 +89,7 @@ class SteerableConv(nn.Module):
                 f"{lmax} reach; check parities"
             )
         heads = 1 if edge_dim is None or depthwise else edge_dim
-        kind = "channel" if depthwise else None if edge_dim is None else "shared"
+        kind = "factored" if depthwise else None if edge_dim is None else "shared"
         self.source, self.target = Stacks(self.irreps_in), Stacks(self.irreps_out)
         self.coupling = coupling_of(self.table, kind, heads, None)
         self.so2 = None if depthwise else SO2Maps(self.table, mmax)
@@ -217,16 +217,14 @@ class SteerableConv(nn.Module):
         """Weights (H, rows, copies) times the constants that keep variances: 1/√(rows H n)."""
         return [w / math.sqrt(w.shape[0] * w.shape[1] * self.degree) for w in self.weights]
 
-    def _pair_weights(self, edge_features: Tensor | None) -> Tensor | None:
-        if self.edge_weights is None:
-            return edge_features
-        assert edge_features is not None
-        return edge_features @ (self.edge_weights / math.sqrt(self.edge_dim or 1))
+    def factor(self) -> Tensor | None:
+        """What edge features are multiplied with to give the weights of depthwise paths, (H, channels of all paths)."""
+        return None if self.edge_weights is None else self.edge_weights / math.sqrt(self.edge_dim or 1)
 
     def _products(
         self, x: Tensor, harmonics: Tensor, pairs: Pairs, edge_features: Tensor | None
     ) -> list[Tensor]:
-        z = self.coupling(x, harmonics, pairs, self._pair_weights(edge_features))
+        z = self.coupling(x, harmonics, pairs, edge_features, self.factor())
         parts = []
         for part, weight in zip(self.coupling.split(z, pairs.num_target), self.scaled_weights(), strict=True):
             rows, d, columns = part.shape

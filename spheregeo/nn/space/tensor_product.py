@@ -25,7 +25,9 @@ def tensor_convolution(
         size = num_source * ir.dim * copies
         stacks.append(x[at : at + size].view(num_source, ir.dim, copies)[source])
         at += size
-    pair, channel = conv._pair_weights(edge_features), 0
+    pair, factor, channel = edge_features, conv.factor(), 0
+    if pair is not None and factor is not None:
+        pair = pair @ factor
     reached = {t: k for k, t in enumerate(table.reached)}
     weights = conv.scaled_weights()
     # weights of depthwise products lie in the order of the paths

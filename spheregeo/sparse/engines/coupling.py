@@ -13,9 +13,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-NONE, SHARED, CHANNEL = range(3)  # weights of pairs: none, (E, H) for all paths, or each path's channels
+# weights of pairs: none; (E, H) for all paths; each path's channels; the same as products of (E, K) and (K, channels)
+NONE, SHARED, CHANNEL, FACTORED = range(4)
 TORCH_CHUNK_BYTES = 1 << 26
 _LEAST_CHANNELS = 8
+_ROWS = 8  # of one task
+_SUMS = 32  # of factors' gradients, each over a range of rows
 
 
 @dataclass(frozen=True)
@@ -55,16 +58,16 @@ class Call:
         return len(self.sources)
 
 
-def couple(call: Call, x: Tensor, y: Tensor, w: Tensor | None, engine: str) -> Tensor:
-    """z (N_t outputs H,) from x (N_s inputs,), y (E, S) and w (E, width)."""
+def couple(call: Call, x: Tensor, y: Tensor, w: Tensor | None, v: Tensor | None, engine: str) -> Tensor:
+    """z (N_t outputs H,) from x (N_s inputs,), y (E, S), w (E, width), or w (E, K) and v (K, width)."""
     if _compiled(x, engine):
         from spheregeo.sparse.engines import cpu, kernels
 
         z = x.new_empty(call.num_target * call.outputs * call.heads)
         with cpu.threads():
             kernels.couple(
-                *_arrays(cpu, x, y, w),
-                *_structure(cpu, call, x),
+                *_arrays(cpu, x, y, w, v),
+                *_structure(cpu, call, x, v),
                 z.numpy(),
             )
         return z
@@ -73,14 +76,14 @@ def couple(call: Call, x: Tensor, y: Tensor, w: Tensor | None, engine: str) -> T
     for block, pairs in _chunks(call, x):
         a = _coefficients(call, block, y[pairs])  # (e, F, d)
         p = a @ _source(call, block, x)[call.sources[pairs]]  # (e, F, C)
-        p = _weigh(call, block, p, w, pairs)  # (e, H, F, C)
+        p = _weigh(call, block, p, _pair_weights(w, v, pairs))  # (e, H, F, C)
         target = _targets(call, pairs)
         total = p.new_zeros(call.num_target, *p.shape[1:]).index_add(0, target, p)
         groups.add(z, block, total)
     return z
 
 
-def couple_back(call: Call, y: Tensor, w: Tensor | None, g: Tensor, engine: str) -> Tensor:
+def couple_back(call: Call, y: Tensor, w: Tensor | None, v: Tensor | None, g: Tensor, engine: str) -> Tensor:
     """Gradient of the sources, planar (N_s inputs,)."""
     if _compiled(g, engine):
         from spheregeo.sparse.engines import cpu, kernels
@@ -89,8 +92,8 @@ def couple_back(call: Call, y: Tensor, w: Tensor | None, g: Tensor, engine: str)
         with cpu.threads() as count:
             tasks = cpu.array(_tasks(call, count))
             kernels.couple_back(
-                *_arrays(cpu, g, y, w),
-                *_structure(cpu, call, g),
+                *_arrays(cpu, g, y, w, v),
+                *_structure(cpu, call, g, v),
                 tasks,
                 gx.numpy(),
             )
@@ -100,7 +103,7 @@ def couple_back(call: Call, y: Tensor, w: Tensor | None, g: Tensor, engine: str)
     for block, pairs in _chunks(call, g):
         a = _coefficients(call, block, y[pairs])
         q = groups.read(g, block, _targets(call, pairs))  # (e, H, F, C)
-        q = _weigh_back(call, block, q, w, pairs)  # (e, F, C)
+        q = _weigh_back(call, block, q, _pair_weights(w, v, pairs))  # (e, F, C)
         _source(call, block, gx).index_add_(0, call.sources[pairs], a.mT @ q)
     return gx
 
@@ -110,40 +113,54 @@ def couple_pairs(
     x: Tensor,
     y: Tensor | None,
     w: Tensor | None,
+    v: Tensor | None,
     g: Tensor,
     engine: str,
-    wanted: tuple[bool, bool],
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the pairs' features (E, S) and weights (E, width), each if wanted, else empty.
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of y (E, S), w and v, each if wanted, else empty.
 
-    y is read for the gradient of the weights alone, and w for that of the features.
+    Of y, w and v those are read that the gradients wanted need: all but its own.
     """
-    want_y, want_w = wanted[0], wanted[1] and call.kind != NONE
+    want_y, want_w, want_v = wanted[0], wanted[1] and call.kind != NONE, wanted[2] and call.kind == FACTORED
+    inner = _inner(call, w, v)
     gy = x.new_zeros(call.num_pairs, call.dim) if want_y else x.new_empty(0)
-    fresh = x.new_zeros if call.kind == SHARED else x.new_empty
-    gw = fresh(call.num_pairs, call.width) if want_w else x.new_empty(0)
+    fresh = x.new_empty if call.kind == CHANNEL else x.new_zeros
+    gw = fresh(call.num_pairs, inner or call.width) if want_w else x.new_empty(0)
     if _compiled(x, engine):
         from spheregeo.sparse.engines import cpu, kernels
 
+        tasks = max(1, -(-call.num_target // _ROWS))
+        gv = x.new_zeros(min(tasks, _SUMS), inner * call.width) if want_v else x.new_empty(tasks, 0)
         features = gy if y is None else y
         with cpu.threads():
             kernels.couple_pairs(
-                *_arrays(cpu, x, features, w), cpu.array(g), *_structure(cpu, call, x),
-                want_y, want_w, gy.view(-1).numpy(), gw.view(-1).numpy(),
+                *_arrays(cpu, x, features, w, v), cpu.array(g), *_structure(cpu, call, x, v, inner),
+                (want_y, want_w, want_v), gy.view(-1).numpy(), gw.view(-1).numpy(), gv.numpy(),
             )  # fmt: skip
-        return gy, gw
+        return gy, gw, gv.sum(0).view(inner, call.width) if want_v else x.new_empty(0)
     gw.zero_()
+    gv = x.new_zeros(inner, call.width) if want_v else x.new_empty(0)
     groups = _Groups(call)
     for block, pairs in _chunks(call, x):
         source = _source(call, block, x)[call.sources[pairs]]  # (e, d, C)
         q = groups.read(g, block, _targets(call, pairs))  # (e, H, F, C)
-        if want_w:
+        if want_w or want_v:
             assert y is not None
-            _weight_gradient(call, block, _coefficients(call, block, y[pairs]) @ source, q, gw, pairs)
+            slope = _weight_gradient(call, block, _coefficients(call, block, y[pairs]) @ source, q)
+            if call.kind != FACTORED:
+                gw[pairs] += slope
+            else:
+                if want_w:
+                    assert v is not None
+                    gw[pairs] += slope @ v.T
+                if want_v:
+                    assert w is not None
+                    gv += w[pairs].T @ slope
         if want_y:
-            q = _weigh_back(call, block, q, w, pairs)
+            q = _weigh_back(call, block, q, _pair_weights(w, v, pairs))
             gy[pairs] += torch.einsum("efd,fds->es", q @ source.mT, _dense(call, block, x))
-    return gy, gw
+    return gy, gw, gv
 
 
 # ---- compiled
@@ -161,17 +178,30 @@ def _compiled(x: Tensor, engine: str) -> bool:
     return not cpu.forked()
 
 
-def _arrays(cpu: object, x: Tensor, y: Tensor, w: Tensor | None) -> list:  # type: ignore[type-arg]
-    weights = x.new_empty(0) if w is None else w
-    return [cpu.array(t.reshape(-1)) for t in (x, y, weights)]  # type: ignore[attr-defined]
+def _arrays(cpu: object, x: Tensor, y: Tensor, w: Tensor | None, v: Tensor | None) -> list:  # type: ignore[type-arg]
+    given = [x, y, *(x.new_empty(0) if t is None else t for t in (w, v))]
+    return [cpu.array(t.reshape(-1)) for t in given]  # type: ignore[attr-defined]
 
 
-def _structure(cpu: object, call: Call, like: Tensor) -> tuple[tuple[object, ...], ...]:
+def _inner(call: Call, w: Tensor | None, v: Tensor | None) -> int:
+    """K of factored weights; 0 for others."""
+    if call.kind != FACTORED:
+        return 0
+    if v is not None:
+        return v.shape[0]
+    assert w is not None
+    return w.shape[1]
+
+
+def _structure(
+    cpu: object, call: Call, like: Tensor, v: Tensor | None, inner: int | None = None
+) -> tuple[tuple[object, ...], ...]:
     """The kernels' rows, tables and sizes."""
     t = call.tables
+    inner = _inner(call, None, v) if inner is None else inner
     rows = (call.indptr, call.sources, call.order)
     tables = (t.blocks, t.functions, t.entries, t.values.to(like.dtype))
-    sizes = (call.kind, call.heads, call.width, call.dim, call.num_source, call.num_target)
+    sizes = (call.kind, call.heads, inner, call.width, call.dim, call.num_source, call.num_target)
     return tuple(map(cpu.array, rows)), tuple(map(cpu.array, tables)), sizes  # type: ignore[attr-defined]
 
 
@@ -244,30 +274,35 @@ def _columns(call: Call, block: _Block) -> Tensor:
     return first[:, None] + torch.arange(block.channels, device=first.device)
 
 
-def _weigh(call: Call, block: _Block, p: Tensor, w: Tensor | None, pairs: slice) -> Tensor:
-    if call.kind == NONE:
+def _pair_weights(w: Tensor | None, v: Tensor | None, pairs: slice) -> Tensor | None:
+    """The weights of these pairs (e, width)."""
+    if w is None:
+        return None
+    return w[pairs] if v is None else w[pairs] @ v
+
+
+def _weigh(call: Call, block: _Block, p: Tensor, w: Tensor | None) -> Tensor:
+    if w is None:
         return p[:, None]
-    assert w is not None
     if call.kind == SHARED:
-        return w[pairs, :, None, None] * p[:, None]
-    return (w[pairs][:, _columns(call, block)] * p)[:, None]
+        return w[:, :, None, None] * p[:, None]
+    return (w[:, _columns(call, block)] * p)[:, None]
 
 
-def _weigh_back(call: Call, block: _Block, q: Tensor, w: Tensor | None, pairs: slice) -> Tensor:
-    if call.kind == NONE:
+def _weigh_back(call: Call, block: _Block, q: Tensor, w: Tensor | None) -> Tensor:
+    if w is None:
         return q[:, 0]
-    assert w is not None
     if call.kind == SHARED:
-        return torch.einsum("eh,ehfc->efc", w[pairs], q)
-    return w[pairs][:, _columns(call, block)] * q[:, 0]
+        return torch.einsum("eh,ehfc->efc", w, q)
+    return w[:, _columns(call, block)] * q[:, 0]
 
 
-def _weight_gradient(call: Call, block: _Block, p: Tensor, q: Tensor, gw: Tensor, pairs: slice) -> None:
+def _weight_gradient(call: Call, block: _Block, p: Tensor, q: Tensor) -> Tensor:
+    """(e, width)"""
     if call.kind == SHARED:
-        gw[pairs] += torch.einsum("efc,ehfc->eh", p, q)
-    else:
-        columns = _columns(call, block).flatten().expand(len(p), -1)
-        gw[pairs] = gw[pairs].scatter_add(1, columns, (p * q[:, 0]).flatten(1))
+        return torch.einsum("efc,ehfc->eh", p, q)
+    columns = _columns(call, block).flatten().expand(len(p), -1)
+    return p.new_zeros(len(p), call.width).scatter_add(1, columns, (p * q[:, 0]).flatten(1))
 
 
 class _Groups:

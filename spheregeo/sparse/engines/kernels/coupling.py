@@ -3,11 +3,12 @@
 A row's pairs are taken a few at a time. Their coefficients a[f, (m1, t)] = sum_m2 C[f, m1, m2] y[t, m2] are made side by side
 (t runs fastest), and all arithmetic over channels is a micro-kernel's. Rows are taken as ``order`` says (empty: 0, 1, 2, ...), so
 that sources of one row are still in cache for the next. Tables are those of
-:class:`spheregeo.sparse.engines.coupling.Tables`; ``kind`` 0 means no weights, 1 weights (E, H) that every path multiplies with,
-2 weights of each path's channels.
+:class:`spheregeo.sparse.engines.coupling.Tables`; ``kind`` 0 means no weights, 1 weights w (E, H) that every path multiplies
+with, 2 weights w of each path's channels, 3 the same as products w v of (E, K) and (K, channels), made for a few pairs of a path
+at a time and never kept.
 
 Arguments come in groups: ``rows`` (indptr, sources, order), ``tables`` (blocks, functions, entries, values), ``sizes`` (kind,
-heads, width of the weights, dimension of the pairs' features, number of sources, number of targets).
+heads, K, channels of all paths, dimension of the pairs' features, number of sources, number of targets).
 """
 
 from __future__ import annotations
@@ -97,17 +98,28 @@ def _targets(functions, first, number, i, heads, targets, spots):  # type: ignor
 
 
 @njit(**OPTIONS)
-def _couple_rows(begin, end, x, y, w, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
+def _weights(kind, w, v, at, count, column, n, inner, width, made):  # type: ignore[no-untyped-def]
+    """Where the weights of n channels from ``column`` on are for the pair ``at``, and the step to the next pair."""
+    if kind == 2:
+        return at * width + column, width
+    product_set(w, at * inner, inner, 1, v, column, width, made, 0, n, count, inner, n)
+    return np.int64(0), n
+
+
+@njit(**OPTIONS)
+def _couple_rows(begin, end, x, y, w, v, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
     """``couple`` for rows begin ... end of the order."""
     indptr, sources, order = rows
     blocks, functions, entries, values = tables
-    kind, heads, width, dim, num_source, num_target = sizes
+    kind, heads, inner, width, dim, num_source, num_target = sizes
     components, most, coefficients, numbers = _largest(blocks, heads)
     yt = np.empty(dim * PIECE, y.dtype)
     wt = np.empty(heads * PIECE, y.dtype)
     a = np.empty(coefficients * PIECE, x.dtype)
     scaled = np.empty(coefficients * PIECE * heads if kind == 1 else 0, x.dtype)
-    weighted = np.empty(numbers * PIECE if kind == 2 else 0, x.dtype)
+    weighted = np.empty(numbers * PIECE if kind > 1 else 0, x.dtype)
+    made = np.empty(numbers * PIECE if kind == 3 else 0, x.dtype)
+    weights = made if kind == 3 else w
     places = np.empty(components * PIECE, np.int64)
     spots = np.empty(most, np.int64)
     for r in range(begin, end):
@@ -138,11 +150,11 @@ def _couple_rows(begin, end, x, y, w, rows, tables, sizes, z):  # type: ignore[n
                     f = first
                     while f < last:  # path by path: its weights go into copies of the sources
                         stop = _end_of_path(functions, f, last)
+                        line, step = _weights(kind, w, v, at, count, functions[f, 5], mul, inner, width, made)
                         for t in range(count):
-                            weight = (at + t) * width + functions[f, 5]
                             for m in range(d):
                                 k = m * count + t
-                                line_set(x, places[k], w, weight, weighted, k * mul, mul)
+                                line_set(x, places[k], weights, line + t * step, weighted, k * mul, mul)
                         product_add(
                             a, (f - first) * wide, wide, 1,
                             weighted, 0, mul,
@@ -154,19 +166,19 @@ def _couple_rows(begin, end, x, y, w, rows, tables, sizes, z):  # type: ignore[n
 
 
 @njit(parallel=True, **OPTIONS)
-def couple(x, y, w, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
+def couple(x, y, w, v, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
     """z (planar groups) from x (planar blocks), y (E * S,), w (E * width,)."""
     number = len(rows[0]) - 1
     for task in prange((number + TASK - 1) // TASK):
-        _couple_rows(task * TASK, min((task + 1) * TASK, number), x, y, w, rows, tables, sizes, z)
+        _couple_rows(task * TASK, min((task + 1) * TASK, number), x, y, w, v, rows, tables, sizes, z)
 
 
 @njit(**OPTIONS)
-def _couple_back_task(task, g, y, w, rows, tables, sizes, gx):  # type: ignore[no-untyped-def]
+def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignore[no-untyped-def]
     """``couple_back`` for one of its tasks."""
     indptr, sources, order = rows
     blocks, functions, entries, values = tables
-    kind, heads, width, dim, num_source, num_target = sizes
+    kind, heads, inner, width, dim, num_source, num_target = sizes
     one = g.dtype.type(1)
     b, low, n = task[0], task[1], task[2] - task[1]
     base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
@@ -176,7 +188,9 @@ def _couple_back_task(task, g, y, w, rows, tables, sizes, gx):  # type: ignore[n
     wt = np.empty(heads * PIECE, y.dtype)
     a = np.empty(number * d * PIECE, g.dtype)
     scaled = np.empty(number * d * PIECE * heads if kind == 1 else 0, g.dtype)
-    part = np.empty(d * PIECE * n if kind == 2 else 0, g.dtype)
+    part = np.empty(d * PIECE * n if kind > 1 else 0, g.dtype)
+    made = np.empty(PIECE * n if kind == 3 else 0, g.dtype)
+    weights = made if kind == 3 else w
     sums = np.empty(d * PIECE * n, g.dtype)
     places = np.empty(d * PIECE, np.int64)
     spots = np.empty(heads * number, np.int64)
@@ -211,11 +225,11 @@ def _couple_back_task(task, g, y, w, rows, tables, sizes, gx):  # type: ignore[n
                         part, 0, n,
                         wide, end - f, n,
                     )  # fmt: skip
+                    line, step = _weights(kind, w, v, at, count, functions[f, 5] + low, n, inner, width, made)
                     for t in range(count):
-                        weight = (at + t) * width + functions[f, 5] + low
                         for m in range(d):
                             k = (m * count + t) * n
-                            line_add(part, k, w, weight, sums, k, n)
+                            line_add(part, k, weights, line + t * step, sums, k, n)
                     f = end
             for k in range(wide):  # one by one: pairs may share a source
                 line_add(sums, k * n, one, 0, gx, places[k] + low, n)
@@ -223,14 +237,14 @@ def _couple_back_task(task, g, y, w, rows, tables, sizes, gx):  # type: ignore[n
 
 
 @njit(parallel=True, **OPTIONS)
-def couple_back(g, y, w, rows, tables, sizes, tasks, gx):  # type: ignore[no-untyped-def]
+def couple_back(g, y, w, v, rows, tables, sizes, tasks, gx):  # type: ignore[no-untyped-def]
     """gx (planar blocks, zero before) from g (planar groups).
 
     Rows of g are read once and what their pairs get is added at the sources. ``tasks`` (n, 3) names a block and a range of
     its channels: no two tasks write to the same place.
     """
     for task in prange(len(tasks)):
-        _couple_back_task(tasks[task], g, y, w, rows, tables, sizes, gx)
+        _couple_back_task(tasks[task], g, y, w, v, rows, tables, sizes, gx)
 
 
 @njit(**OPTIONS)
@@ -255,18 +269,22 @@ def _of_heads(a, p, w, at, heads, number, d, count, want_y, want_w, wt, gw):  # 
 
 
 @njit(**OPTIONS)
-def _couple_pairs_rows(begin, end, x, y, w, g, rows, tables, sizes, want_y, want_w, gy, gw):  # type: ignore[no-untyped-def]
+def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, gy, gw, gv):  # type: ignore[no-untyped-def]
     """``couple_pairs`` for rows begin ... end of the order."""
     indptr, sources, order = rows
     blocks, functions, entries, values = tables
-    kind, heads, width, dim, num_source, num_target = sizes
+    kind, heads, inner, width, dim, num_source, num_target = sizes
+    want_y, want_w, want_v = wanted
     components, most, coefficients, numbers = _largest(blocks, heads)
     yt = np.empty(dim * PIECE, y.dtype)
     back = np.empty(dim * PIECE, y.dtype)
     wt = np.empty(heads * PIECE, y.dtype)
     a = np.empty(coefficients * PIECE, x.dtype)
     p = np.empty(most * components * PIECE, x.dtype)
-    part = np.empty(numbers * PIECE if kind == 2 else 0, x.dtype)
+    part = np.empty(numbers * PIECE if kind > 1 else 0, x.dtype)
+    made = np.empty(numbers * PIECE if kind == 3 else 0, x.dtype)
+    weights = made if kind == 3 else w
+    slopes = np.empty(numbers * PIECE, x.dtype) if kind == 3 else gw
     places = np.empty(components * PIECE, np.int64)
     spots = np.empty(most, np.int64)
     for r in range(begin, end):
@@ -281,7 +299,7 @@ def _couple_pairs_rows(begin, end, x, y, w, g, rows, tables, sizes, want_y, want
                 count = min(PIECE, indptr[i + 1] - at)
                 wide = d * count
                 _sources(sources, at, count, base, d, mul, places)
-                if kind > 0 and want_w:
+                if kind > 0 and (want_w or want_v):
                     _transposed(y, at, count, dim, yt)
                     _coefficients(
                         yt, entries, values, blocks[b, 5], blocks[b, 6], first, number, wide, count, a
@@ -294,22 +312,61 @@ def _couple_pairs_rows(begin, end, x, y, w, g, rows, tables, sizes, want_y, want
                     f = first
                     while f < last:
                         stop = _end_of_path(functions, f, last)
-                        line, mine = (f - first) * wide, spots[f - first :]
-                        if want_w:
-                            product_set(a, line, 1, wide, g, 0, mine, part, 0, mul, wide, stop - f, mul)
+                        begins, mine = (f - first) * wide, spots[f - first :]
+                        if want_w or want_v:
+                            line, step = (
+                                (np.int64(0), mul) if kind == 3 else (at * width + functions[f, 5], width)
+                            )
+                            product_set(a, begins, 1, wide, g, 0, mine, part, 0, mul, wide, stop - f, mul)
                             for t in range(count):
-                                weight = (at + t) * width + functions[f, 5]
-                                line_set(part, t * mul, x, places[t], gw, weight, mul)
+                                line_set(part, t * mul, x, places[t], slopes, line + t * step, mul)
                                 for m in range(1, d):
                                     k = m * count + t
-                                    line_add(part, k * mul, x, places[k], gw, weight, mul)
+                                    line_add(part, k * mul, x, places[k], slopes, line + t * step, mul)
+                            column = functions[f, 5]
+                            if kind == 3 and want_w:
+                                products_of_rows(
+                                    slopes,
+                                    0,
+                                    mul,
+                                    v,
+                                    column,
+                                    width,
+                                    gw,
+                                    at * inner,
+                                    inner,
+                                    1,
+                                    count,
+                                    inner,
+                                    mul,
+                                )
+                            if kind == 3 and want_v:
+                                product_add(
+                                    w,
+                                    at * inner,
+                                    1,
+                                    inner,
+                                    slopes,
+                                    0,
+                                    mul,
+                                    gv,
+                                    column,
+                                    width,
+                                    inner,
+                                    count,
+                                    mul,
+                                )
                         if want_y:
+                            line, step = _weights(
+                                kind, w, v, at, count, functions[f, 5], mul, inner, width, made
+                            )
                             for t in range(count):
-                                weight = (at + t) * width + functions[f, 5]
                                 for m in range(d):
                                     k = m * count + t
-                                    line_set(x, places[k], w, weight, part, k * mul, mul)
-                            products_of_rows(g, 0, mine, part, 0, mul, p, line, wide, 1, stop - f, wide, mul)
+                                    line_set(x, places[k], weights, line + t * step, part, k * mul, mul)
+                            products_of_rows(
+                                g, 0, mine, part, 0, mul, p, begins, wide, 1, stop - f, wide, mul
+                            )
                         f = stop
                 if kind == 1:
                     _of_heads(a, p, w, at, heads, number, d, count, want_y, want_w, wt, gw)
@@ -326,9 +383,12 @@ def _couple_pairs_rows(begin, end, x, y, w, g, rows, tables, sizes, want_y, want
 
 
 @njit(parallel=True, **OPTIONS)
-def couple_pairs(x, y, w, g, rows, tables, sizes, want_y, want_w, gy, gw):  # type: ignore[no-untyped-def]
-    """Gradients of the pairs' features and weights as wanted: gy (E * S,), gw (E * width,); zero before, but gw of kind 2."""
-    number = len(rows[0]) - 1
-    for task in prange((number + TASK - 1) // TASK):
-        begin, end = task * TASK, min((task + 1) * TASK, number)
-        _couple_pairs_rows(begin, end, x, y, w, g, rows, tables, sizes, want_y, want_w, gy, gw)
+def couple_pairs(x, y, w, v, g, rows, tables, sizes, wanted, gy, gw, gv):  # type: ignore[no-untyped-def]
+    """Gradients of y, w and v as wanted: gy (E * S,), gw (E * width,), gv (tasks, K * channels); zero before, but gw of kind 2.
+
+    A task takes a range of rows, and its sum for v is its own: sums do not depend on the number of threads.
+    """
+    number, tasks = len(rows[0]) - 1, len(gv)
+    for task in prange(tasks):
+        begin, end = number * task // tasks, number * (task + 1) // tasks
+        _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, gy, gw, gv[task])
