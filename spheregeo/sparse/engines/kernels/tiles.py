@@ -24,7 +24,18 @@ intrinsic: Any = extending.intrinsic
 _VECTOR = 64  # bytes; two or four of the registers of processors with shorter ones
 _COLUMNS = (256, 64, 32, 16)  # bytes of a tile's columns, the widest that fit first; then number by number
 _TALLEST = 8  # rows of a tile
-_REGISTERS = 1024 if binding.get_host_cpu_features().get("avx512f") else 256  # bytes of a tile's sums
+
+
+def _registers() -> int:
+    """Bytes of a tile's sums, half of the vector registers or less."""
+    try:
+        features = binding.get_host_cpu_features()
+    except RuntimeError:  # not known on this platform
+        features = {}
+    return 1024 if features.get("avx512f") else 256
+
+
+_REGISTERS = _registers()
 _EXACT = ("contract",)  # products and sums may be fused, and the order of sums is as written
 _ANY_ORDER = ("contract", "reassoc", "nsz")
 
