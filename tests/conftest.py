@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,6 +10,12 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    # numba looks at the time of a function's own file alone: code that calls a changed function of another file would stay old
+    sources = [file.read_bytes() for file in sorted((ROOT / "spheregeo").rglob("*.py"))]
+    compiled = b"".join(source for source in sources if b"numba" in source)
+    os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".numba_cache" / hashlib.sha256(compiled).hexdigest()[:16])
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What steerable networks of molecules and of clouds share: what points begin with, the graph's geometry, readout."""
+"""What networks of molecules and of clouds share: what points begin with, the graph's geometry, readout."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def check_least(**values: tuple[float, float]) -> None:
 def check_cutoff(cutoff: float) -> float:
     """The cutoff. Raises: ValueError where it is no positive distance."""
     if not (cutoff > 0 and math.isfinite(cutoff)):
-        raise ValueError(f"cutoff is {cutoff}; expected a positive distance, such as 2.0")
+        raise ValueError(
+            f"cutoff is {cutoff}; expected a positive distance in the unit of the positions, such as 2.0"
+        )
     return float(cutoff)
 
 

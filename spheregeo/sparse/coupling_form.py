@@ -71,12 +71,15 @@ def _evaluate_pairs(
     sizes: list[int],
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Those of dPhi/dy, dPhi/dw, dPhi/dv that are wanted together, which share nearly all their work; the others empty."""
-    dtype = x.dtype
-    x, y, w, v, g = (_at_least_single(t, dtype) for t in (x, y, w, v, g))
+    """Those of dPhi/dy, dPhi/dw, dPhi/dv that are wanted together, which share nearly all their work; the others empty.
+
+    Each has the type of its argument.
+    """
+    types = [x.dtype if t is None or not want else t.dtype for t, want in zip((y, w, v), wanted, strict=True)]
+    x, y, w, v, g = (_at_least_single(t, x.dtype) for t in (x, y, w, v, g))
     with torch.autocast(x.device.type, enabled=False):
         found = couple_pairs(_call(tensors, sizes), x, y, w, v, g, engine, tuple(wanted))  # type: ignore[arg-type]
-    gy, gw, gv = (t.to(dtype) for t in found)
+    gy, gw, gv = (t.to(dtype) for t, dtype in zip(found, types, strict=True))
     return gy, gw, gv
 
 
@@ -104,7 +107,7 @@ def _(x, y, w, v, g, slot, tensors, sizes, engine):  # type: ignore[no-untyped-d
 @coupling_pairs.register_fake
 def _(x, y, w, v, g, wanted, tensors, sizes, engine):  # type: ignore[no-untyped-def]
     return tuple(
-        torch.empty_like(t) if want and t is not None else x.new_empty(0)
+        t.new_empty(t.shape) if want and t is not None else x.new_empty(0)
         for t, want in zip((y, w, v), wanted, strict=True)
     )
 

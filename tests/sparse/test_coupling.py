@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.sparse import Coupling, Pairs, Path
+from spheregeo.sparse.coupling_form import coupling_form, coupling_pairs
 
 BLOCKS, GROUPS, PAIR_DIM = [(1, 5), (3, 17), (2, 3)], [3, 1], 4
 PATHS = [(0, 0), (1, 0), (1, 1), (2, 0), (1, 0), (2, 1)]  # block, group
@@ -121,8 +122,13 @@ def test_gradients_of_gradients(weights: str | None) -> None:
 
 @pytest.mark.parametrize("engine", ["cpu", "torch"])
 def test_no_pairs(engine: str) -> None:
-    z = Problem("factored", pairs=0).fast(engine)
-    assert not z.any() and z.requires_grad
+    problem = Problem("factored", pairs=0)
+    z = problem.fast(engine)
+    assert not z.any()
+    gradients = torch.autograd.grad(z, problem.leaves, torch.ones_like(z))
+    assert [g.shape for g in gradients] == [t.shape for t in problem.leaves] and not any(
+        g.any() for g in gradients
+    )
     problem = Problem("channel", pairs=0)
     z = problem.fast(engine)
     assert z.shape == (TARGETS * (3 * 42 + 20),) and not z.any()  # channels of the groups' paths
@@ -145,6 +151,29 @@ def test_several_threads_give_the_same_bits(weights: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+@pytest.mark.parametrize("weights", ["shared", "channel", "factored"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compilers_are_told_the_truth(weights: str, dtype: torch.dtype) -> None:
+    """Shapes, types and strides as announced, for features in low precision and tensors that are not contiguous."""
+    problem = Problem(weights, torch.float32)
+    layer = problem.layer("cpu")
+    features = problem.x.detach().to(dtype).requires_grad_()
+    others = [t.detach().T.contiguous().T.requires_grad_() for t in problem.leaves[1:]]
+    w, v = others[1], others[2] if weights == "factored" else None
+    tensors = [layer.blocks, layer.functions, layer.entries, layer.bits.view(torch.float64), problem.pairs.indptr,
+               problem.pairs.sources, problem.source.new_empty(0)]  # fmt: skip
+    sizes = [TARGETS, SOURCES, layer.kind, layer.heads, layer.width, PAIR_DIM, layer.inputs, layer.outputs]
+    cotangent = torch.randn(TARGETS * layer.outputs * layer.heads, dtype=dtype)
+    checks = ("test_schema", "test_faketensor", "test_autograd_registration")
+    wanted = [True, True, weights == "factored"]
+    arguments = (features, others[0], w, v, cotangent, wanted, tensors, sizes, "cpu")
+    torch.library.opcheck(coupling_pairs, arguments, test_utils=checks)
+    for slot in (0, 4):
+        given = [features, others[0], w, v, cotangent]
+        given[slot] = None
+        torch.library.opcheck(coupling_form, (*given, slot, tensors, sizes, "cpu"), test_utils=checks)
+
+
 def test_constants_survive_changes_of_dtype() -> None:
     layer = Problem(None).layer(None)
     exact = layer.bits.view(torch.float64).clone()
@@ -160,6 +189,16 @@ def test_bad_sizes_are_named() -> None:
         layer(problem.x, problem.y[:, :-1], problem.pairs, problem.w)
     with pytest.raises(ValueError, match="no weights"):
         layer(problem.x, problem.y, problem.pairs)
+    with pytest.raises(ValueError, match=r"v: shape \(6, 62\); expected none"):
+        layer(problem.x, problem.y, problem.pairs, problem.w, Problem("factored").v)
+    problem = Problem("factored")
+    layer = problem.layer(None)
+    with pytest.raises(ValueError, match=r"v: none; expected \(K, 62\)"):
+        layer(problem.x, problem.y, problem.pairs, problem.w)
+    with pytest.raises(ValueError, match=r"v: shape \(6, 61\); expected \(K, 62\)"):
+        layer(problem.x, problem.y, problem.pairs, problem.w, problem.v[:, 1:])
+    with pytest.raises(ValueError, match=r"w: weights of shape \(70, 6\); expected \(70, 5\)"):
+        layer(problem.x, problem.y, problem.pairs, problem.w, problem.v[1:])
     with pytest.raises(ValueError, match="weights is 'all'"):
         Coupling(BLOCKS, GROUPS, [], PAIR_DIM, weights="all")
     with pytest.raises(ValueError, match="heads is 2"):

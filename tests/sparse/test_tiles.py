@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numba import njit
+from numba.core.errors import TypingError
 
 from spheregeo.sparse.engines.kernels import product
 from spheregeo.sparse.engines.kernels.tiles import line_add, line_set, tiled_add, tiled_dot, tiled_set
@@ -31,6 +32,8 @@ def dot_by_places(x, x_at, xs, y, y_at, ys, out, at, by_row, by_column, m, count
 def lines(x, y, s, z, n):
     line_add(x, 1, y, 2, z, 3, n)
     line_set(x, 1, s, 0, z, 4 + n, n)
+    line_set(x, 1, y, 2, z, 5 + 2 * n, n)
+    line_add(x, 1, s, 0, z, 5 + 2 * n, n)
 
 
 def stretches(rng, count, n, dtype):
@@ -108,10 +111,11 @@ def test_places_may_be_steps(dtype):
 def test_lines(dtype):
     rng = np.random.default_rng(3)
     for n in LENGTHS:
-        x, y, z = (rng.normal(size=2 * n + 9).astype(dtype) for _ in range(3))
+        x, y, z = (rng.normal(size=3 * n + 9).astype(dtype) for _ in range(3))
         expected = z.astype(np.float64)
         expected[3 : 3 + n] += x[1 : 1 + n].astype(np.float64) * y[2 : 2 + n]
         expected[4 + n : 4 + 2 * n] = x[1 : 1 + n] * dtype(0.5)
+        expected[5 + 2 * n : 5 + 3 * n] = x[1 : 1 + n].astype(np.float64) * (y[2 : 2 + n] + dtype(0.5))
         lines(x, y, dtype(0.5), z, n)
         assert np.abs(z - expected).max() <= 10 * PRECISION[dtype]
 
@@ -125,3 +129,13 @@ def test_not_a_number_goes_where_its_products_go():
         set_by_places(a, 0, 4, 1, x, 0, n, z, 0, n, 3, 4, n)
         assert np.isnan(z.reshape(3, n)[:, 1]).all()
         assert np.isfinite(np.delete(z.reshape(3, n), 1, 1)).all()
+
+
+def test_mixed_types_are_refused():
+    single, double, places = np.ones(8, np.float32), np.ones(8), np.zeros(1, np.int64)
+    with pytest.raises(TypingError, match="arrays hold float32, float64, float64; expected one type"):
+        set_by_places(single, 0, 1, 1, double, 0, places, double, 0, places, 1, 1, 4)
+    with pytest.raises(TypingError, match="places are int32; expected int64"):
+        set_by_places(double, 0, 1, 1, double, 0, places.astype(np.int32), double, 0, places, 1, 1, 4)
+    with pytest.raises(TypingError, match="expected one type"):
+        product.correlate(double.reshape(1, 8), single, places, double.reshape(1, 8), 4)

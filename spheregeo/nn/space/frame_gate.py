@@ -50,7 +50,9 @@ class _Gated(torch.autograd.Function):
         for (source, at, order), (to_source, _, _) in zip(given, goals, strict=True):
             begin = order.start
             part = along.narrow(1, begin, order.width) if begin >= 0 else at.new_zeros(count, order.width)
-            pairs = zip(at.unbind(1), source.unbind(1)) if order.components > 1 else [(at, source)]
+            pairs = (
+                zip(at.unbind(1), source.unbind(1), strict=True) if order.components > 1 else [(at, source)]
+            )
             for u, v in pairs:
                 part.addcmul_(u, v)
             if begin < 0:

@@ -18,7 +18,7 @@ NONE, SHARED, CHANNEL, FACTORED = range(4)
 TORCH_CHUNK_BYTES = 1 << 26
 _LEAST_CHANNELS = 8
 _ROWS = 8  # of one task
-_SUMS = 32  # of factors' gradients, each over a range of rows
+_SUMS = 32  # of factors' gradients, each over a range of rows; no more threads than that then work
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def couple_pairs(
     inner = _inner(call, w, v)
     gy = x.new_zeros(call.num_pairs, call.dim) if want_y else x.new_empty(0)
     fresh = x.new_empty if call.kind == CHANNEL else x.new_zeros
-    gw = fresh(call.num_pairs, inner or call.width) if want_w else x.new_empty(0)
+    gw = fresh(call.num_pairs, inner if call.kind == FACTORED else call.width) if want_w else x.new_empty(0)
     if _compiled(x, engine):
         from spheregeo.sparse.engines import cpu, kernels
 
@@ -212,7 +212,7 @@ def _tasks(call: Call, threads: int) -> Tensor:
         parts = max(1, min(threads, mul // _LEAST_CHANNELS))
         bounds = [mul * k // parts for k in range(parts + 1)]
         found += [(-(last - first) * d, b, low, high) for low, high in pairwise(bounds)]
-    return torch.tensor([task[1:] for task in sorted(found)], dtype=torch.int64)
+    return torch.tensor([task[1:] for task in sorted(found)], dtype=torch.int64).reshape(-1, 3)
 
 
 # ---- anywhere
@@ -237,6 +237,7 @@ def _chunks(call: Call, x: Tensor) -> Iterator[tuple[_Block, slice]]:
         one = (
             number * (block.components + (1 + call.heads) * block.channels)
             + block.components * block.channels
+            + (call.width if call.kind == FACTORED else 0)
         )
         step = max(1, TORCH_CHUNK_BYTES // (one * x.element_size()))
         for first in range(0, call.num_pairs, step):

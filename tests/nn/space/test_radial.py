@@ -33,6 +33,20 @@ def test_bessel_functions_are_sines_over_the_distance() -> None:
     assert torch.allclose(basis(r), 2**0.5 * n * torch.sinc(r[:, None] * n / 3), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "count", "error"),
+    [(torch.float32, 8, 2e-6), (torch.float32, 32, 2e-5), (torch.bfloat16, 32, 4e-3)],
+)
+def test_bessel_functions_in_low_precision(dtype: torch.dtype, count: int, error: float) -> None:
+    r = torch.linspace(0, 1, 257).to(dtype)  # exact in bfloat16 too
+    r = r[(r.double() * 256) % 1 == 0]
+    n = torch.arange(1, count + 1, dtype=torch.float64)
+    waves = 2**0.5 * n * torch.sinc(r.double()[:, None] * n)
+    found = RadialBasis(1.0, count, envelope=False)(r)
+    assert found.dtype == dtype
+    assert float((found.double() - waves).abs().max() / waves.abs().max()) < error
+
+
 @pytest.mark.parametrize("kind", ["bessel", "gaussian"])
 def test_derivatives_at_zero(kind: str) -> None:
     basis = RadialBasis(3.0, 3, kind).double()

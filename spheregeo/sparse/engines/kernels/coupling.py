@@ -326,36 +326,18 @@ def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, g
                             column = functions[f, 5]
                             if kind == 3 and want_w:
                                 products_of_rows(
-                                    slopes,
-                                    0,
-                                    mul,
-                                    v,
-                                    column,
-                                    width,
-                                    gw,
-                                    at * inner,
-                                    inner,
-                                    1,
-                                    count,
-                                    inner,
-                                    mul,
-                                )
+                                    slopes, 0, mul,
+                                    v, column, width,
+                                    gw, at * inner, inner, 1,
+                                    count, inner, mul,
+                                )  # fmt: skip
                             if kind == 3 and want_v:
                                 product_add(
-                                    w,
-                                    at * inner,
-                                    1,
-                                    inner,
-                                    slopes,
-                                    0,
-                                    mul,
-                                    gv,
-                                    column,
-                                    width,
-                                    inner,
-                                    count,
-                                    mul,
-                                )
+                                    w, at * inner, 1, inner,
+                                    slopes, 0, mul,
+                                    gv, column, width,
+                                    inner, count, mul,
+                                )  # fmt: skip
                         if want_y:
                             line, step = _weights(
                                 kind, w, v, at, count, functions[f, 5], mul, inner, width, made

@@ -3,12 +3,15 @@
 No compiler finds these forms in loops: stretches of arrays may overlap for all that it knows, and are too short for checks
 at run time and for remainders done singly. Here a tile of the result, some rows by some vectors wide, stays in registers
 while all terms are added. Vectors have fixed lengths, which LLVM turns into whatever the processor has. Arrays of any shape
-count as memory.
+count as memory; goals must not overlap one another, nor what is read.
+
+numba keeps compiled code by the time of each file alone: after a change here remove what it kept (``*.nbi``), or callers in
+other files go on with the old code. The tests have a store of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -17,6 +20,7 @@ from llvmlite import binding, ir
 from numba import extending
 from numba.core import cgutils
 from numba.core import types as numba_types
+from numba.core.errors import TypingError
 
 types: Any = numba_types  # types are made as attributes are read
 intrinsic: Any = extending.intrinsic
@@ -27,7 +31,7 @@ _TALLEST = 8  # rows of a tile
 
 
 def _registers() -> int:
-    """Bytes of a tile's sums, half of the vector registers or less."""
+    """Bytes of the sums of a tile of products: half of the vector registers of AVX-512, AVX2 or NEON."""
     try:
         features = binding.get_host_cpu_features()
     except RuntimeError:  # not known on this platform
@@ -132,9 +136,19 @@ def _steps(builder: Any, at: Any, end: Any, size: int) -> Iterator[Any]:
     builder.position_at_end(after)
 
 
+def _check_types(arrays: Sequence[Any], places: Sequence[Any]) -> None:
+    """Raises: TypingError unless the arrays hold one type of numbers, and places are int64."""
+    if len({array.dtype for array in arrays}) > 1:
+        raise TypingError(f"arrays hold {', '.join(str(a.dtype) for a in arrays)}; expected one type")
+    for place in places:
+        if isinstance(place, types.Array) and place.dtype != types.intp:
+            raise TypingError(f"places are {place.dtype}; expected {types.intp}")
+
+
 def _tiled_product(fresh: bool) -> Any:
     def typed(context, a, at, by_row, by_term, x, x_at, xs, z, z_at, zs, m, count, n):  # type: ignore[no-untyped-def]
         whole = types.intp
+        _check_types((a, x, z), (xs, zs))
         sources, goals = (kind if isinstance(kind, types.Array) else whole for kind in (xs, zs))
         numbers = [whole] * 3
         return types.void(a, *numbers, x, whole, sources, z, whole, goals, *numbers), generate
@@ -206,6 +220,7 @@ tiled_set.__doc__ = "As ``tiled_add``, with = in place of +=."
 def tiled_dot(context, x, x_at, xs, y, y_at, ys, out, at, by_row, by_column, m, count, n):  # type: ignore[no-untyped-def]
     """out[at + i by_row + r by_column] += sum_j x[x_at + X(i) + j] y[y_at + Y(r) + j] for i < m, r < count, j < n."""
     whole = types.intp
+    _check_types((x, y, out), (xs, ys))
     ours, theirs = (kind if isinstance(kind, types.Array) else whole for kind in (xs, ys))
     signature = types.void(x, whole, ours, y, whole, theirs, out, *[whole] * 6)
 
@@ -258,6 +273,7 @@ def tiled_dot(context, x, x_at, xs, y, y_at, ys, out, at, by_row, by_column, m, 
 def _line(fresh: bool) -> Any:
     def typed(context, x, x_at, y, y_at, z, z_at, n):  # type: ignore[no-untyped-def]
         whole = types.intp
+        _check_types((x, y, z) if isinstance(y, types.Array) else (x, z), ())
         factor = y if isinstance(y, types.Array) else z.dtype
         return types.void(x, whole, factor, whole, z, whole, whole), generate
 
