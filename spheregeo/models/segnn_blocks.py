@@ -54,7 +54,7 @@ class Surroundings(NamedTuple):
 
     squares: Tensor
     attributes: Tensor
-    at_points: Tensor
+    at_points: tuple[Tensor, Tensor]
     inward: Tensor
     outward: Tensor
     sources: Rows

@@ -103,7 +103,8 @@ class RowMaps(nn.Module):
             "functions", torch.tensor(functions, dtype=torch.int64).reshape(-1, 5), persistent=False
         )
         # as integers, so that no change of the module's dtype rounds them
-        self.register_buffer("bits", torch.cat(constants).view(torch.int64), persistent=False)
+        every = torch.cat(constants) if constants else torch.zeros(0, pair_dim, dtype=torch.float64)
+        self.register_buffer("bits", every.view(torch.int64), persistent=False)
 
     def coefficients(self, y: Tensor) -> Tensor:
         """The rows' matrices from their data. Shape: (R, pair_dim) -> (R, K)."""

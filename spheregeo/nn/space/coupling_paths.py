@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -72,14 +73,12 @@ def _constants(l1: int, l2: int, l3: int, lmax: int) -> Tensor:
 
 def coupling_of(table: PathTable, weights: str | None, heads: int, engine: str | None) -> Coupling:
     """The contraction of a path table: groups are the reached output stacks, in order."""
-    sources, targets = table.sources, table.targets
     group = {t: g for g, t in enumerate(table.reached)}
     return Coupling(
         [(ir.dim, mul) for ir, mul in zip(table.sources, table.source_copies, strict=True)],
         [table.targets[t].dim for t in table.reached],
         [
-            Path(p.source, group[p.target], _constants(sources[p.source].l, p.degree, targets[p.target].l, table.lmax))
-            for p in table.paths
+            Path(p.source, group[p.target], _constants_of(table, p)) for p in table.paths
         ],
         (table.lmax + 1) ** 2,
         weights=weights,
@@ -88,20 +87,25 @@ def coupling_of(table: PathTable, weights: str | None, heads: int, engine: str |
     )  # fmt: skip
 
 
-def row_maps_of(table: PathTable) -> RowMaps:
-    """The contraction of a path table with one attribute a point; groups are the reached output stacks, in order."""
-    sources, targets = table.sources, table.targets
-    group = {t: g for g, t in enumerate(table.reached)}
+def row_maps_of(table: PathTable, paths: Sequence[CGPath]) -> RowMaps:
+    """These products of a path table with one attribute a point: blocks are the sources, groups the output stacks."""
     return RowMaps(
         [(ir.dim, mul) for ir, mul in zip(table.sources, table.source_copies, strict=True)],
-        [targets[t].dim for t in table.reached],
-        [
-            Path(
-                p.source,
-                group[p.target],
-                _constants(sources[p.source].l, p.degree, targets[p.target].l, table.lmax),
-            )
-            for p in table.paths
-        ],
+        [ir.dim for ir in table.targets],
+        [Path(p.source, p.target, _constants_of(table, p)) for p in paths],
         (table.lmax + 1) ** 2,
     )
+
+
+def transposed_row_maps_of(table: PathTable, paths: Sequence[CGPath]) -> RowMaps:
+    """The same from the output stacks, as blocks, to the sources: its adjoint takes mixed sources to sums over products."""
+    return RowMaps(
+        [(ir.dim, mul) for ir, mul in zip(table.targets, table.target_copies, strict=True)],
+        [ir.dim for ir in table.sources],
+        [Path(p.target, p.source, _constants_of(table, p).transpose(0, 1)) for p in paths],
+        (table.lmax + 1) ** 2,
+    )
+
+
+def _constants_of(table: PathTable, path: CGPath) -> Tensor:
+    return _constants(table.sources[path.source].l, path.degree, table.targets[path.target].l, table.lmax)

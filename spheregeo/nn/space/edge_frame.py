@@ -17,7 +17,7 @@ import torch
 from e3nn.o3 import FullyConnectedTensorProduct, Irrep, Irreps
 from torch import Tensor, nn
 
-from spheregeo.nn.space.coupling_paths import path_table, row_maps_of
+from spheregeo.nn.space.coupling_paths import CGPath, path_table, row_maps_of, transposed_row_maps_of
 from spheregeo.nn.space.irreps import EVEN, as_irreps, kinds
 from spheregeo.nn.space.planar_mix import Job, Mixing
 from spheregeo.nn.space.so2 import natural
@@ -163,8 +163,10 @@ class ProductWeights(nn.Module):
         return f"'{self.irreps_in}' -> '{self.irreps_out}', lmax={self.lmax}"
 
 
-class PointProduct(ProductWeights, Mixing):
+class PointProduct(ProductWeights):
     """Tensor product of features with attributes of points, which have the irreps of harmonics up to a degree.
+
+    A product from few components to many is cheaper mixed first, the others are mixed last.
 
     Shape: list of stacks (N, 2 l + 1, copies) of ``irreps_in``; attributes (N, (lmax + 1)²), and what ``coefficients`` makes of
         them, the same for all layers with these kinds of irreps -> list of stacks of ``irreps_out``.
@@ -175,29 +177,65 @@ class PointProduct(ProductWeights, Mixing):
 
     def __init__(self, irreps_in: str | Irreps, irreps_out: str | Irreps, lmax: int) -> None:
         super().__init__(as_irreps(irreps_in, "irreps_in"), irreps_out, lmax)
-        self.maps = row_maps_of(self.table)
-        self.num_parts, self.partial, self.jobs = 1, False, []
-        first = before = 0
-        for t, ir in enumerate(self.table.targets):
-            d, width, rows = int(ir.dim), self.table.target_copies[t], self.table.rows[t]
+        table = self.table
+        self.first = [p for p in table.paths if table.sources[p.source].dim < table.targets[p.target].dim]
+        self.last = [p for p in table.paths if p not in self.first]
+        self.after, self.before = transposed_row_maps_of(table, self.first), row_maps_of(table, self.last)
+        self.mix_first, self.mix_last = _Mix(), _Mix()
+        column = 0
+        for s, ir in enumerate(table.sources):
+            width = sum(table.target_copies[p.target] for p in self.first if p.source == s)
+            if width:
+                self.mix_first.add(int(ir.dim), width, False, (0, column, table.source_copies[s]))
+            column += int(ir.dim) * table.source_copies[s]
+        column = 0
+        for t, ir in enumerate(table.targets):
+            rows = sum(p.copies for p in self.last if p.target == t)
             biased = ir == EVEN and self.bias is not None
-            self.jobs.append(Job(d, width, first, biased, t, ((0, before, rows),)))
-            first, before = first + d * width, before + d * rows
-        self.outputs = first
+            self.mix_last.add(
+                int(ir.dim), table.target_copies[t], biased, (0, column, rows) if rows else None
+            )
+            column += int(ir.dim) * rows
+        self.mix_first.partial = True  # not all that comes in goes this way
 
-    def coefficients(self, attributes: Tensor) -> Tensor:
-        return self.maps.coefficients(attributes)
+    def _weights(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Matrices of the products that are mixed first, a source's side by side, and last, a target's one below the other."""
+        sources, targets = range(len(self.table.sources)), range(len(self.table.targets))
+        first = [[self._weight(p) for p in self.first if p.source == s] for s in sources]
+        last = [[self._weight(p) for p in self.last if p.target == t] for t in targets]
+        return [torch.cat(w, 1) for w in first if w], [torch.cat(w) for w in last if w]
+
+    def _weight(self, path: CGPath) -> Tensor:
+        weight: Tensor = self.weights[path.target][0, path.row : path.row + path.copies]
+        return weight
+
+    def coefficients(self, attributes: Tensor) -> tuple[Tensor, Tensor]:
+        return self.after.coefficients(attributes), self.before.coefficients(attributes)
 
     def forward(
-        self, stacks: Sequence[Tensor], attributes: Tensor, coefficients: Tensor | None = None
+        self, stacks: Sequence[Tensor], attributes: Tensor, coefficients: tuple[Tensor, Tensor] | None = None
     ) -> list[Tensor]:
         points = stacks[0].shape[0]
         every = torch.arange(points + 1, device=stacks[0].device)
         rows = Rows(every[:points], every, every[:points], points)
-        k = self.coefficients(attributes) if coefficients is None else coefficients
-        z = self.maps(torch.cat([stack.flatten() for stack in stacks]), k, rows)
-        y = self.mixed(points, z, None, self.bias, *[weight[0] for weight in self.weights])
-        parts = y.split([points * job.components * job.width for job in self.jobs])
-        return [
-            part.view(points, job.components, job.width) for part, job in zip(parts, self.jobs, strict=True)
-        ]
+        after, before = self.coefficients(attributes) if coefficients is None else coefficients
+        x = torch.cat([stack.flatten() for stack in stacks])
+        first, last = self._weights()
+        y = self.mix_last.mixed(points, self.before(x, before, rows), None, self.bias, *last)
+        if first:
+            y = y + self.after.adjoint(self.mix_first.mixed(points, x, None, None, *first), after, rows)
+        jobs = self.mix_last.jobs
+        parts = y.split([points * job.components * job.width for job in jobs])
+        return [part.view(points, job.components, job.width) for part, job in zip(parts, jobs, strict=True)]
+
+
+class _Mix(Mixing):
+    """Matrix products of one part, one after another."""
+
+    def __init__(self) -> None:
+        self.jobs, self.outputs, self.num_parts, self.partial = [], 0, 1, False
+
+    def add(self, components: int, width: int, biased: bool, piece: tuple[int, int, int] | None) -> None:
+        matrix = sum(job.matrix >= 0 for job in self.jobs) if piece else -1
+        self.jobs.append(Job(components, width, self.outputs, biased, matrix, (piece,) if piece else ()))
+        self.outputs += components * width

@@ -22,7 +22,7 @@ from spheregeo.sparse.engines.kernels.product import (
     product_set,
     products_of_rows,
 )
-from spheregeo.sparse.engines.kernels.tiles import line_add, line_set
+from spheregeo.sparse.engines.kernels.tiles import line_add, line_set, prefetch
 
 PIECE = 16  # pairs whose coefficients are held at a time
 TASK = 8  # rows that a thread takes at a time
@@ -98,6 +98,26 @@ def _targets(functions, first, number, i, heads, targets, spots):  # type: ignor
 
 
 @njit(**OPTIONS)
+def _announce(r, y, w, z, rows, functions, sizes):  # type: ignore[no-untyped-def]
+    """Have what row r's neighbours in the order need brought into the cache: where they are no loop can foresee."""
+    indptr, sources, order = rows
+    kind, heads, inner, width, dim, _, num_target = sizes
+    if r + 6 < len(order):
+        prefetch(indptr, order[r + 6], 2)
+    if r + 2 < len(order):
+        i = order[r + 2]
+        at, count = indptr[i], indptr[i + 1] - indptr[i]
+        prefetch(sources, at, count)
+        prefetch(y, at * dim, count * dim)
+        wide = inner if kind == 3 else width
+        prefetch(w, at * wide, count * wide)
+        for f in range(len(functions)):
+            group, size, component = functions[f, 0], functions[f, 1], functions[f, 2]
+            columns, column = functions[f, 3], functions[f, 4]
+            prefetch(z, heads * (num_target * group + i * size + component * columns) + column, 16)
+
+
+@njit(**OPTIONS)
 def _weights(kind, w, v, at, count, column, n, inner, width, made):  # type: ignore[no-untyped-def]
     """Where the weights of n channels from ``column`` on are for the pair ``at``, and the step to the next pair."""
     if kind == 2:
@@ -124,6 +144,8 @@ def _couple_rows(begin, end, x, y, w, v, rows, tables, sizes, z):  # type: ignor
     spots = np.empty(most, np.int64)
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
+        if len(order):
+            _announce(r, y, w, z, rows, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]
@@ -196,6 +218,8 @@ def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignor
     spots = np.empty(heads * number, np.int64)
     for r in range(len(indptr) - 1):
         i = order[r] if len(order) else np.int64(r)
+        if len(order):
+            _announce(r, y, w, g, rows, functions, sizes)
         if indptr[i] == indptr[i + 1]:
             continue
         _targets(functions, first, number, i, heads, num_target, spots)
@@ -289,6 +313,8 @@ def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, g
     spots = np.empty(most, np.int64)
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
+        if len(order):
+            _announce(r, y, w, g, rows, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]

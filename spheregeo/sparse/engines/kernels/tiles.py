@@ -311,6 +311,28 @@ line_set.__doc__ = "As ``line_add``, with = in place of +=."
 
 
 @intrinsic
+def prefetch(context, x, first, count):  # type: ignore[no-untyped-def]
+    """Have x[first], ..., x[first + count - 1] brought into the cache, sooner or later."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        x = _Array(context, builder, signature.args[0], given[0])
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _SHORT, _SHORT, _SHORT])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        at = cgutils.alloca_once(builder, _INT)
+        builder.store(given[1], at)
+        end = builder.add(builder.add(given[1], given[2]), _number(_VECTOR // x.size - 1))
+        with _steps(builder, at, end, _VECTOR // x.size) as place:
+            place = builder.bitcast(x.at(place), byte)
+            builder.call(
+                ask, [place, *(ir.Constant(_SHORT, value) for value in (0, 3, 1))]
+            )  # to read, keep, data
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp), generate
+
+
+@intrinsic
 def apart(context):  # type: ignore[no-untyped-def]
     """Keeps the function that calls it from being copied into each of its callers, which takes LLVM seconds."""
 
