@@ -98,10 +98,19 @@ def _targets(functions, first, number, i, heads, targets, spots):  # type: ignor
 
 
 @njit(**OPTIONS)
-def _announce(r, y, w, z, rows, functions, sizes):  # type: ignore[no-untyped-def]
-    """Have what row r's neighbours in the order need brought into the cache: where they are no loop can foresee."""
+def _announce(r, first, last, x, y, w, z, rows, blocks, functions, sizes):  # type: ignore[no-untyped-def]
+    """Have what the rows after r in the order need brought into the cache: where they are no loop can foresee.
+
+    Of x only blocks first ... last.
+    """
     indptr, sources, order = rows
-    kind, heads, inner, width, dim, _, num_target = sizes
+    kind, heads, inner, width, dim, num_source, num_target = sizes
+    if r + 1 < len(order):
+        i = order[r + 1]
+        for b in range(first, last):
+            base, size = num_source * blocks[b, 0], blocks[b, 1] * blocks[b, 2]
+            for at in range(indptr[i], indptr[i + 1]):
+                prefetch(x, base + sources[at] * size, size)
     if r + 6 < len(order):
         prefetch(indptr, order[r + 6], 2)
     if r + 2 < len(order):
@@ -145,7 +154,7 @@ def _couple_rows(begin, end, x, y, w, v, rows, tables, sizes, z):  # type: ignor
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _announce(r, y, w, z, rows, functions, sizes)
+            _announce(r, 0, len(blocks), x, y, w, z, rows, blocks, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]
@@ -219,7 +228,7 @@ def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignor
     for r in range(len(indptr) - 1):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _announce(r, y, w, g, rows, functions, sizes)
+            _announce(r, b, b + 1, gx, y, w, g, rows, blocks, functions, sizes)
         if indptr[i] == indptr[i + 1]:
             continue
         _targets(functions, first, number, i, heads, num_target, spots)
@@ -314,7 +323,7 @@ def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, g
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _announce(r, y, w, g, rows, functions, sizes)
+            _announce(r, 0, len(blocks), x, y, w, g, rows, blocks, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]
