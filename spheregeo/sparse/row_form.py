@@ -16,7 +16,6 @@ from torch import Tensor
 X, K, G = range(3)
 POINTS, INPUTS, OUTPUTS, WIDTH = range(4)  # what ``sizes`` holds
 BLOCKS, FUNCTIONS, INDEX, INDPTR, ORDER = range(5)  # what ``tensors`` holds
-TASK = 64  # rows that a thread takes at a time
 
 
 def _evaluate(
@@ -71,15 +70,11 @@ def _by_kernels(
     points = sizes[POINTS]
     with cpu.threads():
         if slot == G:
-            kernels.rows_apply(a.numpy(), b.numpy(), index, blocks, functions, points, TASK, out.numpy())
+            kernels.rows_apply(a.numpy(), b.numpy(), index, blocks, functions, points, out.numpy())
         elif slot == X:
-            kernels.rows_adjoint(
-                b.numpy(), a.numpy(), indptr, order, blocks, functions, points, TASK, out.numpy()
-            )
+            kernels.rows_adjoint(b.numpy(), a.numpy(), indptr, order, blocks, functions, points, out.numpy())
         else:
-            kernels.rows_coefficients(
-                a.numpy(), b.numpy(), index, blocks, functions, points, TASK, out.numpy()
-            )
+            kernels.rows_coefficients(a.numpy(), b.numpy(), index, blocks, functions, points, out.numpy())
 
 
 def _parts(

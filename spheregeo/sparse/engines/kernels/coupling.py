@@ -51,11 +51,14 @@ def _transposed(y, first, count, dim, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _coefficients(yt, entries, values, begin, end, first, number, wide, count, a):  # type: ignore[no-untyped-def]
-    """Coefficients a (F, d * count) from transposed pair features."""
-    for k in range(number * wide):
+def _coefficients(y, at, count, dim, tables, b, yt, a):  # type: ignore[no-untyped-def]
+    """Coefficients a (F, d * count) of block b for the pairs at, ..., from their features, which go to yt transposed."""
+    blocks, _, entries, values = tables
+    first, wide = blocks[b, 3], blocks[b, 1] * count
+    _transposed(y, at, count, dim, yt)
+    for k in range((blocks[b, 4] - first) * wide):
         a[k] = 0
-    for n in range(begin, end):
+    for n in range(blocks[b, 5], blocks[b, 6]):
         goal = (entries[n, 0] - first) * wide + entries[n, 1] * count
         line_add(yt, entries[n, 2] * PIECE, values[n], 0, a, goal, count)
 
@@ -87,21 +90,26 @@ def _sources(sources, first, count, base, d, mul, places):  # type: ignore[no-un
 
 
 @njit(**OPTIONS)
+def _target(functions, f, i, heads, targets):  # type: ignore[no-untyped-def]
+    """Where the channels of the first head's function f of row i begin among the planar groups."""
+    group, wide, component = functions[f, 0], functions[f, 1], functions[f, 2]
+    return heads * (targets * group + i * wide + component * functions[f, 3]) + functions[f, 4]
+
+
+@njit(**OPTIONS)
 def _targets(functions, first, number, i, heads, targets, spots):  # type: ignore[no-untyped-def]
     """Where the channels of each head's functions of row i begin among the planar groups."""
     for f in range(number):
-        group, wide, component = functions[first + f, 0], functions[first + f, 1], functions[first + f, 2]
-        columns, column = functions[first + f, 3], functions[first + f, 4]
-        start = heads * (targets * group + i * wide + component * columns) + column
+        start = _target(functions, first + f, i, heads, targets)
         for h in range(heads):
-            spots[h * number + f] = start + h * columns
+            spots[h * number + f] = start + h * functions[first + f, 3]
 
 
 @njit(**OPTIONS)
 def _announce(r, first, last, x, y, w, z, rows, blocks, functions, sizes):  # type: ignore[no-untyped-def]
     """Have what the rows after r in the order need brought into the cache: where they are no loop can foresee.
 
-    Of x only blocks first ... last.
+    First where a row's pairs are, then the pairs, then their sources, of which only blocks first ... last.
     """
     indptr, sources, order = rows
     kind, heads, inner, width, dim, num_source, num_target = sizes
@@ -120,10 +128,8 @@ def _announce(r, first, last, x, y, w, z, rows, blocks, functions, sizes):  # ty
         prefetch(y, at * dim, count * dim)
         wide = inner if kind == 3 else width
         prefetch(w, at * wide, count * wide)
-        for f in range(len(functions)):
-            group, size, component = functions[f, 0], functions[f, 1], functions[f, 2]
-            columns, column = functions[f, 3], functions[f, 4]
-            prefetch(z, heads * (num_target * group + i * size + component * columns) + column, 16)
+        for f in range(len(functions)):  # where they begin; processors go on by themselves
+            prefetch(z, _target(functions, f, i, heads, num_target), 16)
 
 
 @njit(**OPTIONS)
@@ -139,13 +145,14 @@ def _weights(kind, w, v, at, count, column, n, inner, width, made):  # type: ign
 def _couple_rows(begin, end, x, y, w, v, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
     """``couple`` for rows begin ... end of the order."""
     indptr, sources, order = rows
-    blocks, functions, entries, values = tables
+    blocks, functions, _, _ = tables
     kind, heads, inner, width, dim, num_source, num_target = sizes
     components, most, coefficients, numbers = _largest(blocks, heads)
     yt = np.empty(dim * PIECE, y.dtype)
     wt = np.empty(heads * PIECE, y.dtype)
     a = np.empty(coefficients * PIECE, x.dtype)
     scaled = np.empty(coefficients * PIECE * heads if kind == 1 else 0, x.dtype)
+    factors = scaled if kind == 1 else a
     weighted = np.empty(numbers * PIECE if kind > 1 else 0, x.dtype)
     made = np.empty(numbers * PIECE if kind == 3 else 0, x.dtype)
     weights = made if kind == 3 else w
@@ -167,15 +174,12 @@ def _couple_rows(begin, end, x, y, w, v, rows, tables, sizes, z):  # type: ignor
             while at < indptr[i + 1]:
                 count = min(PIECE, indptr[i + 1] - at)
                 wide = d * count
-                _transposed(y, at, count, dim, yt)
-                _coefficients(yt, entries, values, blocks[b, 5], blocks[b, 6], first, number, wide, count, a)
+                _coefficients(y, at, count, dim, tables, b, yt, a)
                 _sources(sources, at, count, base, d, mul, places)
                 if kind < 2:
-                    factors = a
                     if kind == 1:
                         _transposed(w, at, count, heads, wt)
                         _for_heads(a, wt, heads, number, d, count, scaled)
-                        factors = scaled
                     product_add(factors, 0, wide, 1, x, 0, places, z, 0, spots, heads * number, wide, mul)
                 else:
                     f = first
@@ -208,7 +212,7 @@ def couple(x, y, w, v, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
 def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignore[no-untyped-def]
     """``couple_back`` for one of its tasks."""
     indptr, sources, order = rows
-    blocks, functions, entries, values = tables
+    blocks, functions, _, _ = tables
     kind, heads, inner, width, dim, num_source, num_target = sizes
     one = g.dtype.type(1)
     b, low, n = task[0], task[1], task[2] - task[1]
@@ -219,6 +223,7 @@ def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignor
     wt = np.empty(heads * PIECE, y.dtype)
     a = np.empty(number * d * PIECE, g.dtype)
     scaled = np.empty(number * d * PIECE * heads if kind == 1 else 0, g.dtype)
+    factors = scaled if kind == 1 else a
     part = np.empty(d * PIECE * n if kind > 1 else 0, g.dtype)
     made = np.empty(PIECE * n if kind == 3 else 0, g.dtype)
     weights = made if kind == 3 else w
@@ -236,15 +241,12 @@ def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignor
         while at < indptr[i + 1]:
             count = min(PIECE, indptr[i + 1] - at)
             wide = d * count
-            _transposed(y, at, count, dim, yt)
-            _coefficients(yt, entries, values, blocks[b, 5], blocks[b, 6], first, number, wide, count, a)
+            _coefficients(y, at, count, dim, tables, b, yt, a)
             _sources(sources, at, count, base, d, mul, places)
             if kind < 2:
-                factors = a
                 if kind == 1:
                     _transposed(w, at, count, heads, wt)
                     _for_heads(a, wt, heads, number, d, count, scaled)
-                    factors = scaled
                 product_set(factors, 0, 1, wide, g, low, spots, sums, 0, n, wide, heads * number, n)
             else:
                 for k in range(wide * n):
@@ -335,11 +337,8 @@ def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, g
                 wide = d * count
                 _sources(sources, at, count, base, d, mul, places)
                 if kind > 0 and (want_w or want_v):
-                    _transposed(y, at, count, dim, yt)
-                    _coefficients(
-                        yt, entries, values, blocks[b, 5], blocks[b, 6], first, number, wide, count, a
-                    )
-                for k in range(heads * number * wide):
+                    _coefficients(y, at, count, dim, tables, b, yt, a)
+                for k in range(heads * number * wide if kind < 2 or want_y else 0):
                     p[k] = 0
                 if kind < 2:
                     products_of_rows(g, 0, spots, x, 0, places, p, 0, wide, 1, heads * number, wide, mul)

@@ -13,6 +13,8 @@ from numba import njit, prange
 from spheregeo.sparse.engines.kernels.product import OPTIONS
 from spheregeo.sparse.engines.kernels.tiles import tiled_add, tiled_dot, tiled_set
 
+TASK = 64  # rows that a thread takes at a time
+
 
 @njit(**OPTIONS)
 def _most(blocks):  # type: ignore[no-untyped-def]
@@ -32,12 +34,12 @@ def _places(functions, first, last, row, rows, places):  # type: ignore[no-untyp
 
 
 @njit(parallel=True, **OPTIONS)
-def rows_apply(x, k, index, blocks, functions, points, task, z):  # type: ignore[no-untyped-def]
-    """z, planar groups of R rows, from x, planar blocks of ``points`` rows; ``task`` rows are done at a time."""
+def rows_apply(x, k, index, blocks, functions, points, z):  # type: ignore[no-untyped-def]
+    """z, planar groups of R rows, from x, planar blocks of ``points`` rows."""
     rows = len(index)
-    for begin in prange((rows + task - 1) // task):
+    for begin in prange((rows + TASK - 1) // TASK):
         places = np.empty(_most(blocks), np.int64)
-        for r in range(begin * task, min((begin + 1) * task, rows)):
+        for r in range(begin * TASK, min((begin + 1) * TASK, rows)):
             for b in range(len(blocks)):
                 d, n, first = blocks[b, 1], blocks[b, 2], blocks[b, 3]
                 last, column = blocks[b, 4], blocks[b, 5]
@@ -48,12 +50,12 @@ def rows_apply(x, k, index, blocks, functions, points, task, z):  # type: ignore
 
 
 @njit(parallel=True, **OPTIONS)
-def rows_adjoint(z, k, indptr, order, blocks, functions, points, task, x):  # type: ignore[no-untyped-def]
+def rows_adjoint(z, k, indptr, order, blocks, functions, points, x):  # type: ignore[no-untyped-def]
     """x (zero before) from z; rows order[indptr[i]], ... are those that name point i."""
     rows = len(order)
-    for begin in prange((points + task - 1) // task):
+    for begin in prange((points + TASK - 1) // TASK):
         places = np.empty(_most(blocks), np.int64)
-        for i in range(begin * task, min((begin + 1) * task, points)):
+        for i in range(begin * TASK, min((begin + 1) * TASK, points)):
             for t in range(indptr[i], indptr[i + 1]):
                 r = order[t]
                 for b in range(len(blocks)):
@@ -66,12 +68,12 @@ def rows_adjoint(z, k, indptr, order, blocks, functions, points, task, x):  # ty
 
 
 @njit(parallel=True, **OPTIONS)
-def rows_coefficients(x, z, index, blocks, functions, points, task, k):  # type: ignore[no-untyped-def]
+def rows_coefficients(x, z, index, blocks, functions, points, k):  # type: ignore[no-untyped-def]
     """k[r, f, m] = sum_c z[r, f, c] x[index[r], m, c]; zero before."""
     rows = len(index)
-    for begin in prange((rows + task - 1) // task):
+    for begin in prange((rows + TASK - 1) // TASK):
         places = np.empty(_most(blocks), np.int64)
-        for r in range(begin * task, min((begin + 1) * task, rows)):
+        for r in range(begin * TASK, min((begin + 1) * TASK, rows)):
             for b in range(len(blocks)):
                 d, n, first = blocks[b, 1], blocks[b, 2], blocks[b, 3]
                 last, column = blocks[b, 4], blocks[b, 5]
