@@ -21,8 +21,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "grids": {"harmonics"},
     "mesh": {"grids", "sparse"},
     "sampling": {"grids", "mesh", "sparse"},
+    "spectral": {"sampling", "harmonics", "sparse"},
     "kernels": {"harmonics", "groups"},
-    "nn": {"sparse", "groups", "harmonics", "grids", "mesh", "sampling", "kernels"},
+    "nn": {"sparse", "groups", "harmonics", "grids", "mesh", "sampling", "spectral", "kernels"},
     "models": {"nn"},
     "data": {"grids", "sampling"},
     "tasks": {"models", "data"},
@@ -107,7 +108,7 @@ def test_imports_point_downward(file: Path) -> None:
     [
         "from spheregeo.nn import DiscoConv",
         "from spheregeo import nn",
-        "import spheregeo.tasks.segmentation",
+        "import spheregeo.tasks.sphere.segmentation",
         "import spheregeo as sg",
         "from ..nn import DiscoConv",
         "from .. import nn",
@@ -122,6 +123,88 @@ def test_the_check_sees_an_upward_import(source: str) -> None:
 def test_the_check_lets_downward_imports_pass() -> None:
     source = "from spheregeo.harmonics import fejer1\nfrom ..groups import cyclic\nfrom .grid import Grid\nimport torch"
     assert not violations(source, "spheregeo.grids.healpix")
+
+
+MODULES = {
+    ".".join((file.parent if file.stem == "__init__" else file.with_suffix("")).relative_to(ROOT).parts): file
+    for file in FILES
+}
+FOLDERS = sorted({file.parent for file in FILES if any(p.is_dir() for p in file.parent.glob("[a-z]*"))})
+
+
+def imported_modules(source: str) -> Iterator[tuple[int, str, str]]:
+    """Yield (line, module, name) for every absolute import of ours in ``source``; name is "" for a plain import."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, a.name, "") for a in node.names if a.name.startswith("spheregeo"))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("spheregeo"):
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield (node.lineno, inner, "") if inner in MODULES else (node.lineno, node.module, alias.name)
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """A closed walk along the arrows, empty if there is none."""
+    done: set[str] = set()
+
+    def walk(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return path[path.index(node) :]
+        if node in done:
+            return []
+        for following in sorted(arrows.get(node, ())):
+            found = walk(following, [*path, node])
+            if found:
+                return found
+        done.add(node)
+        return []
+
+    return next((found for node in sorted(arrows) if (found := walk(node, []))), [])
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_files_and_folders_inside_a_room_import_one_way(folder: Path) -> None:
+    """The files of a folder, and each of its sub-folders taken as one, have no circle of imports."""
+    prefix = ".".join(folder.relative_to(ROOT).parts) + "."
+    arrows: dict[str, set[str]] = {}
+    for module, file in MODULES.items():
+        if not module.startswith(prefix):
+            continue
+        here = module[len(prefix) :].split(".")[0]
+        for _, target, _ in imported_modules(file.read_text()):
+            there = target[len(prefix) :].split(".")[0]
+            if target.startswith(prefix) and there != here:
+                arrows.setdefault(here, set()).add(there)
+    found = circle(arrows)
+    assert not found, f"in {folder.relative_to(ROOT)}: {' -> '.join([*found, found[0]])}"
+
+
+def test_a_circle_is_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
+
+
+def test_no_folder_is_crowded() -> None:
+    folders = {file.parent for top in ("spheregeo", "tests") for file in (ROOT / top).rglob("*.py")}
+    crowded = {
+        str(folder.relative_to(ROOT)): count
+        for folder in folders
+        if (count := sum(p.is_file() for p in folder.iterdir())) > 20
+    }
+    assert not crowded, f"more than 20 files: {crowded}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_private_names_stay_in_their_room(file: Path) -> None:
+    room = file.relative_to(PACKAGE).parts[0]
+    found = [
+        f"line {line}: {module}{'.' + name if name else ''}"
+        for line, module, name in imported_modules(file.read_text())
+        if module.split(".")[1:2] != [room]
+        and any(re.match(r"_(?!_)", part) for part in [*module.split("."), name])
+    ]
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room != "recipes"])

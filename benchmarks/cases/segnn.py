@@ -108,7 +108,7 @@ class Twin(nn.Module):
     def forward(self, x: Tensor, z: Tensor, batch: Tensor, graph: MoleculeGraph, count: int) -> Tensor:
         from e3nn.o3 import Irreps, spherical_harmonics
 
-        from spheregeo.nn.space.irreps import change_layout
+        from spheregeo.nn.irreps.stacks import change_layout
 
         net = self.net[0]
         source, target = graph.edge_index

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spheregeo.cli import engine
 from spheregeo.tasks import write_json
-from spheregeo.tasks.pictures import comparison_picture
+from spheregeo.tasks.pictures.fields import comparison_picture
 
 RECIPE = "segment-sphere"
 RUNS = {

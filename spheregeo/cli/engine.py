@@ -23,9 +23,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
-from spheregeo.tasks.average import Average
-from spheregeo.tasks.callbacks import Curves, EpochLine, EpochSeed, TestReport
-from spheregeo.tasks.settle import Settle
+from spheregeo.tasks.training.average import Average
+from spheregeo.tasks.training.batch_statistics import Settle
+from spheregeo.tasks.training.callbacks import Curves, EpochLine, EpochSeed, TestReport
 
 _LINKS = (
     "in_channels", "grid", "num_classes", "num_points", "class_names", "ignore_index", "mean", "std", "targets", "units",
@@ -269,7 +269,7 @@ def _audit_molecules(task: tasks.MoleculeTask) -> dict[str, Any]:
     import torch
 
     from spheregeo import audit as room
-    from spheregeo.data.built_in_molecules import packed
+    from spheregeo.data.molecules.built_in import packed
 
     elements = task.elements.nonzero()[:, 0].tolist() or [1, 6, 8]
     rng = np.random.default_rng(0)
@@ -285,7 +285,7 @@ def _audit_points(task: tasks.PointClassification) -> dict[str, Any]:
     """The audit of a network of points, on generated clouds of the size that it was trained with."""
     from spheregeo import audit as room
     from spheregeo.data import PrimitiveClouds, Views
-    from spheregeo.data.point_base import collate
+    from spheregeo.data.points.dataset import collate
 
     views = Views(PrimitiveClouds(4, task.num_points), task.num_points, normals=task.in_channels > 0)
     batch = collate([views[k] for k in range(4)])

@@ -11,8 +11,8 @@ import torch
 
 from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
-from spheregeo.tasks import pictures
-from spheregeo.tasks.photos import classify_photo, label_photo
+from spheregeo.tasks.pictures import fields as pictures
+from spheregeo.tasks.sphere.photos import classify_photo, label_photo
 
 LARGEST = (4096, 8192)
 
@@ -24,7 +24,7 @@ def read_photo(path: Path) -> torch.Tensor:
     """
     from PIL import Image, UnidentifiedImageError
 
-    from spheregeo.data.files import check_panorama, read_image
+    from spheregeo.data.sphere.files import check_panorama, read_image
 
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected an image file there")

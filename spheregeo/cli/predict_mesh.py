@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from spheregeo.data.mesh_files import MESH_SUFFIXES, read_mesh, sound_mesh
+from spheregeo.data.meshes.files import MESH_SUFFIXES, read_mesh, sound_mesh
 from spheregeo.mesh import TriangleMesh
 from spheregeo.tasks import MeshClassification, MeshCorrespondence, MeshTask, write_bytes, write_predictions
-from spheregeo.tasks.mesh_pictures import meshes_picture
+from spheregeo.tasks.pictures.meshes import meshes_picture
 
 
 def find_meshes(source: Path) -> list[Path]:

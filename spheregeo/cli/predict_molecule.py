@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from spheregeo.data.molecule_files import from_frames, read_frames
-from spheregeo.data.molecule_tables import read_sdf
+from spheregeo.data.molecules.files import from_frames, read_frames
+from spheregeo.data.molecules.tables import read_sdf
 from spheregeo.tasks import Forces, MoleculeRegression, MoleculeTask, write_bytes
-from spheregeo.tasks.parity import write_values
+from spheregeo.tasks.pictures.parity import write_values
 
 SUFFIXES = (".xyz", ".extxyz", ".sdf")
 BATCH = 64

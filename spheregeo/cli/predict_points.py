@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spheregeo.data.point_base import Cloud, PointDataset, collate
-from spheregeo.data.point_files import CLOUD_SUFFIXES, read_cloud
-from spheregeo.data.point_views import Views
+from spheregeo.data.points.dataset import Cloud, PointDataset, collate
+from spheregeo.data.points.files import CLOUD_SUFFIXES, read_cloud
+from spheregeo.data.points.views import Views
 from spheregeo.tasks import PointClassification, write_predictions
-from spheregeo.tasks.point_pictures import clouds_picture
+from spheregeo.tasks.pictures.points import clouds_picture
 
 SHOWN = 12
 

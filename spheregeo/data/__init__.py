@@ -8,33 +8,33 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from spheregeo.data.augment import AzimuthalShift, ColourJitter, FieldJitter, Normalize, RandomRotation
-from spheregeo.data.base import IGNORE, Augmented, EpochSampler, PanoramaDataset
+from spheregeo.data.common import IGNORE, Augmented, EpochSampler
 from spheregeo.data.download import ManualDownloadError, fetch, registry, verify
-from spheregeo.data.faust import Faust
-from spheregeo.data.field import Field, FieldSource, read_field
-from spheregeo.data.fields import Fields
-from spheregeo.data.files import read_class_names, read_image, read_labels
-from spheregeo.data.folder import PanoramaFolder, read_depth
-from spheregeo.data.generated_meshes import Creatures, Primitives
-from spheregeo.data.generated_points import PrimitiveClouds
-from spheregeo.data.glyphs import GLYPHS
-from spheregeo.data.koppen import KOPPEN_CLASSES, Koppen
-from spheregeo.data.mesh_base import MeshDataset, Template, collate
-from spheregeo.data.mesh_folder import MeshFolder, Shrec11
-from spheregeo.data.modelnet import read_modelnet, read_scanobjectnn
-from spheregeo.data.molecules import Molecules
-from spheregeo.data.panorama import panorama_grid, resize_depth, resize_image, resize_labels
-from spheregeo.data.point_base import Cloud, PointDataset, unit_sphere
-from spheregeo.data.point_files import read_cloud
-from spheregeo.data.point_folder import PointFolder
-from spheregeo.data.point_views import PointAugment, Views
-from spheregeo.data.rooms import ROOM_CLASSES, Rooms
-from spheregeo.data.stanford2d3ds import Stanford2D3DS, stanford_classes
+from spheregeo.data.meshes.dataset import MeshDataset, Template, collate
+from spheregeo.data.meshes.faust import Faust
+from spheregeo.data.meshes.folder import MeshFolder, Shrec11
+from spheregeo.data.meshes.generated import Creatures, Primitives
+from spheregeo.data.molecules.molecules import Molecules
+from spheregeo.data.points.dataset import Cloud, PointDataset, unit_sphere
+from spheregeo.data.points.files import read_cloud
+from spheregeo.data.points.folder import PointFolder
+from spheregeo.data.points.generated import PrimitiveClouds
+from spheregeo.data.points.modelnet import read_modelnet, read_scanobjectnn
+from spheregeo.data.points.views import PointAugment, Views
+from spheregeo.data.sphere.augment import AzimuthalShift, ColourJitter, FieldJitter, Normalize, RandomRotation
+from spheregeo.data.sphere.dataset import PanoramaDataset
+from spheregeo.data.sphere.field import Field, FieldSource, read_field
+from spheregeo.data.sphere.fields import Fields
+from spheregeo.data.sphere.files import read_class_names, read_image, read_labels
+from spheregeo.data.sphere.folder import PanoramaFolder, read_depth
+from spheregeo.data.sphere.glyphs import GLYPHS
+from spheregeo.data.sphere.koppen import KOPPEN_CLASSES, Koppen
+from spheregeo.data.sphere.resize import panorama_grid, resize_depth, resize_image, resize_labels
+from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
+from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
 
 if TYPE_CHECKING:
-    from spheregeo.data.force_modules import ClustersData, ForcesData
-    from spheregeo.data.mesh_modules import (
+    from spheregeo.data.meshes.modules import (
         CreaturesData,
         FaustData,
         MeshData,
@@ -42,8 +42,15 @@ if TYPE_CHECKING:
         PrimitivesData,
         Shrec11Data,
     )
-    from spheregeo.data.modelnet_modules import ModelNetData, ScanObjectNNData
-    from spheregeo.data.modules import (
+    from spheregeo.data.molecules.forces import ClustersData, ForcesData
+    from spheregeo.data.molecules.module import MoleculeData
+    from spheregeo.data.molecules.modules import G2Data, QM7Data, QM9Data
+    from spheregeo.data.molecules.own import ExtXYZData, SDFData
+    from spheregeo.data.points.modelnet_modules import ModelNetData, ScanObjectNNData
+    from spheregeo.data.points.modules import PointData, PointFolderData, PrimitiveCloudsData
+    from spheregeo.data.sphere.images import SphericalImages, SphericalImagesData
+    from spheregeo.data.sphere.mnist import SphericalGlyphsData, SphericalMNISTData
+    from spheregeo.data.sphere.modules import (
         FieldsData,
         FolderData,
         KoppenData,
@@ -51,31 +58,25 @@ if TYPE_CHECKING:
         RoomsData,
         Stanford2D3DSData,
     )
-    from spheregeo.data.molecule_modules import G2Data, QM7Data, QM9Data
-    from spheregeo.data.molecule_own import ExtXYZData, SDFData
-    from spheregeo.data.molecule_splits import MoleculeData
-    from spheregeo.data.point_modules import PointData, PointFolderData, PrimitiveCloudsData
-    from spheregeo.data.spherical_images import SphericalImages, SphericalImagesData
-    from spheregeo.data.spherical_mnist import SphericalGlyphsData, SphericalMNISTData
 
 # public name: its module, which needs Lightning
 _LATE = {
     **dict.fromkeys(
         ("CreaturesData", "FaustData", "MeshData", "MeshFolderData", "PrimitivesData", "Shrec11Data"),
-        "mesh_modules",
+        "meshes.modules",
     ),
     **dict.fromkeys(
         ("FieldsData", "FolderData", "KoppenData", "PanoramaData", "RoomsData", "Stanford2D3DSData"),
-        "modules",
+        "sphere.modules",
     ),
-    **dict.fromkeys(("ClustersData", "ForcesData"), "force_modules"),
-    **dict.fromkeys(("G2Data", "QM7Data", "QM9Data"), "molecule_modules"),
-    **dict.fromkeys(("ExtXYZData", "SDFData"), "molecule_own"),
-    "MoleculeData": "molecule_splits",
-    **dict.fromkeys(("ModelNetData", "ScanObjectNNData"), "modelnet_modules"),
-    **dict.fromkeys(("PointData", "PointFolderData", "PrimitiveCloudsData"), "point_modules"),
-    **dict.fromkeys(("SphericalImages", "SphericalImagesData"), "spherical_images"),
-    **dict.fromkeys(("SphericalGlyphsData", "SphericalMNISTData"), "spherical_mnist"),
+    **dict.fromkeys(("ClustersData", "ForcesData"), "molecules.forces"),
+    **dict.fromkeys(("G2Data", "QM7Data", "QM9Data"), "molecules.modules"),
+    **dict.fromkeys(("ExtXYZData", "SDFData"), "molecules.own"),
+    "MoleculeData": "molecules.module",
+    **dict.fromkeys(("ModelNetData", "ScanObjectNNData"), "points.modelnet_modules"),
+    **dict.fromkeys(("PointData", "PointFolderData", "PrimitiveCloudsData"), "points.modules"),
+    **dict.fromkeys(("SphericalImages", "SphericalImagesData"), "sphere.images"),
+    **dict.fromkeys(("SphericalGlyphsData", "SphericalMNISTData"), "sphere.mnist"),
 }
 
 __all__ = [

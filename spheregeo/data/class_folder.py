@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from spheregeo.data.base import SPLITS
-from spheregeo.data.files import read_lines
+from spheregeo.data.common import SPLITS
+from spheregeo.data.sphere.files import read_lines
 
 Entry = tuple[Path, int]
 

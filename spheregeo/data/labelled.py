@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule
 
-from spheregeo.data.base import IGNORE
+from spheregeo.data.common import IGNORE
 
 
 def check_counts(**bounds: tuple[int, int]) -> None:

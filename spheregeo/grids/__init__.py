@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spheregeo.grids._cache import clear_cache, set_cache_limit
 from spheregeo.grids.base import Grid, Rings, Symmetry, frames_of
+from spheregeo.grids.cache import clear_cache, set_cache_limit
 from spheregeo.grids.convert import (
     earth_field,
     faces_to_healpix,

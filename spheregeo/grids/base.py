@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.grids._cache import by_value
+from spheregeo.grids.cache import by_value
 
 
 @dataclass(frozen=True, eq=False)

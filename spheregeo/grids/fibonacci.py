@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import _check
-from spheregeo.grids._cache import by_value
 from spheregeo.grids.base import Grid
+from spheregeo.grids.cache import by_value
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import _check
-from spheregeo.grids._cache import by_value
 from spheregeo.grids.base import Grid, Rings, Symmetry, frames_from_angles
+from spheregeo.grids.cache import by_value
 from spheregeo.groups import dihedral
 
 ORDERS = ("ring", "nested")

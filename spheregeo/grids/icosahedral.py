@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import _check
-from spheregeo.grids._cache import by_value
 from spheregeo.grids.base import Grid, Symmetry
+from spheregeo.grids.cache import by_value
 from spheregeo.groups.finite import closure, icosahedral_generators
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import _check
-from spheregeo.grids._cache import by_value
 from spheregeo.grids.base import Grid, Rings, block_children, block_parents, frames_from_angles, wrap
+from spheregeo.grids.cache import by_value
 from spheregeo.harmonics.quadrature import clenshaw_curtis, fejer1, gauss_legendre
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import _check
-from spheregeo.grids._cache import by_value
 from spheregeo.grids.base import Grid, block_children, block_parents
+from spheregeo.grids.cache import by_value
 
 
 @dataclass(frozen=True)

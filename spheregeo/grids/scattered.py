@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.grids._cache import by_value
 from spheregeo.grids.base import Grid
+from spheregeo.grids.cache import by_value
 
 UNIT = 1e-5  # float32 rounding of a unit vector stays well below; a wrong unit does not
 APART = 1e-9  # radians: closer points are duplicates

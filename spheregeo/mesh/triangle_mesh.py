@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid
-from spheregeo.grids._cache import by_value, geometry
+from spheregeo.grids.cache import by_value, geometry
 from spheregeo.mesh import shape as shapes
 from spheregeo.mesh._given import given_frames, given_normals
 from spheregeo.mesh.check import as_arrays, examine

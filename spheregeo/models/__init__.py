@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from spheregeo.models.alias import ALIASES, options_of, resolve
-from spheregeo.models.baseline import PixelMLP, PlanarUNet
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
-from spheregeo.models.classifier import DiscoClassifier, PlanarCNN
-from spheregeo.models.cloud import CloudGraph, CloudNetwork
-from spheregeo.models.deepsphere import DeepSphereClassifier, DeepSphereUNet
-from spheregeo.models.gauge import GaugeClassifier, GaugeUNet
-from spheregeo.models.gem_cnn import GemCNN
-from spheregeo.models.healpix import HEALPixClassifier, HEALPixUNet
-from spheregeo.models.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
-from spheregeo.models.implicit_networks import ImplicitMolecule, ImplicitPoints
-from spheregeo.models.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
-from spheregeo.models.molecule_readout import pooled
+from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.on_grid import OnGrid
 from spheregeo.models.registry import create, domain_of, names, output_of, register
-from spheregeo.models.schnet import SchNet
-from spheregeo.models.segnn import SEGNN, SEGNNPoints
-from spheregeo.models.steerable_molecule import SteerableMolecule
-from spheregeo.models.steerable_points import SteerablePoints
-from spheregeo.models.tfn import TFN, TFNPoints
-from spheregeo.models.unet import SphericalUNet
-from spheregeo.models.vnn import VNDGCNN, VNPointNet
+from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
+from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
+from spheregeo.models.space.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
+from spheregeo.models.space.readout import pooled
+from spheregeo.models.space.schnet import SchNet
+from spheregeo.models.space.segnn import SEGNN, SEGNNPoints
+from spheregeo.models.space.steerable_molecule import SteerableMolecule
+from spheregeo.models.space.steerable_points import SteerablePoints
+from spheregeo.models.space.tfn import TFN, TFNPoints
+from spheregeo.models.space.vnn import VNDGCNN, VNPointNet
+from spheregeo.models.sphere.baseline import PixelMLP, PlanarUNet
+from spheregeo.models.sphere.classifier import DiscoClassifier, PlanarCNN
+from spheregeo.models.sphere.deepsphere import DeepSphereClassifier, DeepSphereUNet
+from spheregeo.models.sphere.gauge import GaugeClassifier, GaugeUNet
+from spheregeo.models.sphere.healpix import HEALPixClassifier, HEALPixUNet
+from spheregeo.models.sphere.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
+from spheregeo.models.sphere.unet import SphericalUNet
 
 __all__ = [
     "ALIASES",

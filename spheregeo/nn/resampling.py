@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.grids import Grid, HEALPix
-from spheregeo.grids._cache import geometry
+from spheregeo.grids.cache import geometry
 from spheregeo.grids.latlon import LatLon
 from spheregeo.sampling import interpolation_map, pooling_map, unpooling_map
 from spheregeo.sparse import SparseMap

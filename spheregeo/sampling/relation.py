@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid
-from spheregeo.grids._cache import geometry
+from spheregeo.grids.cache import geometry
 from spheregeo.grids.healpix import HEALPix
 from spheregeo.grids.latlon import LatLon
 from spheregeo.sampling.neighbors import TIE, Neighborhood, check_radius, neighbors_of

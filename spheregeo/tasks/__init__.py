@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from spheregeo.tasks.base import Task, load
-from spheregeo.tasks.classification import Classification, LabelTask
-from spheregeo.tasks.depth import Depth
 from spheregeo.tasks.files import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
-from spheregeo.tasks.forces import Forces, ForceScores
+from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.losses import balanced_weights, cross_entropy, depth_berhu, depth_l1
-from spheregeo.tasks.mesh import MeshTask
-from spheregeo.tasks.mesh_classification import MeshClassification
-from spheregeo.tasks.mesh_correspondence import MeshCorrespondence
+from spheregeo.tasks.meshes.base import MeshTask
+from spheregeo.tasks.meshes.classification import MeshClassification
+from spheregeo.tasks.meshes.correspondence import MeshCorrespondence
 from spheregeo.tasks.metrics import (
     ConfusionMatrix,
     DepthScores,
@@ -19,14 +17,17 @@ from spheregeo.tasks.metrics import (
     classification_scores,
     segmentation_scores,
 )
-from spheregeo.tasks.molecule import MoleculeTask
-from spheregeo.tasks.molecule_regression import MoleculeRegression, regression_scores
+from spheregeo.tasks.molecules.base import MoleculeTask
+from spheregeo.tasks.molecules.forces import Forces, ForceScores
+from spheregeo.tasks.molecules.regression import MoleculeRegression, regression_scores
+from spheregeo.tasks.pictures.projections import globe, mollweide, to_panorama
 from spheregeo.tasks.plain import parse_grid, parse_kernel
-from spheregeo.tasks.point_classification import PointClassification
+from spheregeo.tasks.points.classification import PointClassification
 from spheregeo.tasks.predictions import Predictions, write_predictions
-from spheregeo.tasks.projections import globe, mollweide, to_panorama
-from spheregeo.tasks.segmentation import Segmentation
-from spheregeo.tasks.sphere import SphereTask
+from spheregeo.tasks.sphere.base import SphereTask
+from spheregeo.tasks.sphere.classification import Classification
+from spheregeo.tasks.sphere.depth import Depth
+from spheregeo.tasks.sphere.segmentation import Segmentation
 
 __all__ = [
     "AtomicCheckpointIO",

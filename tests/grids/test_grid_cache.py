@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spheregeo.grids import Equiangular, Fibonacci, clear_cache, set_cache_limit
-from spheregeo.grids._cache import DEFAULT_LIMIT, BoundedCache, geometry, nbytes
+from spheregeo.grids.cache import DEFAULT_LIMIT, BoundedCache, geometry, nbytes
 
 
 def test_least_recently_used_goes_first_and_the_limit_holds() -> None:

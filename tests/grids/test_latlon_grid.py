@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spheregeo.grids import Equiangular, GaussLegendre, LatLon, clear_cache
-from spheregeo.grids._cache import geometry
+from spheregeo.grids.cache import geometry
 from spheregeo.harmonics import real_harmonics
 
 

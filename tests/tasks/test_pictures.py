@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from spheregeo.grids import HEALPix
-from spheregeo.tasks import globe, mollweide, pictures, to_panorama
+from spheregeo.tasks import globe, mollweide, to_panorama
+from spheregeo.tasks.pictures import fields as pictures
 
 
 def test_mollweide_keeps_areas() -> None:

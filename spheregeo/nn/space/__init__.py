@@ -1,9 +1,17 @@
 """Layers for points in space: features are irreps of O(3), e3nn's."""
 
-from spheregeo.nn.space.gates import IrrepsGate, NormActivation
-from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
-from spheregeo.nn.space.group_convolution import group_irreps, group_kernel, path_weights
-from spheregeo.nn.space.homogeneous import (
+from spheregeo.nn.irreps.batch_norm import IrrepsBatchNorm
+from spheregeo.nn.irreps.gates import IrrepsGate, NormActivation
+from spheregeo.nn.irreps.layer_norm import IrrepsLayerNorm
+from spheregeo.nn.irreps.linear import IrrepsDropout, IrrepsLinear
+from spheregeo.nn.irreps.sphere_activation import (
+    SeparableSphereActivation,
+    SO3Activation,
+    SphereActivation,
+    rotation_irreps,
+)
+from spheregeo.nn.irreps.sphere_mlp import SphereMLP
+from spheregeo.nn.irreps.spin import (
     SpinActivation,
     SpinLinear,
     SpinType,
@@ -11,21 +19,12 @@ from spheregeo.nn.space.homogeneous import (
     project,
     sphere_correlation,
 )
-from spheregeo.nn.space.implicit_conv import ImplicitConv
-from spheregeo.nn.space.layer_norm import IrrepsLayerNorm
-from spheregeo.nn.space.linear import IrrepsDropout, IrrepsLinear
-from spheregeo.nn.space.low_pass import LowPassDownsample
-from spheregeo.nn.space.norm import IrrepsBatchNorm
+from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
+from spheregeo.nn.space.implicit.conv import ImplicitConv
 from spheregeo.nn.space.radial import RadialBasis, RadialNetwork, polynomial_envelope
-from spheregeo.nn.space.so2 import SO2Linear
-from spheregeo.nn.space.sphere_activation import (
-    SeparableSphereActivation,
-    SO3Activation,
-    SphereActivation,
-    rotation_irreps,
-)
-from spheregeo.nn.space.sphere_mlp import SphereMLP
-from spheregeo.nn.space.steerable_conv import SteerableConv
+from spheregeo.nn.space.steerable.conv import SteerableConv
+from spheregeo.nn.space.steerable.group_convolution import group_irreps, group_kernel, path_weights
+from spheregeo.nn.space.steerable.so2 import SO2Linear
 from spheregeo.nn.space.vector_neurons import (
     VectorBatchNorm,
     VectorEdgeConv,
@@ -35,7 +34,8 @@ from spheregeo.nn.space.vector_neurons import (
     VectorMaxPool,
     VectorMeanPool,
 )
-from spheregeo.nn.space.voxel_conv import SteerableVoxelConv
+from spheregeo.nn.voxel.conv import SteerableVoxelConv
+from spheregeo.nn.voxel.low_pass import LowPassDownsample
 
 __all__ = [
     "EdgeGeometry",

@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from spheregeo.grids import Grid
-from spheregeo.grids._cache import geometry
+from spheregeo.grids.cache import geometry
 from spheregeo.nn.rebuild import RebuildsGeometry
 from spheregeo.sparse import SparseMap
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from spheregeo.grids import Grid
 from spheregeo.kernels import NORMALISATIONS, Kernel, Rings
+from spheregeo.nn.coefficients import disco_map
 from spheregeo.nn.rebuild import RebuildsGeometry
-from spheregeo.nn.sphere.coefficients import disco_map
 from spheregeo.nn.sphere.torch_harmonics import layer_arguments, weights_of, write_weights
 
 DEFAULT_SPACINGS = 2.0

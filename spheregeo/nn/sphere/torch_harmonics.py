@@ -24,7 +24,7 @@ from spheregeo.kernels import (
     weight_from_torch_harmonics,
     weight_to_torch_harmonics,
 )
-from spheregeo.nn.sphere.coefficients import coefficients
+from spheregeo.nn.coefficients import coefficients
 
 GRIDS = ("equiangular", "legendre-gauss")
 AGREEMENT = 0.02  # relative L2 error: theirs leaves rows near the south pole to rounding; wrong guesses differ far more

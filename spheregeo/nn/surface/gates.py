@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.groups import FieldType, Term, check_field
-from spheregeo.nn.surface.activations import Activation, activation, activation_name
+from spheregeo.nn.activations import Activation, activation, activation_name
 from spheregeo.nn.surface.stacks import even_scalars, fields
 
 

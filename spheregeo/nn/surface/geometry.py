@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.grids import Grid
-from spheregeo.grids._cache import geometry
+from spheregeo.grids.cache import geometry
 from spheregeo.kernels import CircularHarmonics, Kernel, PolarKernel
-from spheregeo.nn.sphere.coefficients import coefficients
+from spheregeo.nn.coefficients import coefficients
 from spheregeo.sampling.neighbors import Neighborhood
 from spheregeo.sampling.surface import surface_neighbors
 from spheregeo.sparse import CSRPattern, Pattern, TangentMap

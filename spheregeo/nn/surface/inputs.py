@@ -22,7 +22,7 @@ from scipy.sparse import diags
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from spheregeo.grids._cache import geometry
+from spheregeo.grids.cache import geometry
 from spheregeo.groups import FieldType
 from spheregeo.mesh import TriangleMesh
 from spheregeo.nn.surface.matrix_features import (

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.groups import FieldType, check_field
-from spheregeo.nn.surface.activations import (
+from spheregeo.nn.activations import (
     Activation,
     activation,
     activation_name,

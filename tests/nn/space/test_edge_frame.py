@@ -10,10 +10,10 @@ from e3nn.o3 import FullyConnectedTensorProduct, Irreps
 from torch import Tensor
 
 from spheregeo.harmonics import component_harmonics, wigner_to_y
-from spheregeo.nn.space.edge_frame import FrameRotation, PointProduct
-from spheregeo.nn.space.frame_gate import FrameGate
-from spheregeo.nn.space.frame_product import FrameProduct
-from spheregeo.nn.space.irreps import Stacks
+from spheregeo.nn.irreps.stacks import Stacks
+from spheregeo.nn.space.edge_frame.frame_product import FrameProduct
+from spheregeo.nn.space.edge_frame.gate import FrameGate
+from spheregeo.nn.space.edge_frame.products import FrameRotation, PointProduct
 from spheregeo.sparse import Rows
 
 F64 = torch.float64

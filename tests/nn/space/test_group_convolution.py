@@ -10,9 +10,14 @@ from e3nn import o3
 
 from spheregeo.groups import from_quaternion, random_rotations
 from spheregeo.harmonics import clebsch_gordan, component_harmonics, wigner_D
+from spheregeo.nn.irreps.sample_grids import rotation_grid
 from spheregeo.nn.space import SteerableConv
-from spheregeo.nn.space.group_convolution import group_irreps, group_kernel, output_degrees, path_weights
-from spheregeo.nn.space.sample_grids import rotation_grid
+from spheregeo.nn.space.steerable.group_convolution import (
+    group_irreps,
+    group_kernel,
+    output_degrees,
+    path_weights,
+)
 
 LMAX, FILTER = 2, 2  # of features, and of the kernel in space
 CHANNELS_IN, CHANNELS_OUT = 2, 3

@@ -11,9 +11,9 @@ from spheregeo.audit.randomise import randomise
 from spheregeo.groups import random_rotations
 from spheregeo.harmonics import component_harmonics, wigner_D
 from spheregeo.nn import ImplicitConv
-from spheregeo.nn.space.kernel_mlp import shell_mean_square
-from spheregeo.nn.space.regular_kernel import finite_group
-from spheregeo.nn.space.solid_harmonics import SolidHarmonics
+from spheregeo.nn.irreps.solid_harmonics import SolidHarmonics
+from spheregeo.nn.space.implicit.gated_kernel import shell_mean_square
+from spheregeo.nn.space.implicit.regular_kernel import finite_group
 
 IN, OUT = Irreps("2x0e + 2x1o + 1x0o + 1x2e + 1x0e"), Irreps("1x0e + 2x1e + 2x1o + 1x2e + 1x2o")
 TURNING = "2x0e + 1x1o + 1x1e + 1x0o"

@@ -14,7 +14,7 @@ from spheregeo.audit import randomise
 from spheregeo.harmonics import wigner_D
 from spheregeo.nn.space import EdgeGeometry, EdgeList, SO2Linear, SteerableConv
 from spheregeo.nn.space.geometry import curve_order
-from spheregeo.nn.space.so2 import rotate
+from spheregeo.nn.space.steerable.so2 import rotate
 
 IN = "3x0e + 2x0o + 4x1o + 2x1e + 3x2e + 2x2o + 1x3o + 1x3e + 1x4e + 1x4o"
 OUT = "2x0e + 1x0o + 3x1o + 2x1e + 2x2e + 3x2o + 2x3o + 1x3e + 1x4e + 1x4o"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from spheregeo.audit import randomise
 from spheregeo.groups import FieldType, fourier_rows
+from spheregeo.nn.activations import ACTIVATIONS, activation, gauge_error, samples_for
 from spheregeo.nn.surface import GatedNonlinearity, NormNonlinearity, RegularNonlinearity
-from spheregeo.nn.surface.activations import ACTIVATIONS, activation, gauge_error, samples_for
 
 EXACT = {
     "norm": lambda kind: NormNonlinearity(kind),

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import HEALPix
-from spheregeo.grids._cache import geometry
+from spheregeo.grids.cache import geometry
 from spheregeo.sparse import Gather
 
 # (dx, dy) of the centre and of healpy's neighbours SW, W, NW, N, NE, E, SE, S

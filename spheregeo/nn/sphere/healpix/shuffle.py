@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from spheregeo.grids import HEALPix
-from spheregeo.grids._cache import geometry
+from spheregeo.grids.cache import geometry
 from spheregeo.nn.sphere.healpix.padding import OnHEALPix
 from spheregeo.sparse import Gather
 

@@ -1,0 +1,73 @@
+"""What datasets of every domain share: split names, seeded generators, seeded augmentation, and a resumable shuffle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, DistributedSampler
+
+IGNORE = 255
+SPLITS = ("train", "val", "test")
+Item = dict[str, torch.Tensor]
+Transform = Callable[[Item, torch.Generator], Item]
+
+
+def check_split(split: str) -> str:
+    """The name of a split, checked. Raises ValueError."""
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
+    return split
+
+
+def generator(*key: int) -> torch.Generator:
+    """A torch generator that depends on all the given integers (>= 0) and on nothing else."""
+    seed = np.random.SeedSequence(key).generate_state(2, np.uint32).astype(np.uint64)
+    return torch.Generator().manual_seed(int((seed[0] << np.uint64(31)) ^ seed[1]))
+
+
+class Augmented(Dataset[Item]):
+    """A dataset whose items pass through random transforms, drawn from (seed, epoch, index) and nothing else.
+
+    ``EpochSampler`` asks for (epoch, index). A plain index means epoch 0, so that without it every pass
+    draws the same: a run that was killed and resumed therefore sees what an unbroken run sees.
+    ``length`` > len(dataset) repeats the items, each copy with its own draw (one planet, many views).
+    """
+
+    def __init__(
+        self, dataset: Dataset[Item], transforms: list[Transform], seed: int = 0, length: int | None = None
+    ) -> None:
+        self.dataset, self.transforms, self.seed = dataset, list(transforms), seed
+        self.length = len(dataset) if length is None else length  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Item:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < self.length:
+            raise IndexError(f"index {index} is outside a dataset of {self.length} items")
+        item = self.dataset[index % len(self.dataset)]  # type: ignore[arg-type]
+        draw = generator(self.seed, epoch, index)
+        for transform in self.transforms:
+            item = transform(item, draw)
+        return item
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """Shuffles by (seed, epoch), deals the indices out to the processes, and yields (epoch, index) pairs.
+
+    A ``DistributedSampler``, so that Lightning calls ``set_epoch`` before every epoch and does not replace it.
+    One process alone gets everything.
+    """
+
+    def __init__(self, dataset: Dataset[Item], shuffle: bool = True, seed: int = 0) -> None:
+        running = torch.distributed.is_available() and torch.distributed.is_initialized()
+        replicas = torch.distributed.get_world_size() if running else 1
+        rank = torch.distributed.get_rank() if running else 0
+        super().__init__(dataset, num_replicas=replicas, rank=rank, shuffle=shuffle, seed=seed)
+
+    def __iter__(self) -> Iterator[Any]:
+        return ((self.epoch, index) for index in super().__iter__())

@@ -1,0 +1,1 @@
+"""Triangle meshes: FAUST, folders, SHREC, generated creatures and primitives."""

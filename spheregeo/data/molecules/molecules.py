@@ -1,0 +1,269 @@
+"""Many molecules as flat tensors: atoms end to end, targets by name with their units.
+
+A batch is a dict of tensors, the same for every dataset:
+
+=============  ===========  =======  ==========================================================================
+key            shape        dtype    meaning
+=============  ===========  =======  ==========================================================================
+``numbers``    (P,)         int64    atomic numbers, 1 ... 118
+``positions``  (P, 3)       float64  Å
+``batch``      (P,)         int64    the atom's molecule within the batch, non-decreasing
+``index``      (B,)         int64    the molecule's number in its source: the same in every epoch and every split
+``target``     (B, T)       float64  targets in their units; NaN where one is not known
+``energy``     (B,)         float64  eV, where there are forces
+``forces``     (P, 3)       float64  eV/Å
+``cell``       (B, 3, 3)    float64  rows are the cell's vectors in Å; only where some molecule is periodic
+``pbc``        (B, 3)       bool     along which of them the system repeats itself
+=============  ===========  =======  ==========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from spheregeo.data.molecules.units import factor
+
+MAX_NUMBER = 118
+TOO_CLOSE = 0.01  # Å; atoms nearer than that are one atom written twice
+Batch = dict[str, Tensor]
+
+
+def symbol(number: int) -> str:
+    """The chemical symbol of an atomic number."""
+    from ase.data import chemical_symbols
+
+    return str(chemical_symbols[number])
+
+
+def ranges(start: Tensor, count: Tensor) -> Tensor:
+    """``start[0], start[0] + 1, ...`` (``count[0]`` of them), then the same for 1, 2, ...: one flat index (sum of count,)."""
+    before = count.cumsum(0) - count
+    return torch.arange(int(count.sum()), device=start.device) + torch.repeat_interleave(
+        start - before, count
+    )
+
+
+def check_atoms(numbers: Tensor, positions: Tensor, ptr: Tensor, names: Sequence[str] | None = None) -> None:
+    """Raises: ValueError for a molecule without atoms, an unknown element, NaN coordinates or two atoms at one place."""
+
+    def name(molecule: int) -> str:
+        return f"molecule {names[molecule] if names is not None else molecule}"
+
+    def owner(atom: int) -> int:
+        return int(torch.searchsorted(ptr, torch.tensor(atom), right=True)) - 1
+
+    counts = ptr.diff()
+    if len(counts) == 0:
+        raise ValueError("there are no molecules; expected at least one")
+    if bool((counts < 1).any()):
+        raise ValueError(f"{name(int((counts < 1).nonzero()[0]))} has no atoms; expected at least one")
+    wrong = ((numbers < 1) | (numbers > MAX_NUMBER)).nonzero()
+    if len(wrong):
+        atom = int(wrong[0])
+        raise ValueError(
+            f"{name(owner(atom))} has an atom of atomic number {int(numbers[atom])}; expected 1 (H) to {MAX_NUMBER}: "
+            "dummy atoms (X) have to be left out"
+        )
+    wrong = (~torch.isfinite(positions).all(1)).nonzero()
+    if len(wrong):
+        atom = int(wrong[0])
+        raise ValueError(
+            f"{name(owner(atom))} has coordinates {positions[atom].tolist()} at atom {atom - int(ptr[owner(atom)])}; "
+            "expected finite numbers in Å"
+        )
+    # A fourth coordinate keeps molecules apart: one tree for all of them.
+    molecule = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    apart = torch.cat([positions, molecule[:, None].double()], 1).numpy()
+    pairs = cKDTree(apart).query_pairs(TOO_CLOSE, output_type="ndarray")
+    if len(pairs):
+        i, j = sorted(int(k) for k in pairs[0])
+        first = int(ptr[owner(i)])
+        raise ValueError(
+            f"{name(owner(i))} has atoms {i - first} and {j - first} at the same place; is an atom listed twice, or are the "
+            "coordinates missing?"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Molecules:
+    """N molecules, checked when they are made.
+
+    Shape: numbers (P,), positions (P, 3), ptr (N + 1,) offsets of the molecules' atoms, targets (N,) each, energy (N,),
+        forces (P, 3), cell (N, 3, 3), pbc (N, 3), index (N,).
+    Units: Å; eV and eV/Å for energy and forces; ``units`` for the targets.
+    Raises: ValueError for unknown elements, molecules without atoms, NaN or coincident positions, lengths that do not fit.
+    """
+
+    numbers: Tensor
+    positions: Tensor
+    ptr: Tensor
+    targets: dict[str, Tensor] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    energy: Tensor | None = None
+    forces: Tensor | None = None
+    cell: Tensor | None = None
+    pbc: Tensor | None = None
+    names: tuple[str, ...] | None = None
+    index: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        atoms, count = len(self.numbers), len(self.ptr) - 1
+        shapes: dict[str, tuple[Tensor | None, tuple[int, ...]]] = {
+            "positions": (self.positions, (atoms, 3)),
+            "energy": (self.energy, (count,)),
+            "forces": (self.forces, (atoms, 3)),
+            "cell": (self.cell, (count, 3, 3)),
+            "pbc": (self.pbc, (count, 3)),
+            **{f"target {name!r}": (values, (count,)) for name, values in self.targets.items()},
+        }
+        for name, (tensor, shape) in shapes.items():
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
+        if self.index is None:
+            object.__setattr__(self, "index", torch.arange(count))
+            check_atoms(self.numbers, self.positions, self.ptr, self.names)
+            for name in ("energy", "forces"):
+                values = getattr(self, name)
+                if values is not None and not bool(torch.isfinite(values).all()):
+                    raise ValueError(f"the {name} hold NaN or infinite values; leave such frames out")
+
+    @staticmethod
+    def of(
+        numbers: Sequence[Any],
+        positions: Sequence[Any],
+        targets: Mapping[str, Any] | None = None,
+        units: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> Molecules:
+        """Molecules from lists: atomic numbers (n_k,) and positions (n_k, 3) of each, and what else there is.
+
+        Args: further arguments as the fields of this class; forces as a list of (n_k, 3).
+        """
+        counts = [len(z) for z in numbers]
+        if counts != [len(p) for p in positions]:
+            raise ValueError("numbers and positions differ in their numbers of atoms")
+        ptr = torch.tensor([0, *np.cumsum(counts).tolist()], dtype=torch.int64)
+        flat = np.concatenate(
+            [np.zeros((0, 3)), *(np.asarray(p, np.float64).reshape(-1, 3) for p in positions)]
+        )
+        if "forces" in more and more["forces"] is not None:
+            stacked = np.concatenate([np.asarray(f, np.float64).reshape(-1, 3) for f in more["forces"]])
+            more["forces"] = torch.from_numpy(stacked)
+        for name in ("energy", "cell"):
+            if more.get(name) is not None:
+                more[name] = torch.as_tensor(np.asarray(more[name], np.float64))
+        if more.get("pbc") is not None:
+            more["pbc"] = torch.as_tensor(np.asarray(more["pbc"], bool))
+        z = np.concatenate([np.zeros(0, np.int64), *(np.asarray(n, np.int64) for n in numbers)])
+        return Molecules(
+            torch.from_numpy(z),
+            torch.from_numpy(flat),
+            ptr,
+            {k: torch.as_tensor(np.asarray(v, np.float64)) for k, v in (targets or {}).items()},
+            dict(units or {}),
+            **more,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ptr) - 1
+
+    @property
+    def counts(self) -> Tensor:
+        """Atoms of each molecule (N,)."""
+        return self.ptr.diff()
+
+    @property
+    def elements(self) -> list[int]:
+        """Atomic numbers that occur, sorted."""
+        return [int(z) for z in self.numbers.unique()]
+
+    def name(self, k: int) -> str:
+        """What molecule k is called in tables: its name in the file, or its number in the source."""
+        assert self.index is not None
+        return self.names[k] if self.names is not None else str(int(self.index[k]))
+
+    def select(self, chosen: Tensor | Sequence[int] | np.ndarray) -> Molecules:
+        """The chosen molecules, in that order; each keeps its ``index`` in the source."""
+        chosen = torch.as_tensor(np.asarray(chosen), dtype=torch.int64)
+        assert self.index is not None
+        if len(chosen) and (int(chosen.min()) < 0 or int(chosen.max()) >= len(self)):
+            raise ValueError(
+                f"indices {int(chosen.min())} ... {int(chosen.max())} are chosen of {len(self)} molecules"
+            )
+        counts = self.counts[chosen]
+        atoms = ranges(self.ptr[chosen], counts)
+
+        def rows(tensor: Tensor | None, of: Tensor) -> Tensor | None:
+            return None if tensor is None else tensor[of]
+
+        return replace(
+            self,
+            numbers=self.numbers[atoms],
+            positions=self.positions[atoms],
+            ptr=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+            targets={k: v[chosen] for k, v in self.targets.items()},
+            energy=rows(self.energy, chosen),
+            forces=rows(self.forces, atoms),
+            cell=rows(self.cell, chosen),
+            pbc=rows(self.pbc, chosen),
+            names=None if self.names is None else tuple(self.names[int(k)] for k in chosen),
+            index=self.index[chosen],
+        )
+
+    def in_units(self, units: Mapping[str, str]) -> Molecules:
+        """The same with some targets in other units. Raises: ValueError as :func:`~spheregeo.data.molecules.units.factor`."""
+        for name in units:
+            if name not in self.targets:
+                raise ValueError(f"units name {name!r}, but the targets are {', '.join(self.targets)}")
+        targets = {
+            k: v * factor(self.units[k], units[k]) if k in units else v for k, v in self.targets.items()
+        }
+        return replace(self, targets=targets, units={**self.units, **units})
+
+    def batch(self, chosen: Sequence[int] | Tensor, targets: Sequence[str] = ()) -> Batch:
+        """The chosen molecules as one batch, see the head of this module."""
+        part = self.select(chosen)
+        assert part.index is not None
+        found: Batch = {
+            "numbers": part.numbers,
+            "positions": part.positions,
+            "batch": torch.repeat_interleave(torch.arange(len(part)), part.counts),
+            "index": part.index,
+        }
+        if targets:
+            found["target"] = torch.stack([part.targets[name] for name in targets], 1)
+        for name in ("energy", "forces"):
+            if getattr(part, name) is not None:
+                found[name] = getattr(part, name)
+        if part.pbc is not None and part.cell is not None and bool(part.pbc.any()):
+            found |= {"cell": part.cell, "pbc": part.pbc}
+        return found
+
+
+def composition(numbers: Tensor, batch: Tensor, count: int) -> Tensor:
+    """How often each element occurs in each molecule: (count, MAX_NUMBER + 1) float64."""
+    width = MAX_NUMBER + 1
+    cell = batch * width + numbers
+    return torch.bincount(cell, minlength=count * width).reshape(count, width).double()
+
+
+def fit_references(molecules: Molecules, values: Tensor) -> Tensor:
+    """The value of each element (MAX_NUMBER + 1,) whose sum over a molecule's atoms is nearest to ``values`` (N,), squared.
+
+    Elements that do not occur, and directions that the data leave open (all molecules alike), get the smallest numbers.
+    """
+    batch = torch.repeat_interleave(torch.arange(len(molecules)), molecules.counts)
+    known = torch.isfinite(values)
+    counts = composition(molecules.numbers, batch, len(molecules))[known]
+    present = (counts.sum(0) > 0).nonzero()[:, 0]
+    found = values.new_zeros(MAX_NUMBER + 1)
+    solution = np.linalg.lstsq(counts[:, present].numpy(), values[known].numpy(), rcond=None)[0]
+    found[present] = torch.from_numpy(solution)
+    return found

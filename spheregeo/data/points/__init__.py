@@ -1,0 +1,1 @@
+"""Point clouds: folders, ModelNet, ScanObjectNN, generated primitives."""

@@ -1,0 +1,126 @@
+"""What every dataset of point clouds shares: the cloud as it is stored, the unit sphere, the batch.
+
+A dataset gives :class:`Cloud`; :class:`~spheregeo.data.points.views.Views` makes of it the item that a network sees:
+
+==============  ==========  =========  ====================================================================================
+key             shape       dtype      meaning
+==============  ==========  =========  ====================================================================================
+``positions``   (P, 3)      float32    centred on their mean, the farthest at distance 1
+``features``    (P, 3)      float32    unit normals, where they are asked for; turned with the positions
+``label``       ()          int64      class of the cloud
+``index``       ()          int64      number of the cloud in its dataset
+==============  ==========  =========  ====================================================================================
+
+A batch holds positions and features end to end, ``batch`` (P_1 + P_2 + ...,) int64, the cloud of each point, ``label`` (B,) and
+``index`` (B,). Where a cloud is shown in several ``votes``, they follow one another, and positions hold B · votes clouds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+AXES = ("x", "y", "z")
+PointItem = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """A cloud as it is stored: points (P, 3) and, where known, normals (P, 3), in one floating-point type."""
+
+    points: np.ndarray
+    normals: np.ndarray | None = None
+
+
+def check_cloud(points: np.ndarray, normals: np.ndarray | None, name: str) -> Cloud:
+    """The cloud, once found to be one: at least one point, three finite coordinates each; normals brought to length 1.
+
+    Raises: ValueError that begins with ``name``.
+    """
+    points = np.asarray(points)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"{name} holds an array of shape {points.shape}; expected points (P, 3)")
+    if not len(points):
+        raise ValueError(f"{name} holds no point; expected at least one")
+    bad = ~np.isfinite(points).all(1)
+    if bad.any():
+        raise ValueError(
+            f"{name} holds {int(bad.sum())} points that are NaN or infinite, the first is number "
+            f"{int(bad.argmax())}; remove them"
+        )
+    if normals is None:
+        return Cloud(points)
+    normals = np.asarray(normals)
+    if normals.shape != points.shape or not np.isfinite(normals).all():
+        raise ValueError(
+            f"{name} has normals of shape {normals.shape}; expected {points.shape}, all of them finite"
+        )
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return Cloud(points, normals / np.maximum(length, np.finfo(normals.dtype).tiny))
+
+
+def unit_sphere(points: np.ndarray) -> np.ndarray:
+    """Points moved and scaled so that their mean is the origin and the farthest is at distance 1, in float64.
+
+    Points that all coincide, up to rounding, are all at the origin.
+
+    Shape: (P, 3) -> (P, 3).
+    Equivariance: translations and scale drop out; rotations and reflections act on the result as on the points.
+    """
+    points = np.asarray(points, np.float64)
+    centred = points - points.mean(0)
+    radius = float(np.sqrt((centred**2).sum(1).max()))
+    if radius <= 1e-12 * float(np.abs(points).max(initial=0.0)) or radius == 0.0:
+        return np.zeros_like(centred)
+    return np.asarray(centred / radius)
+
+
+class PointDataset(Dataset[Cloud], ABC):
+    """A map-style dataset of labelled clouds.
+
+    Subclasses give ``__len__``, ``load``, ``labels`` (one int a cloud), ``class_names`` and, where things stand upright, ``up``.
+    """
+
+    class_names: tuple[str, ...] = ()
+    labels: Sequence[int] | np.ndarray
+    up: int | None = None  # the axis that points against gravity, 0 to 2; None where it is not known
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def load(self, index: int) -> Cloud:
+        """Reads or makes one cloud."""
+
+    def name(self, index: int) -> str:
+        """What a cloud is called in messages and tables."""
+        return str(index)
+
+    def __getitem__(self, index: int) -> Cloud:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is outside a dataset of {len(self)} clouds")
+        return self.load(index)
+
+
+def collate(items: Sequence[PointItem | list[PointItem]]) -> dict[str, Any]:
+    """A ragged batch of items, or of lists with several views of an item each."""
+    groups = [item if isinstance(item, list) else [item] for item in items]
+    flat = [view for group in groups for view in group]
+    sizes = torch.tensor([len(view["positions"]) for view in flat])
+    batch: dict[str, Any] = {
+        "positions": torch.cat([view["positions"] for view in flat]),
+        "batch": torch.repeat_interleave(torch.arange(len(flat)), sizes),
+        "label": torch.tensor([int(group[0]["label"]) for group in groups]),
+        "index": torch.tensor([int(group[0]["index"]) for group in groups]),
+    }
+    if "features" in flat[0]:
+        batch["features"] = torch.cat([view["features"] for view in flat])
+    if len(flat) > len(groups):
+        batch["votes"] = len(groups[0])
+    return batch

@@ -1,0 +1,1 @@
+"""Panoramas and fields on the sphere: folders, generated rooms and glyphs, global fields, digits."""

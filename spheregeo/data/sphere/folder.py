@@ -1,0 +1,178 @@
+"""A folder of equirectangular images with labels, depth, or both.
+
+::
+
+    root/classes.txt          one class name a line, index 0 first (needed with labels)
+    root/images/NAME.png      or .jpg; 8 or 16 bits; grey becomes three equal channels, alpha is dropped
+    root/labels/NAME.png      grey (8 or 16 bits) or palette: the stored value or index is the class, 255 is void
+    root/depth/NAME.png       16 bits, millimetres, 0 = missing; or .npy / .npz, metres, 0 or NaN = missing
+    root/train.txt            names (with or without suffix), one a line; val.txt, test.txt likewise; all three or none
+
+Without lists, of the sorted names the 9th, 19th ... are for validation and the 10th, 20th ... for the test.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spheregeo.data.common import SPLITS, Item, check_split
+from spheregeo.data.sphere.dataset import PanoramaDataset
+from spheregeo.data.sphere.files import (
+    IMAGE_SUFFIXES,
+    check_panorama,
+    read_array,
+    read_class_names,
+    read_image,
+    read_labels,
+    read_lines,
+    read_raster,
+)
+from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
+
+MILLIMETRE = 1e-3
+
+
+def read_depth(path: str | Path, unit: float = MILLIMETRE, missing: int = 0) -> np.ndarray:
+    """A depth file as (H, W) float32 metres, 0 where missing; ``unit`` and ``missing`` are those of 16-bit PNGs.
+
+    Raises: FileNotFoundError; ValueError for unreadable files, other than one channel, negative depth.
+    """
+    path = Path(path)
+    if path.suffix in (".npy", ".npz"):
+        stored = read_array(path)
+        if isinstance(stored, dict) and len(stored) != 1:
+            raise ValueError(
+                f"{path} holds {len(stored)} arrays; expected one array of numbers, the depth in metres"
+            )
+        array = next(iter(stored.values())) if isinstance(stored, dict) else stored
+        depth = np.nan_to_num(np.asarray(array, np.float32), nan=0.0, posinf=0.0)
+    else:
+        array, _ = read_raster(path)
+        if array.ndim == 2 and array.dtype == np.uint8:
+            raise ValueError(
+                f"{path} is an 8-bit depth image; expected 16 bits, millimetres, or .npy in metres"
+            )
+        depth = np.where(array == missing, np.float32(0), array.astype(np.float32) * np.float32(unit))
+    if depth.ndim != 2:
+        raise ValueError(f"{path} has shape {depth.shape}; expected one depth a pixel, (H, W)")
+    if (depth < 0).any():
+        raise ValueError(f"{path} holds negative depths; expected metres along the ray, 0 where missing")
+    return depth
+
+
+class PanoramaFolder(PanoramaDataset):
+    """Images of a folder with what it has of ``labels/`` and ``depth/``, on one working grid.
+
+    Shape: image (3, nlat, nlon) in [0, 1]; label (nlat, nlon); depth (nlat, nlon). Shrunk images and depths are averaged
+    by solid angle, labels take the majority.
+    Units: depth in metres, 0 = missing.
+    Args: ``root``; ``size`` (nlat, nlon); ``split``; ``targets`` names what to read, of "label" and "depth" (None: what
+    there is; empty: images only).
+    Raises: FileNotFoundError and ValueError naming the file, what it holds, what was expected and what to do.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        size: tuple[int, int] = (256, 512),
+        split: str = "train",
+        targets: tuple[str, ...] | None = None,
+        cache: bool = True,
+    ) -> None:
+        super().__init__(size, cache)
+        self.root, self.split = Path(root), check_split(split)
+        if not self.root.is_dir():
+            raise FileNotFoundError(
+                f"root {self.root} is not a folder; expected one with images/ (see --data.root)"
+            )
+        folders = {"label": self.root / "labels", "depth": self.root / "depth"}
+        if targets is None:
+            targets = tuple(kind for kind, folder in folders.items() if folder.is_dir())
+            if not targets:
+                raise FileNotFoundError(
+                    f"root {self.root} has neither labels/ nor depth/; expected at least one of them"
+                )
+        unknown = set(targets) - set(folders)
+        if unknown:
+            raise ValueError(f"targets has {sorted(unknown)}; expected 'label', 'depth' or both")
+        self.targets = tuple(targets)
+        self.class_names = read_class_names(self.root / "classes.txt") if "label" in self.targets else ()
+        images = self.root / "images"
+        found = sorted(
+            p for p in images.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+        )
+        if not found:
+            raise FileNotFoundError(
+                f"{images} holds no {', '.join(IMAGE_SUFFIXES)} file; put the panoramas there"
+            )
+        by_name = {path.stem: path for path in found}
+        if len(by_name) < len(found):
+            raise ValueError(f"{images} has two images of one name with different suffixes; rename one")
+        self.names = self._split_names(sorted(by_name))
+        self.images = [by_name[name] for name in self.names]
+        self.partners = {
+            kind: [self._partner(folders[kind], path) for path in self.images] for kind in self.targets
+        }
+
+    def _split_names(self, names: list[str]) -> list[str]:
+        lists = [self.root / f"{split}.txt" for split in SPLITS]
+        present = [path.is_file() for path in lists]
+        if any(present) and not all(present):
+            missing = ", ".join(path.name for path, here in zip(lists, present, strict=True) if not here)
+            raise FileNotFoundError(
+                f"{self.root} has some split lists but not {missing}; give all three or none"
+            )
+        if all(present):
+            path = self.root / f"{self.split}.txt"
+            wanted = [
+                name.rsplit(".", 1)[0] if name.lower().endswith(IMAGE_SUFFIXES) else name
+                for name in read_lines(path)
+                if name
+            ]
+            absent = sorted(set(wanted) - set(names))
+            if absent:
+                raise FileNotFoundError(
+                    f"{path} names {absent[0]!r}, which images/ does not hold ({len(absent)} such names)"
+                )
+            chosen = wanted
+        else:
+            chosen = [
+                n for k, n in enumerate(names) if SPLITS[(k % 10 == 8) + 2 * (k % 10 == 9)] == self.split
+            ]
+        if not chosen:
+            raise ValueError(
+                f"the {self.split} split of {self.root} is empty ({len(names)} images); "
+                "add images, or write train.txt, val.txt and test.txt with names"
+            )
+        return chosen
+
+    def _partner(self, folder: Path, image: Path) -> Path:
+        suffixes = (".png",) if folder.name == "labels" else (".png", ".npy", ".npz")
+        for suffix in suffixes:
+            if (folder / f"{image.stem}{suffix}").is_file():
+                return folder / f"{image.stem}{suffix}"
+        raise FileNotFoundError(
+            f"{folder / image.stem}{suffixes[0]} is missing; every image of images/ needs a file of its name in "
+            f"{folder.name}/ (one of {', '.join(suffixes)}): add it, or leave {image.name} out of the split list"
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, index: int) -> Item:
+        path = self.images[index]
+        image = read_image(path)
+        check_panorama(path, *image.shape[-2:])
+        item = {"image": torch.from_numpy(resize_image(image, self.size))}
+        if "label" in self.targets:
+            label = read_labels(self.partners["label"][index], len(self.class_names))
+            check_panorama(self.partners["label"][index], *label.shape)
+            item["label"] = torch.from_numpy(resize_labels(label, self.size))
+        if "depth" in self.targets:
+            depth = read_depth(self.partners["depth"][index])
+            check_panorama(self.partners["depth"][index], *depth.shape)
+            item["depth"] = torch.from_numpy(resize_depth(depth, self.size))
+        return item

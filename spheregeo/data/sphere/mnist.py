@@ -1,0 +1,141 @@
+"""Data modules of small pictures on the sphere: MNIST's digits, and generated glyphs that need no download."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spheregeo.data.labelled import check_counts
+from spheregeo.data.sphere.files import read_array
+from spheregeo.data.sphere.glyphs import GLYPHS, make_glyphs
+from spheregeo.data.sphere.images import SphericalImagesData
+
+MNIST_FILE = "mnist_t10k_first8000.npz"
+DIGITS = tuple("0123456789")
+
+
+class SphericalMNISTData(SphericalImagesData):
+    """Spherical MNIST: handwritten digits around the south pole, or each turned by its own random rotation.
+
+    Args:
+        root: folder that holds the file, or whose folder mnist does.
+        grid: grid on the sphere, such as HEALPix(16), Equiangular(32, 64) or Icosahedral(4).
+        train_rotated: turn the training (and validation) digits, each by its own fixed rotation.
+        test_rotated: turn the test digits.
+        redraw: draw the training digits' rotations anew in every epoch.
+        train: number of training digits, from the file's first on.
+        val: number of validation digits, which come next.
+        test: number of test digits, the file's last.
+        batch_size: digits in a batch.
+        num_workers: processes that load data; 0 loads in the training process.
+        seed: seed of order and rotations.
+        file: name of the npz file with pictures x (n, 28, 28) uint8 and classes y (n,).
+    """
+
+    def __init__(
+        self,
+        root: str,
+        grid: Any = "HEALPix(16)",
+        train_rotated: bool = False,
+        test_rotated: bool = False,
+        redraw: bool = False,
+        train: int = 5500,
+        val: int = 500,
+        test: int = 2000,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        seed: int = 0,
+        file: str = MNIST_FILE,
+    ) -> None:
+        super().__init__(grid, train_rotated, test_rotated, redraw, batch_size, num_workers, seed)
+        check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
+        self.root, self.file, self.counts = root, file, (train, val, test)
+
+    @cached_property
+    def _content(self) -> tuple[Tensor, Tensor]:
+        places = [Path(self.root) / self.file, Path(self.root) / "mnist" / self.file]
+        path = next((p for p in places if p.is_file()), places[0])
+        stored = read_array(path)
+        if not isinstance(stored, dict) or not {"x", "y"} <= set(stored):
+            raise ValueError(
+                f"{path} is no npz file with arrays x and y; see the card datasets/spherical-mnist"
+            )
+        x, y = stored["x"], stored["y"]
+        if x.ndim != 3 or x.dtype != np.uint8 or y.shape != x.shape[:1]:
+            raise ValueError(
+                f"{path} holds x {x.shape} {x.dtype} and y {y.shape}; expected x (n, height, width) uint8 and y (n,)"
+            )
+        if y.dtype.kind not in "iu" or y.min() < 0 or y.max() > 9:
+            raise ValueError(
+                f"{path} holds classes y {y.min()} ... {y.max()}; expected whole numbers 0 ... 9"
+            )
+        if sum(self.counts) > len(x):
+            raise ValueError(
+                f"{path} holds {len(x)} digits but train + val + test are {' + '.join(map(str, self.counts))}; "
+                "ask for fewer"
+            )
+        return torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
+
+    def images(self, split: str) -> tuple[Tensor, Tensor]:
+        x, y = self._content
+        train, val, test = self.counts
+        part = {
+            "train": slice(0, train),
+            "val": slice(train, train + val),
+            "test": slice(len(x) - test, len(x)),
+        }[split]
+        return x[part], y[part]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return DIGITS
+
+
+class SphericalGlyphsData(SphericalImagesData):
+    """Generated glyphs (bar, ell, tee, plus, fork, triangle, square, ring) around the south pole, or turned: no download.
+
+    Args:
+        grid: grid on the sphere, such as HEALPix(16), Equiangular(32, 64) or Icosahedral(4).
+        train_rotated: turn the training (and validation) glyphs, each by its own fixed rotation.
+        test_rotated: turn the test glyphs.
+        redraw: draw the training glyphs' rotations anew in every epoch.
+        train: number of training glyphs.
+        val: number of validation glyphs.
+        test: number of test glyphs.
+        batch_size: glyphs in a batch.
+        num_workers: processes that load data; 0 loads in the training process.
+        seed: seed of glyphs, order and rotations.
+    """
+
+    def __init__(
+        self,
+        grid: Any = "HEALPix(16)",
+        train_rotated: bool = False,
+        test_rotated: bool = True,
+        redraw: bool = False,
+        train: int = 800,
+        val: int = 160,
+        test: int = 400,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(grid, train_rotated, test_rotated, redraw, batch_size, num_workers, seed)
+        check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
+        self.counts = {"train": train, "val": val, "test": test}
+
+    @cached_property
+    def _made(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return {split: make_glyphs(count, self.seed, split) for split, count in self.counts.items()}
+
+    def images(self, split: str) -> tuple[Tensor, Tensor]:
+        return self._made[split]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return GLYPHS

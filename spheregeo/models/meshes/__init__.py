@@ -1,0 +1,1 @@
+"""Networks for tangent fields on triangle meshes."""

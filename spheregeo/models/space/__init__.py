@@ -1,0 +1,1 @@
+"""Networks for points in space: clouds and molecules."""

@@ -1,0 +1,123 @@
+"""What networks of molecules and of clouds share: what points begin with, the graph's geometry, readout."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
+from spheregeo.models.space.molecule_graph import MoleculeGraph, molecule_graph
+from spheregeo.models.space.readout import check_readout, pooled
+from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
+from spheregeo.sampling import knn_graph
+from spheregeo.sparse import Pairs
+
+
+def sorted_geometry(positions: Tensor, edge_index: Tensor, vectors: Tensor | None = None) -> EdgeGeometry:
+    """The geometry of edges that are sorted by target already; vectors (E, 3) where they are known."""
+    source, target = edge_index
+    points = positions.shape[0]
+    if vectors is None:
+        vectors = positions.index_select(0, source) - positions.index_select(0, target)
+    return EdgeGeometry(vectors, EdgeList(Pairs.of(source, target, points, points), target))
+
+
+def check_least(**values: tuple[float, float]) -> None:
+    """Raises: ValueError for the first of the named (value, bound) whose value is below its bound."""
+    for name, (value, bound) in values.items():
+        if value < bound:
+            raise ValueError(f"{name} is {value}; expected at least {bound}")
+
+
+def check_cutoff(cutoff: float) -> float:
+    """The cutoff. Raises: ValueError where it is no positive distance."""
+    if not (cutoff > 0 and math.isfinite(cutoff)):
+        raise ValueError(
+            f"cutoff is {cutoff}; expected a positive distance in the unit of the positions, such as 2.0"
+        )
+    return float(cutoff)
+
+
+def natural_irreps(width: int, lmax: int) -> Irreps:
+    """``width`` copies of each degree up to lmax, of the harmonics' parity.
+
+    Raises: ValueError for a width below 1 or a negative degree.
+    """
+    check_least(width=(width, 1), lmax=(lmax, 0))
+    return Irreps([(width, (degree, (-1) ** degree)) for degree in range(lmax + 1)])
+
+
+class AtomNetwork(nn.Module):
+    """Base of networks of molecules: neighbours within a cutoff, and atoms' numbers read out as a molecule's."""
+
+    def __init__(self, in_channels: int, out_channels: int, depth: int, cutoff: float, readout: str) -> None:
+        super().__init__()
+        check_least(in_channels=(in_channels, 2), out_channels=(out_channels, 1), depth=(depth, 1))
+        self.cutoff, self.readout = check_cutoff(cutoff), check_readout(readout)
+
+    def neighbors(
+        self,
+        positions: Tensor,
+        batch: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+    ) -> MoleculeGraph:
+        """The pairs of atoms within the cutoff, see :func:`~spheregeo.models.space.molecule_graph.molecule_graph`."""
+        return molecule_graph(positions, self.cutoff, batch, cell, pbc)
+
+    def geometry(self, positions: Tensor, graph: MoleculeGraph) -> EdgeGeometry:
+        return sorted_geometry(positions, graph.edge_index, graph.vectors(positions))
+
+    def read_out(
+        self, values: Tensor, positions: Tensor, numbers: Tensor, batch: Tensor, num_graphs: int | None
+    ) -> Tensor:
+        return pooled(values, batch, num_graphs, self.readout, positions, numbers)
+
+
+class PointNetwork(CloudNetwork):
+    """Base of networks of clouds: the k nearest neighbours, vectors of each point and their lengths to begin with.
+
+    The vectors are the position about the cloud's mean, and those that ``InputVectors`` makes of features.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, depth: int, k: int, feature_irreps: str | None
+    ) -> None:
+        super().__init__(in_channels, k, feature_irreps)
+        check_least(out_channels=(out_channels, 1), depth=(depth, 1))
+        count = self.inputs.num_vectors
+        self.irreps_in = Irreps(f"{1 + count}x0e + {count}x1o")
+
+    def neighbors(
+        self, positions: Tensor, batch: Tensor | None, cell: None = None, pbc: None = None
+    ) -> CloudGraph:
+        """The k nearest points of each point's cloud, fewer in a cloud with fewer.
+
+        Raises: ValueError for NaN, an unsorted batch, or a cell: clouds have no periods.
+        """
+        if cell is not None or pbc is not None:
+            raise ValueError("cell or pbc is given, but a cloud of points has no periods; expected None")
+        return CloudGraph(knn_graph(positions, self.k, batch))
+
+    def first_features(
+        self, positions: Tensor, features: Tensor | None, batch: Tensor | None, num_graphs: int | None
+    ) -> tuple[Tensor, Tensor, int]:
+        """(P, irreps_in.dim) in mul_ir: one, squared lengths, vectors; the cloud of each point; the number of clouds."""
+        v, batch, count = self.begin(positions, features, batch, num_graphs)
+        squares = v.square().sum(1)
+        return torch.cat([torch.ones_like(squares[:, :1]), squares, v.mT.flatten(1)], 1), batch, count
+
+
+def perceptron(
+    count: int, hidden: int, out_channels: int, *, extensive: bool = False, dropout: float = 0.0
+) -> nn.Sequential:
+    """Norm, linear, SiLU, linear, from invariants; ``extensive``: small at first, for sums over tens of atoms."""
+    last = nn.Linear(hidden, out_channels)
+    nn.init.zeros_(last.bias)
+    if extensive:
+        with torch.no_grad():
+            last.weight *= 0.1
+    return nn.Sequential(nn.LayerNorm(count), nn.Linear(count, hidden), nn.SiLU(), nn.Dropout(dropout), last)

@@ -1,0 +1,134 @@
+"""Blocks of steerable networks on points: messages by steerable convolutions, and a feed-forward part at each point."""
+
+from __future__ import annotations
+
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from spheregeo.nn.irreps.stacks import Copies
+from spheregeo.nn.space import IrrepsGate, IrrepsLayerNorm, IrrepsLinear, RadialNetwork, SteerableConv
+from spheregeo.nn.space.geometry import EdgeGeometry
+
+SMALLEST = 1e-6
+
+
+def pyramid(width: int, lmax: int) -> Irreps:
+    """``width`` scalars, half as many vectors, a quarter as many of degree 2, ... all of the harmonics' parity; at least four.
+
+    Raises: ValueError for a width below 4 or a negative degree.
+    """
+    if width < 4 or lmax < 0:
+        raise ValueError(f"width is {width} and lmax {lmax}; expected at least 4, and zero or more")
+    return Irreps([(max(4, width >> degree), (degree, (-1) ** degree)) for degree in range(lmax + 1)])
+
+
+def split_scalars(irreps: Irreps) -> tuple[int, Irreps]:
+    """Number of even scalars, which come first, and what follows them. Raises: ValueError for another order."""
+    first, rest = irreps[0], Irreps(list(irreps[1:]))
+    if str(first.ir) != "0e" or any(str(ir) == "0e" for _, ir in rest):
+        raise ValueError(
+            f"irreps is {irreps}; expected even scalars first, in one term, as in '16x0e + 8x1o'"
+        )
+    return first.mul, rest
+
+
+class MessageBlock(nn.Module):
+    """Norm, linear map, depthwise steerable convolution with weights from the edges' lengths, gate, linear map, plus the input.
+
+    Shape: x (N_s, irreps_in.dim), geometry, basis (E, K), envelope (E,), extra (E, X) or None, rows of the targets among the
+        sources (N_t,) or None -> (N_t, irreps_out.dim).
+    Equivariance: O(3) and translations, exact.
+    """
+
+    def __init__(
+        self,
+        irreps_in: Irreps,
+        irreps_out: Irreps,
+        *,
+        lmax: int,
+        basis: int,
+        hidden: int,
+        edge_dim: int,
+        degree: float,
+        extra: int = 0,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm = IrrepsLayerNorm(irreps_in, share="separable")
+        self.before = IrrepsLinear(irreps_in, irreps_in)
+        self.gate = IrrepsGate(irreps_out)
+        self.radial = RadialNetwork(basis, [hidden], edge_dim, extra)
+        self.conv = SteerableConv(
+            irreps_in,
+            self.gate.irreps_in,
+            lmax=lmax,
+            edge_dim=edge_dim,
+            depthwise=True,
+            degree=degree,
+            chunk=chunk,
+        )
+        self.bias = nn.Parameter(torch.zeros(split_scalars(self.gate.irreps_in)[0]))
+        self.after = IrrepsLinear(irreps_out, irreps_out)
+        self.skip = None if irreps_in == irreps_out else IrrepsLinear(irreps_in, irreps_out)
+
+    def forward(
+        self, x: Tensor, geometry: EdgeGeometry, basis: Tensor, envelope: Tensor, extra: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        features = self.radial(basis, envelope, extra)
+        y = self.conv(self.before(self.norm(x)), geometry, features)
+        scalars = len(self.bias)
+        y = torch.cat([y[:, :scalars] + self.bias, y[:, scalars:]], 1)
+        own = x if rows is None else x.index_select(0, rows)
+        own = own if self.skip is None else self.skip(own)
+        result: Tensor = own + self.after(self.gate(y))
+        return result
+
+
+class PointBlock(nn.Module):
+    """What a point makes of its own features: scalars from scalars and from inner products, which also gate the rest.
+
+    Two linear images u and v of the higher irreps give the invariants <u, v>/√(2l + 1), one a copy; a perceptron of scalars and
+    invariants gives new scalars and a gate for each copy of u.
+
+    Shape: (N, irreps.dim) -> the same; residual.
+    Equivariance: O(3), exact.
+    Reference: Schütt, Unke & Gastegger 2021, arXiv:2102.03150, equations 9 and 10, for irreps of any degree.
+    """
+
+    width: Tensor
+
+    def __init__(self, irreps: Irreps, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.scalars, rest = split_scalars(irreps)
+        self.copies_count = rest.num_irreps
+        self.norm = IrrepsLayerNorm(irreps, share="separable")
+        if self.copies_count:
+            self.left, self.right, self.after = (IrrepsLinear(rest, rest) for _ in range(3))
+            self.copies = Copies(rest)
+            width = torch.tensor([float(ir.dim) for mul, ir in rest for _ in range(mul)])
+            self.register_buffer("width", width.sqrt(), persistent=False)
+        count = self.scalars + self.copies_count
+        self.mlp = nn.Sequential(
+            nn.Linear(count, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, count)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        if not self.copies_count:
+            return x + self.mlp(y)
+        scalars, rest = y[:, : self.scalars], y[:, self.scalars :]
+        u, v = self.left(rest), self.right(rest)
+        invariants = self.copies.collect(u * v) / self.width.to(y.dtype)
+        new = self.mlp(torch.cat([scalars, invariants], 1))
+        gated = self.after(u * self.copies.spread(new[:, self.scalars :]))
+        return x + torch.cat([new[:, : self.scalars], gated], 1)
+
+
+def invariants_of(x: Tensor, scalars: int, copies: Copies | None) -> Tensor:
+    """Even scalars and the lengths of all other copies. Shape: (N, irreps.dim) -> (N, irreps.num_irreps)."""
+    if copies is None:
+        return x
+    square = copies.collect(x[:, scalars:].square())
+    return torch.cat([x[:, :scalars], (square + SMALLEST).sqrt()], 1)

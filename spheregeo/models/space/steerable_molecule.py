@@ -1,0 +1,137 @@
+"""The default network for molecules: residual, steerable, depthwise messages of degree 2, smooth in the positions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spheregeo.models.registry import register
+from spheregeo.models.space.base import AtomNetwork
+from spheregeo.models.space.molecule_graph import MoleculeGraph
+from spheregeo.models.space.steerable_blocks import (
+    MessageBlock,
+    PointBlock,
+    invariants_of,
+    pyramid,
+    split_scalars,
+)
+from spheregeo.nn.irreps.stacks import Copies
+from spheregeo.nn.space import RadialBasis
+from spheregeo.nn.space.radial import polynomial_envelope
+
+
+class SteerableMolecule(AtomNetwork):
+    """Steerable messages between atoms and gated feed-forward blocks at atoms, then a sum or mean over each molecule.
+
+    Shape: positions (P, 3), atomic numbers (P,) int64 below ``in_channels``, batch (P,) int64, graph as ``neighbors`` gives it;
+        returns (B, out_channels). An atom without neighbours contributes what its element alone says.
+    Units: Å.
+    Equivariance: invariant to O(3), translations and permutations, to rounding (1e-14 relative in float64, 1e-5 in float32, with
+        random parameters). Twice differentiable in the positions, also where an atom crosses the cutoff.
+    Raises: ValueError for sizes below 1, a cutoff that is not positive, an unknown readout.
+    Reference: own arrangement; the parts are those of Batzner et al. 2022, arXiv:2101.03164 (depthwise messages), Schütt et al.
+        2021, arXiv:2102.03150 (inner products) and Liao et al. 2023, arXiv:2306.12059 (separable norm).
+
+    Args:
+        in_channels: size of the table of elements.
+        out_channels: numbers for each molecule.
+        width: scalars of an atom; half as many vectors, a quarter as many of degree 2.
+        depth: message blocks.
+        lmax: highest degree of features and of the edges' harmonics.
+        cutoff: in Å.
+        basis: radial functions.
+        hidden: hidden width of the radial networks.
+        edge_dim: numbers that a radial network gives each edge, from which weights are mixed.
+        degree: mean number of neighbours, a constant that scales sums over them.
+        element_dim: numbers of each end's element that radial networks see; 0 for none.
+        dropout: in the feed-forward blocks.
+        readout: "sum", "mean", "dipole" or "extent", see :func:`~spheregeo.models.space.readout.pooled`.
+        chunk: edges done at a time, for large systems; None for all.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int = 64,
+        depth: int = 3,
+        lmax: int = 2,
+        cutoff: float = 5.0,
+        basis: int = 8,
+        hidden: int = 64,
+        edge_dim: int = 32,
+        degree: float = 12.0,
+        element_dim: int = 8,
+        dropout: float = 0.0,
+        readout: str = "sum",
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, depth, cutoff, readout)
+        irreps = pyramid(width, lmax)
+        self.scalars, rest = split_scalars(irreps)
+        self.lmax, self.dim = lmax, irreps.dim
+        self.embedding = nn.Embedding(in_channels, width)
+        self.elements = nn.Embedding(in_channels, element_dim) if element_dim else None
+        self.basis = RadialBasis(self.cutoff, basis, envelope=False)
+        first = pyramid(width, 0)
+        sizes: dict[str, Any] = {
+            "lmax": lmax, "basis": basis, "hidden": hidden, "edge_dim": edge_dim, "degree": degree, "extra": 2 * element_dim,
+            "chunk": chunk,
+        }  # fmt: skip
+        self.messages = nn.ModuleList(
+            MessageBlock(first if i == 0 else irreps, irreps, **sizes) for i in range(depth)
+        )
+        self.points = nn.ModuleList(PointBlock(irreps, 2 * width, dropout) for _ in range(depth))
+        self.copies = Copies(rest) if rest.dim else None
+        count, last = irreps.num_irreps, nn.Linear(width, out_channels)
+        nn.init.zeros_(last.bias)
+        with torch.no_grad():
+            last.weight *= 0.1  # a sum over tens of atoms begins at order one
+        self.head = nn.Sequential(nn.LayerNorm(count), nn.Linear(count, width), nn.SiLU(), last)
+
+    def features(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Tensor:
+        """Features of the atoms after the last block, (P, irreps.dim)."""
+        source, target = graph.edge_index
+        geometry = self.geometry(positions, graph)
+        basis = self.basis(geometry.lengths)
+        envelope = polynomial_envelope(geometry.lengths / self.cutoff)
+        extra = None
+        if self.elements is not None:
+            of = self.elements(numbers)
+            extra = torch.cat([of.index_select(0, source), of.index_select(0, target)], 1)
+        x = self.embedding(numbers)
+        for message, point in zip(self.messages, self.points, strict=True):
+            x = point(message(x, geometry, basis, envelope, extra))
+        return x
+
+    def forward(
+        self,
+        positions: Tensor,
+        features: Tensor,
+        batch: Tensor,
+        graph: MoleculeGraph,
+        num_graphs: int | None = None,
+    ) -> Tensor:
+        x = self.features(positions, features, graph)
+        values = self.head(invariants_of(x, self.scalars, self.copies))
+        return self.read_out(values, positions, features, batch, num_graphs)
+
+
+@register("steerable-molecule", output="label", domain="molecule")
+def small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> SteerableMolecule:
+    """Steerable messages of degree 2 between atoms, gated feed-forward blocks; invariant, smooth. For one CPU core."""
+    return SteerableMolecule(in_channels, out_channels, **options)
+
+
+@register("steerable-molecule-base", output="label", domain="molecule")
+def base(
+    in_channels: int, out_channels: int, grid: Any, *, width: int = 256, depth: int = 5, lmax: int = 3, edge_dim: int = 64,
+    **options: Any,
+) -> SteerableMolecule:  # fmt: skip
+    """The base size: width 256, five blocks, degree 3; for a GPU."""
+    return SteerableMolecule(
+        in_channels, out_channels, width=width, depth=depth, lmax=lmax, edge_dim=edge_dim, **options
+    )

@@ -1,0 +1,269 @@
+"""Tensor field networks: convolutions with harmonics times learned radial functions, self-interaction, nonlinearity.
+
+Reference: Thomas, Smidt, Kearnes, Yang, Li, Kohlhoff & Riley 2018, arXiv:1802.08219.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+
+from spheregeo.models.registry import register
+from spheregeo.models.space.base import (
+    AtomNetwork,
+    PointNetwork,
+    check_cutoff,
+    natural_irreps,
+    perceptron,
+    sorted_geometry,
+)
+from spheregeo.models.space.cloud import CloudGraph
+from spheregeo.models.space.molecule_graph import MoleculeGraph
+from spheregeo.models.space.readout import pooled
+from spheregeo.models.space.steerable_blocks import invariants_of, split_scalars
+from spheregeo.nn.irreps.stacks import Copies
+from spheregeo.nn.space import (
+    IrrepsGate,
+    IrrepsLayerNorm,
+    IrrepsLinear,
+    NormActivation,
+    RadialBasis,
+    RadialNetwork,
+    SphereActivation,
+    SteerableConv,
+)
+from spheregeo.nn.space.geometry import EdgeGeometry
+from spheregeo.nn.space.radial import polynomial_envelope
+
+NONLINEARITIES = ("norm", "gate", "sphere")
+
+
+def nonlinearity(name: str, irreps: Irreps) -> tuple[nn.Module, Irreps]:
+    """The named nonlinearity that gives ``irreps``, and what it takes. Raises: ValueError for another name."""
+    if name == "norm":
+        return NormActivation(irreps), irreps
+    if name == "gate":
+        gate = IrrepsGate(irreps)
+        return gate, gate.irreps_in
+    if name == "sphere":
+        return SphereActivation(irreps), irreps
+    raise ValueError(f"nonlinearity is {name!r}; expected one of {', '.join(map(repr, NONLINEARITIES))}")
+
+
+class TFNLayer(nn.Module):
+    """Convolution with a weight matrix for every edge from its length, plus self-interaction, nonlinearity, norm.
+
+    Shape: x (N, irreps_in.dim), geometry, radial functions (E, K), envelope (E,), extra (E, X) or None -> (N, irreps_out.dim).
+    Equivariance: O(3); exact but for "sphere", see :class:`~spheregeo.nn.space.SphereActivation`.
+    """
+
+    def __init__(
+        self, irreps_in: Irreps, irreps_out: Irreps, *, lmax: int, act: str, basis: int, hidden: int, edge_dim: int,
+        degree: float, norm: bool, extra: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.act, wide = nonlinearity(act, irreps_out)
+        self.radial = RadialNetwork(basis, [hidden], edge_dim, extra)
+        self.conv = SteerableConv(irreps_in, wide, lmax=lmax, edge_dim=edge_dim, degree=degree)
+        self.own = IrrepsLinear(irreps_in, wide)
+        self.norm = IrrepsLayerNorm(irreps_out, share="separable") if norm else None
+
+    def forward(
+        self, x: Tensor, geometry: EdgeGeometry, basis: Tensor, envelope: Tensor, extra: Tensor | None = None
+    ) -> Tensor:
+        y: Tensor = self.act(self.own(x) + self.conv(x, geometry, self.radial(basis, envelope, extra)))
+        return y if self.norm is None else self.norm(y)
+
+
+class _Layers(nn.Module):
+    """The layers and the invariants of the last features. Shape: x (N, irreps_in.dim), ... -> (N, irreps.num_irreps)."""
+
+    def __init__(self, irreps_in: Irreps, irreps: Irreps, depth: int, **options: Any) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            TFNLayer(irreps_in if i == 0 else irreps, irreps, **options) for i in range(depth)
+        )
+        self.scalars, rest = split_scalars(irreps)
+        self.copies = Copies(rest) if rest.dim else None
+
+    def forward(
+        self, x: Tensor, geometry: EdgeGeometry, basis: Tensor, envelope: Tensor, extra: Tensor | None = None
+    ) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, geometry, basis, envelope, extra)
+        return invariants_of(x, self.scalars, self.copies)
+
+
+class TFN(AtomNetwork):
+    """Tensor field network of atoms.
+
+    Shape: positions (P, 3), atomic numbers (P,) int64 below ``in_channels``, batch (P,) int64, graph as ``neighbors`` gives it;
+        returns (B, out_channels).
+    Units: Å.
+    Equivariance: invariant to O(3), translations and permutations, to rounding (1e-14 relative in float64, 1e-6 in float32,
+        random parameters); with ``nonlinearity="sphere"`` to about 1e-3 a layer. Twice differentiable in the positions, at the
+        cutoff too.
+    Raises: ValueError for sizes below 1, a cutoff that is not positive, unknown names.
+    Reference: Thomas et al. 2018, arXiv:1802.08219. The norm after each layer and the elements in radial networks are ours.
+
+    Args:
+        in_channels: size of the table of elements.
+        out_channels: numbers for each molecule.
+        width: copies of each degree.
+        depth: layers.
+        lmax: highest degree of features and harmonics.
+        nonlinearity: "norm" (published), "gate" or "sphere".
+        cutoff: in Å.
+        basis: radial functions.
+        hidden, edge_dim: widths of the radial networks, whose last layer holds the weight matrices.
+        degree: mean number of neighbours, a constant that scales sums over them.
+        element_dim: numbers of each end's element that radial networks see; 0 for none.
+        norm: layer norm after each layer.
+        readout: "sum", "mean", "dipole" or "extent" of atoms.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int = 16,
+        depth: int = 3,
+        lmax: int = 2,
+        nonlinearity: str = "norm",
+        cutoff: float = 5.0,
+        basis: int = 8,
+        hidden: int = 32,
+        edge_dim: int = 16,
+        degree: float = 12.0,
+        element_dim: int = 8,
+        norm: bool = True,
+        readout: str = "sum",
+    ) -> None:
+        super().__init__(in_channels, out_channels, depth, cutoff, readout)
+        irreps = natural_irreps(width, lmax)
+        self.embedding = nn.Embedding(in_channels, width)
+        self.elements = nn.Embedding(in_channels, element_dim) if element_dim else None
+        self.basis = RadialBasis(self.cutoff, basis, envelope=False)
+        self.layers = _Layers(
+            irreps[:1], irreps, depth, lmax=lmax, act=nonlinearity, basis=basis, hidden=hidden, edge_dim=edge_dim,
+            degree=degree, norm=norm, extra=2 * element_dim,
+        )  # fmt: skip
+        self.head = perceptron(irreps.num_irreps, 2 * width, out_channels, extensive=True)
+
+    def forward(
+        self,
+        positions: Tensor,
+        features: Tensor,
+        batch: Tensor,
+        graph: MoleculeGraph,
+        num_graphs: int | None = None,
+    ) -> Tensor:
+        geometry, extra = self.geometry(positions, graph), None
+        envelope = polynomial_envelope(geometry.lengths / self.cutoff)
+        if self.elements is not None:
+            of = self.elements(features)
+            extra = torch.cat([of.index_select(0, end) for end in graph.edge_index], 1)
+        x = self.layers(self.embedding(features), geometry, self.basis(geometry.lengths), envelope, extra)
+        return self.read_out(self.head(x), positions, features, batch, num_graphs)
+
+
+class TFNPoints(PointNetwork):
+    """Tensor field network of clouds: nearest neighbours, then the mean of invariants over the cloud.
+
+    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels).
+    Units: clouds of radius 1; ``cutoff`` in the same.
+    Equivariance: invariant to translations and O(3): 1e-13 (float64), random parameters; "sphere" to about 1e-3 a layer.
+    Raises: ValueError for options out of range, features that do not fit.
+    Reference: Thomas et al. 2018, arXiv:1802.08219.
+
+    Args:
+        feature_irreps: what the features are, such as "1x1o" for normals; scalars if None.
+        k: neighbours.
+        cutoff: the distance up to which radial functions tell lengths apart.
+        dropout: in the head.
+        width, depth, lmax, nonlinearity, basis, hidden, edge_dim, norm: as of :class:`TFN`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int = 16,
+        depth: int = 3,
+        lmax: int = 2,
+        nonlinearity: str = "norm",
+        k: int = 16,
+        cutoff: float = 0.5,
+        basis: int = 8,
+        hidden: int = 32,
+        edge_dim: int = 8,
+        norm: bool = True,
+        dropout: float = 0.0,
+        feature_irreps: str | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, depth, k, feature_irreps)
+        irreps = natural_irreps(width, lmax)
+        self.basis = RadialBasis(check_cutoff(cutoff), basis, "gaussian", envelope=False)
+        self.layers = _Layers(
+            self.irreps_in, irreps, depth, lmax=lmax, act=nonlinearity, basis=basis, hidden=hidden, edge_dim=edge_dim,
+            degree=float(k), norm=norm,
+        )  # fmt: skip
+        self.head = perceptron(irreps.num_irreps, 4 * width, out_channels, dropout=dropout)
+
+    def forward(
+        self,
+        positions: Tensor,
+        features: Tensor | None,
+        batch: Tensor | None,
+        graph: CloudGraph,
+        num_graphs: int | None = None,
+    ) -> Tensor:
+        x, batch, count = self.first_features(positions, features, batch, num_graphs)
+        geometry = sorted_geometry(positions, graph.edge_index)
+        lengths = geometry.lengths
+        x = self.layers(x, geometry, self.basis(lengths), torch.ones_like(lengths))
+        result: Tensor = self.head(pooled(x, batch, count, "mean"))
+        return result
+
+
+@register("tfn", output="label", domain="molecule")
+def small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> TFN:
+    """Tensor field network (Thomas et al. 2018): harmonics times learned radial functions; invariant, smooth."""
+    return TFN(in_channels, out_channels, **options)
+
+
+@register("tfn-base", output="label", domain="molecule")
+def base(
+    in_channels: int, out_channels: int, grid: Any, *, width: int = 64, depth: int = 5, hidden: int = 64,
+    edge_dim: int = 32, **options: Any,
+) -> TFN:  # fmt: skip
+    """The base size: 64 copies of each degree, five layers."""
+    return TFN(
+        in_channels, out_channels, width=width, depth=depth, hidden=hidden, edge_dim=edge_dim, **options
+    )
+
+
+@register("tfn-points", output="label", domain="points")
+def points_small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> TFNPoints:
+    """Tensor field network on the nearest neighbours of each point of a cloud; invariant."""
+    return TFNPoints(in_channels, out_channels, **options)
+
+
+@register("tfn-points-base", output="label", domain="points")
+def points_base(
+    in_channels: int,
+    out_channels: int,
+    grid: Any,
+    *,
+    width: int = 48,
+    depth: int = 4,
+    k: int = 32,
+    **options: Any,
+) -> TFNPoints:
+    """The base size: 48 copies of each degree, four layers, 32 neighbours."""
+    return TFNPoints(in_channels, out_channels, width=width, depth=depth, k=k, **options)

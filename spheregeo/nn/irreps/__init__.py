@@ -1,0 +1,34 @@
+"""Pointwise layers on features that are irreps of O(3) or SO(3): linear maps, gates, norms, activations on the sphere."""
+
+from spheregeo.nn.irreps.batch_norm import IrrepsBatchNorm
+from spheregeo.nn.irreps.gates import IrrepsGate, NormActivation
+from spheregeo.nn.irreps.layer_norm import IrrepsLayerNorm
+from spheregeo.nn.irreps.linear import IrrepsDropout, IrrepsLinear
+from spheregeo.nn.irreps.sphere_activation import (
+    SeparableSphereActivation,
+    SO3Activation,
+    SphereActivation,
+    rotation_irreps,
+)
+from spheregeo.nn.irreps.sphere_mlp import SphereMLP
+from spheregeo.nn.irreps.spin import SpinActivation, SpinLinear, SpinType, lift, project, sphere_correlation
+
+__all__ = [
+    "IrrepsBatchNorm",
+    "IrrepsDropout",
+    "IrrepsGate",
+    "IrrepsLayerNorm",
+    "IrrepsLinear",
+    "NormActivation",
+    "SO3Activation",
+    "SeparableSphereActivation",
+    "SphereActivation",
+    "SphereMLP",
+    "SpinActivation",
+    "SpinLinear",
+    "SpinType",
+    "lift",
+    "project",
+    "rotation_irreps",
+    "sphere_correlation",
+]

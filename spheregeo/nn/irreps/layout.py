@@ -1,0 +1,118 @@
+r"""How the components of an irreps feature lie in memory.
+
+``mul_ir``, e3nn's layout, has component m of copy u at u (2l + 1) + m within a block, ``ir_mul`` at m · mul + u. A *stack* is
+all copies of one irrep, wherever they lie, as (rows, 2l + 1, copies): matrices that mix copies are one product a stack.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from e3nn.o3 import Irrep, Irreps
+from torch import Tensor
+
+LAYOUTS = ("mul_ir", "ir_mul")
+EVEN = Irrep(0, 1)
+
+
+def as_irreps(irreps: str | Irreps, name: str = "irreps") -> Irreps:
+    """The irreps, without empty terms. Raises: ValueError for text that is none, or no component at all."""
+    try:
+        found = Irreps(irreps)
+    except (ValueError, TypeError) as fault:
+        raise ValueError(f"{name} is {irreps!r}; expected irreps such as '16x0e + 8x1o'") from fault
+    found = Irreps([(mul, ir) for mul, ir in found if mul > 0])
+    if found.dim == 0:
+        raise ValueError(f"{name} is {str(irreps)!r}, which has no components; expected some, as in '16x0e'")
+    return found
+
+
+def couples(left: Irrep, right: Irrep, out: Irrep, parity: bool) -> bool:
+    """Whether ``out`` is part of ``left`` ⊗ ``right``; parities count with ``parity`` only."""
+    return abs(left.l - right.l) <= out.l <= left.l + right.l and (not parity or left.p * right.p == out.p)
+
+
+def check_layout(layout: str) -> str:
+    """The layout. Raises: ValueError for another name."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout is {layout!r}; expected 'mul_ir' or 'ir_mul'")
+    return layout
+
+
+def check_features(x: Tensor, irreps: Irreps, name: str = "x") -> None:
+    """Raises: ValueError where the last axis is not the irreps' components. Compiled code is not checked."""
+    if torch.compiler.is_compiling():  # a compiler does not see through e3nn's classes
+        return
+    if x.ndim < 1 or x.shape[-1] != irreps.dim:
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}; expected (..., {irreps.dim}), features of {irreps}"
+        )
+
+
+class Block(NamedTuple):
+    """One term of the irreps: where each of its components lies, and which irreps (counted one a copy) it holds."""
+
+    ir: Irrep
+    mul: int
+    start: int
+    stop: int
+    first: int  # number of copies in the blocks before
+    components: tuple[slice, ...]  # of the last axis; one slice with ``mul`` entries for each m
+
+
+def blocks(irreps: Irreps, layout: str = "mul_ir") -> list[Block]:
+    """The terms of irreps, in order."""
+    check_layout(layout)
+    found, start, first = [], 0, 0
+    for mul, ir in irreps:
+        stop = start + mul * ir.dim
+        if layout == "mul_ir":
+            parts = tuple(slice(start + m, stop, ir.dim) for m in range(ir.dim))
+        else:
+            parts = tuple(slice(start + m * mul, start + (m + 1) * mul) for m in range(ir.dim))
+        found.append(Block(ir, mul, start, stop, first, parts))
+        start, first = stop, first + mul
+    return found
+
+
+def copy_of(irreps: Irreps, layout: str = "mul_ir") -> Tensor:
+    """Which copy, counted through all blocks, each component belongs to. Shape: (irreps.dim,) int64."""
+    index = torch.empty(irreps.dim, dtype=torch.int64)
+    for block in blocks(irreps, layout):
+        for part in block.components:
+            index[part] = torch.arange(block.first, block.first + block.mul)
+    return index
+
+
+def is_scalar(irreps: Irreps) -> Tensor:
+    """Which components are even scalars, in either layout. Shape: (irreps.dim,) bool."""
+    return torch.cat([torch.full((mul * ir.dim,), ir == EVEN) for mul, ir in irreps])
+
+
+def kinds(irreps: Irreps) -> list[Irrep]:
+    """The distinct irreps, in order of appearance."""
+    return list(dict.fromkeys(ir for _, ir in irreps))
+
+
+def stack_index(irreps: Irreps, ir: Irrep, layout: str = "mul_ir") -> Tensor:
+    """Where component m of copy u of all terms of one irrep lies, m-major. Shape: ((2l + 1) · copies,) int64."""
+    every = torch.arange(irreps.dim)
+    mine = [block for block in blocks(irreps, layout) if block.ir == ir]
+    return torch.cat([every[block.components[m]] for m in range(ir.dim) for block in mine])
+
+
+def change_layout(x: Tensor, irreps: str | Irreps, source: str, target: str) -> Tensor:
+    """Features from one layout to the other.
+
+    Shape: (..., irreps.dim) -> the same.
+    Raises: ValueError for another layout or number of components.
+    """
+    irreps = as_irreps(irreps)
+    check_features(x, irreps)
+    every = torch.arange(irreps.dim)
+    order = torch.empty_like(every)
+    for a, b in zip(blocks(irreps, source), blocks(irreps, target), strict=True):
+        for from_, to in zip(a.components, b.components, strict=True):
+            order[to] = every[from_]
+    return x.index_select(-1, order.to(x.device))

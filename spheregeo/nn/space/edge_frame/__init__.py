@@ -1,0 +1,1 @@
+"""Products of features with spherical harmonics, worked out in the frames of edges."""

@@ -1,0 +1,1 @@
+"""Convolutions whose kernel is an equivariant MLP of the relative position."""

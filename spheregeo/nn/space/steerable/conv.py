@@ -1,0 +1,327 @@
+r"""``SteerableConv``: the convolution of irreps features over points in space, one layer for three ways of evaluating it.
+
+    y_i = n^{-1/2} sum_{j -> i} sum_h phi_h(ij) sum_paths W_{h, path}  C^{l1 l2 l3} ( x_j^{l1} ⊗ Y^{l2}(r_ij) )
+
+With the edge's numbers phi_h = 1 this is the tensor-product convolution with shared weights; with phi the hidden layer of a
+radial network and W its last one, it has a weight matrix for every edge, which is never formed: products are summed over
+neighbours first and mixed once a point. ``depthwise`` keeps channels apart on edges, with weights
+sum_h phi_h V_{h, path, channel}, and mixes them afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from e3nn.o3 import FullyConnectedTensorProduct, Irreps
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from spheregeo.nn.irreps.stacks import Stacks, as_irreps, check_features
+from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
+from spheregeo.nn.space.steerable.paths import coupling_of, path_table
+from spheregeo.nn.space.steerable.so2 import SO2Maps, so2_convolution
+from spheregeo.nn.space.steerable.tensor import tensor_convolution
+from spheregeo.sparse import Pairs
+
+ENGINES = ("product", "so2", "tensor")
+
+
+class SteerableConv(nn.Module):
+    r"""Convolution of O(3) features over the edges of a graph in space.
+
+    Args:
+        irreps_in: features of the source points, e3nn irreps such as "32x0e + 32x1o".
+        irreps_out: features of the target points.
+        lmax: highest degree of the edges' harmonics; kernels beyond it are left out.
+        edge_dim: H, how many numbers each edge brings (such as the hidden layer of a radial network); None for none.
+        depthwise: channels stay apart on edges and are mixed at points; needs ``edge_dim``.
+        degree: mean number n of neighbours, a constant that sets the size of the output.
+        engine: "product" (aggregate products, mix once a point; compiled on CPUs), "so2" (rotate every edge onto the polar
+            axis, where the product is a small matrix for each order m) or "tensor" (e3nn's tensor product, the slow twin). All
+            have the same weights and give the same result; None takes "product" on CPUs and "so2" elsewhere.
+        mmax: of "so2": orders beyond it are left out of the product. Exactly equivariant, another set of maps.
+        chunk: edges done at a time, computed again in the backward pass, for graphs that do not fit memory.
+
+    Shape:
+        ``conv(x, positions, edge_index, edge_features)`` or ``conv(x, geometry, edge_features)``: x (N_s, irreps_in.dim),
+        positions (N, 3) or (sources, targets), edge_index (2, E) source -> target, edge_features (E, H) ->
+        (N_t, irreps_out.dim). Layout mul_ir. Edge features are in the order of edge_index, or of the geometry's edges:
+        sorted by target.
+
+    Equivariance: O(3), translations and permutations of points exact, to rounding: 1e-14 (float64), 1e-6 (float32). Engines agree
+        to 1e-13 (float64). A target without edges gets zero; an edge of length zero contributes its l2 = 0 part.
+
+    Raises:
+        ValueError: irreps that cannot be reached at all, edge features missing or too many, shapes that do not fit.
+
+    Reference: Thomas et al. 2018, arXiv:1802.08219, eq. 3; Passaro & Zitnick 2023, arXiv:2302.03655 ("so2"); e3nn's
+        ``FullyConnectedTensorProduct`` (normalisation "component", "element").
+    """
+
+    def __init__(
+        self,
+        irreps_in: str | Irreps,
+        irreps_out: str | Irreps,
+        *,
+        lmax: int,
+        edge_dim: int | None = None,
+        depthwise: bool = False,
+        degree: float = 1.0,
+        engine: str | None = None,
+        mmax: int | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = (
+            as_irreps(irreps_in, "irreps_in"),
+            as_irreps(irreps_out, "irreps_out"),
+        )
+        self._check(lmax, edge_dim, depthwise, degree, engine, mmax, chunk)
+        self.lmax, self.edge_dim, self.depthwise, self.degree = lmax, edge_dim, depthwise, float(degree)
+        self.engine, self.mmax, self.chunk = engine, mmax, chunk
+        self.table = path_table(self.irreps_in, self.irreps_out, lmax)
+        if not self.table.paths:
+            raise ValueError(
+                f"irreps_out is {self.irreps_out}, nothing of which products of {self.irreps_in} with harmonics up to degree "
+                f"{lmax} reach; check parities"
+            )
+        heads = 1 if edge_dim is None or depthwise else edge_dim
+        kind = "factored" if depthwise else None if edge_dim is None else "shared"
+        self.source, self.target = Stacks(self.irreps_in), Stacks(self.irreps_out)
+        self.coupling = coupling_of(self.table, kind, heads, None)
+        self.so2 = None if depthwise else SO2Maps(self.table, mmax)
+        # (H, rows, copies): of a head's products, path after path, into each reached output stack
+        self.weights = nn.ParameterList(
+            torch.empty(heads, self.table.rows[t], self.table.target_copies[t]) for t in self.table.reached
+        )
+        self.edge_weights = nn.Parameter(torch.empty(edge_dim, self.coupling.width)) if depthwise else None  # type: ignore[arg-type]
+        self.reset_parameters()
+
+    def _check(
+        self, lmax: int, edge_dim: int | None, depthwise: bool, degree: float, engine: str | None, mmax: int | None,
+        chunk: int | None,
+    ) -> None:  # fmt: skip
+        if lmax < 0:
+            raise ValueError(f"lmax is {lmax}; expected zero or more")
+        for name, value in (("edge_dim", edge_dim), ("chunk", chunk)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1, or None")
+        if depthwise and edge_dim is None:
+            raise ValueError("depthwise convolutions take their weights from the edges: give edge_dim")
+        if not (degree > 0 and math.isfinite(degree)):
+            raise ValueError(f"degree is {degree}; expected the mean number of neighbours, positive")
+        if engine is not None and engine not in ENGINES:
+            raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}, or None")
+        if mmax is not None and (engine != "so2" or mmax < 0):
+            raise ValueError(f"mmax is {mmax} with engine={engine!r}; it needs engine='so2' and zero or more")
+        if engine == "so2" and depthwise:
+            raise ValueError(
+                "engine 'so2' mixes channels on edges; depthwise convolutions take 'product' or 'tensor'"
+            )
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw weights anew from N(0, 1): with unit components and edge features, every output component has unit variance."""
+        for weight in self.weights:
+            weight.normal_()
+        if self.edge_weights is not None:
+            self.edge_weights.normal_()
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor | tuple[Tensor, Tensor] | EdgeGeometry,
+        edge_index: Tensor | EdgeList | None = None,
+        edge_features: Tensor | None = None,
+    ) -> Tensor:
+        if isinstance(positions, EdgeGeometry) and edge_features is None:
+            assert not isinstance(edge_index, EdgeList)
+            edge_index, edge_features = None, edge_index  # conv(x, geometry, edge_features)
+        geometry, edge_features = self._geometry(positions, edge_index, edge_features)
+        check_features(x, self.irreps_in)
+        if x.ndim != 2 or x.shape[0] != geometry.num_source:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected ({geometry.num_source}, {self.irreps_in.dim}), a row a source"
+            )
+        if x.dtype != geometry.vectors.dtype and torch.float64 in (x.dtype, geometry.vectors.dtype):
+            raise ValueError(f"x is {x.dtype} but positions are {geometry.vectors.dtype}; expected one type")
+        engine = self.engine or ("product" if x.device.type == "cpu" or self.depthwise else "so2")
+        x = self._planar(x)
+        if engine == "so2":
+            parts = so2_convolution(self, x, geometry, edge_features)
+        elif engine == "tensor":
+            parts = tensor_convolution(self, x, geometry, edge_features)
+        elif self.chunk is not None and geometry.num_edges > self.chunk:
+            parts = self._in_chunks(x, geometry, edge_features)
+        else:
+            parts = self._products(x, geometry.harmonics(self.lmax), geometry.edges.pairs, edge_features)
+        return self._public(parts, geometry.num_target, x)
+
+    # ---- borders
+
+    def _geometry(
+        self,
+        positions: Tensor | tuple[Tensor, Tensor] | EdgeGeometry,
+        edges: Tensor | EdgeList | None,
+        edge_features: Tensor | None,
+    ) -> tuple[EdgeGeometry, Tensor | None]:
+        """The geometry of a call, and its edge features in the order of the geometry's edges."""
+        order = None
+        if isinstance(positions, EdgeGeometry):
+            if edges is not None:
+                raise TypeError("edge_index is given beside a geometry, which has its own edges")
+            geometry = positions
+        elif edges is None:
+            raise TypeError(
+                "edge_index is missing; expected conv(x, positions, edge_index) or conv(x, geometry)"
+            )
+        else:
+            unsorted = isinstance(edges, Tensor) and edges.ndim == 2 and len(edges) == 2
+            if unsorted and bool((edges[1].diff() < 0).any()):  # type: ignore[index]
+                assert isinstance(edges, Tensor)
+                order = torch.argsort(edges[1], stable=True)
+                edges = edges[:, order]
+            geometry = EdgeGeometry.of(positions, edges)
+        if self.edge_dim is None and edge_features is not None:
+            raise ValueError("edge_features are given to a layer without edge_dim; build it with edge_dim=")
+        if self.edge_dim is not None and (
+            edge_features is None or tuple(edge_features.shape) != (geometry.num_edges, self.edge_dim)
+        ):
+            found = None if edge_features is None else tuple(edge_features.shape)
+            raise ValueError(
+                f"edge_features has shape {found}; expected ({geometry.num_edges}, {self.edge_dim})"
+            )
+        if order is not None and edge_features is not None:
+            edge_features = edge_features[order]
+        return geometry, edge_features
+
+    def _planar(self, x: Tensor) -> Tensor:
+        """(N, irreps_in.dim) to (N * dim,): stack after stack, channels fastest."""
+        return torch.cat([part.reshape(-1) for part in self.source.split(x)])
+
+    def _public(self, parts: list[Tensor], num_target: int, like: Tensor) -> Tensor:
+        """Output stacks (N_t, d, copies) of the reached irreps, zero for the others, to (N_t, irreps_out.dim)."""
+        found = dict(zip(self.table.reached, parts, strict=True))
+        every = [
+            found[t] if t in found else like.new_zeros(num_target, ir.dim, copies)
+            for t, (ir, copies) in enumerate(zip(self.table.targets, self.table.target_copies, strict=True))
+        ]
+        return self.target.join(every)
+
+    # ---- engines
+
+    def scaled_weights(self) -> list[Tensor]:
+        """Weights (H, rows, copies) times the constants that keep variances: 1/√(rows H n)."""
+        return [w / math.sqrt(w.shape[0] * w.shape[1] * self.degree) for w in self.weights]
+
+    def factor(self) -> Tensor | None:
+        """What edge features are multiplied with to give the weights of depthwise paths, (H, channels of all paths)."""
+        return None if self.edge_weights is None else self.edge_weights / math.sqrt(self.edge_dim or 1)
+
+    def _products(
+        self, x: Tensor, harmonics: Tensor, pairs: Pairs, edge_features: Tensor | None
+    ) -> list[Tensor]:
+        z = self.coupling(x, harmonics, pairs, edge_features, self.factor())
+        parts = []
+        for part, weight in zip(self.coupling.split(z, pairs.num_target), self.scaled_weights(), strict=True):
+            rows, d, columns = part.shape
+            mixed = part.view(rows * d, columns) @ weight.reshape(columns, -1)
+            parts.append(mixed.view(rows, d, weight.shape[2]))
+        return parts
+
+    def _in_chunks(self, x: Tensor, geometry: EdgeGeometry, edge_features: Tensor | None) -> list[Tensor]:
+        """Targets a few at a time; what their edges need is computed again in the backward pass."""
+        from spheregeo.harmonics import component_harmonics
+
+        pairs, chunk = geometry.edges.pairs, self.chunk or 1
+        counts = pairs.indptr.diff()
+        order = torch.arange(pairs.num_target, device=counts.device) if pairs.order is None else pairs.order
+        ends = counts[order].cumsum(0)
+        stops = torch.searchsorted(
+            ends, torch.arange(chunk, geometry.num_edges + chunk, chunk, device=ends.device)
+        )
+        stops = (stops + 1).clamp_max(pairs.num_target)
+        stops[-1] = pairs.num_target  # targets without edges may follow the last edge
+        bounds = [0, *torch.unique(stops).tolist()]
+
+        def some(
+            x: Tensor, vectors: Tensor, features: Tensor | None, source: Tensor, target: Tensor, count: int
+        ) -> Any:
+            part = Pairs.of(source, target, pairs.num_source, count)
+            return tuple(self._products(x, component_harmonics(vectors, self.lmax), part, features))
+
+        found = []
+        for first, last in pairwise(bounds):
+            rows = order[first:last]
+            local = torch.repeat_interleave(torch.arange(last - first, device=rows.device), counts[rows])
+            begins = counts[rows].cumsum(0) - counts[rows]
+            edge = pairs.indptr[rows][local] + torch.arange(len(local), device=rows.device) - begins[local]
+            features = None if edge_features is None else edge_features[edge]
+            arguments = (x, geometry.vectors[edge], features, pairs.sources[edge], local, last - first)
+            found.append(checkpoint(some, *arguments, use_reentrant=False))
+        back = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
+        return [torch.cat(parts).index_select(0, back) for parts in zip(*found, strict=True)]
+
+    # ---- exchange
+
+    @torch.no_grad()
+    def load_e3nn(self, product: FullyConnectedTensorProduct) -> SteerableConv:
+        """Take the weights of an e3nn tensor product of the same features with harmonics up to lmax; returns self.
+
+        Raises: ValueError for other irreps, or a layer with ``edge_dim``.
+        """
+        for _, weight, theirs, factor in self._matched(product):
+            weight.copy_(theirs / factor)
+        return self
+
+    @torch.no_grad()
+    def to_e3nn(self) -> FullyConnectedTensorProduct:
+        """An e3nn tensor product of features with harmonics up to lmax: its messages, summed over edges, are this layer's output.
+
+        Raises: ValueError for a layer with ``edge_dim``, or irreps in another order than e3nn's products keep.
+        """
+        before, dtype = torch.get_default_dtype(), self.weights[0].dtype
+        torch.set_default_dtype(dtype)  # in which e3nn makes its constants
+        try:
+            harmonics = Irreps.spherical_harmonics(self.lmax)
+            product = FullyConnectedTensorProduct(self.irreps_in, harmonics, self.irreps_out).to(
+                self.weights[0]
+            )
+        finally:
+            torch.set_default_dtype(before)
+        for _, weight, theirs, factor in self._matched(product):
+            theirs.copy_(weight * factor)
+        return product
+
+    def _matched(self, product: FullyConnectedTensorProduct) -> list[tuple[int, Tensor, Tensor, float]]:
+        """(stack, our part, their part, factor) of every product: theirs = ours * factor gives the same map."""
+        harmonics = Irreps.spherical_harmonics(self.lmax)
+        if self.edge_dim is not None:
+            raise ValueError("edge_dim is set; only a layer with shared weights is an e3nn tensor product")
+        given = (Irreps(product.irreps_in1), Irreps(product.irreps_in2), Irreps(product.irreps_out))
+        expected = (self.irreps_in, harmonics, self.irreps_out)
+        if given != expected:
+            raise ValueError(f"product is of {given}; expected {expected}")
+        reached = {t: k for k, t in enumerate(self.table.reached)}
+        row = {(p.source, p.degree, p.target): p.row for p in self.table.paths}
+        sources, targets = list(self.table.sources), list(self.table.targets)
+        found, read = [], 0
+        for ins in product.instructions:
+            ir_in, ir_out = given[0][ins.i_in1].ir, given[2][ins.i_out].ir
+            size = math.prod(ins.path_shape)
+            theirs = product.weight[read : read + size].view(ins.path_shape[0], ins.path_shape[2])
+            read += size
+            t, s = targets.index(ir_out), sources.index(ir_in)
+            first = row[s, ins.i_in2, t] + sum(m for m, ir in given[0][: ins.i_in1] if ir == ir_in)
+            column = sum(m for m, ir in given[2][: ins.i_out] if ir == ir_out)
+            weight = self.weights[reached[t]]
+            ours = weight[0, first : first + ins.path_shape[0], column : column + ins.path_shape[2]]
+            scale = math.sqrt((2 * ir_out.l + 1) / (weight.shape[1] * self.degree))
+            found.append((t, ours, theirs, scale / ins.path_weight))
+        return found
+
+    def extra_repr(self) -> str:
+        return f"'{self.irreps_in}', '{self.irreps_out}', lmax={self.lmax}, edge_dim={self.edge_dim}, depthwise={self.depthwise}"

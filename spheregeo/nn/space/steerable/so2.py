@@ -1,0 +1,256 @@
+r"""Steerable convolutions in the frame of each edge, where they are a small matrix for each order m.
+
+With R r̂ = ŷ only the harmonics' m = 0 components are left, so the tensor product with Clebsch–Gordan coefficients C becomes, for
+features z = D(R) x written as complex numbers z_m + i z_{-m}, a product with a_m + i b_m:
+a_m = sum over even l1 + l2 + l3 of √(2 l2 + 1) C[m, 0, m] w_{l2}, b_m the same over odd sums with C[m, 0, -m].
+Parity leaves a alone between features of like naturality p (-1)^l, and b alone otherwise; multiplying the unnatural ones by i
+makes every matrix real. Frames differ by rotations about ŷ, with which all this commutes.
+Reference: Passaro & Zitnick 2023, arXiv:2302.03655.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from spheregeo.harmonics import clebsch_gordan
+from spheregeo.nn.exact_buffers import ExactBuffers
+from spheregeo.nn.irreps.stacks import as_irreps
+from spheregeo.nn.space.steerable.paths import PathTable, path_table
+
+if TYPE_CHECKING:
+    from e3nn.o3 import Irrep, Irreps
+
+    from spheregeo.nn.space.geometry import EdgeGeometry
+    from spheregeo.nn.space.steerable.conv import SteerableConv
+
+
+def natural(ir: Irrep) -> bool:
+    """Whether the parity is that of the harmonics of the same degree."""
+    return bool(ir.p == (-1) ** ir.l)
+
+
+class SO2Maps(ExactBuffers):
+    """The products of a path table as real matrices of each order m, applied to features in the edges' frames.
+
+    Args:
+        table: products and sizes.
+        mmax: orders beyond it give nothing; None keeps all.
+
+    Shape: ``maps(stacks, weights, edge_features)``: stacks (E, 2 l + 1, copies) of the sources, weights (H, rows, copies) of the
+        reached output stacks, edge features (E, H) or None -> stacks of the reached outputs.
+    Equivariance: commutes with rotations about ŷ and reflections in planes that hold it.
+    """
+
+    def __init__(self, table: PathTable, mmax: int | None = None) -> None:
+        super().__init__()
+        self.table = table
+        self.pairs: list[tuple[int, int, int, int]] = []  # source, target, first row, products
+        for k, t in enumerate(table.reached):
+            for s in range(len(table.sources)):
+                own = [p for p in table.paths if p.target == t and p.source == s]
+                if own:
+                    matrix = _orders(table.sources[s], [p.degree for p in own], table.targets[t])
+                    self.keep(f"orders{len(self.pairs)}", matrix)
+                    self.pairs.append((s, k, own[0].row, len(own)))
+        degrees = [ir.l for ir in table.sources], [table.targets[t].l for t in table.reached]
+        top = min(max(degrees[0]), max(degrees[1]))
+        self.top = top if mmax is None else min(top, mmax)
+
+    def matrices(self, weights: Sequence[Tensor]) -> list[dict[tuple[int, int], Tensor]]:
+        """For each order the blocks (H, copies in, copies out) by source and reached output."""
+        found: list[dict[tuple[int, int], Tensor]] = [{} for _ in range(self.top + 1)]
+        for i, (s, k, row, count) in enumerate(self.pairs):
+            copies = self.table.source_copies[s]
+            part = weights[k][:, row : row + count * copies].unflatten(1, (count, copies))
+            orders = self.get_buffer(f"orders{i}").to(part.dtype)  # (M + 1, products)
+            blocks = torch.einsum("mp,hpuv->mhuv", orders, part)
+            for m in range(min(len(blocks), self.top + 1)):
+                if m or natural(self.table.sources[s]) == natural(self.table.targets[self.table.reached[k]]):
+                    found[m][s, k] = blocks[m]
+        return found
+
+    def forward(
+        self, stacks: Sequence[Tensor], weights: Sequence[Tensor], edge_features: Tensor | None = None
+    ) -> list[Tensor]:
+        table = self.table
+        edges = stacks[0].shape[0]
+        out: list[list[Tensor]] = [[] for _ in table.reached]  # rows by order: 0, then ±1, ...
+        for m, blocks in enumerate(self.matrices(weights)):
+            sources = sorted({s for s, _ in blocks})
+            targets = sorted({k for _, k in blocks})
+            if not blocks:
+                continue
+            z = torch.cat(
+                [_read(stacks[s], m, natural(table.sources[s])) for s in sources], -1
+            )  # (E, 1 or 2, rows)
+            columns = []
+            for k in targets:
+                copies = table.target_copies[table.reached[k]]
+                rows = [
+                    blocks[s, k]
+                    if (s, k) in blocks
+                    else z.new_zeros(len(weights[k]), table.source_copies[s], copies)
+                    for s in sources
+                ]
+                columns.append(torch.cat(rows, 1))
+            u = _mix(z, torch.cat(columns, 2), edge_features)
+            sizes = [table.target_copies[table.reached[k]] for k in targets]
+            for k, part in zip(targets, u.split(sizes, -1), strict=True):
+                out[k].append(_turned(part, natural(table.targets[table.reached[k]])) if m else part)
+            for k in set(range(len(out))) - set(targets):
+                out[k].append(z.new_zeros(edges, z.shape[1], table.target_copies[table.reached[k]]))
+        return [
+            _component_order(parts, table.targets[t].l) for t, parts in zip(table.reached, out, strict=True)
+        ]
+
+
+def _orders(source: Irrep, degrees: list[int], target: Irrep) -> Tensor:
+    """(M + 1, products): what each product adds to a_m or b_m.
+
+    With z' = i z of unnatural sources and u' = i u of unnatural outputs the matrices are a, b, -b and a: the sign is for
+    natural sources of unnatural outputs.
+    """
+    top = min(source.l, target.l)
+    like = natural(source) == natural(target)
+    sign = -1 if natural(source) and not like else 1
+    values = torch.zeros(top + 1, len(degrees), dtype=torch.float64)
+    for p, degree in enumerate(degrees):
+        c = clebsch_gordan(source.l, degree, target.l) * math.sqrt((2 * degree + 1) * (2 * target.l + 1))
+        for m in range(top + 1):
+            values[m, p] = sign * c[source.l + m, degree, target.l + (m if like else -m)]
+    return values
+
+
+def _read(x: Tensor, m: int, is_natural: bool) -> Tensor:
+    """Rows m and -m (E, 2, C) of a stack, times i where the features are unnatural; row 0 for m = 0."""
+    centre = x.shape[1] // 2
+    if m == 0:
+        return x[:, centre : centre + 1]
+    plus, minus = x[:, centre + m], x[:, centre - m]
+    return torch.stack([plus, minus] if is_natural else [-minus, plus], 1)
+
+
+def _turned(u: Tensor, is_natural: bool) -> Tensor:
+    """Outputs from u' = i u of the unnatural ones."""
+    if is_natural:
+        return u
+    return torch.stack([u[:, 1], -u[:, 0]], 1)
+
+
+def _mix(z: Tensor, matrix: Tensor, edge_features: Tensor | None) -> Tensor:
+    """z (E, n, rows) times (H, rows, columns), weighted by edge features (E, H)."""
+    heads, rows, columns = matrix.shape
+    if edge_features is None:
+        return z @ matrix[0]
+    if rows <= columns:
+        spread = edge_features[:, None, :, None] * z[:, :, None]
+        return spread.flatten(2) @ matrix.reshape(heads * rows, columns)
+    u = (z @ matrix.transpose(0, 1).reshape(rows, heads * columns)).unflatten(-1, (heads, columns))
+    return torch.einsum("enhc,eh->enc", u, edge_features)
+
+
+def _component_order(parts: list[Tensor], degree: int) -> Tensor:
+    """Orders 0, ±1, ... of (E, 1 or 2, C) to (E, 2 l + 1, C), m = -l ... l; missing orders are zero."""
+    parts = parts[: degree + 1]
+    missing = degree + 1 - len(parts)
+    empty = [torch.zeros_like(parts[0])] * missing
+    minus = [*empty, *[p[:, 1:] for p in reversed(parts[1:])]]
+    return torch.cat([*minus, parts[0], *[p[:, :1] for p in parts[1:]], *empty], 1)
+
+
+def rotate(
+    stacks: Sequence[Tensor], matrices: Sequence[Tensor], degrees: Sequence[int], back: bool = False
+) -> list[Tensor]:
+    """Stacks (E, 2 l + 1, C) times D^l (E, 2 l + 1, 2 l + 1) of each edge, or its transpose."""
+    found = []
+    for x, degree in zip(stacks, degrees, strict=True):
+        d = matrices[degree]
+        found.append(x if degree == 0 else torch.bmm(d.transpose(1, 2) if back else d, x))
+    return found
+
+
+def so2_convolution(
+    conv: SteerableConv, x: Tensor, geometry: EdgeGeometry, edge_features: Tensor | None
+) -> list[Tensor]:
+    """The convolution's reached output stacks (N_t, 2 l + 1, copies) from planar features."""
+    table, source = conv.table, geometry.edges.source
+    stacks, at = [], 0
+    for ir, copies in zip(table.sources, table.source_copies, strict=True):
+        size = geometry.num_source * ir.dim * copies
+        stacks.append(x[at : at + size].view(geometry.num_source, ir.dim, copies)[source])
+        at += size
+    degrees = [ir.l for ir in table.sources], [table.targets[t].l for t in table.reached]
+    frames = geometry.frames(max(*degrees[0], *degrees[1]))
+    assert conv.so2 is not None
+    weights = conv.scaled_weights()
+    messages = conv.so2(rotate(stacks, frames, degrees[0]), weights, edge_features)
+    messages = rotate(messages, frames, degrees[1], back=True)
+    apart = geometry.lengths > 0
+    if torch.compiler.is_compiling() or not bool(apart.all()):
+        # an edge of length zero has no direction: the part with l2 = 0 alone is defined
+        still = _without_direction(table, stacks, weights, edge_features)
+        messages = [torch.where(apart[:, None, None], m, s) for m, s in zip(messages, still, strict=True)]
+    return [geometry.scatter(message) for message in messages]
+
+
+def _without_direction(
+    table: PathTable, stacks: Sequence[Tensor], weights: Sequence[Tensor], edge_features: Tensor | None
+) -> list[Tensor]:
+    found = []
+    for k, t in enumerate(table.reached):
+        total = stacks[0].new_zeros(len(stacks[0]), table.targets[t].dim, table.target_copies[t])
+        for p in table.paths:
+            if p.target == t and p.degree == 0:
+                total = total + _mix(stacks[p.source], weights[k][:, p.row : p.row + p.copies], edge_features)
+        found.append(total)
+    return found
+
+
+class SO2Linear(nn.Module):
+    """Linear map of features in edge frames, of the kind that commutes with rotations about the edge: eSCN's layer.
+
+    It is a tensor product with the harmonics of the edge, seen from its frame; layers between one rotation in and one rotation
+    out share the frame, as do nonlinearities that act on irreps.
+
+    Args:
+        irreps_in, irreps_out: features, e3nn irreps.
+        lmax: highest degree of the harmonics; None for all that couple.
+        mmax: orders beyond it are left out.
+
+    Shape: list of stacks (E, 2 l + 1, copies), one for each distinct irrep -> the same of the output.
+    Equivariance: exact for rotations about ŷ and reflections in planes that hold it, and so O(3) for D(R)ᵀ · layer · D(R).
+    Raises: ValueError for irreps that nothing reaches.
+    """
+
+    def __init__(
+        self,
+        irreps_in: str | Irreps,
+        irreps_out: str | Irreps,
+        lmax: int | None = None,
+        mmax: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = (
+            as_irreps(irreps_in, "irreps_in"),
+            as_irreps(irreps_out, "irreps_out"),
+        )
+        lmax = self.irreps_in.lmax + self.irreps_out.lmax if lmax is None else lmax
+        self.table = path_table(self.irreps_in, self.irreps_out, lmax)
+        if len(self.table.reached) < len(self.table.targets):
+            raise ValueError(
+                f"irreps_out is {self.irreps_out}, part of which {self.irreps_in} cannot reach at lmax {lmax}"
+            )
+        self.maps = SO2Maps(self.table, mmax)
+        self.weights = nn.ParameterList(
+            torch.randn(1, self.table.rows[t], self.table.target_copies[t]) for t in self.table.reached
+        )
+
+    def forward(self, stacks: Sequence[Tensor]) -> list[Tensor]:
+        scaled = [w / math.sqrt(w.shape[1]) for w in self.weights]
+        result: list[Tensor] = self.maps(stacks, scaled)
+        return result

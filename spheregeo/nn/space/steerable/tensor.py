@@ -1,0 +1,53 @@
+"""The steerable convolution by e3nn's tensor product: messages on every edge, then a sum. The slow twin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from spheregeo.harmonics import clebsch_gordan
+
+if TYPE_CHECKING:
+    from spheregeo.nn.space.geometry import EdgeGeometry
+    from spheregeo.nn.space.steerable.conv import SteerableConv
+
+
+def tensor_convolution(
+    conv: SteerableConv, x: Tensor, geometry: EdgeGeometry, edge_features: Tensor | None
+) -> list[Tensor]:
+    """Every product of every edge, one Clebsch–Gordan contraction a path, weights applied to each message."""
+    table, num_source = conv.table, geometry.num_source
+    source, harmonics = geometry.edges.source, geometry.harmonics(table.lmax)
+    stacks, at = [], 0
+    for ir, copies in zip(table.sources, table.source_copies, strict=True):
+        size = num_source * ir.dim * copies
+        stacks.append(x[at : at + size].view(num_source, ir.dim, copies)[source])
+        at += size
+    pair, factor, channel = edge_features, conv.factor(), 0
+    if pair is not None and factor is not None:
+        pair = pair @ factor
+    reached = {t: k for k, t in enumerate(table.reached)}
+    weights = conv.scaled_weights()
+    # weights of depthwise products lie in the order of the paths
+    out: list[Tensor | None] = [None] * len(reached)
+    for path in table.paths:
+        l1, l3 = table.sources[path.source].l, table.targets[path.target].l
+        c = clebsch_gordan(l1, path.degree, l3).to(x) * (2 * l3 + 1) ** 0.5
+        y = harmonics[:, path.degree**2 : (path.degree + 1) ** 2]
+        message = torch.einsum("abc,eau,eb->ecu", c, stacks[path.source], y)
+        k = reached[path.target]
+        weight = weights[k][:, path.row : path.row + path.copies]
+        if conv.depthwise:
+            assert pair is not None
+            message = message * pair[:, None, channel : channel + path.copies]
+            channel += path.copies
+            mixed = message @ weight[0]
+        elif pair is None:
+            mixed = message @ weight[0]
+        else:
+            mixed = torch.einsum("ecu,eh,huw->ecw", message, pair, weight)
+        before = out[k]
+        out[k] = mixed if before is None else before + mixed
+    return [geometry.scatter(part) for part in out if part is not None]

@@ -1,0 +1,6 @@
+"""Layers on voxel grids whose channels are irreps of O(3)."""
+
+from spheregeo.nn.voxel.conv import SteerableVoxelConv
+from spheregeo.nn.voxel.low_pass import LowPassDownsample
+
+__all__ = ["LowPassDownsample", "SteerableVoxelConv"]

@@ -1,0 +1,128 @@
+"""One class for each sample: cross-entropy, accuracy, mean class accuracy, macro-F1, every prediction as a table.
+
+What a sample is (a signal on the sphere, a cloud of points, a mesh) is the business of a subclass of ``LabelTask``, which
+turns a batch into logits; everything after the logits is here, once.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from spheregeo.tasks.base import Batch, Task, class_list
+from spheregeo.tasks.losses import cross_entropy
+from spheregeo.tasks.metrics import (
+    ConfusionMatrix,
+    class_f1,
+    class_precision,
+    class_recall,
+    classification_scores,
+    number,
+)
+from spheregeo.tasks.pictures.fields import confusion_picture
+from spheregeo.tasks.predictions import Predictions, write_predictions
+
+NONE = -1  # no sample is ignored: -1 is out of range like any other
+
+
+class LabelTask(Task):
+    """Base of the tasks that give each sample one class; a subclass gives ``logits``.
+
+    Shape: batches hold label (B,) int64 and, if they are to be told apart in the table, index (B,) int64.
+    Raises: ValueError for labels of another shape or out of range.
+    """
+
+    monitor = "val/accuracy"
+    mode = "max"
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        class_names: Sequence[str] | None,
+        label_smoothing: float,
+        settings: dict[str, Any] | None = None,
+        **common: Any,
+    ) -> None:
+        names = class_list(class_names, num_classes)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; expected 0 (none) to below 1")
+        own = {"num_classes": num_classes, "class_names": names, "label_smoothing": label_smoothing}
+        super().__init__(**common, settings={**(settings or {}), **own})
+        self.num_classes, self.class_names, self.label_smoothing = num_classes, names, label_smoothing
+        self.confusion = ConfusionMatrix(num_classes, ignore_index=NONE)
+        self.predictions = Predictions()
+
+    @abstractmethod
+    def logits(self, batch: Batch) -> Tensor:
+        """The network's output (B, num_classes) for a batch, once its input is found sound."""
+
+    def check_label(self, label: Tensor, samples: int) -> Tensor:
+        """The labels themselves, once their shape and range are found sound."""
+        if tuple(label.shape) != (samples,):
+            raise ValueError(
+                f"label has shape {tuple(label.shape)}; expected ({samples},), one class for each of the batch's samples"
+            )
+        wrong = (label < 0) | (label >= self.num_classes)
+        if bool(wrong.any()):
+            raise ValueError(
+                f"label {int(label[wrong][0])} is out of range: there are {self.num_classes} classes, 0 to "
+                f"{self.num_classes - 1}; check the labels and the classes"
+            )
+        return label.long()
+
+    def run(self, batch: Batch) -> Batch:
+        label = self.take(batch, "label")
+        logits = self.logits(batch)
+        label = self.check_label(label, len(logits))
+        loss = cross_entropy(logits, label, ignore_index=NONE, smoothing=self.label_smoothing)
+        return {**batch, "truth": label, "output": logits, "loss": loss}
+
+    def count(self, ran: Batch) -> Batch:
+        prediction = ran["output"].argmax(1)
+        self.confusion.update(prediction, ran["truth"])
+        return {**ran, "prediction": prediction}
+
+    def test_step(self, batch: Batch, index: int) -> Batch:
+        outputs = super().test_step(batch, index)
+        self.predictions.update(
+            outputs["truth"], outputs["output"].float().softmax(1), outputs.get("index", None)
+        )
+        return outputs
+
+    def summarise(self) -> dict[str, float]:
+        self.matrix = self.confusion.compute().cpu()
+        self.confusion.reset()
+        return classification_scores(self.matrix)
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        self._table = self.predictions.compute()  # gathered from all processes
+        self.predictions.reset()
+
+    def results(self) -> dict[str, Any]:
+        """Scores of the last evaluation, per class too, as plain types for a JSON file."""
+        columns = (class_recall, class_precision, class_f1)
+        scores = zip(
+            self.class_names, self.matrix.sum(1).tolist(), *(f(self.matrix).tolist() for f in columns)
+        )
+        classes = {
+            name: {"count": int(n), "recall": number(r), "precision": number(p), "f1": number(f)}
+            for name, n, r, p, f in scores
+        }
+        matrix = self.matrix.long().tolist()
+        return {**classification_scores(self.matrix), "classes": classes, "confusion": matrix}
+
+    def draw(self, folder: Path, examples: Sequence[Any]) -> None:
+        confusion_picture(
+            folder / "confusion.png",
+            np.asarray(self.matrix),
+            self.class_names,
+            "% of the true class's samples",
+        )
+        write_predictions(folder / "predictions.csv", self._table, self.class_names)

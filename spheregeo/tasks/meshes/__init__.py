@@ -1,0 +1,1 @@
+"""Jobs on triangle meshes: classification, correspondence."""

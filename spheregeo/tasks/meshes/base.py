@@ -1,0 +1,91 @@
+"""What the tasks on meshes share: inputs from the shape alone, ragged batches, geometry kept for each mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spheregeo import models
+from spheregeo.mesh import TriangleMesh
+from spheregeo.models.meshes.gem_cnn import GemCNN
+from spheregeo.models.meshes.levels import SurfaceLevels
+from spheregeo.nn.surface.inputs import surface_input_type, surface_inputs
+from spheregeo.tasks.base import Task
+
+STATISTICS_MESHES = 32  # as many training meshes give mean and scale of the inputs
+DEFAULT_FEATURES = ("matrix", "whole", "position")
+
+
+class MeshTask(Task):
+    """Base of the tasks on meshes: network, inputs by name, levels of a batch.
+
+    Shape: batches hold mesh, a list of B meshes of any sizes.
+    Equivariance: frames do not matter, to the error of the network's nonlinearities (1e-3); motions of a mesh change nothing,
+        unless "xyz" is among the features.
+    Raises: ValueError for an unknown feature, or a batch without meshes.
+    """
+
+    output: ClassVar[str] = "label"
+    network: GemCNN
+
+    def __init__(
+        self, out_channels: int, *, network: str, features: Sequence[str], feature_radius: float, width: int | None,
+        depth: int | None, options: dict[str, Any] | None, lr: float, weight_decay: float, warmup: float,
+        settings: dict[str, Any],
+    ) -> None:  # fmt: skip
+        in_type = surface_input_type(features)
+        name = models.resolve(network, self.output)
+        own = models.options_of(name, options)
+        super().__init__(
+            lr=lr, weight_decay=weight_decay, warmup=warmup,
+            settings={
+                "network": name, "features": list(features), "feature_radius": feature_radius, "width": width,
+                "depth": depth, "options": own or None, **settings,
+            },
+        )  # fmt: skip
+        self.features, self.feature_radius = tuple(features), feature_radius
+        chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
+        built = models.create(name, in_type.dim, out_channels, None, in_type=str(in_type), **chosen)
+        if not isinstance(built, GemCNN):
+            raise ValueError(f"network is {network!r}; expected one for meshes, such as gem-cnn")
+        self.network = built
+
+    # ---- meshes in
+
+    def check_meshes(self, meshes: Any) -> list[TriangleMesh]:
+        """The meshes themselves, once found to be some."""
+        if not isinstance(meshes, (list, tuple)) or not meshes:
+            raise ValueError(
+                f"mesh is of type {type(meshes).__name__}; expected a list of at least one TriangleMesh"
+            )
+        wrong = [m for m in meshes if not isinstance(m, TriangleMesh)]
+        if wrong:
+            raise ValueError(f"the batch holds a {type(wrong[0]).__name__}; expected TriangleMesh objects")
+        return list(meshes)
+
+    def prepare(self, meshes: Sequence[TriangleMesh]) -> tuple[Tensor, SurfaceLevels]:
+        """Inputs (1, C, V_1 + V_2 + ...) and levels of a batch, on the network's device; kept for each mesh by its value."""
+        levels = self.network.levels_of(*meshes)
+        parts = [surface_inputs(mesh, self.features, self.feature_radius) for mesh in meshes]
+        like = levels.within[0].areas
+        return torch.cat(parts, 1)[None].to(like), levels  # type: ignore[arg-type]
+
+    def forward(self, meshes: Sequence[TriangleMesh]) -> Tensor:
+        x, levels = self.prepare(self.check_meshes(meshes))
+        result: Tensor = self.network(x, levels)
+        return result
+
+    @torch.no_grad()
+    def on_fit_start(self) -> None:
+        """Mean and scale of the inputs over some training meshes, the same in every process and after every resume."""
+        dataset: Any = self.trainer.datamodule.train_dataloader().dataset  # type: ignore[attr-defined]
+        chosen = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), STATISTICS_MESHES)).astype(int))
+        meshes = [dataset[int(k)]["mesh"] for k in chosen]
+        x = [surface_inputs(mesh, self.features, self.feature_radius) for mesh in meshes]
+        share = torch.cat([mesh.areas / mesh.areas.sum() for mesh in meshes])
+        like = self.network.scale.running_var
+        self.network.scale.fit(torch.cat(x, 1)[None].to(like), share.to(like))

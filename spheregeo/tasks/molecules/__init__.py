@@ -1,0 +1,1 @@
+"""Jobs on molecules: regression of properties, energies and forces, an ASE calculator."""

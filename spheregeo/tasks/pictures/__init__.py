@@ -1,0 +1,1 @@
+"""Pictures of results: fields, meshes, points, parity plots, map projections."""

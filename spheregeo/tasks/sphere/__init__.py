@@ -1,0 +1,1 @@
+"""Jobs on the sphere: segmentation, depth, classification; prediction of photos."""

@@ -1,0 +1,1 @@
+"""What happens around a training step: callbacks, averaged weights, batch-norm statistics."""

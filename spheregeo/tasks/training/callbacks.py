@@ -1,0 +1,107 @@
+"""Lightning callbacks of the tasks: seeds per epoch, a line per epoch, the report of a test, the curves of a fit."""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from spheregeo.tasks.base import Task
+from spheregeo.tasks.files import write_json
+from spheregeo.tasks.pictures.fields import curves_picture
+
+
+class EpochSeed(Callback):
+    """Every epoch starts from random states that depend on (seed, epoch, process) only.
+
+    Data order and augmentation of epoch n are then the same in an unbroken run and in one resumed before n.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._resumed = False
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._resumed = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        states = np.random.SeedSequence(
+            [self.seed, trainer.current_epoch, trainer.global_rank]
+        ).generate_state(3)
+        torch.manual_seed(int(states[0]))
+        np.random.seed(int(states[1]))
+        random.seed(int(states[2]))
+        if self._resumed:
+            # Lightning opens the loader of a resumed run before it tells the sampler the epoch, and worker processes
+            # have read ahead in epoch 0 by now: open it again.
+            iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+            self._resumed = False
+
+
+class EpochLine(Callback):
+    """One printed line per epoch, for logs that are files rather than terminals."""
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        words = "  ".join(f"{k} {v:.4f}" for k, v in sorted(values.items()))
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {words}", flush=True)
+
+
+class Curves(Callback):
+    """Draws ``curves.png`` into the run's folder when the training ends."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        logs = self.folder.glob("logs/version_*/metrics.csv")
+        curves_picture(
+            self.folder / "curves.png", sorted(logs, key=lambda p: int(p.parent.name.split("_")[1]))
+        )
+
+
+class TestReport(Callback):
+    """Writes metrics.json and the pictures of a task's first few samples into the run's folder."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    def __init__(self, folder: str | Path, samples: int = 6, extra: dict[str, Any] | None = None) -> None:
+        self.folder, self.samples, self.extra = Path(folder), samples, dict(extra or {})
+        self._kept: list[Any] = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        if not isinstance(pl_module, Task):
+            raise TypeError(f"the report knows the tasks of spheregeo, not {type(pl_module).__name__}")
+        wanted = self.samples - len(self._kept)
+        if wanted > 0:
+            self._kept += [_at_rest(example) for example in islice(pl_module.examples(outputs), wanted)]
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Task)
+        write_json(self.folder / "metrics.json", {**self.extra, **pl_module.results()})
+        pl_module.draw(self.folder, self._kept)
+        self._kept = []
+
+
+def _at_rest(example: Any) -> Any:
+    """An example whose tensors are on the CPU, without a graph, floating point in float32."""
+    if isinstance(example, torch.Tensor):
+        found = example.detach().cpu()
+        return found.float() if found.is_floating_point() else found
+    if isinstance(example, (tuple, list)):
+        return tuple(_at_rest(part) for part in example)
+    return example

@@ -1,0 +1,136 @@
+"""Data modules of molecules: splits, batches, learning curves, built-in defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spheregeo.data import ClustersData, ExtXYZData, ForcesData, G2Data, SDFData
+from spheregeo.data.molecules.built_in import g2_molecules, metal_clusters, nuclear_repulsion
+from spheregeo.data.molecules.module import random_split
+
+
+def frames(path: Path, count: int = 12, atoms: bool = True) -> str:
+    text = ""
+    for k in range(count):
+        text += f'2\nProperties=species:S:1:pos:R:3:forces:R:3 energy={-20.0 - k} gap={k}.5 pbc="F F F"\n'
+        text += f"C 0 0 0 0.1 0 0\nO {1.1 + 0.01 * k} 0 0 -0.1 0 0\n"
+    if atoms:
+        text += "".join(
+            f'1\nProperties=species:S:1:pos:R:3 energy={e} gap=0.0 pbc="F F F"\n{s} 0 0 0\n'
+            for s, e in (("C", -5.0), ("O", -9.0))
+        )
+    path.write_text(text)
+    return str(path)
+
+
+def test_splits_are_disjoint_and_do_not_depend_on_the_training_size() -> None:
+    whole, small = random_split(50, 5, 10, 3), random_split(50, 5, 10, 3, train=7)
+    assert torch.cat(list(whole.values())).sort().values.tolist() == list(range(50))
+    assert torch.equal(whole["test"], small["test"]) and torch.equal(whole["val"], small["val"])
+    assert torch.equal(whole["train"][:7], small["train"])
+    with pytest.raises(ValueError, match="50 molecules cannot be split"):
+        random_split(50, 25, 25, 0)
+
+
+def test_g2_is_what_ase_has() -> None:
+    from ase.data.g2_1 import get_atomization_energy
+
+    found = g2_molecules()
+    assert len(found) == 148 and found.names is not None
+    k = found.names.index("CH4")
+    assert float(found.targets["atomization_energy"][k]) == pytest.approx(get_atomization_energy("CH4"))
+    assert 15 < found.targets["ionization_energy"].isfinite().sum() < 148
+    assert nuclear_repulsion(
+        np.array([1, 1]), np.array([[0, 0, 0], [0, 0, 0.529177210903]])
+    ) == pytest.approx(1)
+
+
+def test_batches_come_in_an_order_of_seed_and_epoch() -> None:
+    data = G2Data(batch_size=16, seed=3)
+    loader = data.train_dataloader()
+
+    def order(epoch: int) -> list[int]:
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        return torch.cat([b["index"] for b in loader]).tolist()
+
+    first = order(0)
+    assert order(1) != first and order(0) == first and sorted(first) == sorted(order(1))
+    batch = next(iter(data.val_dataloader()))
+    assert batch["target"].shape == (16, 2) and data.units == ["kcal/mol"] * 2
+    assert set(data.molecules("test").elements) <= set(data.molecules("train").elements)
+    assert data.additive == ["atomization_energy", "zpve"]
+
+
+def test_units_and_targets_that_are_named_wrongly() -> None:
+    data = G2Data(targets=["zpve"], units={"zpve": "meV"})
+    assert data.units == ["meV"] and float(data.source.targets["zpve"].max()) > 1000
+    with pytest.raises(ValueError, match="cannot be given in 'D'"):
+        G2Data(targets=["zpve"], units={"zpve": "D"}).units  # noqa: B018
+    with pytest.raises(ValueError, match="units name 'gap', but the targets are zpve"):
+        G2Data(targets=["zpve"], units={"gap": "eV"}).units  # noqa: B018
+    with pytest.raises(ValueError, match="target 'gap' is none of the data's"):
+        G2Data(targets=["gap"]).units  # noqa: B018
+
+
+def test_clusters_are_energies_and_forces_of_emt() -> None:
+    from ase import Atoms
+    from ase.calculators.emt import EMT
+
+    found = metal_clusters(3, seed=5)
+    again = metal_clusters(1, seed=5)
+    assert torch.equal(found.select([0]).positions, again.positions)
+    part = found.select([2])
+    atoms = Atoms(part.numbers.numpy(), part.positions.numpy(), calculator=EMT())
+    assert found.energy is not None and part.forces is not None
+    assert float(found.energy[2]) == pytest.approx(atoms.get_potential_energy())
+    assert np.allclose(part.forces, atoms.get_forces())
+    data = ClustersData(train=4, val=2, test=3)
+    assert [len(data.molecules(s)) for s in ("train", "val", "test")] == [4, 2, 3]
+    assert data.isolated is not None and set(data.isolated) == {29, 47, 79}
+    with pytest.raises(ValueError, match="sizes are"):
+        metal_clusters(1, (5, 3))
+
+
+def test_forces_data(tmp_path: Path) -> None:
+    path = frames(tmp_path / "run.xyz")
+    data = ForcesData(path, val=2, test=3)
+    assert [len(data.molecules(s)) for s in ("train", "val", "test")] == [7, 2, 3]
+    assert data.isolated == {6: -5.0, 8: -9.0}
+    batch = next(iter(data.train_dataloader()))
+    assert batch["forces"].shape == (14, 3) and batch["energy"].shape == (7,)
+    other = frames(tmp_path / "test.xyz", 4, atoms=False)
+    apart = ForcesData(path, test_root=other, val=2, train=5)
+    assert [len(apart.molecules(s)) for s in ("train", "val", "test")] == [5, 2, 4]
+    with pytest.raises(ValueError, match=r"test\.xyz is in root and in test_root"):
+        ForcesData(str(tmp_path), test_root=other, val=2, train=5).molecules("test")
+    (tmp_path / "apart").mkdir()
+    mixed = ForcesData(other, test_root=frames(tmp_path / "apart" / "with_atoms.xyz"), val=1)
+    assert int(mixed.molecules("test").counts.min()) > 1 and mixed.isolated is None
+    assert ForcesData(other, val=1, test=1).isolated is None
+    assert ForcesData(other, isolated=path, val=1, test=1).isolated == {6: -5.0, 8: -9.0}
+
+
+def test_own_files(tmp_path: Path) -> None:
+    path = frames(tmp_path / "run.xyz", 20, atoms=False)
+    data = ExtXYZData(path, {"width": "eV"}, columns={"width": "gap"}, units={"width": "meV"}, train_size=4)
+    assert [len(data.molecules(s)) for s in ("train", "val", "test")] == [4, 2, 2]
+    assert (
+        data.targets == ["width"] and data.units == ["meV"] and float(data.source.targets["width"][1]) == 1500
+    )
+    with pytest.raises(ValueError, match="train_size is 100 but there are 16"):
+        ExtXYZData(path, {"gap": "eV"}, train_size=100).molecules("train")
+    with pytest.raises(ValueError, match="additive names 'mu'"):
+        ExtXYZData(path, {"gap": "eV"}, additive=["mu"])
+    with pytest.raises(ValueError, match="expected shares"):
+        ExtXYZData(path, {"gap": "eV"}, val_share=0.5, test_share=0.5)
+    with pytest.raises(ValueError, match="the checkpoint was trained with units"):
+        data.load_state_dict({"targets": ["width"], "units": ["eV"]})
+    atom = "{0}\n\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\n    0.0000    0.0000    0.0000 C   0  0\n$$$$\n"
+    (tmp_path / "m.sdf").write_text("".join(atom.format(k) for k in range(10)))
+    (tmp_path / "m.csv").write_text("gap\n" + "\n".join(map(str, range(10))))
+    table = SDFData(str(tmp_path / "m.sdf"), {"gap": "eV"}, additive=["gap"])
+    assert table.additive == ["gap"] and len(table.molecules("train")) == 8

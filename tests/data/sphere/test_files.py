@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spheregeo.data.sphere.files import atomic_path, read_array, read_class_names
+
+
+def test_a_write_that_ends_well_replaces_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    for text in ("first", "second"):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+            assert temporary.parent == path.parent
+    assert path.read_text() == "second" and [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="disk full"), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_class_names_may_have_comments(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("# two classes\nfloor\n\ndining table  # with legs\n")
+    assert read_class_names(tmp_path / "classes.txt") == ("floor", "dining table")
+
+
+def test_text_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes("T\u00fcr\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"classes\.txt is not UTF-8"):
+        read_class_names(tmp_path / "classes.txt")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_torn_arrays_are_named(tmp_path: Path, suffix: str, share: float) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    values = np.random.default_rng(0).normal(size=(20, 40))
+    np.save(whole, values) if suffix == ".npy" else np.savez_compressed(whole, values=values)
+    stored = read_array(whole)
+    np.testing.assert_array_equal(stored["values"] if isinstance(stored, dict) else stored, values)
+    content = whole.read_bytes()
+    (tmp_path / f"torn{suffix}").write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(ValueError, match=f"torn{suffix} cannot be read as an array"):
+        read_array(tmp_path / f"torn{suffix}")
+
+
+def test_arrays_of_anything_but_numbers(tmp_path: Path) -> None:
+    np.save(tmp_path / "words.npy", np.array([["a", "b"]]))
+    with pytest.raises(ValueError, match=r"words\.npy holds values of type <U1"):
+        read_array(tmp_path / "words.npy")
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"objects\.npy cannot be read as an array"):
+        read_array(tmp_path / "objects.npy")
+    np.savez(tmp_path / "both.npz", name=np.array("elevation"), values=np.ones(3))
+    assert list(read_array(tmp_path / "both.npz")) == ["values"]

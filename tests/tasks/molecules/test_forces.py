@@ -1,0 +1,413 @@
+"""Energies and forces: gradients, conservation, free atoms, crystals, and the ASE calculator on top."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from spheregeo.audit import randomise
+from spheregeo.cli import main
+from spheregeo.data import ClustersData, ForcesData
+from spheregeo.data.molecules.molecules import Molecules
+from spheregeo.sampling import random_rotations
+from spheregeo.tasks import Forces, load
+
+F64 = torch.float64
+TINY = {"cutoff": 4.0, "basis": 8}
+
+
+def task_of(**options: Any) -> Forces:
+    """A task in float64 whose weights, references and scale are all random."""
+    torch.manual_seed(1)
+    made = Forces(width=8, depth=2, options=TINY, **options)
+    randomise(made.network, torch.Generator().manual_seed(2))
+    made.atom_energy.copy_(torch.linspace(-3, 5, 119, dtype=F64))
+    made.scale.fill_(1.7)
+    return made.double().eval()
+
+
+def molecule(count: int = 7, seed: int = 0) -> Molecules:
+    rng = np.random.default_rng(seed)
+    places = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)[:count]
+    x = 1.4 * places + 0.2 * rng.normal(size=(count, 3))
+    return Molecules.of(
+        [rng.choice([1, 6, 8], count)], [x], energy=[-7.0], forces=[rng.normal(size=(count, 3))]
+    )
+
+
+def energy(task: Forces, molecules: Molecules) -> Tensor:
+    return task(molecules.batch(range(len(molecules))))["energy"]
+
+
+def moved(molecules: Molecules, positions: Tensor) -> Molecules:
+    return Molecules(molecules.numbers, positions, molecules.ptr)
+
+
+def test_forces_are_the_numeric_gradient() -> None:
+    task, one = task_of(), molecule()
+    forces = task(one.batch([0]))["forces"]
+    h = 1e-4
+    for atom in range(3):
+        for axis in range(3):
+            step = torch.zeros_like(one.positions)
+            step[atom, axis] = h
+            up, down = (energy(task, moved(one, one.positions + s * step)) for s in (1, -1))
+            assert float(forces[atom, axis]) == pytest.approx(-float(up - down) / (2 * h), rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_energies_of_atoms_keep_their_digits(dtype: torch.dtype) -> None:
+    """Thousands of eV in bfloat16 would be off by tens, and no force would tell."""
+    task, one = task_of(), molecule()
+    task.atom_energy.fill_(-1029.4321)
+    before = energy(task, one)
+    task.to(dtype)
+    assert task.atom_energy.dtype == task.scale.dtype == F64
+    assert next(task.network.parameters()).dtype == dtype
+    assert float((energy(task, one) - before).abs()) < (1e-5 if dtype == torch.float32 else 1.0)
+
+
+def test_no_net_force_and_no_net_torque() -> None:
+    task, one = task_of(), molecule()
+    forces = task(one.batch([0]))["forces"]
+    assert float(forces.sum(0).abs().max()) < 1e-10 * float(forces.abs().max())
+    torque = torch.linalg.cross(one.positions, forces).sum(0)
+    assert float(torque.abs().max()) < 1e-10 * float(forces.abs().max())
+    assert float(forces.abs().max()) > 1e-2
+
+
+def test_work_on_a_loop_is_zero() -> None:
+    """∮ F · dx over a small closed path of one atom."""
+    task, one = task_of(), molecule()
+    angle = torch.arange(64, dtype=F64) * (2 * torch.pi / 64)
+    work = 0.0
+    for a in angle:
+        step = torch.zeros_like(one.positions)
+        step[0, 0], step[0, 1] = 0.1 * torch.cos(a), 0.1 * torch.sin(a)
+        tangent = torch.tensor([-torch.sin(a), torch.cos(a), 0.0], dtype=F64) * 0.1 * (2 * torch.pi / 64)
+        work += float(task(moved(one, one.positions + step).batch([0]))["forces"][0] @ tangent)
+    assert abs(work) < 1e-8
+
+
+def test_forces_turn_with_the_molecule() -> None:
+    task, one = task_of(), molecule()
+    said = task(one.batch([0]))
+    for turn in random_rotations(2, generator=torch.Generator().manual_seed(0)):
+        for matrix in (turn, -turn):
+            other = task(moved(one, one.positions @ matrix.T + 5.0).batch([0]))
+            assert torch.allclose(other["energy"], said["energy"], rtol=1e-11)
+            assert torch.allclose(other["forces"], said["forces"] @ matrix.T, rtol=1e-9, atol=1e-10)
+
+
+def test_free_atoms_and_parts_far_away() -> None:
+    task = task_of()
+    alone = Molecules.of([[8], [6]], [np.zeros((1, 3)), np.ones((1, 3))])
+    said = task(alone.batch([0, 1]))
+    assert torch.equal(said["energy"], task.atom_energy[[8, 6]])
+    assert float(said["forces"].abs().max()) == 0
+    a, b = molecule(5, 1), molecule(4, 2)
+    both = Molecules.of(
+        [torch.cat([a.numbers, b.numbers])], [torch.cat([a.positions, b.positions + 100]).numpy()]
+    )
+    sums = energy(task, a) + energy(task, b)
+    assert torch.allclose(energy(task, both), sums, rtol=1e-12)
+    together = Molecules.of([a.numbers, b.numbers], [a.positions, b.positions])
+    forces = task(together.batch([0, 1]))["forces"]
+    assert torch.allclose(forces, task(both.batch([0]))["forces"], atol=1e-12)
+
+
+def test_a_molecule_does_not_depend_on_its_batch() -> None:
+    task = task_of()
+    parts = [molecule(5, 1), molecule(1, 2), molecule(7, 3)]
+    together = Molecules.of([p.numbers for p in parts], [p.positions for p in parts])
+    said = task(together.batch([2, 0, 1]))
+    apart = [task(parts[k].batch([0])) for k in (2, 0, 1)]
+    assert torch.allclose(said["energy"], torch.cat([p["energy"] for p in apart]), rtol=1e-13)
+    assert torch.allclose(said["forces"], torch.cat([p["forces"] for p in apart]), atol=1e-13)
+
+
+def test_an_atom_that_crosses_the_cutoff() -> None:
+    task = task_of()
+
+    def at(r: float) -> tuple[Tensor, Tensor]:
+        three = Molecules.of([[6, 8, 1]], [[[0, 0, 0], [1.1, 0, 0], [0, r, 0]]])
+        said = task(three.batch([0]))
+        return said["energy"], said["forces"]
+
+    (e1, f1), (e2, f2) = at(4.0 - 1e-7), at(4.0 + 1e-7)
+    assert float((e1 - e2).abs()) < 1e-10 and float((f1 - f2).abs().max()) < 1e-8
+
+
+def test_the_loss_by_hand_and_its_gradient() -> None:
+    task, one = task_of(energy_weight=2.0, force_weight=5.0), molecule()
+    assert one.energy is not None and one.forces is not None
+    batch = one.batch([0])
+    said = task(batch)
+    expected = (
+        2 * ((said["energy"] - one.energy) / 7).square()
+        + 5 * (said["forces"] - one.forces).square().sum() / 21
+    )
+    task.train()
+    loss = task.run(batch)["loss"]
+    assert float(loss.detach()) == pytest.approx(float(expected) / 1.7**2, rel=1e-12)
+    loss.backward()
+    weight = task.network.interactions[0].filter[0].weight
+    h = 1e-6
+    with torch.no_grad():
+        weight[1, 2] += h
+        up = float(task.run(batch)["loss"])
+        weight[1, 2] -= 2 * h
+        down = float(task.run(batch)["loss"])
+        weight[1, 2] += h
+    assert weight.grad is not None
+    assert float(weight.grad[1, 2]) == pytest.approx((up - down) / (2 * h), rel=1e-5)
+
+
+def test_inference_mode_and_kept_graphs() -> None:
+    """Lightning evaluates in inference mode; what is kept there must serve the training that follows."""
+    task, one = task_of(), molecule()
+    with torch.inference_mode():
+        batch = {k: v.clone() for k, v in one.batch([0]).items()}
+        first = task.run(batch)
+    assert task._graphs is not None and len(task._graphs._graphs) == 1
+    task.train()
+    second = task.run(one.batch([0]))
+    second["loss"].backward()
+    assert float(first["loss"]) == pytest.approx(float(second["loss"].detach()), rel=1e-12)
+
+
+class Holder:
+    """What a trainer shows a task of the data."""
+
+    def __init__(self, data: Any) -> None:
+        self.datamodule = data
+
+
+def fitted(task: Forces, data: Any) -> Forces:
+    task._trainer = Holder(data)  # type: ignore[assignment]
+    task.on_fit_start()
+    return task
+
+
+@pytest.fixture
+def holding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Forces, "trainer", property(lambda self: self._trainer))
+
+
+@pytest.mark.usefixtures("holding")
+def test_references(tmp_path: Path) -> None:
+    data = ClustersData(train=8, val=2, test=2)
+    task = fitted(Forces(width=8, depth=1), data)
+    assert float(task.atom_energy[29]) == pytest.approx(3.51)
+    assert float(task.scale) == pytest.approx(float(data.molecules("train").forces.square().mean().sqrt()))
+    fit = fitted(Forces(width=8, depth=1, references="fit"), data)
+    assert float(fit.atom_energy[29]) != pytest.approx(3.51)
+    assert float(fitted(Forces(width=8, depth=1, references="none"), data).atom_energy.abs().max()) == 0
+    with pytest.raises(ValueError, match=r"given for Cu but the molecules also contain Ag, Au"):
+        fitted(Forces(width=8, depth=1, free_atoms={"Cu": 3.5}), data)
+    with pytest.raises(ValueError, match=r"expected a few eV: are energies"):
+        fitted(Forces(width=8, depth=1, free_atoms={"Cu": -1e4, "Ag": -1e4, "Au": -1e4}), data)
+    with pytest.raises(ValueError, match="has an atom 'Q'"):
+        fitted(Forces(width=8, depth=1, free_atoms={"Q": 3.5}), data)
+    data = ClustersData(train=8, val=2, test=2)
+    data.__class__ = type("Bare", (ClustersData,), {"isolated": None})
+    with pytest.raises(ValueError, match=r"the data hold no free atoms"):
+        fitted(Forces(width=8, depth=1), data)
+
+
+def test_bad_batches_and_options() -> None:
+    task, one = task_of(), molecule()
+    task.elements[[1, 6]] = True
+    with pytest.raises(ValueError, match="contain O, but the training had only H, C"):
+        task(one.batch([0]))
+    task.elements.zero_()
+    batch = one.batch([0])
+    with pytest.raises(ValueError, match="NaN"):
+        task({**batch, "positions": batch["positions"] * torch.nan})
+    with pytest.raises(ValueError, match="expected 1 to 118"):
+        task({**batch, "numbers": 0 * batch["numbers"]})
+    with pytest.raises(ValueError, match="without atoms"):
+        task({**batch, "batch": batch["batch"] + 1, "index": torch.arange(2)})
+    with pytest.raises(ValueError, match="without atoms"):
+        task({k: v[:0] for k, v in batch.items()})
+    with pytest.raises(ValueError, match="Å apart"):
+        task({**batch, "positions": 0 * batch["positions"]})
+    with pytest.raises(ValueError, match=r"expected \(P,\), \(P, 3\)"):
+        task({**batch, "positions": batch["positions"][1:]})
+    with pytest.raises(ValueError, match="needs 'forces'"):
+        task.run({k: v for k, v in batch.items() if k != "forces"})
+    for options, message in (
+        ({"references": "guess"}, "references is 'guess'"),
+        ({"loss": "l3"}, "loss is 'l3'"),
+        ({"force_weight": -1.0}, "force_weight is -1.0"),
+        ({"options": {"readout": "mean"}}, "readout is 'mean'; energies are sums"),
+        ({"network": "disco-classifier"}, "works on signals on grids, this task on molecules"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Forces(**options)
+
+
+SMALL = [
+    "--data.train",
+    "12",
+    "--data.val",
+    "4",
+    "--data.test",
+    "4",
+    "--model.width",
+    "8",
+    "--model.depth",
+    "1",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("forces")
+    options = ["--output", str(folder), "--trainer.max_epochs", "2", *SMALL]
+    assert main(["fit", "fit-forces", *options]) == 0
+    assert main(["test", "fit-forces", *options]) == 0
+    return folder
+
+
+def test_recipe_trains_tests_and_draws(run: Path) -> None:
+    found = json.loads((run / "metrics.json").read_text())
+    assert found["force_mae"] > 0 and found["units"]["energy_mae"] == "meV/atom"
+    for name in ("parity.png", "forces.png", "curves.png"):
+        assert (run / name).stat().st_size > 5000
+    assert len((run / "predictions.csv").read_text().splitlines()) == 5
+    assert "val/force_mae" in (run / "logs" / "version_0" / "metrics.csv").read_text()
+
+
+def test_scores_by_hand(run: Path) -> None:
+    task = load(run / "checkpoints" / "best.ckpt")
+    assert isinstance(task, Forces)
+    data = ClustersData(train=12, val=4, test=4)
+    test = data.molecules("test")
+    said = task(test.batch(range(4)))
+    found = json.loads((run / "metrics.json").read_text())
+    assert test.forces is not None and test.energy is not None
+    assert 1000 * float((said["forces"] - test.forces).abs().mean()) == pytest.approx(
+        found["force_mae"], rel=1e-4
+    )
+    error = (said["energy"] - test.energy) / test.counts
+    assert 1000 * float(error.abs().mean()) == pytest.approx(found["energy_mae"], rel=1e-4)
+
+
+# ---- the calculator
+
+
+def test_calculator_relaxes_and_conserves_energy(run: Path) -> None:
+    from ase import Atoms, units
+    from ase.md.verlet import VelocityVerlet
+    from ase.optimize import BFGS
+
+    from spheregeo.tasks.molecules.calculator import SpheregeoCalculator
+
+    calculator = SpheregeoCalculator(task_of())
+    one = molecule()
+    atoms = Atoms(one.numbers.numpy(), one.positions.numpy(), calculator=calculator)
+    begin = atoms.get_potential_energy()
+    assert begin == pytest.approx(float(energy(task_of(), one)), rel=1e-12)
+    BFGS(atoms, logfile=None).run(fmax=1e-3, steps=5)
+    assert atoms.get_potential_energy() < begin
+    speeds = np.random.default_rng(0).normal(size=(len(atoms), 3))
+    atoms.set_momenta(0.1 * np.sqrt(atoms.get_masses())[:, None] * speeds)  # some 100 K
+    total = atoms.get_total_energy()
+    VelocityVerlet(atoms, 0.05 * units.fs).run(20)
+    assert atoms.get_total_energy() == pytest.approx(total, abs=1e-4)
+    trained = SpheregeoCalculator(run / "checkpoints" / "best.ckpt")
+    assert np.isfinite(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]], calculator=trained).get_forces()).all()
+    free = Atoms("Au", [[1.0, 2.0, 3.0]], calculator=trained)
+    assert free.get_potential_energy() == pytest.approx(3.80)  # that of the training data, exactly
+    with pytest.raises(ValueError, match="contain H, but the training had only Cu, Ag, Au"):
+        Atoms("H", calculator=trained).get_potential_energy()
+    with pytest.raises(ValueError, match="no atoms"):
+        Atoms(calculator=trained).get_potential_energy()
+    with pytest.raises(ValueError, match="at the same place"):
+        Atoms("Cu2", calculator=trained).get_potential_energy()
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        Atoms("Cu", [[np.nan, 0, 0]], calculator=trained).get_forces()
+
+
+def test_stress_is_the_numeric_derivative() -> None:
+    from ase import Atoms
+    from ase.calculators.calculator import PropertyNotImplementedError
+    from ase.calculators.fd import calculate_numerical_stress
+
+    from spheregeo.tasks.molecules.calculator import SpheregeoCalculator
+
+    cell = np.array([[2.6, 0.0, 0.0], [0.5, 2.8, 0.0], [0.3, -0.4, 3.1]])
+    atoms = Atoms("CO", [[0.1, 0.2, 0.3], [1.4, 1.2, 1.9]], cell=cell, pbc=True)
+    atoms.calc = SpheregeoCalculator(task_of())
+    stress = atoms.get_stress()
+    assert float(np.abs(stress).max()) > 1e-3
+    assert np.allclose(stress, calculate_numerical_stress(atoms, eps=1e-5), rtol=1e-5, atol=1e-7)
+    twice = atoms.repeat((2, 1, 1))
+    twice.calc = SpheregeoCalculator(task_of())
+    assert twice.get_potential_energy() == pytest.approx(2 * atoms.get_potential_energy(), rel=1e-10)
+    assert np.allclose(twice.get_forces()[:2], atoms.get_forces(), atol=1e-9)
+    atoms.pbc = [True, True, False]
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
+
+
+def test_calculator_wants_a_task_with_forces() -> None:
+    from spheregeo.tasks import MoleculeRegression
+    from spheregeo.tasks.molecules.calculator import SpheregeoCalculator
+
+    with pytest.raises(FileNotFoundError):
+        SpheregeoCalculator("nowhere.ckpt")
+    with pytest.raises(ValueError, match="holds a MoleculeRegression; expected a checkpoint of fit-forces"):
+        SpheregeoCalculator(MoleculeRegression(width=8, depth=1))
+
+
+def test_predict_writes_extended_xyz(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ase.io import read
+
+    path = tmp_path / "in.xyz"
+    path.write_text(
+        '2\nProperties=species:S:1:pos:R:3 tag=a pbc="F F F"\nCu 0 0 0\nAg 0 0 2.6\n1\n\nAu 0 0 0\n'
+    )
+    ckpt = str(run / "checkpoints" / "best.ckpt")
+    assert (
+        main(
+            ["predict", "fit-forces", "--input", str(path), "--ckpt", ckpt, "--output", str(tmp_path / "out")]
+        )
+        == 0
+    )
+    frames = read(tmp_path / "out" / "in_predicted.xyz", ":")
+    assert len(frames) == 2 and frames[0].arrays["predicted_forces"].shape == (2, 3)
+    assert frames[1].info["predicted_energy"] == pytest.approx(3.80)
+    assert frames[0].info["unit_energy"] == "eV" and frames[0].info["tag"] == "a"
+    assert (tmp_path / "out" / "predictions.csv").read_text().splitlines()[0] == "sample,energy [eV]"
+    path.write_text("1\n\nH 0 0 0\n")
+    assert (
+        main(
+            ["predict", "fit-forces", "--input", str(path), "--ckpt", ckpt, "--output", str(tmp_path / "out")]
+        )
+        == 2
+    )
+    assert "contain H, but the training had only" in capsys.readouterr().err
+
+
+@pytest.mark.realdata
+@pytest.mark.usefixtures("holding")
+def test_real_trajectories(real_data: Path) -> None:
+    folder = real_data / "md_forces"
+    for path, atoms in (
+        ("3BPA/train_300K.xyz", "3BPA/iso_atoms.xyz"),
+        ("ethanol/train.xyz", "ethanol/isolated_atoms.xyz"),
+    ):
+        data = ForcesData(str(folder / path), isolated=str(folder / atoms), train=20, val=5, test=5)
+        task = fitted(Forces(width=8, depth=1, options=TINY), data)
+        loss = task.run(next(iter(data.train_dataloader())))["loss"]
+        assert bool(torch.isfinite(loss))
+    with pytest.raises(ValueError, match="given for H but the molecules also contain C, O"):
+        fitted(Forces(width=8, depth=1, options=TINY, free_atoms={"H": -13.6}), data)
