@@ -3,8 +3,8 @@ r"""Networks on edges, all of whose layers see one frame: a rotation in, product
 A product with the harmonics of an edge commutes with rotations about it, so in the frame where the edge is ŷ it is one matrix
 for each order m (see :mod:`spheregeo.nn.space.steerable.so2`), and a gate multiplies whole copies in any frame.
 Features in frames are held by order: one array (E, rows) for m = 0 and one (E, 2, rows) for each ±m, copies of all
-degrees l >= m side by side; those of unnatural parity are multiplied by i, and for m = 0 stand apart. So a layer is one matrix product an order. The arrays
-follow one another in one vector: "planar by order".
+degrees l >= m side by side; those of unnatural parity are multiplied by i, and for m = 0 stand apart. So a layer is one
+matrix product per order. The arrays follow one another in one vector: "planar by order".
 """
 
 from __future__ import annotations
