@@ -1,6 +1,6 @@
 """Measure equivariance errors: one layer, a net with an activation on finer and finer grids, a directional kernel.
 
-``--full`` measures the tables of docs/equivariance.md: all grids, nside 64, both activations (several minutes).
+``--full`` measures the tables of docs/guides/equivariance.md: all grids, nside 64, both activations (several minutes).
 """
 
 from __future__ import annotations

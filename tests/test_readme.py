@@ -99,7 +99,7 @@ def test_local_links_lead_somewhere() -> None:
     pages = [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *ROOT.glob("*/README.md"),
     ]
     broken = [

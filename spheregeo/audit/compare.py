@@ -6,7 +6,7 @@ R f is sampled exactly; y_f(R⁻¹p), the output between the grid's points, is h
 * ``points``: exactly, from the last layer built for turned points (:mod:`spheregeo.audit.turned`);
 * ``resample``: y_f is fitted below degree ``lmax_out``; the fit is turned exactly, what it leaves is interpolated linearly;
 * ``project``: both outputs are fitted and only the fits compared. What they leave, ``remainder`` of the output, is not
-  looked at. It errs where the signal's high degrees do, so this figure alone is optimistic (docs/equivariance.md);
+  looked at. It errs where the signal's high degrees do, so this figure alone is optimistic (docs/guides/equivariance.md);
 * ``permute``: R permutes the grid's points, so nothing lies between them. f is white noise there;
 * ``invariant``: the module gives one vector for a whole signal, as classifiers do. R does nothing to it, so M(R f) is
   compared with M(f) as they stand.

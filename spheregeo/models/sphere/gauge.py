@@ -99,7 +99,7 @@ class GaugeUNet(nn.Module):
         checkpoint: compute each stage again in the backward pass instead of keeping its inside.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
-    Equivariance: SO(3), approximate and falling with resolution; measured in docs/equivariance.md. Not to reflections.
+    Equivariance: SO(3), approximate and falling with resolution; measured in docs/guides/equivariance.md. Not to reflections.
     Raises: ValueError when the grid has fewer levels than ``depth``, or x has another shape than promised.
     Reference: Ronneberger et al. 2015, arXiv:1505.04597; Cohen et al. 2019, arXiv:1902.04615.
     """
@@ -179,7 +179,7 @@ class GaugeClassifier(nn.Module):
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels).
     Units: ``skip`` is how many times the first convolution halves the resolution, as in ``disco-classifier``.
-    Equivariance: invariant to SO(3), approximate; mirror images differ. Measured errors are in docs/classification.md.
+    Equivariance: invariant to SO(3), approximate; mirror images differ. Measured errors are in docs/guides/classification.md.
     Raises: ValueError when the grid has fewer levels than ``depth``, or x has another shape than promised.
     Reference: Cohen et al. 2019, arXiv:1902.04615.
     """

@@ -4,7 +4,7 @@ r"""DISCO: discrete-continuous convolution on the sphere, between any two grids.
 
 The filter sum_k W_k psi_k is continuous, the signal a sum over samples q with areas a_q; p may be anywhere.
 Reference: Ocampo, Price & McEwen 2023, arXiv:2209.13603, eq. 8-10; the moment correction is this library's
-(docs/disco.md).
+(docs/guides/disco.md).
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class DiscoConv(_Disco):
     Equivariance: with an isotropic kernel SO(3), approximate: relative error 1.6e-4 for signals of degree < 8 on
         64x128 at 2 spacings, and falling with resolution. With a directional kernel exact for turns about the z axis
         by whole columns and none beyond: 31 % error for general rotations at radius pi/32 and 58 % at pi/16, at any
-        resolution (Morlet(3, 3), degree < 8; docs/equivariance.md).
+        resolution (Morlet(3, 3), degree < 8; docs/guides/equivariance.md).
     Raises: ValueError for sizes, radius or input that do not fit.
     Reference: Ocampo, Price & McEwen 2023, arXiv:2209.13603.
     """

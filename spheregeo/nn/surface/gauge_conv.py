@@ -42,7 +42,7 @@ class GaugeConv(RebuildsGeometry):
     Units: those of the geometry.
     Equivariance: frames turned by any angles: exact (1e-15 relative in float64). On spheres SO(3), approximate: scalar to
         order 1 to scalar, degree < 8, default radius and moments: 1.7e-4 at nside 32, 2.1e-5 at nside 64, 2.7e-4 on
-        64x128; 3 to 8e-3 without moments at 8 spacings (docs/equivariance.md).
+        64x128; 3 to 8e-3 without moments at 8 spacings (docs/guides/equivariance.md).
     Raises: ValueError for types, sizes or input that do not fit.
     Reference: Cohen et al. 2019, eq. 3; de Haan et al. 2021, eq. 2; evaluation order and moment correction are this library's.
     """

@@ -71,7 +71,7 @@ class IcosahedralConv(OnCharts):
         (out, in, P) with P = 2 between scalars, 7 between scalars and regular fields, 42 between regular fields.
     Equivariance: exact under the 60 rotations of the icosahedron, 3e-16 in float64. For others none is promised: two layers
         with a ReLU between and random weights have 8, 4, 2 and 0.8 % relative error at levels 3 to 6 for signals of degree
-        < 8, and 8 and 6 % at levels 3 and 4 for degree < 2^level (docs/equivariance.md).
+        < 8, and 8 and 6 % at levels 3 and 4 for degree < 2^level (docs/guides/equivariance.md).
     Raises: ValueError for sizes, types, stride or input that do not fit.
     Reference: Cohen, Weiler, Kicanaoglu & Welling 2019, arXiv:1902.04615, section 5.
     """
