@@ -97,7 +97,8 @@ class IcosahedralUNet(nn.Module):
 
     Shape: (B, in_channels, N) -> (B, out_channels, N), N points of ``grid``, an ``Icosahedral``.
     Equivariance: exact under the 60 rotations of the icosahedron, 4e-15 in float64. For others it is not: with depth 3, random
-        weights and signals of degree < 8 the relative error is 45, 40 and 31 % at levels 3, 4 and 5 (docs/guides/equivariance.md).
+        weights and signals of degree < 8 the relative error is 45, 40 and 31 % at levels 3, 4 and 5
+        (docs/guides/equivariance.md).
     Raises: ValueError for another kind of grid, more levels than it has, or x of another shape.
     Reference: Cohen et al. 2019, section 6; Ronneberger, Fischer & Brox 2015, arXiv:1505.04597.
     """
