@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
 import platform
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from spheregeo import __version__
 from spheregeo.audit.cost import count_flops, count_parameters, measure_memory, measure_time
 from spheregeo.audit.equivariance import declared_channels, declared_target, measure_equivariance
 from spheregeo.audit.rotations import has_symmetries
+from spheregeo.files import write_json
 from spheregeo.grids import Grid
 
 
@@ -143,24 +141,4 @@ def save_json(result: dict[str, Any], path: str | Path) -> Path:
 
     Raises: TypeError for what JSON cannot hold, ValueError for numbers that are not finite, OSError from the disk.
     """
-    path = Path(path)
-    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    return write_json(path, result, allow_nan=False)

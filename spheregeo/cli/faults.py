@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import re
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from spheregeo.files import NO_SPACE
+
 # jsonargparse tries every type that an entry may have and reports all attempts; the first one is the user's.
 _ATTEMPTS = re.compile(
     r"(Parser key \"[^\"]*\": )?Does not validate against any of the Union subtypes Subtypes: .*? Errors: - "
@@ -24,7 +24,7 @@ def explain(error: BaseException) -> str | None:
     """One line for a fault that the user can mend; None for a bug, whose traceback is wanted."""
     if isinstance(error, OSError) and error.errno is not None:
         reason = error.strerror or type(error).__name__
-        if error.errno in _NO_SPACE and "no space" not in reason:
+        if error.errno in NO_SPACE and "no space" not in reason:
             reason = f"no space left ({reason}); free some space"
         return f"{error.filename}: {reason}" if error.filename else reason
     if isinstance(error, (ValueError, OSError, ImportError, MemoryError)):

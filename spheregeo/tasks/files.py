@@ -1,52 +1,18 @@
-"""Files that are whole or absent: written beside their place, flushed, then moved there in one step.
-
-A crash, a kill or a full disk while writing leaves the previous file as it was.
-"""
+"""Checkpoint files: written whole or not at all, read without running code that a file may hold."""
 
 from __future__ import annotations
 
 import errno
 import io
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from spheregeo.files import write_bytes, write_json
 
-
-def write_bytes(path: str | Path, content: bytes) -> Path:
-    """Write ``content`` to ``path`` atomically; the folder is made if need be.
-
-    Raises: OSError when the disk is full or the place is not writable; an existing file is then untouched.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # One fixed name: what a killed process left behind is overwritten by the next write.
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in NO_SPACE:
-            kept = "the file written before it is intact" if path.exists() else "nothing was left behind"
-            raise OSError(
-                error.errno, f"no space left for {len(content)} bytes ({kept}); free some space", str(path)
-            ) from error
-        raise
-    return path
-
-
-def write_json(path: str | Path, content: Any) -> Path:
-    """Write ``content`` as indented JSON, atomically."""
-    return write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+__all__ = ["AtomicCheckpointIO", "read_checkpoint", "write_bytes", "write_json"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

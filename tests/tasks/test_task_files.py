@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spheregeo.tasks import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
+from spheregeo.tasks import AtomicCheckpointIO, read_checkpoint
 
 
 @pytest.fixture
@@ -33,24 +31,6 @@ def test_full_disk_keeps_the_last_good_checkpoint(tmp_path: Path, small_files: N
     assert caught.value.filename == str(path)
     assert read_checkpoint(path)["epoch"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-def test_no_space_is_reported_from_any_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_bytes(tmp_path / "file", b"old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space left for 3 bytes"):
-        write_bytes(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"old"
-
-
-def test_what_a_killed_writer_left_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".file.tmp").write_bytes(b"half of someth")
-    write_json(tmp_path / "file", {"a": [1, None]})
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_unreadable_checkpoints(tmp_path: Path) -> None:

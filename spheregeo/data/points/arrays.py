@@ -12,7 +12,7 @@ import numpy as np
 from spheregeo.data.class_folder import Entry
 from spheregeo.data.points.dataset import AXES, Cloud, PointDataset, check_cloud
 from spheregeo.data.points.files import read_cloud
-from spheregeo.data.sphere.files import atomic_path
+from spheregeo.files import atomic_path
 
 VERSION = 1  # in the cache's file names: raise it whenever the same seed draws other points
 TABLES = 40  # so many tables say which axis points upwards

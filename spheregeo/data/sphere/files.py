@@ -1,12 +1,8 @@
-"""Files in and out: images of any bit depth as arrays, class lists, and writes that are whole or absent."""
+"""Files in and out: images of any bit depth as arrays, class lists."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -14,28 +10,6 @@ import numpy as np
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 Image = np.ndarray
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it does not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private; this one is to be as any other
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read_raster(path: str | Path) -> tuple[np.ndarray, str]:

@@ -15,10 +15,10 @@ import torch
 
 from spheregeo.data.common import SPLITS, Item, check_split
 from spheregeo.data.sphere.dataset import PanoramaDataset, check_size
-from spheregeo.data.sphere.files import atomic_path
 from spheregeo.data.sphere.rooms.furniture import furnish
 from spheregeo.data.sphere.rooms.render import render
 from spheregeo.data.sphere.rooms.scene import ROOM_CLASSES
+from spheregeo.files import atomic_path
 
 VERSION = 1  # in the cache's file names: raise it whenever the same seed gives another room
 

@@ -1,0 +1,86 @@
+"""Files that are whole or absent: written under a temporary name beside their place, flushed to disk, moved there in one step."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ABANDONED = 3600.0  # seconds without a write after which a temporary file belongs to no living process
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces ``path`` when the block ends, and is removed when the block fails.
+
+    A crash, a kill or a full disk inside the block leaves an earlier file as it was. Several processes may write at once: each
+    has a temporary file of its own, and the last one wins. Temporary files of killed processes are removed by a later write.
+
+    Args:
+        path: the file to write; its folder is made if need be.
+
+    Raises: OSError when the disk is full or the place is not writable.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "notes.txt"
+        >>> with atomic_path(target) as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> target.read_text()
+        'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        temporary.touch(exist_ok=False)  # with the permissions of any other file
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            kept = "the file written before it is intact" if path.exists() else "nothing was left behind"
+            raise OSError(error.errno, f"no space left ({kept}); free some space", str(path)) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for found in path.parent.glob(f".{glob.escape(path.name)}.????????.part{glob.escape(path.suffix)}"):
+        try:
+            if time.time() - found.stat().st_mtime > ABANDONED:
+                found.unlink()
+        except OSError:
+            pass  # another process was faster, or owns the file
+
+
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Write ``content`` to ``path`` as :func:`atomic_path` does; returns the path. Raises: OSError from the disk."""
+    path = Path(path)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def write_json(path: str | Path, content: Any, allow_nan: bool = True) -> Path:
+    """Write ``content`` as indented JSON, as :func:`atomic_path` does; returns the path.
+
+    Args:
+        path: the file to write.
+        content: plain types.
+        allow_nan: whether numbers may be NaN or infinite, which strict JSON does not know.
+
+    Raises: TypeError for what JSON cannot hold, ValueError for numbers that are not allowed, OSError from the disk.
+    """
+    return write_bytes(path, (json.dumps(content, indent=2, allow_nan=allow_nan) + "\n").encode())
