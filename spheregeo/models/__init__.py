@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from spheregeo.models.alias import ALIASES, options_of, resolve
+from spheregeo.models.alias import options_of, resolve
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.on_grid import OnGrid
-from spheregeo.models.registry import create, domain_of, names, output_of, register
+from spheregeo.models.registry import aliases, create, domain_of, names, output_of, register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
 from spheregeo.models.space.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
@@ -24,6 +24,9 @@ from spheregeo.models.sphere.gauge import GaugeClassifier, GaugeUNet
 from spheregeo.models.sphere.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.sphere.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
 from spheregeo.models.sphere.unet import SphericalUNet
+
+# (network for fields, network for labels) by alias, of the networks of this package; ``aliases()`` knows later ones too.
+ALIASES = {alias: (found["field"], found["label"]) for alias, found in aliases().items()}
 
 __all__ = [
     "ALIASES",
@@ -59,6 +62,7 @@ __all__ = [
     "SteerablePoints",
     "TFNPoints",
     "VNPointNet",
+    "aliases",
     "create",
     "domain_of",
     "join_graphs",

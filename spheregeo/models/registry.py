@@ -2,7 +2,8 @@
 
 A builder is called as ``builder(in_channels, out_channels, grid, **options)`` and returns a module that maps
 fields (B, in_channels, *grid.shape) to fields (B, out_channels, *grid.shape), or, where it was registered with
-``output="label"``, to one vector (B, out_channels) for each sample.
+``output="label"``, to one vector (B, out_channels) per sample. Other outputs may be named freely; a task finds the networks
+that give its own ``output``.
 
 Networks of other domains than grids are built with ``grid`` None: those of "points" take clouds and those of "molecule"
 atoms, as ``model(positions, features, batch, graph)`` with ``graph = model.neighbors(positions, batch)``.
@@ -14,7 +15,6 @@ the network takes; on other grids ``create`` puts it between two interpolations 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,20 +22,19 @@ from typing import Any, TypeVar
 import torch
 
 Builder = TypeVar("Builder", bound=Callable[..., torch.nn.Module])
-OUTPUTS = ("field", "label")
-DOMAINS = ("grid", "points", "molecule")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A builder, what it gives ("field" or "label"), the function to the grids that it takes, None for any, and what
-    its samples live on ("grid", "points" or "molecule").
-    """
+    """One registered network; the fields are the arguments of :func:`register`."""
 
     builder: Callable[..., torch.nn.Module]
     output: str
     native: Callable[[Any], Any] | None
     domain: str
+    alias: str | None
+    family: str | None
+    options_of: Callable[..., torch.nn.Module] | None
 
 
 _ENTRIES: dict[str, Entry] = {}
@@ -47,22 +46,29 @@ def register(
     output: str = "field",
     native: Callable[[Any], Any] | None = None,
     domain: str = "grid",
+    alias: str | None = None,
+    family: str | None = None,
+    options_of: Callable[..., torch.nn.Module] | None = None,
 ) -> Callable[[Builder], Builder]:
-    """Decorator that enters a builder under ``name``.
+    """Decorate a builder so that ``name`` stands for it.
 
     Args:
         name: as in ``--model.network``.
-        output: "field" for a value at every point, "label" for one vector a sample.
-        native: from any grid to the nearest one that the network takes, which it maps to itself; None if it takes all.
-        domain: what its samples are: "grid" for signals on grids and meshes, "points" for clouds, "molecule" for atoms.
+        output: what the network gives: "field" for a value at every point, "label" for one vector per sample, or another word.
+        native: function from any grid to the nearest one that the network takes, which it maps to itself; None if the network
+            takes all grids.
+        domain: what the samples are: "grid" for signals on grids and meshes, "points" for clouds, "molecule" for atoms, or
+            another word.
+        alias: short name that stands for this network wherever ``output`` and ``domain`` are asked for.
+        family: short name under which a recipe may file options of this network; ``alias`` if None.
+        options_of: class or function to which the builder passes its ``**options`` on, so that their names can be checked.
 
-    Raises: ValueError if the name is taken, ``output`` or ``domain`` is something else, or ``native`` is given for a model
-        that has no grid.
+    Raises: ValueError if the name or the alias is taken, ``output`` or ``domain`` is no word, or ``native`` is given for a
+        network that has no grid.
     """
-    if output not in OUTPUTS:
-        raise ValueError(f"output is {output!r}; expected one of {', '.join(map(repr, OUTPUTS))}")
-    if domain not in DOMAINS:
-        raise ValueError(f"domain is {domain!r}; expected one of {', '.join(map(repr, DOMAINS))}")
+    for argument, word in (("output", output), ("domain", domain)):
+        if not word.isidentifier():
+            raise ValueError(f"{argument} is {word!r}; expected one word, such as 'field' or 'points'")
     if native is not None and domain != "grid":
         raise ValueError(
             f"native is given for domain {domain!r}; only models on grids have a grid of their own"
@@ -71,15 +77,20 @@ def register(
     def enter(builder: Builder) -> Builder:
         if name in _ENTRIES:
             raise ValueError(f"a model named {name!r} exists already; choose another name")
-        _ENTRIES[name] = Entry(builder, output, native, domain)
+        if alias is not None and (alias in _ENTRIES or find(alias, output, domain) is not None):
+            raise ValueError(f"alias {alias!r} stands for another model already; choose another alias")
+        _ENTRIES[name] = Entry(builder, output, native, domain, alias, family or alias, options_of)
         return builder
 
     return enter
 
 
 def names(output: str | None = None, domain: str | None = None) -> list[str]:
-    """Names of all registered models, sorted; of those alone that give ``output`` ("field" or "label") if it is set, and of
-    those alone that live on ``domain`` ("grid", "points" or "molecule") if that is set.
+    """List the names of registered models, sorted.
+
+    Args:
+        output: only models that give it, such as "field" or "label"; all if None.
+        domain: only models that live on it, such as "grid", "points" or "molecule"; all if None.
     """
     return sorted(
         name
@@ -88,14 +99,41 @@ def names(output: str | None = None, domain: str | None = None) -> list[str]:
     )
 
 
+def aliases() -> dict[str, dict[str, str]]:
+    """Return the name of the model by output, such as "field", by alias."""
+    found: dict[str, dict[str, str]] = {}
+    for name, entry in _ENTRIES.items():
+        if entry.alias is not None:
+            found.setdefault(entry.alias, {})[entry.output] = name
+    return found
+
+
+def find(alias: str, output: str, domain: str) -> str | None:
+    """Return the name of the model for which ``alias`` stands, None if there is none."""
+    for name, entry in _ENTRIES.items():
+        if (entry.alias, entry.output, entry.domain) == (alias, output, domain):
+            return name
+    return None
+
+
 def output_of(name: str) -> str:
-    """What the model of that name gives: "field" or "label". Raises: ValueError for an unknown name."""
+    """Return what the model of that name gives, such as "field" or "label". Raises: ValueError for an unknown name."""
     return _entry(name).output
 
 
 def domain_of(name: str) -> str:
-    """What the model of that name lives on: "grid", "points" or "molecule". Raises: ValueError for an unknown name."""
+    """Return what the model of that name lives on, such as "grid". Raises: ValueError for an unknown name."""
     return _entry(name).domain
+
+
+def family_of(name: str) -> str | None:
+    """Return the short name under which options of that model may be filed. Raises: ValueError for an unknown name."""
+    return _entry(name).family
+
+
+def families() -> set[str]:
+    """Return all short names under which options may be filed."""
+    return {entry.family for entry in _ENTRIES.values() if entry.family is not None}
 
 
 def _entry(name: str) -> Entry:
@@ -104,27 +142,46 @@ def _entry(name: str) -> Entry:
     return _ENTRIES[name]
 
 
-def _options_of(builder: Callable[..., torch.nn.Module]) -> tuple[list[str], bool]:
-    """Names of a builder's options, and whether these are all: what it hands on are options of the class that it returns."""
-    signature = inspect.signature(builder)
-    taken = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
-    if all(p.kind is not p.VAR_KEYWORD for p in signature.parameters.values()):
-        return taken, True
-    made = getattr(sys.modules[builder.__module__], str(signature.return_annotation), None)
-    if not inspect.isclass(made):
-        return taken, False
-    handed = [p.name for p in inspect.signature(made).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return [*taken, *(name for name in handed if name not in taken)], True
+def _keyword_options(function: Callable[..., Any]) -> list[str]:
+    return [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+
+def _check_options(name: str, entry: Entry, options: dict[str, Any]) -> None:
+    """Raises: ValueError for an option that neither the builder nor the class to which it passes options takes."""
+    parameters = inspect.signature(entry.builder).parameters.values()
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if passes_on and entry.options_of is None:
+        return
+    taken = _keyword_options(entry.builder)
+    if passes_on and entry.options_of is not None:
+        taken += [option for option in _keyword_options(entry.options_of) if option not in taken]
+    unknown = sorted(set(options) - set(taken))
+    if unknown:
+        raise ValueError(
+            f"model {name!r} takes no option {', '.join(map(repr, unknown))}; its options are {', '.join(taken)}"
+        )
 
 
 def create(name: str, in_channels: int, out_channels: int, grid: Any, **options: Any) -> torch.nn.Module:
-    """Build the registered model ``name`` for fields on ``grid``, which is None for models of points and molecules.
+    """Build the registered model ``name``.
 
-    Among the options, ``native`` is a grid on which the model itself is to work, between two interpolations.
+    Args:
+        name: as registered, such as "sphere-unet-small"; see :func:`names`.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        grid: grid of the fields; None for models of points and molecules.
+        options: further arguments of the builder. For models on grids, ``native`` is a grid on which the model itself works,
+            between two interpolations.
 
     Shape: the model maps (B, in_channels, *grid.shape) to (B, out_channels, *grid.shape), or (B, out_channels) where it
         gives labels.
-    Raises: ValueError for an unknown name, an option that the builder does not take, or a grid that it has no use for.
+    Raises: ValueError for an unknown name, an option that the builder does not take, or a grid for a model without grids.
+
+    Example:
+        >>> from spheregeo import grids, models
+        >>> model = models.create("pixel-mlp", 3, 5, grids.HEALPix(4), width=8)
+        >>> model(torch.zeros(2, 3, 192)).shape
+        torch.Size([2, 5, 192])
     """
     from spheregeo.models.on_grid import OnGrid
 
@@ -132,12 +189,7 @@ def create(name: str, in_channels: int, out_channels: int, grid: Any, **options:
     if entry.domain != "grid" and grid is not None:
         raise ValueError(f"grid is {grid!r} but model {name!r} works on {entry.domain!r}; expected None")
     chosen = options.pop("native", None) if entry.domain == "grid" else None
-    taken, is_known = _options_of(entry.builder)
-    unknown = sorted(set(options) - set(taken))
-    if unknown and is_known:
-        raise ValueError(
-            f"model {name!r} takes no option {', '.join(map(repr, unknown))}; its options are {', '.join(taken)}"
-        )
+    _check_options(name, entry, options)
     native = chosen if chosen is not None else grid
     native = native if entry.native is None else entry.native(native)
     model = entry.builder(in_channels, out_channels, native, **options)

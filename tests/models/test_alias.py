@@ -31,8 +31,27 @@ def test_what_the_task_cannot_use_is_refused() -> None:
         ValueError, match=r"no model is named 'resnet'; those for this task are .*, or in short"
     ):
         resolve("resnet")
-    with pytest.raises(ValueError, match="expected one of 'field', 'label'"):
-        models.register("new", output="picture")
+    with pytest.raises(ValueError, match="output is 'two words'; expected one word"):
+        models.register("new", output="two words")
+
+
+def test_a_task_of_a_new_kind_finds_its_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs and aliases are open: nothing but the decorator names them."""
+    monkeypatch.setattr(models.registry, "_ENTRIES", dict(models.registry._ENTRIES))
+
+    @models.register("image-codec", output="image", alias="disco")
+    def build(in_channels: int, out_channels: int, grid: None) -> torch.nn.Module:
+        return torch.nn.Linear(in_channels, out_channels)
+
+    assert resolve("disco", "image") == "image-codec" and resolve("disco") == "sphere-unet-small"
+    assert models.aliases()["disco"]["image"] == "image-codec"
+    assert options_of("image-codec", {"disco": {"position": True}}) == {"position": True}
+    with pytest.raises(
+        ValueError, match=r"'gauge-unet' does not give 'image'.*are image-codec, or in short disco"
+    ):
+        resolve("gauge-unet", "image")
+    with pytest.raises(ValueError, match="alias 'disco' stands for another model"):
+        models.register("second", output="image", alias="disco")(torch.nn.Identity)
 
 
 def test_options_filed_under_a_name_hold_for_its_networks_alone() -> None:

@@ -56,8 +56,8 @@ def test_domains_keep_apart_what_takes_other_samples(monkeypatch: pytest.MonkeyP
         ValueError, match=r"'pixel-mlp' works on signals on grids, this task on clouds of points"
     ):
         models.resolve("pixel-mlp", "label", "points")
-    with pytest.raises(ValueError, match="domain is 'mesh'; expected one of 'grid', 'points', 'molecule'"):
-        models.register("new", domain="mesh")
+    with pytest.raises(ValueError, match="domain is 'a mesh'; expected one word"):
+        models.register("new", domain="a mesh")
     with pytest.raises(ValueError, match="only models on grids"):
         models.register("new", domain="points", native=lambda grid: grid)
 
@@ -66,3 +66,11 @@ def test_domains_keep_apart_what_takes_other_samples(monkeypatch: pytest.MonkeyP
 def test_options_that_are_handed_on_are_checked_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=f"model '{name}' takes no option 'colour'; its options are .*width"):
         models.create(name, 2, 3, None, colour=1)
+
+
+def test_options_of_every_builder_are_known() -> None:
+    """A builder that passes options on says to what, so that a misspelt option is an error for every model."""
+    for name in models.names():
+        grid = Equiangular(8, 16) if models.domain_of(name) == "grid" else None
+        with pytest.raises(ValueError, match="takes no option 'colour'"):
+            models.create(name, 2, 3, grid, colour=1)

@@ -309,13 +309,13 @@ class GemCNN(RebuildsGeometry):
         return self.head(x).unflatten(2, shape)
 
 
-@register("gem-cnn")
+@register("gem-cnn", options_of=GemCNN)
 def direct(in_channels: int, out_channels: int, grid: Grid | None, **options: Any) -> GemCNN:
     """GEM-CNN: three residual gauge blocks of orders 0 to 2 on the mesh itself, a value for every vertex."""
     return GemCNN(in_channels, out_channels, grid, **options)
 
 
-@register("gem-unet")
+@register("gem-unet", options_of=GemCNN)
 def unet(
     in_channels: int, out_channels: int, grid: Grid | None, *, depth: int = 3, blocks: int = 1, **options: Any
 ) -> GemCNN:
@@ -323,7 +323,7 @@ def unet(
     return GemCNN(in_channels, out_channels, grid, depth=depth, blocks=blocks, **options)
 
 
-@register("gem-classifier", output="label")
+@register("gem-classifier", output="label", options_of=GemCNN)
 def classifier(
     in_channels: int, out_channels: int, grid: Grid | None, *, depth: int = 2, blocks: int = 1, max_order: int = 1,
     **options: Any,
@@ -341,7 +341,7 @@ def classifier(
     )
 
 
-@register("gem-classifier-base", output="label")
+@register("gem-classifier-base", output="label", options_of=GemCNN)
 def classifier_base(
     in_channels: int, out_channels: int, grid: Grid | None, *, width: int = 32, depth: int = 3, blocks: int = 2,
     **options: Any,

@@ -190,13 +190,13 @@ class ImplicitPoints(PointNetwork):
         return result
 
 
-@register("implicit-molecule", output="label", domain="molecule")
+@register("implicit-molecule", output="label", domain="molecule", options_of=ImplicitMolecule)
 def small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> ImplicitMolecule:
     """Implicit steerable CNN (Zhdanov et al. 2023): kernels by networks of offset and elements; invariant, smooth."""
     return ImplicitMolecule(in_channels, out_channels, **options)
 
 
-@register("implicit-molecule-base", output="label", domain="molecule")
+@register("implicit-molecule-base", output="label", domain="molecule", options_of=ImplicitMolecule)
 def base(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 48, depth: int = 5, kernel_width: int = 16,
     **options: Any,
@@ -207,13 +207,13 @@ def base(
     )
 
 
-@register("implicit-points", output="label", domain="points")
+@register("implicit-points", output="label", domain="points", options_of=ImplicitPoints)
 def points_small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> ImplicitPoints:
     """Implicit steerable CNN (Zhdanov et al. 2023) on the nearest neighbours of each point of a cloud; invariant."""
     return ImplicitPoints(in_channels, out_channels, **options)
 
 
-@register("implicit-points-base", output="label", domain="points")
+@register("implicit-points-base", output="label", domain="points", options_of=ImplicitPoints)
 def points_base(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 32, depth: int = 4, kernel_width: int = 16,
     k: int = 32, **options: Any,

@@ -192,13 +192,13 @@ class SEGNNPoints(PointNetwork):
         return result
 
 
-@register("segnn", output="label", domain="molecule")
+@register("segnn", output="label", domain="molecule", options_of=SEGNN)
 def small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> SEGNN:
     """SEGNN (Brandstetter et al. 2022): gated products steered by edges and surroundings; invariant. Four layers."""
     return SEGNN(in_channels, out_channels, **options)
 
 
-@register("segnn-base", output="label", domain="molecule")
+@register("segnn-base", output="label", domain="molecule", options_of=SEGNN)
 def base(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 128, depth: int = 7, **options: Any
 ) -> SEGNN:
@@ -206,13 +206,13 @@ def base(
     return SEGNN(in_channels, out_channels, width=width, depth=depth, **options)
 
 
-@register("segnn-points", output="label", domain="points")
+@register("segnn-points", output="label", domain="points", options_of=SEGNNPoints)
 def points_small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> SEGNNPoints:
     """SEGNN (Brandstetter et al. 2022) on the nearest neighbours of each point of a cloud; invariant."""
     return SEGNNPoints(in_channels, out_channels, **options)
 
 
-@register("segnn-points-base", output="label", domain="points")
+@register("segnn-points-base", output="label", domain="points", options_of=SEGNNPoints)
 def points_base(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 96, depth: int = 5, lmax: int = 2,
     lmax_attributes: int = 3, **options: Any,

@@ -120,13 +120,13 @@ class SteerableMolecule(AtomNetwork):
         return self.read_out(values, positions, features, batch, num_graphs)
 
 
-@register("steerable-molecule", output="label", domain="molecule")
+@register("steerable-molecule", output="label", domain="molecule", options_of=SteerableMolecule)
 def small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> SteerableMolecule:
     """Steerable messages of degree 2 between atoms, gated feed-forward blocks; invariant, smooth. For one CPU core."""
     return SteerableMolecule(in_channels, out_channels, **options)
 
 
-@register("steerable-molecule-base", output="label", domain="molecule")
+@register("steerable-molecule-base", output="label", domain="molecule", options_of=SteerableMolecule)
 def base(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 256, depth: int = 5, lmax: int = 3, edge_dim: int = 64,
     **options: Any,

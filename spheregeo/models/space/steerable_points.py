@@ -187,13 +187,13 @@ def _mean(x: Tensor, batch: Tensor, count: int) -> Tensor:
     return (total / number.clamp_min(1.0)[:, None]).to(x.dtype)
 
 
-@register("steerable-points", output="label", domain="points")
+@register("steerable-points", output="label", domain="points", options_of=SteerablePoints)
 def small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> SteerablePoints:
     """Steerable messages down three levels of farthest points; invariant to O(3). For one CPU core."""
     return SteerablePoints(in_channels, out_channels, **options)
 
 
-@register("steerable-points-base", output="label", domain="points")
+@register("steerable-points-base", output="label", domain="points", options_of=SteerablePoints)
 def base(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 96, counts: Sequence[int] = (512, 128, 32), k: int = 32,
     edge_dim: int = 32, hidden: int = 64, **options: Any,

@@ -231,13 +231,13 @@ class TFNPoints(PointNetwork):
         return result
 
 
-@register("tfn", output="label", domain="molecule")
+@register("tfn", output="label", domain="molecule", options_of=TFN)
 def small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> TFN:
     """Tensor field network (Thomas et al. 2018): harmonics times learned radial functions; invariant, smooth."""
     return TFN(in_channels, out_channels, **options)
 
 
-@register("tfn-base", output="label", domain="molecule")
+@register("tfn-base", output="label", domain="molecule", options_of=TFN)
 def base(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 64, depth: int = 5, hidden: int = 64,
     edge_dim: int = 32, **options: Any,
@@ -248,13 +248,13 @@ def base(
     )
 
 
-@register("tfn-points", output="label", domain="points")
+@register("tfn-points", output="label", domain="points", options_of=TFNPoints)
 def points_small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> TFNPoints:
     """Tensor field network on the nearest neighbours of each point of a cloud; invariant."""
     return TFNPoints(in_channels, out_channels, **options)
 
 
-@register("tfn-points-base", output="label", domain="points")
+@register("tfn-points-base", output="label", domain="points", options_of=TFNPoints)
 def points_base(
     in_channels: int,
     out_channels: int,

@@ -61,7 +61,7 @@ class _WrapConv(nn.Module):
         return nn.functional.gelu(self.norm(self.conv(x)))
 
 
-@register("planar-unet", native=to_image)
+@register("planar-unet", native=to_image, alias="planar")
 class PlanarUNet(nn.Module):
     """U-Net of planar 3x3 convolutions on the equirectangular image, circular in longitude.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spheregeo.kernels import Kernel
 
 
-@register("disco-classifier", output="label")
+@register("disco-classifier", output="label", alias="disco")
 class DiscoClassifier(nn.Module):
     """Classifier of residual DISCO blocks, one grid a level, any kind of grid.
 
@@ -87,7 +87,7 @@ class DiscoClassifier(nn.Module):
         return result
 
 
-@register("planar-cnn", output="label", native=to_image)
+@register("planar-cnn", output="label", native=to_image, alias="planar")
 class PlanarCNN(nn.Module):
     """Planar classifier on the equirectangular image, for comparison: it takes the sphere for a rectangle.
 

@@ -88,7 +88,7 @@ class _Encoder(nn.Module):
         )
 
 
-@register("gauge-unet")
+@register("gauge-unet", alias="gauge")
 class GaugeUNet(nn.Module):
     """U-Net of tangent fields on the sphere: residual gauge blocks, skip connections, one grid a level.
 
@@ -173,7 +173,7 @@ class GaugeUNet(nn.Module):
         return result
 
 
-@register("gauge-classifier", output="label")
+@register("gauge-classifier", output="label", alias="gauge")
 class GaugeClassifier(nn.Module):
     """Classifier of gauge blocks: the mean over the sphere of the last scalars and field sizes, then two linear layers.
 

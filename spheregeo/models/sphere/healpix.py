@@ -31,7 +31,7 @@ def _copied(conv: Conv) -> Up:
     return lambda a, b, g: nn.Sequential(Unpool(g), conv(a, b, g.refine()))
 
 
-@register("healpix-unet", native=to_healpix)
+@register("healpix-unet", native=to_healpix, alias="healpix")
 class HEALPixUNet(PooledUNet):
     """U-Net of nine-neighbour convolutions on HEALPix.
 
@@ -93,7 +93,7 @@ class HEALPixUNet(PooledUNet):
         )
 
 
-@register("healpix-classifier", output="label", native=to_healpix)
+@register("healpix-classifier", output="label", native=to_healpix, alias="healpix")
 class HEALPixClassifier(PooledClassifier):
     """Classifier of nine-neighbour convolutions on HEALPix; options as for :class:`HEALPixUNet`.
 

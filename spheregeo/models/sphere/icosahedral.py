@@ -84,7 +84,7 @@ class IcosahedralBlock(nn.Module):
         return nn.functional.relu(x + self.norm(self.second(self.first(x))))
 
 
-@register("icosahedral-unet", native=to_icosahedral)
+@register("icosahedral-unet", native=to_icosahedral, alias="icosahedral")
 class IcosahedralUNet(nn.Module):
     """U-Net on the icosahedron: residual blocks of regular fields, strided convolutions, interpolation, skips.
 
@@ -157,7 +157,7 @@ class IcosahedralUNet(nn.Module):
         return result
 
 
-@register("icosahedral-classifier", output="label", native=to_icosahedral)
+@register("icosahedral-classifier", output="label", native=to_icosahedral, alias="icosahedral")
 class IcosahedralClassifier(nn.Module):
     """Classifier on the icosahedron: convolutions of strides 1, 2, 1, 2, 1, ..., orientation pooling, mean, three linear layers.
 

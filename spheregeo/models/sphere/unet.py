@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from spheregeo.kernels import Kernel
 
 
-@register("sphere-unet")
+@register("sphere-unet", family="disco")
 class SphericalUNet(nn.Module):
     """U-Net on the sphere: residual DISCO blocks, skip connections, one grid per level.
 
@@ -134,7 +134,7 @@ class SphericalUNet(nn.Module):
         return result
 
 
-@register("sphere-unet-small")
+@register("sphere-unet-small", alias="disco", options_of=SphericalUNet)
 def small(
     in_channels: int, out_channels: int, grid: Grid, *, width: int = 16, depth: int = 4, **options: Any
 ) -> SphericalUNet:
@@ -142,7 +142,7 @@ def small(
     return SphericalUNet(in_channels, out_channels, grid, width=width, depth=depth, **options)
 
 
-@register("sphere-unet-base")
+@register("sphere-unet-base", family="disco", options_of=SphericalUNet)
 def base(
     in_channels: int,
     out_channels: int,
