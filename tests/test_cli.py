@@ -6,6 +6,7 @@ import csv
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ import yaml
 from PIL import Image
 
 from spheregeo import models, recipes
-from spheregeo.cli import listing, main
+from spheregeo.cli import catalogue, listing, main
 from spheregeo.tasks import AtomicCheckpointIO, read_checkpoint
 
 RECIPE = """# tiny rooms
@@ -78,7 +79,7 @@ def last_scores(run: Path) -> list[float]:
     [
         ["--help"],
         ["fit", "--help"],
-        *(["list", w] for w in ("grids", "layers", "models", "datasets", "recipes")),
+        *(["list", w] for w in listing.LISTS),
     ],
 )
 def test_help_and_lists_answer_at_once(arguments: list[str]) -> None:
@@ -95,21 +96,20 @@ def test_help_and_lists_answer_at_once(arguments: list[str]) -> None:
 
 
 def test_lists_tell_the_truth() -> None:
-    import spheregeo.data
-    import spheregeo.grids
-    import spheregeo.nn
-
+    assert catalogue.CATALOGUE.read_text(encoding="utf-8") == catalogue.text(), (
+        "run: python -m spheregeo.cli.catalogue"
+    )
     assert [n for n, _ in listing.rows("models")] == models.names()
     assert [n for n, _ in listing.rows("recipes")] == recipes.names()
-    for what, room in (("grids", spheregeo.grids), ("layers", spheregeo.nn)):
-        names = [n for n, _ in listing.rows(what)]
-        assert names and all(isinstance(getattr(room, n), type) for n in names)
+    assert dict(listing.rows("models"))["gauge-unet"].endswith("[in short: gauge]")
     assert {"Equiangular", "HEALPix", "Icosahedral", "Scattered"} <= {n for n, _ in listing.rows("grids")}
     assert "DiscoConv" in {n for n, _ in listing.rows("layers")}
     datasets = dict(listing.rows("datasets"))
     assert {"RoomsData", "FolderData"} <= set(datasets)
-    for what in ("grids", "layers", "models", "datasets", "recipes"):
-        assert all(text for _, text in listing.rows(what)), f"{what}: an entry has no description"
+    assert {"Segmentation", "Forces"} <= set(dict(listing.rows("tasks")))
+    for what in listing.LISTS:
+        for name, text in listing.rows(what):
+            assert text and not re.search(r":\w+:`|``", text), f"{what}: {name} is described as {text!r}"
 
 
 # ---- recipes

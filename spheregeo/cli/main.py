@@ -21,6 +21,7 @@ _MORE = (
 
 def _parser() -> argparse.ArgumentParser:
     from spheregeo import __version__
+    from spheregeo.cli import listing
 
     parser = argparse.ArgumentParser(prog="spheregeo", description=_ABOUT, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"spheregeo {__version__}")
@@ -57,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         "--ckpt", metavar="FILE", help="checkpoint (default: the run's best, else an untrained model)"
     )
     audit.add_argument("--json", metavar="FILE", help="write the table as JSON too")
-    listing = command("list", "show what there is", recipe=False)
-    listing.add_argument("what", choices=["grids", "layers", "models", "datasets", "recipes"])
+    lists = command("list", "show what there is", recipe=False)
+    lists.add_argument("what", choices=listing.LISTS)
     demo = command(
         "demo", "train and score on generated rooms, beside a per-pixel baseline", recipe=False, more=True
     )

@@ -6,7 +6,7 @@ from spheregeo.models.alias import options_of, resolve
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.on_grid import OnGrid
-from spheregeo.models.registry import aliases, create, domain_of, names, output_of, register
+from spheregeo.models.registry import aliases, builder_of, create, domain_of, names, output_of, register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
 from spheregeo.models.space.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
@@ -63,6 +63,7 @@ __all__ = [
     "TFNPoints",
     "VNPointNet",
     "aliases",
+    "builder_of",
     "create",
     "domain_of",
     "join_graphs",

@@ -1,4 +1,4 @@
-"""Short names for ``--model.network``: "disco" stands for a U-Net where a task needs fields, for a classifier where it needs labels.
+"""Short names for ``--model.network``: "disco" is a U-Net to a task of fields and a classifier to a task of labels.
 
 ``options`` of a recipe may be filed under such a name, or under a model's: ``{disco: {position: true}}`` holds for DISCO
 networks alone, so that the same recipe serves networks that take other options. Both are arguments of

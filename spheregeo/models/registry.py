@@ -116,6 +116,11 @@ def find(alias: str, output: str, domain: str) -> str | None:
     return None
 
 
+def builder_of(name: str) -> Callable[..., torch.nn.Module]:
+    """Return the class or function that builds the model of that name. Raises: ValueError for an unknown name."""
+    return _entry(name).builder
+
+
 def output_of(name: str) -> str:
     """Return what the model of that name gives, such as "field" or "label". Raises: ValueError for an unknown name."""
     return _entry(name).output
