@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+__all__ = ["renamed_arguments"]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+__all__ = ["NO_SPACE", "atomic_path", "write_bytes", "write_json"]
+
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABANDONED = 3600.0  # seconds without a write after which a temporary file belongs to no living process
 
