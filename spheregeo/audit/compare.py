@@ -1,6 +1,7 @@
 r"""Comparisons of M(R f) with R M(f) for signals f that are known everywhere: exact, by resampling, by permutation.
 
 error² = Σ_i a_i |y_{Rf}(p_i) − y_f(R⁻¹p_i)|² / Σ_i a_i |y_{Rf}(p_i)|², summed over channels, signals and rotations.
+Fields that turn (tangent fields, irreps) are compared as irreps, y_f(R⁻¹p) multiplied by D(R); see :mod:`spheregeo.audit.fields`.
 R f is sampled exactly; y_f(R⁻¹p), the output between the grid's points, is had in one of these ways:
 
 * ``points``: exactly, from the last layer built for turned points (:mod:`spheregeo.audit.turned`);
@@ -8,8 +9,8 @@ R f is sampled exactly; y_f(R⁻¹p), the output between the grid's points, is h
 * ``project``: both outputs are fitted and only the fits compared. What they leave, ``remainder`` of the output, is not
   looked at. It errs where the signal's high degrees do, so this figure alone is optimistic (docs/guides/equivariance.md);
 * ``permute``: R permutes the grid's points, so nothing lies between them. f is white noise there;
-* ``invariant``: the module gives one vector for a whole signal, as classifiers do. R does nothing to it, so M(R f) is
-  compared with M(f) as they stand.
+* ``invariant``: the module gives one vector for a whole signal, as classifiers do. M(R f) is compared with D(R) M(f), which is
+  M(f) unless the output is declared to be irreps.
 
 The own error of ``resample`` and ``project`` is measured on a stand-in for the remainder that is known everywhere, its
 degrees lmax_out … 2 lmax_out − 1, and subtracted: error² = raw² − own². As the stand-in resembles the remainder to a few per
@@ -25,11 +26,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spheregeo.audit.fields import Field
 from spheregeo.audit.rotations import symmetries
 from spheregeo.audit.signals import BandFit, analyse, evaluate, resolved_degree
 from spheregeo.audit.turned import Ending, Turned
 from spheregeo.grids import Grid
-from spheregeo.sampling import rotate
+from spheregeo.sampling import interpolation_map, rotate
 from spheregeo.sampling.fields import flatten
 
 TINY = torch.finfo(torch.float64).tiny
@@ -37,24 +39,33 @@ TINY = torch.finfo(torch.float64).tiny
 
 @dataclass(frozen=True)
 class Trial:
-    """A module from fields on ``grid`` to fields on ``target``, and the signals it is tried with."""
+    """A module from fields on ``grid`` to fields on ``target``, and the signals it is tried with.
+
+    Shape: coefficients (signals * field_in.lifted.dim, lmax²) float64.
+    """
 
     module: Callable[[Tensor], Tensor]
     grid: Grid
     target: Grid
-    coefficients: Tensor  # (signals * channels, lmax²)
+    coefficients: Tensor
     signals: int
     dtype: torch.dtype
     device: torch.device
+    field_in: Field
+    field_out: Field | None = None  # scalars, of any number, where it is None
 
-    def field(self, values: Tensor) -> Tensor:
-        """(fields, N) or (B, C, N) values as the module's input."""
+    def field(self, components: Tensor) -> Tensor:
+        """Components of irreps, (fields, N) or (B, C, N), as the module's input."""
+        values = components.reshape(self.signals, -1, self.grid.num_points)
+        values = self.field_in.project(values, _frames(self.field_in, self.grid))
         return values.reshape(self.signals, -1, *self.grid.shape).to(device=self.device, dtype=self.dtype)
 
     def signal(self, rotation: Tensor | None = None) -> Tensor:
         """R f as the module's input."""
-        points = self.grid.points if rotation is None else self.grid.points @ rotation
-        return self.field(evaluate(self.coefficients, points))
+        if rotation is None:
+            return self.field(evaluate(self.coefficients, self.grid.points))
+        values = evaluate(self.coefficients, self.grid.points @ rotation).unflatten(0, (self.signals, -1))
+        return self.field(self.field_in.turn(values, rotation))
 
     def gives_vectors(self) -> bool:
         """Whether the module gives one vector (O,) for a whole signal, and no field."""
@@ -62,17 +73,40 @@ class Trial:
             return bool(self.module(self.signal()).ndim == 2)
 
     def run(self, x: Tensor) -> Tensor:
-        """The module's output, (B, O, N) float64 on the CPU, its shape checked."""
+        """The module's output as components of irreps, (B, O, N) float64 on the CPU, its shape checked."""
         with torch.no_grad():
             y = self.module(x)
-        if y.ndim == 2:  # (B, O) for whole signals: the same wherever one looks
+        whole = y.ndim == 2
+        if whole:  # (B, O) for whole signals: the same wherever one looks
             y = y.reshape(*y.shape, *[1] * len(self.target.shape)).expand(*y.shape, *self.target.shape)
         if y.ndim != 2 + len(self.target.shape):
             raise ValueError(
                 f"the module returned shape {tuple(y.shape)}, expected (B, O, *{tuple(self.target.shape)}); "
                 "pass target= if its output is on another grid"
             )
-        return flatten(y, self.target, "the target").to("cpu", torch.float64)
+        y = flatten(y, self.target, "the target").to("cpu", torch.float64)
+        return y if self.field_out is None else lifted(y, self.field_out, self.target, whole)
+
+    def turned(self, y: Tensor, rotation: Tensor) -> Tensor:
+        """D(R) y. Shape: (B, O, N) -> the same."""
+        return y if self.field_out is None else self.field_out.turn(y, rotation)
+
+
+def lifted(y: Tensor, field: Field, target: Grid, whole: bool = False) -> Tensor:
+    """Output channels as components of irreps; checks how many there are. Shape: (B, field.dim, N) -> (B, O, N)."""
+    if y.shape[1] != field.dim:
+        raise ValueError(
+            f"field_out is {field!s}, {field.dim} channels, but the module returned {y.shape[1]}"
+        )
+    if whole and field.has_frames:
+        raise ValueError(
+            f"field_out is {field!s} but the module returned one vector for a signal, without frames"
+        )
+    return field.lift(y, _frames(field, target))
+
+
+def _frames(field: Field, grid: Grid) -> Tensor | None:
+    return grid.frames if field.has_frames else None
 
 
 @dataclass(frozen=True)
@@ -96,12 +130,13 @@ def _pair(y: Tensor, expected: Tensor, areas: Tensor) -> tuple[float, float]:
 def permuted(trial: Trial, rotations: int, generator: torch.Generator) -> Comparison:
     """By rotations that permute the points of both grids, with white noise."""
     pairs = []
-    for of_grid, of_target in symmetries(trial.grid, trial.target, rotations, generator):
+    for rotation, of_grid, of_target in symmetries(trial.grid, trial.target, rotations, generator):
         x = torch.randn(
             len(trial.coefficients), trial.grid.num_points, dtype=torch.float64, generator=generator
-        )
-        moved = trial.run(trial.field(torch.empty_like(x).index_copy_(1, of_grid, x)))
-        y = trial.run(trial.field(x))
+        ).unflatten(0, (trial.signals, -1))
+        turned = trial.field_in.turn(x, rotation)
+        moved = trial.run(trial.field(torch.empty_like(x).index_copy_(2, of_grid, turned)))
+        y = trial.turned(trial.run(trial.field(x)), rotation)
         pairs.append(_pair(moved, torch.empty_like(y).index_copy_(2, of_target, y), trial.target.areas))
     return Comparison(pairs)
 
@@ -110,7 +145,9 @@ def invariant(trial: Trial, turns: Tensor) -> Comparison:
     """One vector for each signal, before and after the signal is turned."""
     areas = trial.target.areas
     y = trial.run(trial.signal())
-    return Comparison([_pair(trial.run(trial.signal(rotation)), y, areas) for rotation in turns])
+    return Comparison(
+        [_pair(trial.run(trial.signal(rotation)), trial.turned(y, rotation), areas) for rotation in turns]
+    )
 
 
 def exact(trial: Trial, ending: Ending, turns: Tensor, max_points: int) -> Comparison:
@@ -121,7 +158,7 @@ def exact(trial: Trial, ending: Ending, turns: Tensor, max_points: int) -> Compa
         y = trial.run(trial.signal(rotation))[..., points.index]
         with torch.no_grad():
             expected = ending.at(points)(f).to("cpu", torch.float64)
-        pairs.append(_pair(y, expected, points.areas))
+        pairs.append(_pair(y, trial.turned(expected, rotation), points.areas))
     return Comparison(pairs)
 
 
@@ -137,9 +174,11 @@ def sampled(trial: Trial, turns: Tensor, lmax_out: int, project: bool) -> Compar
         moved = trial.run(trial.signal(rotation))
         expected = evaluate(band, target.points @ rotation)
         if project:
-            distance = power(evaluate(fit(moved)[0], target.points) - expected, target.areas)
+            moved_band = evaluate(fit(moved)[0], target.points)
+            distance = power(moved_band - trial.turned(expected, rotation), target.areas)
         else:
-            distance = power(moved - expected - _interpolate(rest, target, rotation), target.areas)
+            expected = expected + _interpolate(rest, target, rotation)
+            distance = power(moved - trial.turned(expected, rotation), target.areas)
         pairs.append((distance, power(moved, target.areas)))
 
     top = max(min(2 * lmax_out, 2 * resolved_degree(target)), lmax_out + 1)
@@ -156,4 +195,6 @@ def sampled(trial: Trial, turns: Tensor, lmax_out: int, project: bool) -> Compar
 
 def _interpolate(y: Tensor, grid: Grid, rotation: Tensor) -> Tensor:
     """y at R⁻¹p, linearly. Shape: (..., N) -> the same."""
+    if torch.linalg.det(rotation) < 0:
+        return interpolation_map(grid, grid.points @ rotation, "linear")(y)
     return rotate(y.unflatten(-1, grid.shape), grid, rotation).flatten(-len(grid.shape))

@@ -1,6 +1,7 @@
-"""Equivariance error: the relative distance between M(R f) and R M(f), for random band-limited f and rotations R.
+"""Equivariance error: the relative distance between M(R f) and R M(f), for random fields f and rotations R.
 
-How the two are compared is in :mod:`spheregeo.audit.compare`.
+One function for every kind of field (:mod:`spheregeo.audit.fields`) and everything that fields live on. How the two sides are
+compared is in :mod:`spheregeo.audit.compare` for spheres, and in ``on_meshes``, ``on_points`` and ``on_voxels`` beside it.
 """
 
 from __future__ import annotations
@@ -14,17 +15,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheregeo.audit.call import Called, gauge_extras
 from spheregeo.audit.compare import TINY, Comparison, Trial, exact, invariant, permuted, sampled
+from spheregeo.audit.fields import Field, declared_field
+from spheregeo.audit.on_meshes import on_mesh
+from spheregeo.audit.on_points import on_points
+from spheregeo.audit.on_voxels import cube_rotations, on_voxels
 from spheregeo.audit.randomise import randomise as randomise_
 from spheregeo.audit.rotations import draw
 from spheregeo.audit.signals import random_coefficients, resolved_degree
 from spheregeo.audit.turned import find_ending
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.grids import Grid
+from spheregeo.mesh import TriangleMesh
 from spheregeo.sampling import rotation_matrix
 
 # unlike .to(dtype), these leave complex parameters and buffers complex
 _CAST = {torch.float64: nn.Module.double, torch.float32: nn.Module.float, torch.bfloat16: nn.Module.bfloat16}
+GROUPS = ("so3", "o3", "azimuthal", "grid")
 METHODS = ("auto", "points", "resample", "project")
+FieldLike = Any  # text, a FieldType, e3nn Irreps, a Field or None
 RESOLVED = 0.25  # own² known to 6 % leaves √0.06 of own in the difference of squares
 
 
@@ -47,28 +57,41 @@ class EquivarianceReport:
     randomised: bool
 
 
+@renamed_arguments(grid="grid_or_positions")
 def equivariance_error(
-    module: Callable[[Tensor], Tensor],
-    grid: Grid,
+    module: Callable[..., Tensor],
+    grid_or_positions: Grid | Tensor | tuple[int, int, int],
     rotations: Tensor | None = None,
-    field_in: str | None = None,
-    field_out: str | None = None,
+    field_in: FieldLike = None,
+    field_out: FieldLike = None,
     **options: Any,
 ) -> float:
-    """Relative equivariance error of any module from scalar fields on ``grid`` to scalar fields on a grid.
+    """Relative equivariance error of any module, for any kind of field in and out, on spheres, meshes, points and voxels.
 
-    The arguments are those of :func:`measure_equivariance`, which also says how the figure came about.
+    Args:
+        module, grid_or_positions, rotations, field_in, field_out: as for :func:`measure_equivariance`, which also returns how the
+            figure came about.
+        options: further arguments of :func:`measure_equivariance`.
+
     Raises: ValueError as there.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import GaugeConv
+        >>> grid = HEALPix(4)
+        >>> equivariance_error(GaugeConv("2x0 + 1x1", "2x1", grid), grid, group="grid") < 1e-12
+        True
     """
-    return measure_equivariance(module, grid, rotations, field_in, field_out, **options).error
+    return measure_equivariance(module, grid_or_positions, rotations, field_in, field_out, **options).error
 
 
+@renamed_arguments(grid="grid_or_positions")
 def measure_equivariance(
-    module: Callable[[Tensor], Tensor],
-    grid: Grid,
+    module: Callable[..., Tensor],
+    grid_or_positions: Grid | Tensor | tuple[int, int, int],
     rotations: Tensor | None = None,
-    field_in: str | None = None,
-    field_out: str | None = None,
+    field_in: FieldLike = None,
+    field_out: FieldLike = None,
     *,
     target: Grid | None = None,
     group: str = "so3",
@@ -82,58 +105,131 @@ def measure_equivariance(
     max_points: int = 4096,
     dtype: torch.dtype = torch.float64,
     seed: int = 0,
+    features: Tensor | None = None,
+    batch: Tensor | None = None,
+    edge_index: Tensor | None = None,
+    radius: float | None = None,
+    build: Callable[[Grid], nn.Module] | None = None,
 ) -> EquivarianceReport:
     """Equivariance error of a module, with what is needed to judge it. The module itself is left as it is.
 
     Args:
-        module: from (B, C, *grid.shape) to (B, O, *target.shape), or to (B, O), which should be invariant; a copy of it is
-            measured, in eval mode.
-        grid, target: where the fields live; the target is read off the module where it declares one, else ``grid``.
-        rotations: (G, 3, 3) or quaternions (G, 4), in place of random ones.
-        field_in, field_out: "scalar", which is also what modules that declare nothing are taken for.
-        group: "so3" for rotations drawn evenly, "azimuthal" for turns about z by any angle, "grid" for rotations that
-            permute the points (whole columns on lat-lon grids).
-        lmax: signals have degrees l < lmax; by default 8, or half the grid's Nyquist degree if that is less.
+        module: a copy is measured, in eval mode. On spheres and meshes from (B, C, *shape) to (B, O, *target.shape), or to
+            (B, O) for a whole signal; on voxels from (B, C, n, n, n); on points from (P, C) to (P, O), or a network of
+            ``neighbors(positions, batch)`` and ``module(positions, features, batch, graph)``. What layers take beside their
+            features (``geometry``, ``areas``, ``positions``, ``edge_index``) is given to them, also within a ``Sequential``.
+        grid_or_positions: a sphere grid, a :class:`~spheregeo.mesh.TriangleMesh`, positions (P, 3), or (n, n, n) for voxels.
+        rotations: (G, 3, 3), reflections allowed unless on a sphere grid, or quaternions (G, 4), in place of random ones.
+        field_in, field_out: kinds of fields: "scalar"; tangent fields "4x0 + 2x1"; irreps "4x0e + 2x1o"; a sum of both; a
+            ``FieldType`` or e3nn ``Irreps``. None: read off the module, for a ``Sequential`` off its first and last layer that
+            declares one; modules that declare nothing are taken for scalars.
+        target: grid of the output; read off the module where it declares one, else the input's.
+        group: "so3" for rotations drawn evenly, "o3" for reflections as well, "azimuthal" for turns about z by any angle,
+            "grid" for rotations that permute the points of a sphere grid (whole columns on lat-lon grids). On voxels those of the
+            group that permute them.
+        lmax: on spheres, signals have degrees l < lmax; by default 8, or half the grid's Nyquist degree if that is less.
+            Elsewhere, and for "grid", signals are white noise.
         lmax_out: degree below which outputs are turned exactly; 2 lmax by default, as far as the target resolves it.
-        num_rotations, num_signals: how many of each.
-        channels: C, where the module does not say (``in_channels``).
+        num_rotations, num_signals: how many of each; points have one signal.
+        channels: C, where the module does not declare it (``in_channels``).
         randomise: draw all parameters, biases and norm statistics anew, see :func:`spheregeo.audit.randomise`.
-        method: "points", "resample" or "project"; "auto" takes the first where it is possible, else the second. Vectors
-            (B, O) need none of them and are compared as they stand.
+        method: on spheres, "points", "resample" or "project"; "auto" takes the first where it is possible, else the second.
+            Vectors (B, O) need none of them and are compared as they stand.
         max_points: "points" compares at no more of the target's points, drawn evenly from its list: a layer has to be
             built for them anew with every rotation.
         dtype: the module's and the fields' while measured; signals and errors are computed in float64.
         seed: of signals, rotations and parameters.
+        features: on points, in place of white noise: (P, C), or whole numbers (P,) such as those of atoms, which nothing turns.
+        batch: on points, cloud of each point (P,); one cloud if None.
+        edge_index: on points, (2, E) for layers; or
+        radius: of the edges; by default such that a point has some twelve neighbours.
+        build: on meshes, a function that returns the module on another mesh, into which the weights are loaded; needed only
+            for modules whose layers cannot build their geometry anew.
+
+    Returns:
+        the report; ``report.error`` is the figure.
 
     Raises: ValueError for a grid, field, group, method or degree that does not fit.
     """
-    _check(module, grid, field_in, field_out, group, method, dtype, (num_rotations, num_signals, max_points))
+    where = grid_or_positions
+    _check(module, where, group, method, dtype, (num_rotations, num_signals, max_points))
+    fields = _fields(module, field_in, field_out, channels)
     generator = torch.Generator().manual_seed(seed)
-    lmax = min(8, resolved_degree(grid)) if lmax is None else _degree("lmax", lmax, grid)
-    target = declared_target(module, grid) if target is None else target
-    channels = declared_channels(module) if channels is None else channels
-    coefficients = random_coefficients(num_signals * channels, lmax, generator)
     device = next((t.device for t in _tensors(module)), torch.device("cpu"))
     if isinstance(module, nn.Module):
         module = _CAST[dtype](copy.deepcopy(module).eval())
-    trial = Trial(module, grid, target, coefficients, num_signals, dtype, device)
-    if isinstance(module, nn.Module) and randomise:
-        randomise_(module, generator, trial.signal())
+    drawn = isinstance(module, nn.Module) and randomise
     facts: dict[str, Any] = {
-        "signals": num_signals,
         "dtype": str(dtype).removeprefix("torch."),
         "randomised": randomise,
+        "group": group if rotations is None else "given",
     }
+    if not isinstance(where, Grid) or isinstance(where, TriangleMesh):
+        prepare = (lambda run, x: randomise_(run, generator, x)) if drawn else None
+        if rotations is not None:
+            turns = _matrices(rotations, reflections=True)
+        elif isinstance(where, (Grid, Tensor)):
+            turns = draw("so3" if group == "grid" else group, num_rotations, generator)
+        else:
+            turns = cube_rotations(group, num_rotations, generator)
+        common: dict[str, Any] = {"dtype": dtype, "generator": generator, "prepare": prepare}
+        if isinstance(where, Tensor):
+            found = on_points(
+                module, where, turns, fields, features=features, batch=batch, edge_index=edge_index, radius=radius, **common
+            )  # fmt: skip
+        elif isinstance(where, TriangleMesh):
+            found = on_mesh(
+                module, where, turns, fields, signals=num_signals, device=device, build=build, **common
+            )
+        else:
+            found = on_voxels(module, where, turns, fields, signals=num_signals, device=device, **common)
+        signals = 1 if isinstance(where, Tensor) else num_signals
+        return _summary(found, lmax=None, lmax_out=None, method="moved", signals=signals, **facts)
+    facts["signals"] = num_signals
+    return _on_sphere(
+        module, where, declared_target(module, where) if target is None else target, rotations, fields,
+        lmax=lmax, lmax_out=lmax_out, counts=(num_rotations, num_signals, max_points), drawn=drawn, method=method, group=group,
+        dtype=dtype, device=device, generator=generator, facts=facts,
+    )  # fmt: skip
 
+
+def _on_sphere(
+    module: Callable[..., Tensor],
+    grid: Grid,
+    target: Grid,
+    rotations: Tensor | None,
+    fields: tuple[Field, Field | None],
+    *,
+    lmax: int | None,
+    lmax_out: int | None,
+    counts: tuple[int, int, int],
+    drawn: bool,
+    method: str,
+    group: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator,
+    facts: dict[str, Any],
+) -> EquivarianceReport:
+    field_in, field_out = fields
+    num_rotations, num_signals, max_points = counts
+    lmax = min(8, resolved_degree(grid)) if lmax is None else _degree("lmax", lmax, grid)
+    coefficients = random_coefficients(num_signals * field_in.lifted.dim, lmax, generator)
+    extras = gauge_extras(module, grid, dtype, device)
+    run = Called(module, extras) if extras else module
+    trial = Trial(run, grid, target, coefficients, num_signals, dtype, device, field_in, field_out)
+    if drawn:
+        randomise_(run, generator, trial.signal())  # type: ignore[arg-type]
     if group == "grid" and rotations is None:
         found = permuted(trial, num_rotations, generator)
-        return _summary(found, lmax=None, lmax_out=None, group=group, method="permute", **facts)
+        return _summary(found, lmax=None, lmax_out=None, method="permute", **facts)
     turns = draw(group, num_rotations, generator) if rotations is None else _matrices(rotations)
-    facts |= {"lmax": lmax, "group": group if rotations is None else "given"}
+    facts["lmax"] = lmax
     if trial.gives_vectors():
         return _summary(invariant(trial, turns), lmax_out=None, method="invariant", **facts)
     with torch.no_grad():
-        ending = find_ending(module, trial.signal()) if method in ("auto", "points") else None
+        anywhere = method in ("auto", "points") and not (field_out is not None and field_out.has_frames)
+        ending = find_ending(run, trial.signal()) if anywhere else None
     if ending is not None:
         return _summary(exact(trial, ending, turns, max_points), lmax_out=None, method="points", **facts)
     if method == "points":
@@ -149,7 +245,31 @@ def measure_equivariance(
     return _summary(found, lmax_out=lmax_out, method=method, **facts)
 
 
-def _matrices(rotations: Tensor) -> Tensor:
+def _fields(
+    module: object, field_in: FieldLike, field_out: FieldLike, channels: int | None
+) -> tuple[Field, Field | None]:
+    """Kinds of the input and the output; None for an output of any number of scalars."""
+    found = [
+        declared_field(module, side)
+        if given is None
+        else None
+        if given == "scalar"
+        else Field.of(given, f"field_{side}")
+        for side, given in (("in", field_in), ("out", field_out))
+    ]
+    taken = found[0] or Field.of(declared_channels(module) if channels is None else channels)
+    if channels is not None and taken.dim != channels:
+        raise ValueError(
+            f"channels is {channels} but field_in is {taken!s}, {taken.dim} channels; give one of them"
+        )
+    return taken, found[1]
+
+
+def _matrices(rotations: Tensor, reflections: bool = False) -> Tensor:
+    if reflections and rotations.shape[-2:] == (3, 3):
+        matrices = rotations.detach().to("cpu", torch.float64).reshape(-1, 3, 3)
+        signs = torch.linalg.det(matrices).sign()[:, None, None]
+        return signs * rotation_matrix(signs * matrices)
     return rotation_matrix(rotations).reshape(-1, 3, 3)
 
 
@@ -175,9 +295,7 @@ def _subtract(square: float, own: float) -> float:
 
 def _check(
     module: object,
-    grid: object,
-    field_in: str | None,
-    field_out: str | None,
+    where: object,
     group: str,
     method: str,
     dtype: torch.dtype,
@@ -185,23 +303,27 @@ def _check(
 ) -> None:
     if not callable(module):
         raise ValueError(f"module is {type(module).__name__}, expected a module or a function of one tensor")
-    if not isinstance(grid, Grid) or not grid.is_sphere:
+    if isinstance(where, Tensor):
+        if where.ndim != 2 or where.shape[1] != 3 or not where.is_floating_point() or len(where) < 2:
+            raise ValueError(
+                f"positions have shape {tuple(where.shape)}, {where.dtype}; expected (P, 3) floating, P > 1"
+            )
+    elif isinstance(where, tuple):
+        if len(where) != 3 or len(set(where)) != 1:
+            raise ValueError(f"voxels are {where}; expected a cube (n, n, n), which rotations map to itself")
+    elif not isinstance(where, Grid) or not (where.is_sphere or isinstance(where, TriangleMesh)):
         raise ValueError(
-            f"grid is {grid!r}, expected a grid on the sphere; positions in space are not supported yet"
+            f"grid is {where!r}, expected a grid on the sphere, a TriangleMesh, positions (P, 3) or voxels (n, n, n)"
         )
-    for name, field in (("field_in", field_in), ("field_out", field_out)):
-        field = getattr(module, name, None) if field is None else field
-        if field not in (None, "scalar"):
-            raise ValueError(f"{name} is {field!r}, expected 'scalar'; other fields are not supported yet")
     source = getattr(module, "source", None)
-    if isinstance(source, Grid) and source != grid:
-        raise ValueError(f"grid is {grid!s} but the module takes fields on {source!s}; pass that grid")
+    if isinstance(source, Grid) and source != where:
+        raise ValueError(f"grid is {where!s} but the module takes fields on {source!s}; pass that grid")
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, expected one of {', '.join(map(repr, METHODS))}")
     if dtype not in _CAST:
         raise ValueError(f"dtype is {dtype}, expected one of {', '.join(map(str, _CAST))}")
-    if group not in ("so3", "azimuthal", "grid"):
-        raise ValueError(f"group is {group!r}, expected 'so3', 'azimuthal' or 'grid'")
+    if group not in GROUPS:
+        raise ValueError(f"group is {group!r}, expected one of {', '.join(map(repr, GROUPS))}")
     for name, value in zip(("num_rotations", "num_signals", "max_points"), counts):
         if value < 1:
             raise ValueError(f"{name} is {value}, expected at least 1")

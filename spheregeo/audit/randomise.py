@@ -39,8 +39,9 @@ def randomise(
             size = BIAS if parameter.ndim < 2 else parameter[0].numel() ** -0.5
         parameter.copy_(size * _normal(parameter, generator))
     norms: list[Any] = [m for m in module.modules() if _tracks_statistics(m)]
-    if x is not None and norms:
-        _take_statistics(module, norms, x)
+    follows_batches = [norm for norm in norms if hasattr(norm, "momentum")]  # others are fitted once
+    if x is not None and follows_batches:
+        _take_statistics(module, follows_batches, x)
     for norm in norms:
         norm.running_mean += 0.5 * norm.running_var.sqrt() * _normal(norm.running_mean, generator)
         norm.running_var *= torch.exp2(_normal(norm.running_var, generator).clamp(-1, 1))

@@ -13,11 +13,17 @@ from spheregeo.groups import axis_angle, random_rotations
 
 
 def draw(group: str, n: int, generator: torch.Generator) -> Tensor:
-    """Rotations drawn evenly from SO(3) or from the turns about z. Shape: (n, 3, 3)."""
+    """Elements drawn evenly from SO(3), O(3) (in turn a reflection, a rotation ...) or the turns about z.
+
+    Shape: (n, 3, 3) float64.
+    """
     if group == "azimuthal":
         angles = 2 * math.pi * torch.rand(n, dtype=torch.float64, generator=generator)
         return torch.stack([axis_angle((0, 0, 1), float(angle)) for angle in angles])
-    return random_rotations(n, generator)
+    turns = random_rotations(n, generator)
+    if group == "o3":
+        turns[::2] *= -1
+    return turns
 
 
 def has_symmetries(source: Grid, target: Grid) -> bool:
@@ -29,8 +35,8 @@ def has_symmetries(source: Grid, target: Grid) -> bool:
 
 def symmetries(
     source: Grid, target: Grid, n: int, generator: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Up to n rotations other than the identity that permute both grids, as permutations: point i goes to point perm[i].
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Up to n rotations other than the identity that permute both grids: R, and for each grid perm, point i going to perm[i].
 
     Raises: ValueError where the grids share none.
     """
@@ -41,11 +47,13 @@ def symmetries(
     if isinstance(source, LatLon) and isinstance(target, LatLon):
         columns = math.gcd(source.nlon, target.nlon)
         for turn in 1 + torch.randperm(columns - 1, generator=generator)[:n]:
-            yield _shift(source, int(turn), columns), _shift(target, int(turn), columns)
+            rotation = axis_angle((0, 0, 1), 2 * math.pi * int(turn) / columns)
+            yield rotation, _shift(source, int(turn), columns), _shift(target, int(turn), columns)
         return
     assert source.symmetry is not None and target.symmetry is not None
     for g in 1 + torch.randperm(len(source.symmetry.rotations) - 1, generator=generator)[:n]:
-        yield source.symmetry.permutations[g], target.symmetry.permutations[g]
+        permutations = source.symmetry.permutations[g], target.symmetry.permutations[g]
+        yield source.symmetry.rotations[g], *permutations
 
 
 def _shift(grid: LatLon, turn: int, columns: int) -> Tensor:

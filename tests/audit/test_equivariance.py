@@ -237,7 +237,10 @@ def test_turned_points() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"field_in": "1x1"}, "field_in is '1x1'"),
+        ({"field_in": "1y1"}, "field_in is '1y1'; expected 'scalar', tangent fields such as"),
+        ({"field_in": 1.5}, "field_in is 1.5; expected text"),
+        ({"field_in": "2x1"}, r"x has shape \(2, 4, 192\)"),
+        ({"field_out": "2x1"}, "field_out is 2x1, 4 channels, but the module returned 2"),
         ({"field_out": "vector"}, "field_out is 'vector'"),
         ({"method": "magic"}, "method is 'magic'"),
         ({"group": "su2"}, "group is 'su2'"),
@@ -249,7 +252,7 @@ def test_turned_points() -> None:
     ],
 )
 def test_errors_name_the_argument(options: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         audit.equivariance_error(conv(HEALPix(4)), HEALPix(4), **options)  # type: ignore[arg-type]
 
 
@@ -266,7 +269,7 @@ def test_errors_about_grids_and_modules() -> None:
         audit.equivariance_error(nn.Identity(), HEALPix(4), method="points")
     declared = nn.Identity()
     declared.field_out = "8x1"  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="field_out is '8x1'"):
+    with pytest.raises(ValueError, match="field_out is 8x1, 16 channels, but the module returned 1"):
         audit.equivariance_error(declared, HEALPix(4))
 
 
