@@ -47,6 +47,7 @@ def renamed_arguments(**names: str) -> Callable[[F], F]:
                     kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
+        wrapper.former_names = tuple(names)  # type: ignore[attr-defined]
         return wrapper  # type: ignore[return-value]
 
     return decorate

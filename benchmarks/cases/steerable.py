@@ -60,7 +60,7 @@ def ours(kind: str, edges: int, lmax: int) -> Callable[[], Work]:
         problem = Problem(edges, lmax)
         graph = EdgeList.of(problem.edge_index, problem.points)
         options = {"edge_dim": None if kind == "shared" else HIDDEN, "depthwise": kind == "depthwise"}
-        conv = SteerableConv(problem.irreps, problem.irreps, lmax=lmax, degree=DEGREE, **options)
+        conv = SteerableConv(problem.irreps, problem.irreps, lmax=lmax, num_neighbors=DEGREE, **options)
         hidden = network(1)[:2]  # its last layer is the convolution's own weights
 
         def forward() -> Tensor:
@@ -123,7 +123,7 @@ def agree(kind: str, edges: int, lmax: int, works: dict[str, Work]) -> None:
     from e3nn import o3
 
     problem = Problem(edges, lmax)
-    conv = SteerableConv(problem.irreps, problem.irreps, lmax=lmax, degree=DEGREE)
+    conv = SteerableConv(problem.irreps, problem.irreps, lmax=lmax, num_neighbors=DEGREE)
     product, harmonics = conv.to_e3nn(), o3.Irreps.spherical_harmonics(lmax)
     with torch.no_grad():
         source, target = problem.edge_index

@@ -30,7 +30,7 @@ def ours(points: int, chunk: int | None) -> Callable[[], Work]:
         edges = EdgeList.of(knn_graph(positions, NEIGHBOURS), points, positions=positions)
         irreps = f"{CHANNELS}x0e + {CHANNELS}x1o"
         conv = SteerableConv(
-            irreps, irreps, lmax=1, edge_dim=HEADS, depthwise=True, degree=NEIGHBOURS, chunk=chunk
+            irreps, irreps, lmax=1, edge_dim=HEADS, depthwise=True, num_neighbors=NEIGHBOURS, chunk=chunk
         )
         basis = RadialBasis(4 * points ** (-1 / 3), HEADS)
         x = torch.randn(points, conv.irreps_in.dim).requires_grad_()

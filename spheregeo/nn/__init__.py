@@ -1,149 +1,86 @@
-"""Learnable layers: ``sphere/`` signals on grids, ``surface/`` tangent fields, ``space/`` points, and what all share."""
+"""Learnable layers, in rooms named after what their features live on.
 
-from spheregeo.nn.gdn import GDN
-from spheregeo.nn.norm import AreaBatchNorm, AreaGroupNorm, AreaInstanceNorm
-from spheregeo.nn.pooling import GlobalPool
-from spheregeo.nn.resampling import Pool, Resample, Unpool
-from spheregeo.nn.space import (
-    EdgeGeometry,
-    EdgeList,
-    ImplicitConv,
-    IrrepsBatchNorm,
-    IrrepsDropout,
-    IrrepsGate,
-    IrrepsLayerNorm,
-    IrrepsLinear,
-    LowPassDownsample,
-    NormActivation,
-    RadialBasis,
-    RadialNetwork,
-    SeparableSphereActivation,
-    SO2Linear,
-    SO3Activation,
-    SphereActivation,
-    SphereMLP,
-    SpinActivation,
-    SpinLinear,
-    SpinType,
-    SteerableConv,
-    SteerableVoxelConv,
-    VectorBatchNorm,
-    VectorEdgeConv,
-    VectorInvariants,
-    VectorLinear,
-    VectorLinearReLU,
-    VectorMaxPool,
-    VectorMeanPool,
-)
-from spheregeo.nn.sphere import (
-    ChebConv,
-    DiscoConv,
-    DiscoConvTranspose,
-    FromCharts,
-    FromFaces,
-    HEALPixConv,
-    HEALPixFaceConv,
-    HEALPixHops,
-    HEALPixPad,
-    IcosahedralConv,
-    IcosahedralNorm,
-    IcosahedralPool,
-    IcosahedralUpsample,
-    OrientationPool,
-    PixelShuffle,
-    PixelUnshuffle,
-    ToCharts,
-    ToFaces,
-)
-from spheregeo.nn.surface import (
-    ClusterGeometry,
-    FieldBatchNorm,
-    FieldBias,
-    FieldDropout,
-    FieldInstanceNorm,
-    FieldLayerNorm,
-    FieldLinear,
-    FieldPool,
-    FieldUnpool,
-    GatedNonlinearity,
-    GaugeBlock,
-    GaugeConv,
-    GaugeGeometry,
-    NormNonlinearity,
-    RegularBatchNorm,
-    RegularNonlinearity,
-)
+``sphere``: signals on grids; ``surface``: tangent fields on spheres and meshes; ``irreps``: features of one point; ``space``:
+points and their neighbors; ``voxel``: voxel grids. Every layer is here as well: ``nn.DiscoConv`` is ``nn.sphere.DiscoConv``.
+"""
 
-__all__ = [
-    "GDN",
-    "AreaBatchNorm",
-    "AreaGroupNorm",
-    "AreaInstanceNorm",
-    "ChebConv",
-    "ClusterGeometry",
-    "DiscoConv",
-    "DiscoConvTranspose",
-    "EdgeGeometry",
-    "EdgeList",
-    "FieldBatchNorm",
-    "FieldBias",
-    "FieldDropout",
-    "FieldInstanceNorm",
-    "FieldLayerNorm",
-    "FieldLinear",
-    "FieldPool",
-    "FieldUnpool",
-    "FromCharts",
-    "FromFaces",
-    "GatedNonlinearity",
-    "GaugeBlock",
-    "GaugeConv",
-    "GaugeGeometry",
-    "GlobalPool",
-    "HEALPixConv",
-    "HEALPixFaceConv",
-    "HEALPixHops",
-    "HEALPixPad",
-    "IcosahedralConv",
-    "IcosahedralNorm",
-    "IcosahedralPool",
-    "IcosahedralUpsample",
-    "ImplicitConv",
-    "IrrepsBatchNorm",
-    "IrrepsDropout",
-    "IrrepsGate",
-    "IrrepsLayerNorm",
-    "IrrepsLinear",
-    "LowPassDownsample",
-    "NormActivation",
-    "NormNonlinearity",
-    "OrientationPool",
-    "PixelShuffle",
-    "PixelUnshuffle",
-    "Pool",
-    "RadialBasis",
-    "RadialNetwork",
-    "RegularBatchNorm",
-    "RegularNonlinearity",
-    "Resample",
-    "SO2Linear",
-    "SO3Activation",
-    "SeparableSphereActivation",
-    "SphereActivation",
-    "SphereMLP",
-    "SpinActivation",
-    "SpinLinear",
-    "SpinType",
-    "SteerableConv",
-    "SteerableVoxelConv",
-    "ToCharts",
-    "ToFaces",
-    "Unpool",
-    "VectorBatchNorm",
-    "VectorEdgeConv",
-    "VectorInvariants",
-    "VectorLinear",
-    "VectorLinearReLU",
-    "VectorMaxPool",
-    "VectorMeanPool",
-]
+from spheregeo.nn import irreps, space, sphere, surface, voxel
+from spheregeo.nn.gdn import GDN as GDN
+from spheregeo.nn.irreps import IrrepsBatchNorm as IrrepsBatchNorm
+from spheregeo.nn.irreps import IrrepsDropout as IrrepsDropout
+from spheregeo.nn.irreps import IrrepsGate as IrrepsGate
+from spheregeo.nn.irreps import IrrepsLayerNorm as IrrepsLayerNorm
+from spheregeo.nn.irreps import IrrepsLinear as IrrepsLinear
+from spheregeo.nn.irreps import NormActivation as NormActivation
+from spheregeo.nn.irreps import SeparableSphereActivation as SeparableSphereActivation
+from spheregeo.nn.irreps import SO3Activation as SO3Activation
+from spheregeo.nn.irreps import SphereActivation as SphereActivation
+from spheregeo.nn.irreps import SphereMLP as SphereMLP
+from spheregeo.nn.irreps import SpinActivation as SpinActivation
+from spheregeo.nn.irreps import SpinLinear as SpinLinear
+from spheregeo.nn.irreps import SpinType as SpinType
+from spheregeo.nn.norm import AreaBatchNorm as AreaBatchNorm
+from spheregeo.nn.norm import AreaGroupNorm as AreaGroupNorm
+from spheregeo.nn.norm import AreaInstanceNorm as AreaInstanceNorm
+from spheregeo.nn.pooling import GlobalPool as GlobalPool
+from spheregeo.nn.resampling import Pool as Pool
+from spheregeo.nn.resampling import Resample as Resample
+from spheregeo.nn.resampling import Unpool as Unpool
+from spheregeo.nn.space import EdgeGeometry as EdgeGeometry
+from spheregeo.nn.space import EdgeList as EdgeList
+from spheregeo.nn.space import ImplicitConv as ImplicitConv
+from spheregeo.nn.space import RadialBasis as RadialBasis
+from spheregeo.nn.space import RadialNetwork as RadialNetwork
+from spheregeo.nn.space import SO2Linear as SO2Linear
+from spheregeo.nn.space import SteerableConv as SteerableConv
+from spheregeo.nn.space import VectorBatchNorm as VectorBatchNorm
+from spheregeo.nn.space import VectorEdgeConv as VectorEdgeConv
+from spheregeo.nn.space import VectorInvariants as VectorInvariants
+from spheregeo.nn.space import VectorLinear as VectorLinear
+from spheregeo.nn.space import VectorLinearReLU as VectorLinearReLU
+from spheregeo.nn.space import VectorMaxPool as VectorMaxPool
+from spheregeo.nn.space import VectorMeanPool as VectorMeanPool
+from spheregeo.nn.sphere import ChebConv as ChebConv
+from spheregeo.nn.sphere import DiscoConv as DiscoConv
+from spheregeo.nn.sphere import DiscoConvTranspose as DiscoConvTranspose
+from spheregeo.nn.sphere import FromCharts as FromCharts
+from spheregeo.nn.sphere import FromFaces as FromFaces
+from spheregeo.nn.sphere import HEALPixConv as HEALPixConv
+from spheregeo.nn.sphere import HEALPixFaceConv as HEALPixFaceConv
+from spheregeo.nn.sphere import HEALPixHops as HEALPixHops
+from spheregeo.nn.sphere import HEALPixPad as HEALPixPad
+from spheregeo.nn.sphere import IcosahedralConv as IcosahedralConv
+from spheregeo.nn.sphere import IcosahedralNorm as IcosahedralNorm
+from spheregeo.nn.sphere import IcosahedralPool as IcosahedralPool
+from spheregeo.nn.sphere import IcosahedralUpsample as IcosahedralUpsample
+from spheregeo.nn.sphere import OrientationPool as OrientationPool
+from spheregeo.nn.sphere import PixelShuffle as PixelShuffle
+from spheregeo.nn.sphere import PixelUnshuffle as PixelUnshuffle
+from spheregeo.nn.sphere import ToCharts as ToCharts
+from spheregeo.nn.sphere import ToFaces as ToFaces
+from spheregeo.nn.surface import ClusterGeometry as ClusterGeometry
+from spheregeo.nn.surface import FieldBatchNorm as FieldBatchNorm
+from spheregeo.nn.surface import FieldBias as FieldBias
+from spheregeo.nn.surface import FieldDropout as FieldDropout
+from spheregeo.nn.surface import FieldInstanceNorm as FieldInstanceNorm
+from spheregeo.nn.surface import FieldLayerNorm as FieldLayerNorm
+from spheregeo.nn.surface import FieldLinear as FieldLinear
+from spheregeo.nn.surface import FieldPool as FieldPool
+from spheregeo.nn.surface import FieldUnpool as FieldUnpool
+from spheregeo.nn.surface import GatedNonlinearity as GatedNonlinearity
+from spheregeo.nn.surface import GaugeBlock as GaugeBlock
+from spheregeo.nn.surface import GaugeConv as GaugeConv
+from spheregeo.nn.surface import GaugeGeometry as GaugeGeometry
+from spheregeo.nn.surface import NormNonlinearity as NormNonlinearity
+from spheregeo.nn.surface import RegularBatchNorm as RegularBatchNorm
+from spheregeo.nn.surface import RegularNonlinearity as RegularNonlinearity
+from spheregeo.nn.voxel import LowPassDownsample as LowPassDownsample
+from spheregeo.nn.voxel import SteerableVoxelConv as SteerableVoxelConv
+
+ROOMS = (sphere, surface, irreps, space, voxel)
+__all__ = sorted(name for name, value in globals().items() if isinstance(value, type))
+
+
+def __dir__() -> list[str]:
+    """The rooms and the layers, without the files that the layers are written in."""
+    return [*(room.__name__.rpartition(".")[2] for room in ROOMS), *__all__]

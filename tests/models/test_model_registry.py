@@ -74,3 +74,21 @@ def test_options_of_every_builder_are_known() -> None:
         grid = Equiangular(8, 16) if models.domain_of(name) == "grid" else None
         with pytest.raises(ValueError, match="takes no option 'colour'"):
             models.create(name, 2, 3, grid, colour=1)
+
+
+@pytest.mark.parametrize("name", ["steerable-molecule", "tfn", "segnn", "implicit-molecule"])
+def test_options_of_earlier_recipes_and_checkpoints(name: str) -> None:
+    torch.manual_seed(0)
+    with pytest.warns(DeprecationWarning, match="degree is called num_neighbors"):
+        former = models.create(name, 10, 1, None, width=8, depth=1, degree=5.0)
+    torch.manual_seed(0)
+    today = models.create(name, 10, 1, None, width=8, depth=1, num_neighbors=5.0)
+    positions, numbers, batch = (
+        torch.randn(4, 3),
+        torch.tensor([1, 6, 8, 1]),
+        torch.zeros(4, dtype=torch.int64),
+    )
+    graph = today.neighbors(positions, batch)  # type: ignore[operator]
+    torch.testing.assert_close(
+        *(m(positions, numbers, batch, graph) for m in (former, today)), rtol=0, atol=0
+    )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph, molecule_graph
 from spheregeo.models.space.readout import check_readout, pooled
-from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
+from spheregeo.nn.space import EdgeGeometry, EdgeList
 from spheregeo.sampling import knn_graph
 from spheregeo.sparse import Pairs
 

@@ -8,7 +8,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
-from spheregeo.nn.space.vector_neurons import VectorMeanPool
+from spheregeo.nn.space import VectorMeanPool
 from spheregeo.sampling import knn_graph
 
 MOST = 1 << 22  # distances in feature space worked on at once

@@ -11,6 +11,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.models.registry import register
 from spheregeo.models.space.base import (
     AtomNetwork,
@@ -24,10 +25,9 @@ from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.steerable_blocks import invariants_of, split_scalars
+from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear
 from spheregeo.nn.irreps.stacks import Copies
-from spheregeo.nn.space import IrrepsGate, IrrepsLayerNorm, IrrepsLinear
-from spheregeo.nn.space.geometry import EdgeGeometry
-from spheregeo.nn.space.implicit.conv import ImplicitConv
+from spheregeo.nn.space import EdgeGeometry, ImplicitConv
 
 
 class ImplicitLayer(nn.Module):
@@ -90,11 +90,12 @@ class ImplicitMolecule(AtomNetwork):
         kernel_layers: their hidden layers.
         element_dim: numbers of each end's element that kernels see.
         cutoff: in Å.
-        degree: mean number of neighbours, a constant that scales sums over them.
+        num_neighbors: mean number of neighbors, a constant that scales sums over them.
         readout: "sum", "mean", "dipole" or "extent" of atoms.
         chunk: edges done at a time; None for all.
     """
 
+    @renamed_arguments(degree="num_neighbors")
     def __init__(
         self,
         in_channels: int,
@@ -107,7 +108,7 @@ class ImplicitMolecule(AtomNetwork):
         kernel_layers: int = 2,
         element_dim: int = 8,
         cutoff: float = 5.0,
-        degree: float = 12.0,
+        num_neighbors: float = 12.0,
         readout: str = "sum",
         chunk: int | None = None,
     ) -> None:
@@ -117,7 +118,8 @@ class ImplicitMolecule(AtomNetwork):
         self.elements = nn.Embedding(in_channels, element_dim)
         self.layers = _Layers(
             irreps[:1], irreps, depth, hidden=kernel_width, layers=kernel_layers, attributes=f"{2 * element_dim}x0e",
-            radius=self.cutoff, envelope=True, aggregation="sum", degree=degree, chunk=chunk,
+            radius=self.cutoff, envelope=True, reduce="sum", num_neighbors=num_neighbors,
+            chunk=chunk,
         )  # fmt: skip
         self.head = perceptron(irreps.num_irreps, 2 * width, out_channels, extensive=True)
 

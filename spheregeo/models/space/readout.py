@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spheregeo.nn.irreps.batch_norm import working_dtype
+from spheregeo.nn.irreps import working_dtype
 
 READOUTS = ("sum", "mean", "dipole", "extent")
 _SMALLEST = 1e-12  # added to a squared dipole, so that the norm of a vanishing one has a gradient

@@ -11,6 +11,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.models.registry import register
 from spheregeo.models.space.base import (
     AtomNetwork,
@@ -23,10 +24,10 @@ from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.segnn_blocks import SEGNNTrunk, balanced_irreps
-from spheregeo.nn.irreps.activations import NormalisedActivation
-from spheregeo.nn.irreps.stacks import Stacks, as_irreps, kinds
-from spheregeo.nn.space.edge_frame.products import PointProduct
-from spheregeo.nn.space.radial import polynomial_envelope
+from spheregeo.nn.irreps import NormalizedActivation, as_irreps, distinct_irreps
+from spheregeo.nn.irreps.stacks import Stacks
+from spheregeo.nn.space import polynomial_envelope
+from spheregeo.nn.space.edge_frame import PointProduct
 
 HEADS = ("atoms", "molecule")
 
@@ -55,13 +56,14 @@ class SEGNN(AtomNetwork):
         cutoff: in Å.
         envelope: weigh messages by a function of the length that ends smoothly at the cutoff: the output is then twice
             differentiable as atoms come and go, which forces need. Not in the original.
-        degree: messages are summed and divided by its root; 1 as published.
+        num_neighbors: messages are summed and divided by its root; 1 as published.
         norm: "layer" (each atom), "instance" (each molecule), "batch" or "none".
         readout: "sum", "mean", "dipole" or "extent" of atoms, see :func:`~spheregeo.models.sphere.pooled`.
         head: "atoms": a perceptron gives each atom's numbers, which are pooled, so that sums are extensive; "molecule": pooled
             first, as published; "sum" and "mean" only.
     """
 
+    @renamed_arguments(degree="num_neighbors")
     def __init__(
         self,
         in_channels: int,
@@ -74,7 +76,7 @@ class SEGNN(AtomNetwork):
         irreps: str | Irreps | None = None,
         cutoff: float = 2.0,
         envelope: bool = False,
-        degree: float = 1.0,
+        num_neighbors: float = 1.0,
         norm: str = "layer",
         readout: str = "sum",
         head: str = "atoms",
@@ -87,12 +89,13 @@ class SEGNN(AtomNetwork):
         self.envelope, self.pool_first = envelope, head == "molecule"
         self.irreps = balanced_irreps(width, lmax, lmax_attributes) if irreps is None else as_irreps(irreps)
         count = self.irreps.num_irreps
-        self.trunk = SEGNNTrunk(self.irreps, lmax_attributes, depth, degree=degree, norm=norm)
+        self.trunk = SEGNNTrunk(self.irreps, lmax_attributes, depth, num_neighbors=num_neighbors, norm=norm)
         reached = [
-            ir if ir.l <= lmax_attributes and ir.p == (-1) ** ir.l else None for ir in kinds(self.irreps)
+            ir if ir.l <= lmax_attributes and ir.p == (-1) ** ir.l else None
+            for ir in distinct_irreps(self.irreps)
         ]
         self.begins = [None if ir is None else int(ir.l) for ir in reached]
-        self.copies = [self.irreps.count(ir) for ir in kinds(self.irreps)]
+        self.copies = [self.irreps.count(ir) for ir in distinct_irreps(self.irreps)]
         self.embedding = nn.Embedding(
             in_channels, sum(n for n, ir in zip(self.copies, reached) if ir is not None)
         )
@@ -100,7 +103,7 @@ class SEGNN(AtomNetwork):
         nn.init.zeros_(last.bias)
         with torch.no_grad():
             last.weight *= 0.1  # a sum over tens of atoms begins at order one
-        self.head = nn.Sequential(nn.Linear(count, count), NormalisedActivation("silu"), last)
+        self.head = nn.Sequential(nn.Linear(count, count), NormalizedActivation("silu"), last)
 
     def embedded(self, numbers: Tensor, attributes: Tensor) -> Tensor:
         """Features to begin with: numbers of the element times the attributes of each degree. (P, irreps.dim) in ir_mul."""
@@ -170,7 +173,7 @@ class SEGNNPoints(PointNetwork):
         super().__init__(in_channels, out_channels, depth, k, feature_irreps)
         irreps = balanced_irreps(width, lmax, lmax_attributes)
         self.trunk = SEGNNTrunk(
-            irreps, lmax_attributes, depth, degree=float(k), norm=norm, unit=check_cutoff(unit)
+            irreps, lmax_attributes, depth, num_neighbors=float(k), norm=norm, unit=check_cutoff(unit)
         )
         self.split = Stacks(self.irreps_in)
         self.first = PointProduct(self.irreps_in, irreps, lmax_attributes)

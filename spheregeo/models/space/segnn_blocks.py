@@ -10,13 +10,15 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from spheregeo.harmonics import wigner_to_y
-from spheregeo.nn.irreps.instance_norm import IrrepsInstanceNorm
-from spheregeo.nn.irreps.stacks import EVEN, as_irreps, kinds
-from spheregeo.nn.space import IrrepsBatchNorm, IrrepsLayerNorm
-from spheregeo.nn.space.edge_frame.frame_product import FrameProduct
-from spheregeo.nn.space.edge_frame.gate import FrameGate
-from spheregeo.nn.space.edge_frame.products import FrameRotation, PointProduct
-from spheregeo.nn.space.geometry import EdgeGeometry
+from spheregeo.nn.irreps import (
+    IrrepsBatchNorm,
+    IrrepsInstanceNorm,
+    IrrepsLayerNorm,
+    as_irreps,
+    distinct_irreps,
+)
+from spheregeo.nn.space import EdgeGeometry
+from spheregeo.nn.space.edge_frame import FrameGate, FrameProduct, FrameRotation, PointProduct
 from spheregeo.sparse import Rows
 
 NORMS = ("layer", "instance", "batch", "none")
@@ -84,8 +86,8 @@ class Shapes(nn.Module):
 
     def __init__(self, irreps: Irreps) -> None:
         super().__init__()
-        self.degrees = [int(ir.dim) for ir in kinds(irreps)]
-        self.widths = [int(ir.dim) * irreps.count(ir) for ir in kinds(irreps)]
+        self.degrees = [int(ir.dim) for ir in distinct_irreps(irreps)]
+        self.widths = [int(ir.dim) * irreps.count(ir) for ir in distinct_irreps(irreps)]
 
     def stacks(self, x: Tensor) -> list[Tensor]:
         return [
@@ -108,11 +110,11 @@ class SEGNNLayer(nn.Module):
     """
 
     def __init__(
-        self, irreps: str | Irreps, lmax_attributes: int, *, degree: float = 1.0, norm: str = "layer"
+        self, irreps: str | Irreps, lmax_attributes: int, *, num_neighbors: float = 1.0, norm: str = "layer"
     ) -> None:
         super().__init__()
         irreps = as_irreps(irreps)
-        self.gate, self.shapes, self.degree = FrameGate(irreps), Shapes(irreps), degree
+        self.gate, self.shapes, self.num_neighbors = FrameGate(irreps), Shapes(irreps), num_neighbors
         self.rotation = FrameRotation(irreps)
         wide = self.gate.irreps_in
         self.message1 = FrameProduct([irreps, irreps], wide, lmax_attributes, scalars=1)
@@ -134,8 +136,8 @@ class SEGNNLayer(nn.Module):
     def forward(self, x: Tensor, near: Surroundings, batch: Tensor, num_graphs: int) -> Tensor:
         stacks = self.shapes.stacks(x)
         heard = self.messages(stacks, near)
-        if self.degree != 1.0:
-            heard = [part / math.sqrt(self.degree) for part in heard]
+        if self.num_neighbors != 1.0:
+            heard = [part / math.sqrt(self.num_neighbors) for part in heard]
         both = [torch.cat(pair, 2) for pair in zip(stacks, heard, strict=True)]
         hidden = self.gate.of_stacks(self.update1(both, near.attributes, near.at_points))
         update = self.update2(hidden, near.attributes, near.at_points)
@@ -150,23 +152,30 @@ class SEGNNTrunk(nn.Module):
     """
 
     def __init__(
-        self, irreps: Irreps, lmax_attributes: int, depth: int, *, degree: float, norm: str, unit: float = 1.0
+        self,
+        irreps: Irreps,
+        lmax_attributes: int,
+        depth: int,
+        *,
+        num_neighbors: float,
+        norm: str,
+        unit: float = 1.0,
     ) -> None:
         super().__init__()
         self.lmax, self.lmax_attributes, self.unit = int(max(ir.l for _, ir in irreps)), lmax_attributes, unit
         self.layers = nn.ModuleList(
-            SEGNNLayer(irreps, lmax_attributes, degree=degree, norm=norm) for _ in range(depth)
+            SEGNNLayer(irreps, lmax_attributes, num_neighbors=num_neighbors, norm=norm) for _ in range(depth)
         )
         self.gate, self.shapes = FrameGate(irreps), Shapes(irreps)
         self.last1 = PointProduct(irreps, self.gate.irreps_in, lmax_attributes)
-        self.last2 = PointProduct(irreps, Irreps([(irreps.num_irreps, EVEN)]), lmax_attributes)
+        self.last2 = PointProduct(irreps, Irreps(f"{irreps.num_irreps}x0e"), lmax_attributes)
 
     def surroundings(self, geometry: EdgeGeometry, envelope: Tensor | None) -> Surroundings:
         edges, points = geometry.edges, geometry.num_target
         harmonics = geometry.harmonics(self.lmax_attributes)
         if envelope is None:
-            neighbours = edges.pairs.indptr.diff().clamp_min(1)[:, None].to(harmonics.dtype)
-            attributes = geometry.scatter(harmonics) / neighbours
+            num_neighbors = edges.pairs.indptr.diff().clamp_min(1)[:, None].to(harmonics.dtype)
+            attributes = geometry.scatter(harmonics) / num_neighbors
         else:  # a neighbour comes and goes smoothly
             attributes = geometry.scatter(harmonics * envelope) / (1 + geometry.scatter(envelope))
         attributes = torch.cat([torch.ones_like(attributes[:, :1]), attributes[:, 1:]], 1)

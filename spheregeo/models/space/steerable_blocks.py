@@ -6,9 +6,9 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear
 from spheregeo.nn.irreps.stacks import Copies
-from spheregeo.nn.space import IrrepsGate, IrrepsLayerNorm, IrrepsLinear, RadialNetwork, SteerableConv
-from spheregeo.nn.space.geometry import EdgeGeometry
+from spheregeo.nn.space import EdgeGeometry, RadialNetwork, SteerableConv
 
 SMALLEST = 1e-6
 
@@ -50,7 +50,7 @@ class MessageBlock(nn.Module):
         basis: int,
         hidden: int,
         edge_dim: int,
-        degree: float,
+        num_neighbors: float,
         extra: int = 0,
         chunk: int | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class MessageBlock(nn.Module):
             lmax=lmax,
             edge_dim=edge_dim,
             depthwise=True,
-            degree=degree,
+            num_neighbors=num_neighbors,
             chunk=chunk,
         )
         self.bias = nn.Parameter(torch.zeros(split_scalars(self.gate.irreps_in)[0]))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.models.registry import register
 from spheregeo.models.space.base import AtomNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph
@@ -18,8 +19,7 @@ from spheregeo.models.space.steerable_blocks import (
     split_scalars,
 )
 from spheregeo.nn.irreps.stacks import Copies
-from spheregeo.nn.space import RadialBasis
-from spheregeo.nn.space.radial import polynomial_envelope
+from spheregeo.nn.space import RadialBasis, polynomial_envelope
 
 
 class SteerableMolecule(AtomNetwork):
@@ -44,13 +44,14 @@ class SteerableMolecule(AtomNetwork):
         basis: radial functions.
         hidden: hidden width of the radial networks.
         edge_dim: numbers that a radial network gives each edge, from which weights are mixed.
-        degree: mean number of neighbours, a constant that scales sums over them.
+        num_neighbors: mean number of neighbors, a constant that scales sums over them.
         element_dim: numbers of each end's element that radial networks see; 0 for none.
         dropout: in the feed-forward blocks.
         readout: "sum", "mean", "dipole" or "extent", see :func:`~spheregeo.models.space.readout.pooled`.
         chunk: edges done at a time, for large systems; None for all.
     """
 
+    @renamed_arguments(degree="num_neighbors")
     def __init__(
         self,
         in_channels: int,
@@ -63,7 +64,7 @@ class SteerableMolecule(AtomNetwork):
         basis: int = 8,
         hidden: int = 64,
         edge_dim: int = 32,
-        degree: float = 12.0,
+        num_neighbors: float = 12.0,
         element_dim: int = 8,
         dropout: float = 0.0,
         readout: str = "sum",
@@ -78,7 +79,8 @@ class SteerableMolecule(AtomNetwork):
         self.basis = RadialBasis(self.cutoff, basis, envelope=False)
         first = pyramid(width, 0)
         sizes: dict[str, Any] = {
-            "lmax": lmax, "basis": basis, "hidden": hidden, "edge_dim": edge_dim, "degree": degree, "extra": 2 * element_dim,
+            "lmax": lmax, "basis": basis, "hidden": hidden, "edge_dim": edge_dim, "num_neighbors": num_neighbors,
+            "extra": 2 * element_dim,
             "chunk": chunk,
         }  # fmt: skip
         self.messages = nn.ModuleList(

@@ -18,11 +18,9 @@ from spheregeo.models.space.steerable_blocks import (
     split_scalars,
 )
 from spheregeo.models.space.vnn import group_max
-from spheregeo.nn.irreps.batch_norm import working_dtype
+from spheregeo.nn.irreps import working_dtype
 from spheregeo.nn.irreps.stacks import Copies
-from spheregeo.nn.space import RadialBasis
-from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
-from spheregeo.nn.space.radial import polynomial_envelope
+from spheregeo.nn.space import EdgeGeometry, EdgeList, RadialBasis, polynomial_envelope
 from spheregeo.sampling import farthest_points, knn_between
 from spheregeo.sparse import Pairs
 
@@ -106,7 +104,13 @@ class SteerablePoints(nn.Module):
             irreps = pyramid(round(width * growth**i), lmax)
             self.messages.append(
                 MessageBlock(
-                    before, irreps, lmax=lmax, basis=basis, hidden=hidden, edge_dim=edge_dim, degree=float(k)
+                    before,
+                    irreps,
+                    lmax=lmax,
+                    basis=basis,
+                    hidden=hidden,
+                    edge_dim=edge_dim,
+                    num_neighbors=float(k),
                 )
             )
             self.points.append(PointBlock(irreps, 2 * irreps[0].mul))

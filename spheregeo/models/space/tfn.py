@@ -11,6 +11,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.models.registry import register
 from spheregeo.models.space.base import (
     AtomNetwork,
@@ -24,19 +25,9 @@ from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.steerable_blocks import invariants_of, split_scalars
+from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear, NormActivation, SphereActivation
 from spheregeo.nn.irreps.stacks import Copies
-from spheregeo.nn.space import (
-    IrrepsGate,
-    IrrepsLayerNorm,
-    IrrepsLinear,
-    NormActivation,
-    RadialBasis,
-    RadialNetwork,
-    SphereActivation,
-    SteerableConv,
-)
-from spheregeo.nn.space.geometry import EdgeGeometry
-from spheregeo.nn.space.radial import polynomial_envelope
+from spheregeo.nn.space import EdgeGeometry, RadialBasis, RadialNetwork, SteerableConv, polynomial_envelope
 
 NONLINEARITIES = ("norm", "gate", "sphere")
 
@@ -62,12 +53,12 @@ class TFNLayer(nn.Module):
 
     def __init__(
         self, irreps_in: Irreps, irreps_out: Irreps, *, lmax: int, act: str, basis: int, hidden: int, edge_dim: int,
-        degree: float, norm: bool, extra: int = 0,
+        num_neighbors: float, norm: bool, extra: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.act, wide = nonlinearity(act, irreps_out)
         self.radial = RadialNetwork(basis, [hidden], edge_dim, extra)
-        self.conv = SteerableConv(irreps_in, wide, lmax=lmax, edge_dim=edge_dim, degree=degree)
+        self.conv = SteerableConv(irreps_in, wide, lmax=lmax, edge_dim=edge_dim, num_neighbors=num_neighbors)
         self.own = IrrepsLinear(irreps_in, wide)
         self.norm = IrrepsLayerNorm(irreps_out, share="separable") if norm else None
 
@@ -119,12 +110,13 @@ class TFN(AtomNetwork):
         cutoff: in Å.
         basis: radial functions.
         hidden, edge_dim: widths of the radial networks, whose last layer holds the weight matrices.
-        degree: mean number of neighbours, a constant that scales sums over them.
+        num_neighbors: mean number of neighbors, a constant that scales sums over them.
         element_dim: numbers of each end's element that radial networks see; 0 for none.
         norm: layer norm after each layer.
         readout: "sum", "mean", "dipole" or "extent" of atoms.
     """
 
+    @renamed_arguments(degree="num_neighbors")
     def __init__(
         self,
         in_channels: int,
@@ -138,7 +130,7 @@ class TFN(AtomNetwork):
         basis: int = 8,
         hidden: int = 32,
         edge_dim: int = 16,
-        degree: float = 12.0,
+        num_neighbors: float = 12.0,
         element_dim: int = 8,
         norm: bool = True,
         readout: str = "sum",
@@ -150,7 +142,7 @@ class TFN(AtomNetwork):
         self.basis = RadialBasis(self.cutoff, basis, envelope=False)
         self.layers = _Layers(
             irreps[:1], irreps, depth, lmax=lmax, act=nonlinearity, basis=basis, hidden=hidden, edge_dim=edge_dim,
-            degree=degree, norm=norm, extra=2 * element_dim,
+            num_neighbors=num_neighbors, norm=norm, extra=2 * element_dim,
         )  # fmt: skip
         self.head = perceptron(irreps.num_irreps, 2 * width, out_channels, extensive=True)
 
@@ -211,7 +203,7 @@ class TFNPoints(PointNetwork):
         self.basis = RadialBasis(check_cutoff(cutoff), basis, "gaussian", envelope=False)
         self.layers = _Layers(
             self.irreps_in, irreps, depth, lmax=lmax, act=nonlinearity, basis=basis, hidden=hidden, edge_dim=edge_dim,
-            degree=float(k), norm=norm,
+            num_neighbors=float(k), norm=norm,
         )  # fmt: skip
         self.head = perceptron(irreps.num_irreps, 4 * width, out_channels, dropout=dropout)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spheregeo.models.registry import register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork, feature_graph
-from spheregeo.nn.space.vector_neurons import (
+from spheregeo.nn.space import (
     StatisticsNorm,
     VectorBatchNorm,
     VectorEdgeConv,

@@ -1,8 +1,11 @@
 """Pointwise layers on features that are irreps of O(3) or SO(3): linear maps, gates, norms, activations on the sphere."""
 
-from spheregeo.nn.irreps.batch_norm import IrrepsBatchNorm
+from spheregeo.nn.irreps.activations import NormalizedActivation
+from spheregeo.nn.irreps.batch_norm import IrrepsBatchNorm, working_dtype
 from spheregeo.nn.irreps.gates import IrrepsGate, NormActivation
+from spheregeo.nn.irreps.instance_norm import IrrepsInstanceNorm
 from spheregeo.nn.irreps.layer_norm import IrrepsLayerNorm
+from spheregeo.nn.irreps.layout import as_irreps, change_layout, distinct_irreps
 from spheregeo.nn.irreps.linear import IrrepsDropout, IrrepsLinear
 from spheregeo.nn.irreps.sphere_activation import (
     SeparableSphereActivation,
@@ -17,9 +20,11 @@ __all__ = [
     "IrrepsBatchNorm",
     "IrrepsDropout",
     "IrrepsGate",
+    "IrrepsInstanceNorm",
     "IrrepsLayerNorm",
     "IrrepsLinear",
     "NormActivation",
+    "NormalizedActivation",
     "SO3Activation",
     "SeparableSphereActivation",
     "SphereActivation",
@@ -27,8 +32,17 @@ __all__ = [
     "SpinActivation",
     "SpinLinear",
     "SpinType",
+    "as_irreps",
+    "change_layout",
+    "distinct_irreps",
     "lift",
     "project",
     "rotation_irreps",
     "sphere_correlation",
+    "working_dtype",
 ]
+
+
+def __dir__() -> list[str]:
+    """The layers and functions, without the files that they are written in."""
+    return __all__

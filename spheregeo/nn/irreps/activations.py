@@ -14,6 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.harmonics import gauss_legendre
 from spheregeo.nn.activations import Activation, activation, activation_name
 
@@ -60,17 +61,18 @@ def parity(act: str | Activation) -> int:
     return (_named(act) if isinstance(act, str) else _measure(act))[1]
 
 
-class NormalisedActivation(nn.Module):
-    """f(x) / √E f(z)²: unit second moment out for a standard normal in; ``normalise=False`` leaves f as it is.
+class NormalizedActivation(nn.Module):
+    """f(x) / √E f(z)²: unit second moment out for a standard normal in; ``normalize=False`` leaves f as it is.
 
     Shape: any -> the same.
     Raises: ValueError for an unknown name.
     """
 
-    def __init__(self, act: str | Activation = "silu", *, normalise: bool = True) -> None:
+    @renamed_arguments(normalise="normalize")
+    def __init__(self, act: str | Activation = "silu", *, normalize: bool = True) -> None:
         super().__init__()
         self.act, self.name = activation(act), activation_name(act)
-        self.factor = 1 / second_moment(act) if normalise else 1.0
+        self.factor = 1 / second_moment(act) if normalize else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act(x)
@@ -78,3 +80,6 @@ class NormalisedActivation(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.name}, factor={self.factor:.6g}"
+
+
+NormalisedActivation = NormalizedActivation  # its former name

@@ -12,8 +12,9 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.activations import Activation, activation_name
-from spheregeo.nn.irreps.activations import NormalisedActivation, parity
+from spheregeo.nn.irreps.activations import NormalizedActivation, parity
 from spheregeo.nn.irreps.stacks import EVEN, Copies, as_irreps, blocks, check_features, check_layout
 
 
@@ -83,6 +84,7 @@ class IrrepsGate(nn.Module):
     Reference: Weiler, Geiger, Welling, Boomsma & Cohen 2018, arXiv:1807.02547, section 4.3; e3nn's ``Gate``.
     """
 
+    @renamed_arguments(normalise="normalize")
     def __init__(
         self,
         irreps_out: str | Irreps,
@@ -90,7 +92,7 @@ class IrrepsGate(nn.Module):
         *,
         odd_act: str | Activation | None = "tanh",
         gate: str | Activation = "sigmoid",
-        normalise: bool = True,
+        normalize: bool = True,
         layout: str = "mul_ir",
     ) -> None:
         super().__init__()
@@ -123,11 +125,11 @@ class IrrepsGate(nn.Module):
         widths = [width for what, width in self.runs if what != "gated"]
         self.widths = [*widths, self.num_gates, gated.dim]
         self.gated_widths = [width for what, width in self.runs if what == "gated"]
-        self.act = NormalisedActivation(act, normalise=normalise)
+        self.act = NormalizedActivation(act, normalize=normalize)
         self.odd_act = (
-            NormalisedActivation(odd_act, normalise=normalise) if odd_act is not None and has_odd else None
+            NormalizedActivation(odd_act, normalize=normalize) if odd_act is not None and has_odd else None
         )
-        self.gate = NormalisedActivation(gate, normalise=normalise)
+        self.gate = NormalizedActivation(gate, normalize=normalize)
         self.copies = Copies(gated, layout) if self.num_gates else None
         self._plain = any(True for _ in self.parameters())
 
@@ -193,7 +195,7 @@ class NormActivation(nn.Module):
         if normalization not in ("component", "norm"):
             raise ValueError(f"normalization is {normalization!r}; expected 'component' or 'norm'")
         self.irreps, self.eps, self.normalization, self.layout = as_irreps(irreps), eps, normalization, layout
-        self.act = NormalisedActivation(act, normalise=False)
+        self.act = NormalizedActivation(act, normalize=False)
         self.copies = Copies(self.irreps, layout)
         self.bias = nn.Parameter(torch.zeros(self.irreps.num_irreps)) if bias else None
         self._pieces = [(b.ir == EVEN, b.stop - b.start, b.first) for b in blocks(self.irreps, layout)]

@@ -15,8 +15,8 @@ from spheregeo.nn.irreps.stacks import (
     check_features,
     check_layout,
     copy_of,
+    distinct_irreps,
     is_scalar,
-    kinds,
 )
 
 
@@ -140,7 +140,7 @@ class IrrepsLayerNorm(nn.Module):
             raise ValueError(f"share is {share!r}; expected 'each', 'separable' or 'all'")
         self.irreps, self.layout, self.share, self.eps = as_irreps(irreps), check_layout(layout), share, eps
         self.dim, scalar = self.irreps.dim, is_scalar(self.irreps)
-        every = kinds(self.irreps)
+        every = distinct_irreps(self.irreps)
         of = torch.cat([torch.full((mul * ir.dim,), every.index(ir)) for mul, ir in self.irreps])
         groups: list[list[int]] = [[i] for i in range(len(every))]
         if share == "all":

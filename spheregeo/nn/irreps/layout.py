@@ -90,7 +90,7 @@ def is_scalar(irreps: Irreps) -> Tensor:
     return torch.cat([torch.full((mul * ir.dim,), ir == EVEN) for mul, ir in irreps])
 
 
-def kinds(irreps: Irreps) -> list[Irrep]:
+def distinct_irreps(irreps: Irreps) -> list[Irrep]:
     """The distinct irreps, in order of appearance."""
     return list(dict.fromkeys(ir for _, ir in irreps))
 

@@ -20,7 +20,7 @@ from spheregeo.harmonics import gauss_legendre, unpack_wigner
 from spheregeo.harmonics.irrep_harmonics import plain_harmonics
 from spheregeo.harmonics.wigner_forms import plain_matrices
 from spheregeo.nn.activations import Activation, activation_name
-from spheregeo.nn.irreps.activations import NormalisedActivation
+from spheregeo.nn.irreps.activations import NormalizedActivation
 
 MOST_SAMPLES = 60_000
 MARGIN = 0.8  # the measured error must stay below this share of the tolerance
@@ -131,7 +131,7 @@ def _named_error(act: str, signal: Signal, shape: Shape, amplitude: float) -> fl
 
 
 def _error(act: str | Activation, signal: Signal, shape: Shape, amplitude: float) -> float:
-    f = NormalisedActivation(act, normalise=False)
+    f = NormalizedActivation(act, normalize=False)
     if isinstance(act, nn.Module):
         f = copy.deepcopy(f).to("cpu", torch.float64)
     to, back = sampling_matrices(signal, shape)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from spheregeo.nn.activations import Activation, activation_name
 from spheregeo.nn.exact_buffers import ExactBuffers
-from spheregeo.nn.irreps.activations import NormalisedActivation, parity
+from spheregeo.nn.irreps.activations import NormalizedActivation, parity
 from spheregeo.nn.irreps.sample_grids import (
     Shape,
     Signal,
@@ -130,7 +130,7 @@ class FunctionalActivation(ExactBuffers):
         resolution: Shape | None,
         tolerance: float | None,
         amplitude: float,
-        normalise: bool,
+        normalize: bool,
         layout: str,
     ) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class FunctionalActivation(ExactBuffers):
         self.signals = [group.signal for group in channels]
         self._odd = [group.odd for group in channels]
         self._widths = [len(group.places) for group in channels]
-        self.acts = nn.ModuleList(NormalisedActivation(f, normalise=normalise) for f in self._acts)
+        self.acts = nn.ModuleList(NormalizedActivation(f, normalize=normalize) for f in self._acts)
         self._plain = any(True for _ in self.acts.parameters())
         self.shapes: list[Shape] = []
         for f, signal in zip(self._acts, self.signals, strict=True):

@@ -11,6 +11,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.activations import Activation
 from spheregeo.nn.irreps.sample_grids import Signal
 from spheregeo.nn.irreps.sampled import Channels, FunctionalActivation
@@ -52,7 +53,7 @@ class SphereActivation(FunctionalActivation):
     parameters is trained. ``resolution`` is (rings, points a ring) of a Gauss–Legendre grid about y; by default
     (2L + 1) × (4L + 1), L the channel's largest degree. With ``tolerance`` it is the smallest tried one whose measured
     equivariance error is below that for normal coefficients of standard deviation ``amplitude``; ``error`` measures it.
-    ``normalise`` rescales the activation to unit second moment.
+    ``normalize`` rescales the activation to unit second moment.
 
     Shape: (..., irreps.dim) -> the same.
     Equivariance: O(3), approximate. Measured relative RMS error for unit components at L = 2, 4, 6 at the default grid: SiLU
@@ -63,6 +64,7 @@ class SphereActivation(FunctionalActivation):
     Reference: Cohen et al. 2018, arXiv:1801.10130; ``e3nn.nn.S2Activation``.
     """
 
+    @renamed_arguments(normalise="normalize")
     def __init__(
         self,
         irreps: str | Irreps,
@@ -72,7 +74,7 @@ class SphereActivation(FunctionalActivation):
         resolution: tuple[int, int] | None = None,
         tolerance: float | None = None,
         amplitude: float = 1.0,
-        normalise: bool = True,
+        normalize: bool = True,
         layout: str = "mul_ir",
     ) -> None:
         irreps = as_irreps(irreps)
@@ -85,7 +87,7 @@ class SphereActivation(FunctionalActivation):
             resolution=resolution,
             tolerance=tolerance,
             amplitude=amplitude,
-            normalise=normalise,
+            normalize=normalize,
             layout=layout,
         )
 
@@ -181,6 +183,7 @@ class SO3Activation(FunctionalActivation):
     Reference: Poulenard, Ovsjanikov & Guibas 2022, arXiv:2211.15903; ``e3nn.nn.SO3Activation``.
     """
 
+    @renamed_arguments(normalise="normalize")
     def __init__(
         self,
         irreps: str | Irreps,
@@ -189,7 +192,7 @@ class SO3Activation(FunctionalActivation):
         resolution: tuple[int, int, int] | None = None,
         tolerance: float | None = None,
         amplitude: float = 1.0,
-        normalise: bool = True,
+        normalize: bool = True,
         layout: str = "mul_ir",
     ) -> None:
         irreps = as_irreps(irreps)
@@ -202,6 +205,6 @@ class SO3Activation(FunctionalActivation):
             resolution=resolution,
             tolerance=tolerance,
             amplitude=amplitude,
-            normalise=normalise,
+            normalize=normalize,
             layout=layout,
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spheregeo.nn.activations import Activation
 from spheregeo.nn.exact_buffers import ExactBuffers
-from spheregeo.nn.irreps.activations import NormalisedActivation
+from spheregeo.nn.irreps.activations import NormalizedActivation
 from spheregeo.nn.irreps.sample_grids import grid_shape, sampling_matrices
 from spheregeo.nn.irreps.sphere_activation import sphere_channels
 from spheregeo.nn.irreps.stacks import as_irreps, check_features
@@ -68,7 +68,7 @@ class SphereMLP(ExactBuffers):
             )
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), NormalisedActivation(act)]
+            layers += [nn.Linear(fan_in, fan_out), NormalizedActivation(act)]
             nn.init.normal_(layers[-2].weight, std=fan_in**-0.5)  # type: ignore[arg-type]
             nn.init.zeros_(layers[-2].bias)  # type: ignore[arg-type]
         self.network = nn.Sequential(*layers[:-1])

@@ -19,6 +19,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.activations import Activation
 from spheregeo.nn.irreps.linear import IrrepsLinear
 from spheregeo.nn.irreps.sample_grids import Signal
@@ -209,6 +210,7 @@ class SpinActivation(FunctionalActivation):
     Reference: Xu et al. 2022, arXiv:2206.08362.
     """
 
+    @renamed_arguments(normalise="normalize")
     def __init__(
         self,
         spin: SpinType,
@@ -217,7 +219,7 @@ class SpinActivation(FunctionalActivation):
         resolution: tuple[int, int, int] | None = None,
         tolerance: float | None = None,
         amplitude: float = 1.0,
-        normalise: bool = True,
+        normalize: bool = True,
     ) -> None:
         self.spin = SpinType.of(spin)
         super().__init__(
@@ -229,7 +231,7 @@ class SpinActivation(FunctionalActivation):
             resolution=resolution,
             tolerance=tolerance,
             amplitude=amplitude,
-            normalise=normalise,
+            normalize=normalize,
             layout="mul_ir",
         )
 

@@ -19,8 +19,8 @@ from spheregeo.nn.irreps.layout import (
     check_features,
     check_layout,
     copy_of,
+    distinct_irreps,
     is_scalar,
-    kinds,
     stack_index,
 )
 
@@ -36,8 +36,8 @@ __all__ = [
     "check_features",
     "check_layout",
     "copy_of",
+    "distinct_irreps",
     "is_scalar",
-    "kinds",
     "stack_index",
 ]
 
@@ -87,7 +87,7 @@ class Stacks(nn.Module):
 
     def __init__(self, irreps: Irreps, layout: str = "mul_ir") -> None:
         super().__init__()
-        self.irs, self.layout = kinds(irreps), layout
+        self.irs, self.layout = distinct_irreps(irreps), layout
         self.degrees = [ir.dim for ir in self.irs]
         self._pieces = [
             (block.start, block.mul, block.ir.dim, self.irs.index(block.ir))

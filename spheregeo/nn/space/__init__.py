@@ -1,31 +1,32 @@
-"""Layers for points in space: features are irreps of O(3), e3nn's."""
+"""Layers for points in space: edges, convolutions (``steerable``, ``implicit``, ``edge_frame``), vector neurons.
 
-from spheregeo.nn.irreps.batch_norm import IrrepsBatchNorm
-from spheregeo.nn.irreps.gates import IrrepsGate, NormActivation
-from spheregeo.nn.irreps.layer_norm import IrrepsLayerNorm
-from spheregeo.nn.irreps.linear import IrrepsDropout, IrrepsLinear
-from spheregeo.nn.irreps.sphere_activation import (
-    SeparableSphereActivation,
-    SO3Activation,
-    SphereActivation,
-    rotation_irreps,
-)
-from spheregeo.nn.irreps.sphere_mlp import SphereMLP
-from spheregeo.nn.irreps.spin import (
-    SpinActivation,
-    SpinLinear,
-    SpinType,
-    lift,
-    project,
-    sphere_correlation,
-)
+Layers of one point (``nn.irreps``) and of voxel grids (``nn.voxel``) can be imported from here as well, where they once were.
+"""
+
+from spheregeo.nn.irreps import IrrepsBatchNorm as IrrepsBatchNorm
+from spheregeo.nn.irreps import IrrepsDropout as IrrepsDropout
+from spheregeo.nn.irreps import IrrepsGate as IrrepsGate
+from spheregeo.nn.irreps import IrrepsLayerNorm as IrrepsLayerNorm
+from spheregeo.nn.irreps import IrrepsLinear as IrrepsLinear
+from spheregeo.nn.irreps import NormActivation as NormActivation
+from spheregeo.nn.irreps import SeparableSphereActivation as SeparableSphereActivation
+from spheregeo.nn.irreps import SO3Activation as SO3Activation
+from spheregeo.nn.irreps import SphereActivation as SphereActivation
+from spheregeo.nn.irreps import SphereMLP as SphereMLP
+from spheregeo.nn.irreps import SpinActivation as SpinActivation
+from spheregeo.nn.irreps import SpinLinear as SpinLinear
+from spheregeo.nn.irreps import SpinType as SpinType
+from spheregeo.nn.irreps import lift as lift
+from spheregeo.nn.irreps import project as project
+from spheregeo.nn.irreps import rotation_irreps as rotation_irreps
+from spheregeo.nn.irreps import sphere_correlation as sphere_correlation
+from spheregeo.nn.space import edge_frame, implicit, steerable
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
-from spheregeo.nn.space.implicit.conv import ImplicitConv
+from spheregeo.nn.space.implicit import ImplicitConv
 from spheregeo.nn.space.radial import RadialBasis, RadialNetwork, polynomial_envelope
-from spheregeo.nn.space.steerable.conv import SteerableConv
-from spheregeo.nn.space.steerable.group_convolution import group_irreps, group_kernel, path_weights
-from spheregeo.nn.space.steerable.so2 import SO2Linear
+from spheregeo.nn.space.steerable import SO2Linear, SteerableConv, group_irreps, group_kernel, path_weights
 from spheregeo.nn.space.vector_neurons import (
+    StatisticsNorm,
     VectorBatchNorm,
     VectorEdgeConv,
     VectorInvariants,
@@ -33,33 +34,20 @@ from spheregeo.nn.space.vector_neurons import (
     VectorLinearReLU,
     VectorMaxPool,
     VectorMeanPool,
+    vector_pool,
 )
-from spheregeo.nn.voxel.conv import SteerableVoxelConv
-from spheregeo.nn.voxel.low_pass import LowPassDownsample
+from spheregeo.nn.voxel import LowPassDownsample as LowPassDownsample
+from spheregeo.nn.voxel import SteerableVoxelConv as SteerableVoxelConv
 
 __all__ = [
     "EdgeGeometry",
     "EdgeList",
     "ImplicitConv",
-    "IrrepsBatchNorm",
-    "IrrepsDropout",
-    "IrrepsGate",
-    "IrrepsLayerNorm",
-    "IrrepsLinear",
-    "LowPassDownsample",
-    "NormActivation",
     "RadialBasis",
     "RadialNetwork",
     "SO2Linear",
-    "SO3Activation",
-    "SeparableSphereActivation",
-    "SphereActivation",
-    "SphereMLP",
-    "SpinActivation",
-    "SpinLinear",
-    "SpinType",
+    "StatisticsNorm",
     "SteerableConv",
-    "SteerableVoxelConv",
     "VectorBatchNorm",
     "VectorEdgeConv",
     "VectorInvariants",
@@ -67,12 +55,17 @@ __all__ = [
     "VectorLinearReLU",
     "VectorMaxPool",
     "VectorMeanPool",
+    "edge_frame",
     "group_irreps",
     "group_kernel",
-    "lift",
+    "implicit",
     "path_weights",
     "polynomial_envelope",
-    "project",
-    "rotation_irreps",
-    "sphere_correlation",
+    "steerable",
+    "vector_pool",
 ]
+
+
+def __dir__() -> list[str]:
+    """The rooms and the layers, without the files that the layers are written in."""
+    return __all__

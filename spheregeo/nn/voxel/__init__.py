@@ -4,3 +4,8 @@ from spheregeo.nn.voxel.conv import SteerableVoxelConv
 from spheregeo.nn.voxel.low_pass import LowPassDownsample
 
 __all__ = ["LowPassDownsample", "SteerableVoxelConv"]
+
+
+def __dir__() -> list[str]:
+    """The layers, without the files that they are written in."""
+    return __all__

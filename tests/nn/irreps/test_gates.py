@@ -9,7 +9,7 @@ from e3nn import o3
 from e3nn.util.test import assert_equivariant
 
 from spheregeo.audit import randomise
-from spheregeo.nn.irreps.activations import NormalisedActivation, parity, second_moment
+from spheregeo.nn.irreps.activations import NormalizedActivation, parity, second_moment
 from spheregeo.nn.irreps.stacks import LAYOUTS, change_layout
 from spheregeo.nn.space import IrrepsGate, NormActivation
 
@@ -40,7 +40,7 @@ def test_parity_is_measured():
 
 def test_equals_e3nn_gate():
     """e3nn has its factors from a million samples, hence the functions without factors."""
-    ours = IrrepsGate("8x0e+3x0o+4x1o+2x1e+3x2e", normalise=False)
+    ours = IrrepsGate("8x0e+3x0o+4x1o+2x1e+3x2e", normalize=False)
     theirs = e3nn.nn.Gate(
         "8x0e+3x0o", [torch.nn.functional.silu, torch.tanh], "9x0e", [torch.sigmoid], "4x1o+2x1e+3x2e"
     )
@@ -140,7 +140,7 @@ def test_outputs_have_unit_second_moment():
     layer = IrrepsGate("100x0e+100x0o")
     y = layer(torch.randn(3000, layer.irreps_in.dim))
     assert float(y.square().mean()) == pytest.approx(1, abs=0.02)
-    assert NormalisedActivation("silu", normalise=False).factor == 1.0
+    assert NormalizedActivation("silu", normalize=False).factor == 1.0
 
 
 def test_faults_name_what_came():
@@ -150,7 +150,7 @@ def test_faults_name_what_came():
     with pytest.raises(ValueError, match=r"expected \(\.\.\., 6\)"):
         IrrepsGate("2x0e+1x1o")(torch.zeros(3, 5))
     with pytest.raises(ValueError, match="second moment"):
-        NormalisedActivation(torch.zeros_like)
+        NormalizedActivation(torch.zeros_like)
     with pytest.raises(ValueError, match="eps"):
         NormActivation("1x1o", eps=0)
     with pytest.raises(ValueError, match="normalization"):

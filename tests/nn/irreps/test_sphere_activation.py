@@ -89,14 +89,14 @@ def test_square_and_cube_equal_e3nn_on_a_fine_grid():
         theirs.act.cst = 1.0
         x = torch.randn(5, irreps.dim)
         torch.testing.assert_close(
-            SphereActivation(irreps, act, normalise=False)(x), theirs(x), atol=1e-12, rtol=0
+            SphereActivation(irreps, act, normalize=False)(x), theirs(x), atol=1e-12, rtol=0
         )
 
 
 def test_output_is_the_projection_of_the_acted_signal():
     """By hand on a random set of directions: the projection's residual is orthogonal to all harmonics of the grid."""
     irreps = natural(2, 2)
-    layer = SphereActivation(irreps, cube, normalise=False)
+    layer = SphereActivation(irreps, cube, normalize=False)
     x = torch.randn(irreps.dim)
     points, weights = sphere_grid(9, 17)
     Y = component_harmonics(points, 2)

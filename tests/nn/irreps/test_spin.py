@@ -105,7 +105,7 @@ def test_activation_is_equivariant(fields, lmax, reflections):
 def test_activation_acts_on_samples_of_the_lifted_field():
     spin = SpinType("1x1+1x0", 2)
     x = torch.randn(spin.dim)
-    layer = SpinActivation(spin, cube, normalise=False)
+    layer = SpinActivation(spin, cube, normalize=False)
     q, weights = rotation_grid(5, 9, 9)
     from spheregeo.groups import from_quaternion
 

@@ -25,7 +25,7 @@ CASES = [
     {"attributes": TURNING},
     {"group": "SO3"},
     {"group": "tetrahedral", "attributes": TURNING},
-    {"aggregation": "sum", "degree": 6.0, "bias": False},
+    {"reduce": "sum", "num_neighbors": 6.0, "bias": False},
 ]
 
 
@@ -56,10 +56,10 @@ def materialised(
     kernel = conv.kernel(positions[source] - positions[target], attributes)
     messages = torch.einsum("eij,ej->ei", kernel, x[source])
     y = x.new_zeros(len(positions), conv.irreps_out.dim).index_add(0, target, messages)
-    if conv.aggregation == "mean":
+    if conv.reduce == "mean":
         y = y / torch.bincount(target, minlength=len(positions)).clamp(min=1)[:, None]
     else:
-        y = y / conv.degree**0.5
+        y = y / conv.num_neighbors**0.5
     return y if conv.fixed is None else y + conv.fixed()
 
 
@@ -141,10 +141,10 @@ def test_a_batch_is_its_parts(case: dict) -> None:
     torch.testing.assert_close(twice[len(x) :], alone, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("aggregation", ["mean", "sum"])
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
 @pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[4]], ids=str)
-def test_no_edges_no_points_coincident_points(case: dict, aggregation: str) -> None:
-    conv = build(case, aggregation=aggregation)
+def test_no_edges_no_points_coincident_points(case: dict, reduce: str) -> None:
+    conv = build(case, reduce=reduce)
     x, positions, edge_index, attributes = graph(conv)
     none = edge_index[:, :0]
     constant = conv.fixed().expand(len(x), -1)
@@ -234,7 +234,7 @@ def test_builds_fast_and_runs_under_autocast() -> None:
         ({"radius": 0.0}, "radius is 0.0"),
         ({"sigma": float("nan")}, "sigma is nan"),
         ({"lmax": -1}, "lmax is -1"),
-        ({"aggregation": "max"}, "aggregation is 'max'"),
+        ({"reduce": "max"}, "reduce is 'max'"),
         ({"nonlinearity": "relu"}, "nonlinearity is 'relu'"),
         ({"nonlinearity": "gate", "attributes": "1x1o"}, "expected 'product'"),
         ({"nonlinearity": "product", "group": "C3"}, "expected 'regular'"),

@@ -53,7 +53,7 @@ class Cloud:
 
 def conv_of(engine: str, kind: str, lmax: int = 4, **options: Any) -> SteerableConv:
     torch.manual_seed(0)
-    conv = SteerableConv(IN, OUT, lmax=lmax, engine=engine, degree=5.0, **KINDS[kind], **options)
+    conv = SteerableConv(IN, OUT, lmax=lmax, engine=engine, num_neighbors=5.0, **KINDS[kind], **options)
     return conv.double()
 
 
@@ -92,14 +92,14 @@ def test_weights_go_to_e3nn_and_back(lmax: int) -> None:
     x = torch.randn(POINTS, o3.Irreps(irreps).dim, dtype=torch.float64)
     cloud = Cloud()
     geometry = EdgeGeometry.of(cloud.positions.detach(), cloud.edge_index)
-    conv = SteerableConv(irreps, irreps, lmax=lmax, degree=7.0).double()
+    conv = SteerableConv(irreps, irreps, lmax=lmax, num_neighbors=7.0).double()
     product = conv.to_e3nn()
     harmonics = o3.Irreps.spherical_harmonics(lmax)
     y = o3.spherical_harmonics(harmonics, geometry.vectors, True, "component")
     # e3nn's harmonics of a loop are those of no direction, too: degree 0 alone
     expected = geometry.scatter(product(x[geometry.edges.source], y))
     for engine in ("product", "so2"):
-        other = SteerableConv(irreps, irreps, lmax=lmax, degree=7.0, engine=engine).double()
+        other = SteerableConv(irreps, irreps, lmax=lmax, num_neighbors=7.0, engine=engine).double()
         close(other.load_e3nn(product)(x, geometry), expected, 1e-12)
 
 
@@ -210,7 +210,7 @@ def test_periodic_shift_moves_the_source() -> None:
 
 
 def test_output_components_have_unit_variance() -> None:
-    conv = SteerableConv("16x0e + 16x1o + 16x2e", "16x0e + 16x1o + 16x2e + 8x3o", lmax=3, degree=8.0)
+    conv = SteerableConv("16x0e + 16x1o + 16x2e", "16x0e + 16x1o + 16x2e + 8x3o", lmax=3, num_neighbors=8.0)
     targets = torch.arange(400).repeat_interleave(8)
     edges = EdgeList.of(torch.stack([torch.randint(0, 400, (3200,)), targets]), 400)
     y = conv(torch.randn(400, conv.irreps_in.dim), EdgeGeometry(torch.randn(3200, 3), edges))
@@ -325,7 +325,7 @@ def test_bad_input_is_named() -> None:
         SteerableConv("2x0e", "1x1o", lmax=2, engine="fast")
     with pytest.raises(ValueError, match="mmax is 1"):
         SteerableConv("2x0e", "1x1o", lmax=2, mmax=1)
-    with pytest.raises(ValueError, match="degree is 0"):
-        SteerableConv("2x0e", "1x1o", lmax=2, degree=0)
+    with pytest.raises(ValueError, match="num_neighbors is 0"):
+        SteerableConv("2x0e", "1x1o", lmax=2, num_neighbors=0)
     with pytest.raises(ValueError, match="only a layer with shared weights"):
         conv.to_e3nn()

@@ -8,7 +8,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
-from spheregeo.nn.irreps.stacks import EVEN, as_irreps, kinds
+from spheregeo.nn.irreps.stacks import EVEN, as_irreps, distinct_irreps
 from spheregeo.nn.space.edge_frame.dense import Job, Mixing
 from spheregeo.nn.space.edge_frame.products import ProductWeights, orders_of
 from spheregeo.nn.space.steerable.so2 import SO2Maps, natural
@@ -43,7 +43,7 @@ class FrameProduct(ProductWeights, Mixing):
         self.like = [natural(irs[s]) == natural(targets[k]) for s, k, _, _ in self.maps.pairs]
         begins = []  # of each part: the columns before each of its orders
         for part in every:
-            mine, first, own = kinds(part), 0, {}
+            mine, first, own = distinct_irreps(part), 0, {}
             for order in orders_of(mine):
                 own[order.m, order.m > 0 or natural(mine[order.members[0]])] = first
                 first += order.components * sum(part.count(mine[i]) for i in order.members)

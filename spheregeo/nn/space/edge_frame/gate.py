@@ -9,8 +9,8 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
-from spheregeo.nn.irreps.activations import NormalisedActivation
-from spheregeo.nn.irreps.stacks import EVEN, as_irreps, kinds
+from spheregeo.nn.irreps.activations import NormalizedActivation
+from spheregeo.nn.irreps.stacks import EVEN, as_irreps, distinct_irreps
 from spheregeo.nn.space.edge_frame.products import orders_of
 
 
@@ -90,7 +90,7 @@ class FrameGate(nn.Module):
     def __init__(self, irreps_out: str | Irreps) -> None:
         super().__init__()
         self.irreps_out = as_irreps(irreps_out, "irreps_out")
-        irs = kinds(self.irreps_out)
+        irs = distinct_irreps(self.irreps_out)
         self.copies = [self.irreps_out.count(ir) for ir in irs]
         if irs[0] != EVEN or len(irs) != len(self.irreps_out):
             raise ValueError(
@@ -98,7 +98,7 @@ class FrameGate(nn.Module):
             )
         self.scalars, self.gates = self.copies[0], sum(self.copies[1:])
         self.irreps_in = Irreps([(self.scalars + self.gates, EVEN), *self.irreps_out[1:]])
-        self.act, self.gate = NormalisedActivation("silu"), NormalisedActivation("sigmoid")
+        self.act, self.gate = NormalizedActivation("silu"), NormalizedActivation("sigmoid")
         starts = [sum(self.copies[1:i]) for i in range(1, len(irs) + 1)]
         self.gated: list[GatedOrder] = []
         first = first_out = 0

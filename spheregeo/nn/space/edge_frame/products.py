@@ -17,7 +17,7 @@ import torch
 from e3nn.o3 import FullyConnectedTensorProduct, Irrep, Irreps
 from torch import Tensor, nn
 
-from spheregeo.nn.irreps.stacks import EVEN, as_irreps, kinds
+from spheregeo.nn.irreps.stacks import EVEN, as_irreps, distinct_irreps
 from spheregeo.nn.space.edge_frame.dense import Job, Mixing
 from spheregeo.nn.space.steerable.paths import CGPath, path_table, row_maps_of, transposed_row_maps_of
 from spheregeo.nn.space.steerable.so2 import natural
@@ -76,7 +76,7 @@ class FrameRotation(nn.Module):
 
     def __init__(self, irreps: Irreps) -> None:
         super().__init__()
-        irs = kinds(irreps)
+        irs = distinct_irreps(irreps)
         self.sizes = [(int(ir.dim), irreps.count(ir)) for ir in irs]
         size = packed_size(max(ir.l for ir in irs))
         orders = orders_of(irs)

@@ -15,6 +15,7 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.harmonics import wigner_D
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.layout import couples
@@ -48,7 +49,8 @@ class ImplicitConv(nn.Module):
         sigma: first width of the Gaussian shell, in radii; learned, one for each copy.
         envelope: whether kernels end smoothly (twice differentiable) at the radius, for forces.
         num_radial: radial functions that enter the network.
-        aggregation: ``"mean"`` over neighbours (none: 0), or ``"sum"`` divided by √degree.
+        reduce: ``"mean"`` over neighbors (none: 0), or ``"sum"`` divided by √num_neighbors.
+        num_neighbors: mean number of neighbors, a constant that sets the size of sums.
         bias: a learned constant on what the group leaves fixed: the 0e, for O(3).
         chunk: pairs at a time, computed again backward; None for all at once.
 
@@ -66,6 +68,7 @@ class ImplicitConv(nn.Module):
     network: GatedNetwork | ProductNetwork | RegularNetwork
     coupling: KernelCoupling | RegularCoupling
 
+    @renamed_arguments(degree="num_neighbors", aggregation="reduce")
     def __init__(
         self,
         irreps_in: str | Irreps,
@@ -81,8 +84,8 @@ class ImplicitConv(nn.Module):
         sigma: float = 0.5,
         envelope: bool = False,
         num_radial: int = 8,
-        aggregation: str = "mean",
-        degree: float = 1.0,
+        reduce: str = "mean",
+        num_neighbors: float = 1.0,
         bias: bool = True,
         chunk: int | None = None,
     ) -> None:
@@ -103,14 +106,14 @@ class ImplicitConv(nn.Module):
         ):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
-        for name, size in (("radius", radius), ("sigma", sigma), ("degree", degree)):
+        for name, size in (("radius", radius), ("sigma", sigma), ("num_neighbors", num_neighbors)):
             if not (0 < size < math.inf):
                 raise ValueError(f"{name} is {size}; expected a positive number")
-        if aggregation not in ("mean", "sum"):
-            raise ValueError(f"aggregation is {aggregation!r}; expected 'mean' or 'sum'")
+        if reduce not in ("mean", "sum"):
+            raise ValueError(f"reduce is {reduce!r}; expected 'mean' or 'sum'")
         if lmax is not None and lmax < 0:
             raise ValueError(f"lmax is {lmax}; expected zero or more")
-        self.aggregation, self.degree, self.chunk = aggregation, degree, chunk
+        self.reduce, self.num_neighbors, self.chunk = reduce, num_neighbors, chunk
         self.group = group if isinstance(group, str) else f"{len(group)} matrices"
         self.radius = radius
         continuous = isinstance(group, str) and group in ("O3", "SO3")
@@ -182,10 +185,10 @@ class ImplicitConv(nn.Module):
         attributes = None if attributes is None else attributes.to(dtype)
         with torch.autocast(x.device.type, enabled=False):
             y = self._messages(x.to(dtype), vectors.to(dtype), attributes, pairs)
-            if self.aggregation == "mean":
+            if self.reduce == "mean":
                 y = y / pairs.indptr.diff().clamp(min=1)[:, None].to(y.dtype)
             else:
-                y = y / math.sqrt(self.degree)
+                y = y / math.sqrt(self.num_neighbors)
             return y if self.fixed is None else y + self.fixed().to(y.dtype)
 
     def _geometry(
@@ -278,7 +281,7 @@ class ImplicitConv(nn.Module):
         return (
             f"'{self.irreps_in}', '{self.irreps_out}', attributes={str(self.attributes or None)!r}, group={self.group}, "
             f"nonlinearity={self.nonlinearity!r}, hidden={self.network.hidden}, radius={self.radius}, "
-            f"aggregation={self.aggregation!r}, chunk={self.chunk}"
+            f"reduce={self.reduce!r}, chunk={self.chunk}"
         )
 
 

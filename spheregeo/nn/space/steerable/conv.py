@@ -19,6 +19,7 @@ from e3nn.o3 import FullyConnectedTensorProduct, Irreps
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.irreps.stacks import Stacks, as_irreps, check_features
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.steerable.paths import coupling_of, path_table
@@ -38,7 +39,7 @@ class SteerableConv(nn.Module):
         lmax: highest degree of the edges' harmonics; kernels beyond it are left out.
         edge_dim: H, how many numbers each edge brings (such as the hidden layer of a radial network); None for none.
         depthwise: channels stay apart on edges and are mixed at points; needs ``edge_dim``.
-        degree: mean number n of neighbours, a constant that sets the size of the output.
+        num_neighbors: mean number n of neighbors, a constant that sets the size of the output.
         engine: "product" (aggregate products, mix once a point; compiled on CPUs), "so2" (rotate every edge onto the polar
             axis, where the product is a small matrix for each order m) or "tensor" (e3nn's tensor product, the slow twin). All
             have the same weights and give the same result; None takes "product" on CPUs and "so2" elsewhere.
@@ -61,6 +62,7 @@ class SteerableConv(nn.Module):
         ``FullyConnectedTensorProduct`` (normalisation "component", "element").
     """
 
+    @renamed_arguments(degree="num_neighbors")
     def __init__(
         self,
         irreps_in: str | Irreps,
@@ -69,7 +71,7 @@ class SteerableConv(nn.Module):
         lmax: int,
         edge_dim: int | None = None,
         depthwise: bool = False,
-        degree: float = 1.0,
+        num_neighbors: float = 1.0,
         engine: str | None = None,
         mmax: int | None = None,
         chunk: int | None = None,
@@ -79,8 +81,9 @@ class SteerableConv(nn.Module):
             as_irreps(irreps_in, "irreps_in"),
             as_irreps(irreps_out, "irreps_out"),
         )
-        self._check(lmax, edge_dim, depthwise, degree, engine, mmax, chunk)
-        self.lmax, self.edge_dim, self.depthwise, self.degree = lmax, edge_dim, depthwise, float(degree)
+        self._check(lmax, edge_dim, depthwise, num_neighbors, engine, mmax, chunk)
+        self.lmax, self.edge_dim, self.depthwise = lmax, edge_dim, depthwise
+        self.num_neighbors = float(num_neighbors)
         self.engine, self.mmax, self.chunk = engine, mmax, chunk
         self.table = path_table(self.irreps_in, self.irreps_out, lmax)
         if not self.table.paths:
@@ -101,7 +104,7 @@ class SteerableConv(nn.Module):
         self.reset_parameters()
 
     def _check(
-        self, lmax: int, edge_dim: int | None, depthwise: bool, degree: float, engine: str | None, mmax: int | None,
+        self, lmax: int, edge_dim: int | None, depthwise: bool, num_neighbors: float, engine: str | None, mmax: int | None,
         chunk: int | None,
     ) -> None:  # fmt: skip
         if lmax < 0:
@@ -111,8 +114,8 @@ class SteerableConv(nn.Module):
                 raise ValueError(f"{name} is {value}; expected at least 1, or None")
         if depthwise and edge_dim is None:
             raise ValueError("depthwise convolutions take their weights from the edges: give edge_dim")
-        if not (degree > 0 and math.isfinite(degree)):
-            raise ValueError(f"degree is {degree}; expected the mean number of neighbours, positive")
+        if not (num_neighbors > 0 and math.isfinite(num_neighbors)):
+            raise ValueError(f"num_neighbors is {num_neighbors}; expected a positive number, their mean")
         if engine is not None and engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}, or None")
         if mmax is not None and (engine != "so2" or mmax < 0):
@@ -215,7 +218,7 @@ class SteerableConv(nn.Module):
 
     def scaled_weights(self) -> list[Tensor]:
         """Weights (H, rows, copies) times the constants that keep variances: 1/√(rows H n)."""
-        return [w / math.sqrt(w.shape[0] * w.shape[1] * self.degree) for w in self.weights]
+        return [w / math.sqrt(w.shape[0] * w.shape[1] * self.num_neighbors) for w in self.weights]
 
     def factor(self) -> Tensor | None:
         """What edge features are multiplied with to give the weights of depthwise paths, (H, channels of all paths)."""
@@ -319,7 +322,7 @@ class SteerableConv(nn.Module):
             column = sum(m for m, ir in given[2][: ins.i_out] if ir == ir_out)
             weight = self.weights[reached[t]]
             ours = weight[0, first : first + ins.path_shape[0], column : column + ins.path_shape[2]]
-            scale = math.sqrt((2 * ir_out.l + 1) / (weight.shape[1] * self.degree))
+            scale = math.sqrt((2 * ir_out.l + 1) / (weight.shape[1] * self.num_neighbors))
             found.append((t, ours, theirs, scale / ins.path_weight))
         return found
 

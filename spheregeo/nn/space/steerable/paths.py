@@ -11,7 +11,7 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
 from spheregeo.harmonics import clebsch_gordan
-from spheregeo.nn.irreps.stacks import kinds
+from spheregeo.nn.irreps.stacks import distinct_irreps
 from spheregeo.sparse import Coupling, Path, RowMaps
 
 
@@ -48,7 +48,7 @@ class PathTable(NamedTuple):
 @lru_cache(maxsize=256)
 def path_table(irreps_in: Irreps, irreps_out: Irreps, lmax: int) -> PathTable:
     """The products that O(3) allows: |l1 - l2| <= l3 <= l1 + l2, p3 = p1 (-1)^l2, l2 <= lmax."""
-    sources, targets = kinds(irreps_in), kinds(irreps_out)
+    sources, targets = distinct_irreps(irreps_in), distinct_irreps(irreps_out)
     copies = [irreps_in.count(ir) for ir in sources]
     paths, rows = [], [0] * len(targets)
     for t, out in enumerate(targets):
