@@ -160,7 +160,7 @@ def _check_options(name: str, entry: Entry, options: dict[str, Any]) -> None:
     taken = _keyword_options(entry.builder)
     if passes_on and entry.options_of is not None:
         taken += [option for option in _keyword_options(entry.options_of) if option not in taken]
-    takers = [entry.builder] if entry.options_of is None else [entry.builder, entry.options_of.__init__]
+    takers = (entry.builder, entry.options_of, getattr(entry.options_of, "__init__", None))
     former = {option for taker in takers for option in getattr(taker, "former_names", ())}
     unknown = sorted(set(options) - set(taken) - former)
     if unknown:
