@@ -1,4 +1,4 @@
-# Everything a clone needs: make demo | test | lint | bench. Each installs into .venv first, once.
+# Everything a clone needs: make demo | test | lint | docs | bench. Each installs into .venv first, once.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ ARGS ?=
 # The oracle ships wheels for Linux only; elsewhere the tests that need it skip.
 ORACLE := $(if $(filter Linux,$(shell uname -s)),torch-harmonics==0.9.3,)
 
-.PHONY: install demo test lint format bench build clean
+.PHONY: install demo test lint format docs bench build clean
 
 install: $(STAMP)
 
@@ -19,7 +19,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt $(TORCH_ARGS) torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,climate,dev]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,climate,dev,docs]"
 	$(if $(ORACLE),$(BIN)/python -m pip install -q --no-deps $(ORACLE))
 	touch $@
 
@@ -38,6 +38,10 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Warnings, broken links among them, are errors. The site is build/site/index.html.
+docs: install
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -c docs . build/site
 
 bench: install
 	$(BIN)/python benchmarks/run.py $(ARGS)
