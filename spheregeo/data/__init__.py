@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from spheregeo.data.collate import collate, collate_clouds, collate_meshes, collate_molecules
 from spheregeo.data.common import IGNORE, Augmented, EpochSampler
 from spheregeo.data.download import ManualDownloadError, fetch, registry, verify
-from spheregeo.data.meshes.dataset import MeshDataset, Template, collate
+from spheregeo.data.meshes.dataset import MeshDataset, Template
 from spheregeo.data.meshes.faust import Faust
 from spheregeo.data.meshes.folder import MeshFolder, Shrec11
 from spheregeo.data.meshes.generated import Creatures, Primitives
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         PrimitivesData,
         Shrec11Data,
     )
+    from spheregeo.data.module import DataModule
     from spheregeo.data.molecules.forces import ClustersData, ForcesData
     from spheregeo.data.molecules.module import MoleculeData
     from spheregeo.data.molecules.modules import G2Data, QM7Data, QM9Data
@@ -72,6 +74,7 @@ _LATE = {
     **dict.fromkeys(("ClustersData", "ForcesData"), "molecules.forces"),
     **dict.fromkeys(("G2Data", "QM7Data", "QM9Data"), "molecules.modules"),
     **dict.fromkeys(("ExtXYZData", "SDFData"), "molecules.own"),
+    "DataModule": "module",
     "MoleculeData": "molecules.module",
     **dict.fromkeys(("ModelNetData", "ScanObjectNNData"), "points.modelnet_modules"),
     **dict.fromkeys(("PointData", "PointFolderData", "PrimitiveCloudsData"), "points.modules"),
@@ -91,6 +94,7 @@ __all__ = [
     "ColourJitter",
     "Creatures",
     "CreaturesData",
+    "DataModule",
     "EpochSampler",
     "ExtXYZData",
     "Faust",
@@ -144,6 +148,9 @@ __all__ = [
     "Template",
     "Views",
     "collate",
+    "collate_clouds",
+    "collate_meshes",
+    "collate_molecules",
     "fetch",
     "panorama_grid",
     "read_class_names",

@@ -22,6 +22,13 @@ def check_split(split: str) -> str:
     return split
 
 
+def check_counts(**bounds: tuple[int, int]) -> None:
+    """Check numbers given as (value, least). Raises: ValueError for the first that is below the least allowed."""
+    for name, (value, least) in bounds.items():
+        if value < least:
+            raise ValueError(f"{name} is {value}; expected at least {least}")
+
+
 def generator(*key: int) -> torch.Generator:
     """A torch generator that depends on all the given integers (>= 0) and on nothing else."""
     seed = np.random.SeedSequence(key).generate_state(2, np.uint32).astype(np.uint64)
@@ -59,15 +66,25 @@ class Augmented(Dataset[Item]):
 class EpochSampler(DistributedSampler[Any]):
     """Shuffles by (seed, epoch), deals the indices out to the processes, and yields (epoch, index) pairs.
 
-    A ``DistributedSampler``, so that Lightning calls ``set_epoch`` before every epoch and does not replace it.
-    One process alone gets everything.
+    A ``DistributedSampler``, so that Lightning calls ``set_epoch`` before every epoch and does not replace the sampler.
+    A process that is alone gets every index.
+
+    Args:
+        dataset: the dataset to shuffle.
+        shuffle: False keeps the dataset's order.
+        seed: seed of the order.
+        pairs: False yields plain indices, for datasets whose items are the same in every epoch.
     """
 
-    def __init__(self, dataset: Dataset[Item], shuffle: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, dataset: Dataset[Any], shuffle: bool = True, seed: int = 0, pairs: bool = True
+    ) -> None:
         running = torch.distributed.is_available() and torch.distributed.is_initialized()
         replicas = torch.distributed.get_world_size() if running else 1
         rank = torch.distributed.get_rank() if running else 0
         super().__init__(dataset, num_replicas=replicas, rank=rank, shuffle=shuffle, seed=seed)
+        self.pairs = pairs
 
     def __iter__(self) -> Iterator[Any]:
-        return ((self.epoch, index) for index in super().__iter__())
+        indices = super().__iter__()
+        return ((self.epoch, index) for index in indices) if self.pairs else indices

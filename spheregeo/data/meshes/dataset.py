@@ -17,7 +17,6 @@ ragged, for no two meshes need be alike.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +25,22 @@ import torch
 from scipy.spatial import cKDTree
 from torch.utils.data import Dataset
 
+from spheregeo.data.collate import collate_meshes as collate  # its former place
 from spheregeo.data.meshes.shapes import bend
 from spheregeo.mesh import TriangleMesh
+
+__all__ = [
+    "NO_TARGET",
+    "MeshDataset",
+    "MeshItem",
+    "Simplified",
+    "Template",
+    "Warped",
+    "collate",
+    "scale_free",
+    "scaled_mesh",
+    "simplified",
+]
 
 NO_TARGET = -1
 MeshItem = dict[str, Any]
@@ -219,16 +232,3 @@ class Warped(MeshDataset):
         rng = np.random.default_rng([self.seed, copy, index])
         item["mesh"] = scaled_mesh(bend(mesh.points.numpy(), self.strength, rng), mesh.faces.numpy())
         return item
-
-
-def collate(items: Sequence[MeshItem]) -> dict[str, Any]:
-    """A ragged batch: what the items hold, meshes as a list, numbers as tensors, targets end to end."""
-    batch: dict[str, Any] = {
-        "mesh": [item["mesh"] for item in items],
-        "index": torch.tensor([item["index"] for item in items]),
-    }
-    if all("label" in item for item in items):
-        batch["label"] = torch.tensor([item["label"] for item in items])
-    if all("target" in item for item in items):
-        batch["target"] = torch.cat([torch.as_tensor(item["target"]) for item in items])
-    return batch

@@ -1,4 +1,4 @@
-"""Lightning data modules of energies and forces: trajectories, and generated metal clusters."""
+"""Data modules of energies and forces: trajectories, and generated metal clusters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spheregeo.data.labelled import check_counts
+from spheregeo.data.common import check_counts
 from spheregeo.data.molecules.built_in import metal_clusters, metal_references
 from spheregeo.data.molecules.files import isolated_atoms, read_extxyz, xyz_files
 from spheregeo.data.molecules.module import MoleculeData, Split, random_split
@@ -30,8 +30,8 @@ class ForcesData(MoleculeData):
         val: validation frames.
         test: test frames, unless test_root is given.
         batch_size: frames in a batch.
-        train_size: how many training frames are used; 0 for all.
-        seed: of the split and of the order.
+        eval_batch_size: frames in a batch of validation and test.
+        **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
     """
 
     def __init__(
@@ -47,10 +47,11 @@ class ForcesData(MoleculeData):
         val: int = 50,
         test: int = 200,
         batch_size: int = 10,
-        train_size: int = 0,
-        seed: int = 0,
+        *,
+        eval_batch_size: int = 50,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, train_size, seed, eval_batch_size=50)
+        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, **kwargs)
         check_counts(train=(train, 0), val=(val, 1), test=(test, 0 if test_root else 1))
         self.root, self.test_root, self.isolated_file = root, test_root, isolated
         self.energy_key, self.energy_unit = energy_key, energy_unit
@@ -128,9 +129,7 @@ class ClustersData(MoleculeData):
         test: number of test clusters.
         sizes: fewest and most atoms of a cluster.
         shake: standard deviation of the atoms' displacements, Å.
-        batch_size: clusters in a batch.
-        train_size: how many training clusters are used; 0 for all.
-        seed: of the clusters and of the order.
+        **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the clusters.
     """
 
     def __init__(
@@ -140,11 +139,9 @@ class ClustersData(MoleculeData):
         test: int = 60,
         sizes: tuple[int, int] = (4, 13),
         shake: float = 0.1,
-        batch_size: int = 10,
-        train_size: int = 0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, train_size, seed)
+        super().__init__(**kwargs)
         check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
         self.parts = {"test": test, "val": val, "train": train}
         self.sizes, self.shake = tuple(sizes), shake

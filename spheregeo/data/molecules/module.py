@@ -1,4 +1,4 @@
-"""What all data modules of molecules share: everything in memory, a batch is one gather, shuffled by (seed, epoch) alone."""
+"""The base of the data modules of molecules: everything in memory, a batch is one gather, shuffled by (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from spheregeo.data.common import EpochSampler, check_split
-from spheregeo.data.labelled import check_counts
+from spheregeo.data.common import check_counts, check_split
+from spheregeo.data.module import DataModule
 from spheregeo.data.molecules.molecules import Batch, Molecules
 
 Split = dict[str, Tensor]
@@ -33,13 +32,8 @@ class MoleculeSet(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: list[Any]) -> Batch:
-        plain = [k[1] if isinstance(k, tuple) else k for k in indices]  # EpochSampler says (epoch, index)
-        return self.molecules.batch(plain, self.targets)
-
-
-def _whole(batch: Any) -> Any:
-    return batch
+    def __getitems__(self, indices: list[int]) -> Batch:
+        return self.molecules.batch(indices, self.targets)
 
 
 def random_split(count: int, val: int, test: int, seed: int, train: int = 0) -> Split:
@@ -62,32 +56,38 @@ def random_split(count: int, val: int, test: int, seed: int, train: int = 0) -> 
     }
 
 
-class MoleculeData(LightningDataModule):
-    """What all data modules of molecules share; subclasses read the source and split it.
+class MoleculeData(DataModule[MoleculeSet]):
+    """Base class of the data modules of molecules. A subclass implements ``read`` and ``split``.
 
     Args:
         batch_size: molecules in a batch.
         train_size: how many of the training molecules are used, the first of the split; 0 for all. For learning curves.
-        seed: of the order, and of splits that are random.
-        eval_batch_size: molecules in a batch of validation and test; as in training if 0.
+        **kwargs: arguments of :class:`~spheregeo.data.module.DataModule`, without ``num_workers``; random splits use ``seed``
+            too.
+
+    Shape: batches as :mod:`spheregeo.data.molecules.molecules` has them.
+    Raises: ValueError for numbers that are too small.
     """
 
-    def __init__(self, batch_size: int, train_size: int, seed: int, eval_batch_size: int = 0) -> None:
-        super().__init__()
-        check_counts(
-            batch_size=(batch_size, 1), train_size=(train_size, 0), seed=(seed, 0), eval_batch_size=(eval_batch_size, 0)
-        )  # fmt: skip
-        self.batch_size, self.train_size, self.seed = batch_size, train_size, seed
-        self.eval_batch_size = eval_batch_size or batch_size
+    must_agree = ("targets", "units")
+
+    def __init__(self, *, batch_size: int = 10, train_size: int = 0, **kwargs: Any) -> None:
+        super().__init__(batch_size=batch_size, num_workers=0, **kwargs)
+        check_counts(train_size=(train_size, 0))
+        self.train_size = train_size
         self._parts: dict[str, Molecules] = {}
 
     @abstractmethod
     def read(self) -> Molecules:
-        """All molecules of the source."""
+        """Read all molecules of the source."""
 
     @abstractmethod
     def split(self, source: Molecules) -> Split:
-        """Numbers of the molecules that train, validate and test."""
+        """Return the numbers of the molecules that train, validate and test."""
+
+    def make(self, split: str) -> MoleculeSet:
+        """Make the dataset of a split, which gathers whole batches."""
+        return MoleculeSet(self.molecules(split), self.targets)
 
     @cached_property
     def source(self) -> Molecules:
@@ -106,7 +106,7 @@ class MoleculeData(LightningDataModule):
         return found
 
     def molecules(self, split: str) -> Molecules:
-        """The molecules of a split."""
+        """Return the molecules of a split."""
         if split not in self._parts:
             self._parts[check_split(split)] = self.source.select(self._split[split])
         return self._parts[split]
@@ -134,35 +134,6 @@ class MoleculeData(LightningDataModule):
     def isolated(self) -> dict[int, float] | None:
         """Energies in eV of free atoms, where the data know them."""
         return None
-
-    def _loader(self, split: str, size: int, **options: Any) -> DataLoader[Any]:
-        return DataLoader(
-            MoleculeSet(self.molecules(split), self.targets), size, collate_fn=_whole, **options
-        )
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        data = MoleculeSet(self.molecules("train"), self.targets)
-        return DataLoader(
-            data, self.batch_size, collate_fn=_whole, sampler=EpochSampler(data, shuffle=True, seed=self.seed)
-        )
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return self._loader("val", self.eval_batch_size)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        return self._loader("test", self.eval_batch_size)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"targets": self.targets, "units": self.units}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore. Raises: ValueError if the checkpoint knew other targets or units."""
-        for name, value in self.state_dict().items():
-            if value != state_dict[name]:
-                raise ValueError(
-                    f"the checkpoint was trained with {name} {state_dict[name]} but the data have {value}; "
-                    "resume with the data it began with"
-                )
 
 
 def pick(molecules: Molecules, targets: Sequence[str], units: dict[str, str] | None) -> Molecules:

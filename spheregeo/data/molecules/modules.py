@@ -1,12 +1,14 @@
-"""Lightning data modules of published sets of molecules: G2, QM7, QM9."""
+"""Data modules of published sets of molecules: G2, QM7, QM9."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.labelled import check_counts
+from spheregeo.data.common import check_counts
 from spheregeo.data.molecules.built_in import G2_TARGETS, g2_molecules
 from spheregeo.data.molecules.module import MoleculeData, Split, pick, random_split
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules
@@ -26,9 +28,7 @@ class G2Data(MoleculeData):
         units: unit of a target by name, such as {atomization_energy: eV}; kcal/mol (ionization_energy in eV) otherwise.
         val: number of validation molecules.
         test: number of test molecules.
-        batch_size: molecules in a batch.
-        train_size: how many training molecules are used; 0 for all.
-        seed: of the split and of the order.
+        **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
     """
 
     def __init__(
@@ -37,11 +37,9 @@ class G2Data(MoleculeData):
         units: dict[str, str] | None = None,
         val: int = 20,
         test: int = 28,
-        batch_size: int = 10,
-        train_size: int = 0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, train_size, seed)
+        super().__init__(**kwargs)
         check_counts(val=(val, 1), test=(test, 1))
         self._targets, self._units, self.val, self.test = list(targets), units, val, test
 
@@ -75,8 +73,8 @@ class QM7Data(MoleculeData):
         val: validation molecules, taken from the training folds.
         test: test molecules of a random split; what train and val leave if 0.
         batch_size: molecules in a batch.
-        train_size: how many training molecules are used; 0 for all.
-        seed: of the split and of the order.
+        eval_batch_size: molecules in a batch of validation and test.
+        **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
     """
 
     def __init__(
@@ -89,10 +87,11 @@ class QM7Data(MoleculeData):
         val: int = 100,
         test: int = 0,
         batch_size: int = 32,
-        train_size: int = 0,
-        seed: int = 0,
+        *,
+        eval_batch_size: int = 100,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, train_size, seed, eval_batch_size=100)
+        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, **kwargs)
         check_counts(train=(train, 0), val=(val, 1), test=(test, 0))
         if fold is not None and not 0 <= fold < 5:
             raise ValueError(f"fold is {fold}; expected 0 to 4, or none for a random split")
@@ -135,8 +134,8 @@ class QM9Data(MoleculeData):
         val: validation molecules of a random split.
         test: test molecules of a random split; what train and val leave if 0 and train is given.
         batch_size: molecules in a batch.
-        train_size: how many training molecules are used; 0 for all.
-        seed: of a random split and of the order.
+        eval_batch_size: molecules in a batch of validation and test.
+        **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of a random split.
     """
 
     def __init__(
@@ -149,10 +148,11 @@ class QM9Data(MoleculeData):
         val: int = 100,
         test: int = 0,
         batch_size: int = 32,
-        train_size: int = 0,
-        seed: int = 0,
+        *,
+        eval_batch_size: int = 128,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size, train_size, seed, eval_batch_size=128)
+        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, **kwargs)
         check_counts(train=(train, 0), val=(val, 1), test=(test, 0))
         if official not in ("A", "B", "random"):
             raise ValueError(f"official is {official!r}; expected A, B or random")

@@ -23,8 +23,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
+
+from spheregeo.data.collate import collate_clouds as collate  # its former place
+
+__all__ = ["AXES", "Cloud", "PointDataset", "PointItem", "check_cloud", "collate", "unit_sphere"]
 
 AXES = ("x", "y", "z")
 PointItem = dict[str, Any]
@@ -106,21 +109,3 @@ class PointDataset(Dataset[Cloud], ABC):
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside a dataset of {len(self)} clouds")
         return self.load(index)
-
-
-def collate(items: Sequence[PointItem | list[PointItem]]) -> dict[str, Any]:
-    """A ragged batch of items, or of lists with several views of an item each."""
-    groups = [item if isinstance(item, list) else [item] for item in items]
-    flat = [view for group in groups for view in group]
-    sizes = torch.tensor([len(view["positions"]) for view in flat])
-    batch: dict[str, Any] = {
-        "positions": torch.cat([view["positions"] for view in flat]),
-        "batch": torch.repeat_interleave(torch.arange(len(flat)), sizes),
-        "label": torch.tensor([int(group[0]["label"]) for group in groups]),
-        "index": torch.tensor([int(group[0]["index"]) for group in groups]),
-    }
-    if "features" in flat[0]:
-        batch["features"] = torch.cat([view["features"] for view in flat])
-    if len(flat) > len(groups):
-        batch["votes"] = len(groups[0])
-    return batch

@@ -1,15 +1,15 @@
-"""Lightning data modules of ModelNet and ScanObjectNN."""
+"""Data modules of ModelNet and ScanObjectNN."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from spheregeo.data.points.arrays import ArrayClouds
 from spheregeo.data.points.dataset import PointDataset
 from spheregeo.data.points.modelnet import read_modelnet, read_scanobjectnn
-from spheregeo.data.points.modules import Choice, PointData, Rotation, Up
+from spheregeo.data.points.modules import PointData, Up
 
 ScanVariant = Literal[
     "objectdataset", "objectdataset_augmented25_norot", "objectdataset_augmented25rot", "objectdataset_augmentedrot",
@@ -42,18 +42,9 @@ class ModelNetData(_InParts):
         stored_points: points drawn from each mesh (off), or kept of each file (text).
         cache: folder for points drawn from meshes; root/.spheregeo if not given.
         up: axis against gravity: x, y, z; auto for that of the layout.
-        num_points: points of a view.
-        train_rotation: turns of training clouds: none, z (about the axis against gravity) or so3 (any).
-        test_rotation: turns of the clouds of validation and test.
-        normals: give normals as features.
-        batch_size: clouds in a batch.
-        test_points: which points validation and test take of larger clouds.
-        votes: views of each test cloud whose probabilities are averaged.
-        jitter: standard deviation of noise on training points, in radii of the cloud.
-        scale: largest relative stretch of each axis of training clouds.
-        dropout: largest share of points that a training cloud loses.
-        num_workers: processes that load data.
-        seed: of the points drawn from meshes, all views and their order.
+        **kwargs: arguments of :class:`PointData`; ``seed`` is also that of the points drawn from meshes.
+
+    Raises: FileNotFoundError and ValueError, as :func:`read_modelnet`, when a split is first read.
     """
 
     def __init__(
@@ -64,23 +55,9 @@ class ModelNetData(_InParts):
         stored_points: int = 2048,
         cache: str | None = None,
         up: Up = "auto",
-        num_points: int = 1024,
-        train_rotation: Rotation = "z",
-        test_rotation: Rotation = "so3",
-        normals: bool = False,
-        batch_size: int = 16,
-        test_points: Choice = "first",
-        votes: int = 1,
-        jitter: float = 0.0,
-        scale: float = 0.0,
-        dropout: float = 0.0,
-        num_workers: int = 0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            num_points, train_rotation, test_rotation, normals, batch_size, test_points, votes, jitter, scale, dropout,
-            num_workers, seed,
-        )  # fmt: skip
+        super().__init__(**kwargs)
         self.root, self.layout, self.held_out, self.stored_points = root, layout, held_out, stored_points
         self.cache, self.up = cache, up
 
@@ -99,17 +76,9 @@ class ScanObjectNNData(_InParts):
         variant: objectdataset as scanned, objectdataset_augmentedrot_scale75 the hardest, or one between.
         background: keep the points of the background.
         held_out: every so many-th training cloud of a class validates; 0 for none.
-        num_points: points of a view.
-        train_rotation: turns of training clouds: none, z (about the axis against gravity) or so3 (any).
-        test_rotation: turns of the clouds of validation and test.
-        batch_size: clouds in a batch.
-        test_points: which points validation and test take of larger clouds.
-        votes: views of each test cloud whose probabilities are averaged.
-        jitter: standard deviation of noise on training points, in radii of the cloud.
-        scale: largest relative stretch of each axis of training clouds.
-        dropout: largest share of points that a training cloud loses.
-        num_workers: processes that load data.
-        seed: of all views and their order.
+        **kwargs: arguments of :class:`PointData`, without ``normals``, which the scans do not have.
+
+    Raises: FileNotFoundError and ValueError, as :func:`read_scanobjectnn`, when a split is first read.
     """
 
     def __init__(
@@ -118,22 +87,9 @@ class ScanObjectNNData(_InParts):
         variant: ScanVariant = "objectdataset_augmentedrot_scale75",
         background: bool = True,
         held_out: int = 10,
-        num_points: int = 1024,
-        train_rotation: Rotation = "z",
-        test_rotation: Rotation = "so3",
-        batch_size: int = 16,
-        test_points: Choice = "first",
-        votes: int = 1,
-        jitter: float = 0.0,
-        scale: float = 0.0,
-        dropout: float = 0.0,
-        num_workers: int = 0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            num_points, train_rotation, test_rotation, False, batch_size, test_points, votes, jitter, scale, dropout,
-            num_workers, seed,
-        )  # fmt: skip
+        super().__init__(normals=False, **kwargs)
         self.root, self.variant, self.background, self.held_out = root, variant, background, held_out
 
     def read(self) -> dict[str, ArrayClouds]:

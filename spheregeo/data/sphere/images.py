@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from spheregeo.data.common import SPLITS, EpochSampler, Item, check_split, generator
-from spheregeo.data.labelled import LabelledData, check_counts
+from spheregeo.data.common import IGNORE, SPLITS, Item, check_split, generator
+from spheregeo.data.module import DataModule
 from spheregeo.data.sphere.dataset import MEMORY_BUDGET
 from spheregeo.data.sphere.stereographic import project
 from spheregeo.grids import Grid
@@ -124,20 +124,40 @@ class SphericalImages(Dataset[Item]):
         ]
 
 
-class SphericalImagesData(LabelledData):
-    """What the data modules of pictures on the sphere share; subclasses say which pictures stand behind a split."""
+class SphericalImagesData(DataModule[SphericalImages]):
+    """Base class of the data modules of pictures on the sphere. A subclass implements ``images`` and ``class_names``.
+
+    Args:
+        grid: grid on the sphere, such as HEALPix(16), Equiangular(32, 64) or Icosahedral(4).
+        train_rotated: turn the training (and validation) pictures, each by its own fixed rotation.
+        test_rotated: turn the test pictures.
+        redraw: draw the training pictures' rotations anew in every epoch.
+        batch_size: pictures in a batch.
+        **kwargs: arguments of :class:`~spheregeo.data.module.DataModule`; ``seed`` is also that of the rotations.
+
+    Shape: batches of image (B, 1, *grid.shape) float32, normalised; label (B,) int64; index (B,) int64.
+    Raises: ValueError for a grid that is no sphere.
+    """
 
     in_channels = 1
+    ignore_index = IGNORE
+    constants = ("mean", "std")
+    drawn_anew = True
 
     def __init__(
-        self, grid: Any, train_rotated: bool, test_rotated: bool, redraw: bool, batch_size: int, num_workers: int, seed: int
-    ) -> None:  # fmt: skip
-        super().__init__()
-        check_counts(batch_size=(batch_size, 1), num_workers=(num_workers, 0), seed=(seed, 0))
+        self,
+        *,
+        grid: Any = "HEALPix(16)",
+        train_rotated: bool = False,
+        test_rotated: bool = False,
+        redraw: bool = False,
+        batch_size: int = 16,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(batch_size=batch_size, **kwargs)
         self.grid = _check_sphere(parse_grid(grid) if isinstance(grid, str) else grid)
         self.rotated = {"train": train_rotated, "val": train_rotated, "test": test_rotated}
-        self.redraw, self.batch_size, self.num_workers, self.seed = redraw, batch_size, num_workers, seed
-        self._datasets: dict[str, SphericalImages] = {}
+        self.redraw = redraw
 
     @abstractmethod
     def images(self, split: str) -> tuple[Tensor, Tensor]:
@@ -163,32 +183,14 @@ class SphericalImagesData(LabelledData):
         """Standard deviation of the brightness over the training pictures, by area."""
         return (self._statistics[1],)
 
-    def dataset(self, split: str) -> SphericalImages:
-        """The normalised dataset of a split, made once. Validation is turned as training is, for it stands for it."""
-        if split not in self._datasets:
-            images, labels = self.images(check_split(split))
-            self._datasets[split] = SphericalImages(
-                images, labels, self.grid, self.rotated[split], self.redraw and split == "train", self.seed, split,
-                *self._statistics,
-            )  # fmt: skip
-        return self._datasets[split]
+    def make(self, split: str) -> SphericalImages:
+        """Make the normalised dataset of a split. Validation is turned as training is, which it stands for."""
+        images, labels = self.images(check_split(split))
+        return SphericalImages(
+            images, labels, self.grid, self.rotated[split], self.redraw and split == "train", self.seed, split,
+            *self._statistics,
+        )  # fmt: skip
 
-    def _loader(self, split: str, **options: Any) -> DataLoader[Item]:
-        return DataLoader(
-            self.dataset(split).prepare(),
-            self.batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            **options,
-        )
-
-    def train_dataloader(self) -> DataLoader[Item]:
-        return self._loader(
-            "train", sampler=EpochSampler(self.dataset("train"), shuffle=True, seed=self.seed)
-        )
-
-    def val_dataloader(self) -> DataLoader[Item]:
-        return self._loader("val")
-
-    def test_dataloader(self) -> DataLoader[Item]:
-        return self._loader("test")
+    def items(self, split: str) -> SphericalImages:
+        """Return the dataset of a split, projected already where the pictures do not change."""
+        return self.dataset(split).prepare()

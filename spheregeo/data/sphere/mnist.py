@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.labelled import check_counts
+from spheregeo.data.common import check_counts
 from spheregeo.data.sphere.files import read_array
 from spheregeo.data.sphere.glyphs import GLYPHS, make_glyphs
 from spheregeo.data.sphere.images import SphericalImagesData
@@ -25,34 +25,29 @@ class SphericalMNISTData(SphericalImagesData):
     Args:
         root: folder that holds the file, or whose folder mnist does.
         grid: grid on the sphere, such as HEALPix(16), Equiangular(32, 64) or Icosahedral(4).
-        train_rotated: turn the training (and validation) digits, each by its own fixed rotation.
-        test_rotated: turn the test digits.
-        redraw: draw the training digits' rotations anew in every epoch.
         train: number of training digits, from the file's first on.
         val: number of validation digits, which come next.
         test: number of test digits, the file's last.
         batch_size: digits in a batch.
-        num_workers: processes that load data; 0 loads in the training process.
-        seed: seed of order and rotations.
         file: name of the npz file with pictures x (n, 28, 28) uint8 and classes y (n,).
+        **kwargs: arguments of :class:`SphericalImagesData`: ``train_rotated``, ``test_rotated``, ``redraw`` and more.
+
+    Raises: FileNotFoundError without the file; ValueError for a file of another layout or with too few digits.
     """
 
     def __init__(
         self,
         root: str,
         grid: Any = "HEALPix(16)",
-        train_rotated: bool = False,
-        test_rotated: bool = False,
-        redraw: bool = False,
+        *,
         train: int = 5500,
         val: int = 500,
         test: int = 2000,
         batch_size: int = 32,
-        num_workers: int = 0,
-        seed: int = 0,
         file: str = MNIST_FILE,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(grid, train_rotated, test_rotated, redraw, batch_size, num_workers, seed)
+        super().__init__(grid=grid, batch_size=batch_size, **kwargs)
         check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
         self.root, self.file, self.counts = root, file, (train, val, test)
 
@@ -101,31 +96,33 @@ class SphericalGlyphsData(SphericalImagesData):
 
     Args:
         grid: grid on the sphere, such as HEALPix(16), Equiangular(32, 64) or Icosahedral(4).
-        train_rotated: turn the training (and validation) glyphs, each by its own fixed rotation.
         test_rotated: turn the test glyphs.
-        redraw: draw the training glyphs' rotations anew in every epoch.
         train: number of training glyphs.
         val: number of validation glyphs.
         test: number of test glyphs.
-        batch_size: glyphs in a batch.
-        num_workers: processes that load data; 0 loads in the training process.
-        seed: seed of glyphs, order and rotations.
+        **kwargs: arguments of :class:`SphericalImagesData`: ``train_rotated``, ``redraw`` and more; ``seed`` is also
+            that of the glyphs.
+
+    Raises: ValueError for numbers that are too small or a grid that is no sphere.
+
+    Example:
+        >>> from spheregeo.data import SphericalGlyphsData
+        >>> data = SphericalGlyphsData(grid="HEALPix(4)", train=4, val=2, test=2)
+        >>> next(iter(data.test_dataloader()))["image"].shape
+        torch.Size([2, 1, 192])
     """
 
     def __init__(
         self,
         grid: Any = "HEALPix(16)",
-        train_rotated: bool = False,
+        *,
         test_rotated: bool = True,
-        redraw: bool = False,
         train: int = 800,
         val: int = 160,
         test: int = 400,
-        batch_size: int = 16,
-        num_workers: int = 0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(grid, train_rotated, test_rotated, redraw, batch_size, num_workers, seed)
+        super().__init__(grid=grid, test_rotated=test_rotated, **kwargs)
         check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
         self.counts = {"train": train, "val": val, "test": test}
 

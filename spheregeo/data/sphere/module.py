@@ -1,8 +1,7 @@
-"""The base of the Lightning data modules: augmentation, normalisation and loaders around one dataset a split.
+"""The base of the data modules of panoramas: augmentation and normalisation around one dataset per split.
 
 Batches are normalised: (image - mean) / std per channel. ``mean`` and ``std`` go into every checkpoint (the module's
-state), so that whoever predicts on a photo can do the same. Random draws depend on (seed, epoch, index) alone: a
-resumed run sees what an unbroken run sees, whatever the number of workers.
+state), so that whoever predicts on a photo can normalise alike. Random draws depend on (seed, epoch, index) alone.
 """
 
 from __future__ import annotations
@@ -10,10 +9,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Literal
 
-from torch.utils.data import DataLoader, Dataset
-
-from spheregeo.data.common import Augmented, EpochSampler, Item, Transform
-from spheregeo.data.labelled import LabelledData, check_counts
+from spheregeo.data.common import IGNORE, Augmented, Transform, check_counts
+from spheregeo.data.module import DataModule
 from spheregeo.data.sphere.augment import AzimuthalShift, ColourJitter, FieldJitter, Normalize, RandomRotation
 from spheregeo.data.sphere.dataset import PanoramaDataset, check_size
 from spheregeo.grids import Equiangular
@@ -21,51 +18,61 @@ from spheregeo.grids import Equiangular
 Augment = Literal["none", "azimuth", "so3"]
 
 
-class PanoramaData(LabelledData):
-    """What all data modules share; subclasses say which dataset stands behind a split."""
+class PanoramaData(DataModule[PanoramaDataset]):
+    """Base class of the data modules of panoramas. A subclass implements ``make``, ``class_names``, ``mean`` and ``std``.
+
+    Args:
+        size: rows and columns of the working grid, 2:1.
+        batch_size: images in a batch.
+        augment: turns of the training images: none, about the vertical with mirrors (azimuth), or by any rotation (so3).
+        jitter: largest relative change of brightness, contrast and saturation in training; of the scale and offset of channels
+            that are no colours.
+        rotate_test: 0 tests upright images; n tests n copies of each, turned by fixed random rotations.
+        **kwargs: arguments of :class:`~spheregeo.data.module.DataModule`.
+
+    Shape: batches of image (B, C, H, W) float32, normalised; label (B, H, W) int64; depth (B, H, W) float32.
+    Units: depth in metres.
+    Raises: ValueError for a size that is not 2:1 and for numbers out of range.
+    """
 
     in_channels = 3
     colours = 3  # leading channels that colour jitter may touch
+    ignore_index = IGNORE
+    constants = ("mean", "std")
+    drawn_anew = True
 
     def __init__(
         self,
-        size: tuple[int, int],
-        batch_size: int,
-        num_workers: int,
-        augment: Augment,
-        jitter: float,
-        rotate_test: int,
-        seed: int,
+        *,
+        size: tuple[int, int] = (256, 512),
+        batch_size: int = 2,
+        augment: Augment = "azimuth",
+        jitter: float = 0.2,
+        rotate_test: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size=batch_size, **kwargs)
         if augment not in ("none", "azimuth", "so3"):
             raise ValueError(f"augment is {augment!r}; expected 'none', 'azimuth' or 'so3'")
-        check_counts(batch_size=(batch_size, 1), num_workers=(num_workers, 0), rotate_test=(rotate_test, 0))
+        check_counts(rotate_test=(rotate_test, 0))
         if not 0 <= jitter < 1:
             raise ValueError(f"jitter is {jitter}; expected 0 (none) ... 1")
         self.size = check_size(tuple(size))  # type: ignore[arg-type]
-        self.batch_size, self.num_workers, self.augment, self.jitter = (
-            batch_size,
-            num_workers,
-            augment,
-            jitter,
-        )
-        self.rotate_test, self.seed = rotate_test, seed
+        self.augment, self.jitter, self.rotate_test = augment, jitter, rotate_test
         self.grid = Equiangular(*self.size)
-        self._datasets: dict[str, PanoramaDataset] = {}
 
+    @property
     @abstractmethod
-    def make(self, split: str) -> PanoramaDataset:
-        """The raw dataset of a split."""
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel over the training images, by area."""
 
-    def dataset(self, split: str) -> PanoramaDataset:
-        """The raw dataset of a split, made once."""
-        if split not in self._datasets:
-            self._datasets[split] = self.make(split)
-        return self._datasets[split]
+    @property
+    @abstractmethod
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel over the training images, by area."""
 
     def transforms(self) -> list[Transform]:
-        """What training items go through before they are normalised."""
+        """Return what training items go through before they are normalised."""
         turns: dict[str, list[Transform]] = {
             "none": [],
             "azimuth": [AzimuthalShift()],
@@ -78,34 +85,14 @@ class PanoramaData(LabelledData):
             turn = [FieldJitter(self.colours, self.jitter, self.jitter), *turn]
         return turn
 
-    def _normalize(self) -> Normalize:
-        return Normalize(self.mean, self.std)
-
     def _train_length(self) -> int:
         return len(self.dataset("train"))
 
-    def _loader(self, dataset: Dataset[Item], **options: Any) -> DataLoader[Item]:
-        return DataLoader(
-            dataset,
-            self.batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            **options,
-        )
-
-    def train_dataloader(self) -> DataLoader[Item]:
-        data = Augmented(
-            self.dataset("train"), [*self.transforms(), self._normalize()], self.seed, self._train_length()
-        )
-        return self._loader(data, sampler=EpochSampler(data, shuffle=True, seed=self.seed))
-
-    def val_dataloader(self) -> DataLoader[Item]:
-        return self._loader(Augmented(self.dataset("val"), [self._normalize()]))
-
-    def test_dataloader(self) -> DataLoader[Item]:
-        """The test split, upright; or, for ``rotate_test`` = n, n copies of it, each item turned by its own fixed rotation."""
-        raw = self.dataset("test")
-        turn: list[Transform] = [RandomRotation()] if self.rotate_test else []
-        return self._loader(
-            Augmented(raw, [*turn, self._normalize()], self.seed, len(raw) * max(1, self.rotate_test))
-        )
+    def items(self, split: str) -> Augmented:
+        """Return the normalised images of a split: augmented for training, each turned ``rotate_test`` times for the test."""
+        raw, normalize = self.dataset(split), Normalize(self.mean, self.std)
+        if split == "train":
+            return Augmented(raw, [*self.transforms(), normalize], self.seed, self._train_length())
+        if split == "test" and self.rotate_test:
+            return Augmented(raw, [RandomRotation(), normalize], self.seed, len(raw) * self.rotate_test)
+        return Augmented(raw, [normalize])

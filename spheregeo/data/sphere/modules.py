@@ -1,12 +1,14 @@
-"""Lightning data modules, one for each dataset of this room; what they share is ``PanoramaData``."""
+"""Data modules of panoramas and of fields on planets, one per dataset; what they share is ``PanoramaData``."""
 
 from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from spheregeo.data.common import check_counts
 from spheregeo.data.sphere.dataset import PanoramaDataset
 from spheregeo.data.sphere.field import FieldSource
 from spheregeo.data.sphere.fields import Fields, weighted_statistics
@@ -33,12 +35,16 @@ class RoomsData(PanoramaData):
         val: number of validation rooms.
         test: number of test rooms.
         batch_size: rooms in a batch.
-        num_workers: processes that load data; 0 loads in the training process.
-        augment: turns of the training images: none, about the vertical (and mirrors), or by any rotation.
-        jitter: largest relative change of brightness, contrast and saturation in training.
-        rotate_test: 0 tests upright rooms; n tests n copies of each, turned by fixed random rotations.
-        seed: seed of the rooms and of the augmentation.
         cache_dir: folder that keeps finished rooms; in memory only if None.
+        **kwargs: arguments of :class:`PanoramaData`; ``seed`` is also that of the rooms.
+
+    Raises: ValueError for numbers that are too small.
+
+    Example:
+        >>> from spheregeo.data import RoomsData
+        >>> data = RoomsData(size=(16, 32), train=2, val=1, test=1)
+        >>> next(iter(data.val_dataloader()))["image"].shape
+        torch.Size([1, 3, 16, 32])
     """
 
     def __init__(
@@ -48,19 +54,13 @@ class RoomsData(PanoramaData):
         val: int = 20,
         test: int = 50,
         batch_size: int = 4,
-        num_workers: int = 0,
-        augment: Augment = "azimuth",
-        jitter: float = 0.2,
-        rotate_test: int = 0,
-        seed: int = 0,
+        *,
         cache_dir: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(size, batch_size, num_workers, augment, jitter, rotate_test, seed)
-        self.counts = {"train": train, "val": val, "test": test}
-        for name, count in self.counts.items():
-            if count < 1:
-                raise ValueError(f"{name} is {count}; expected at least 1 room")
-        self.cache_dir = cache_dir
+        super().__init__(size=size, batch_size=batch_size, **kwargs)
+        check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
+        self.counts, self.cache_dir = {"train": train, "val": val, "test": test}, cache_dir
 
     def make(self, split: str) -> PanoramaDataset:
         return Rooms(self.counts[split], self.size, self.seed, split, cache_dir=self.cache_dir)
@@ -107,25 +107,15 @@ class FolderData(_MeasuredData):
         root: the folder.
         size: rows and columns of the working grid, 2:1.
         batch_size: images in a batch.
-        num_workers: processes that load data.
-        augment: turns of the training images: none, azimuth or so3.
-        jitter: largest relative change of brightness, contrast and saturation in training.
-        rotate_test: 0 tests upright images; n tests n copies of each, turned by fixed random rotations.
-        seed: seed of the augmentation.
+        **kwargs: arguments of :class:`PanoramaData`.
+
+    Raises: FileNotFoundError and ValueError, as :class:`PanoramaFolder`, when a split is first read.
     """
 
     def __init__(
-        self,
-        root: str,
-        size: tuple[int, int] = (256, 512),
-        batch_size: int = 2,
-        num_workers: int = 0,
-        augment: Augment = "azimuth",
-        jitter: float = 0.2,
-        rotate_test: int = 0,
-        seed: int = 0,
+        self, root: str, size: tuple[int, int] = (256, 512), batch_size: int = 2, **kwargs: Any
     ) -> None:
-        super().__init__(size, batch_size, num_workers, augment, jitter, rotate_test, seed)
+        super().__init__(size=size, batch_size=batch_size, **kwargs)
         self.root = root
 
     def make(self, split: str) -> PanoramaDataset:
@@ -148,11 +138,9 @@ class Stanford2D3DSData(_MeasuredData):
         size: rows and columns of the working grid, 2:1.
         depth: read the depth images too.
         batch_size: images in a batch.
-        num_workers: processes that load data.
-        augment: turns of the training images: none, azimuth or so3.
-        jitter: largest relative change of brightness, contrast and saturation in training.
-        rotate_test: 0 tests upright images; n tests n copies of each, turned by fixed random rotations.
-        seed: seed of the augmentation.
+        **kwargs: arguments of :class:`PanoramaData`.
+
+    Raises: FileNotFoundError and ValueError, as :class:`Stanford2D3DS`, when a split is first read.
     """
 
     def __init__(
@@ -162,13 +150,9 @@ class Stanford2D3DSData(_MeasuredData):
         size: tuple[int, int] = (256, 512),
         depth: bool = False,
         batch_size: int = 2,
-        num_workers: int = 0,
-        augment: Augment = "azimuth",
-        jitter: float = 0.2,
-        rotate_test: int = 0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(size, batch_size, num_workers, augment, jitter, rotate_test, seed)
+        super().__init__(size=size, batch_size=batch_size, **kwargs)
         self.root, self.fold, self.depth = root, fold, depth
 
     def make(self, split: str) -> PanoramaDataset:
@@ -180,9 +164,31 @@ class Stanford2D3DSData(_MeasuredData):
 
 
 class _PlanetData(PanoramaData):
-    """Modules over one planet: an epoch is so many augmented views of it."""
+    """Base class of the modules of one planet, of which an epoch shows so many augmented views.
 
-    samples_per_epoch: int
+    Args:
+        samples_per_epoch: augmented views of the planet in an epoch.
+        batch_size: views in a batch.
+        augment: turns of the training views: none, azimuth or so3.
+        jitter: largest relative change of colours, and of other fields' scale and offset, in training.
+        rotate_test: 0 tests the planet upright; n tests n copies turned by fixed random rotations.
+        **kwargs: arguments of :class:`PanoramaData`.
+    """
+
+    def __init__(
+        self,
+        *,
+        samples_per_epoch: int = 64,
+        batch_size: int = 2,
+        augment: Augment = "azimuth",
+        jitter: float = 0.1,
+        rotate_test: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size, augment=augment, jitter=jitter, rotate_test=rotate_test, **kwargs
+        )
+        self.samples_per_epoch = samples_per_epoch
 
     def _train_length(self) -> int:
         return self.samples_per_epoch
@@ -217,13 +223,11 @@ class FieldsData(_PlanetData):
         latitudes: southern and northern limit of what counts.
         mask: field, at least 1/2 where the label counts.
         void: label values that are ignored.
-        samples_per_epoch: augmented views of the planet in an epoch.
-        batch_size: views in a batch.
-        num_workers: processes that load data.
-        augment: turns of the training views: none, azimuth or so3.
-        jitter: largest relative change of colours, and of other fields' scale and offset, in training.
-        rotate_test: 0 tests the planet upright; n tests n copies turned by fixed random rotations.
-        seed: seed of the augmentation.
+        **kwargs: ``samples_per_epoch``, the number of augmented views in an epoch (64), and the arguments of
+            :class:`PanoramaData`, of which ``jitter`` is 0.1.
+
+    Units: longitudes and latitudes in degrees.
+    Raises: FileNotFoundError and ValueError, as :class:`Fields`, when a split is first read.
     """
 
     def __init__(
@@ -239,19 +243,12 @@ class FieldsData(_PlanetData):
         latitudes: tuple[float, float] = (-90.0, 90.0),
         mask: FieldSource | str | None = None,
         void: list[int] = [],  # noqa: B006
-        samples_per_epoch: int = 64,
-        batch_size: int = 2,
-        num_workers: int = 0,
-        augment: Augment = "azimuth",
-        jitter: float = 0.1,
-        rotate_test: int = 0,
-        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(size, batch_size, num_workers, augment, jitter, rotate_test, seed)
+        super().__init__(size=size, **kwargs)
         self.root, self.inputs, self.label, self.names = root, inputs, label, tuple(class_names)
-        self.colours, self.samples_per_epoch = colours, samples_per_epoch
+        self.colours, self.mask, self.void = colours, mask, void
         self.test_longitudes, self.val_longitudes, self.latitudes = test_longitudes, val_longitudes, latitudes
-        self.mask, self.void = mask, void
 
     def make(self, split: str) -> PanoramaDataset:
         return Fields(
@@ -275,15 +272,13 @@ class KoppenData(_PlanetData):
         root: folder with the files that the card datasets/earth-fields lists.
         size: rows and columns of the working grid, 2:1.
         ocean: count the ocean as a class; its pixels are ignored otherwise.
-        samples_per_epoch: augmented views of the Earth in an epoch.
-        batch_size: views in a batch.
-        num_workers: processes that load data.
-        augment: turns of the training views: none, azimuth or so3.
-        jitter: largest relative change of colours, and of the elevation's scale and offset, in training.
-        rotate_test: 0 tests the Earth upright; n tests n copies turned by fixed random rotations.
-        seed: seed of the augmentation.
         test_longitudes: sectors (west, east) in degrees held out for the test.
         val_longitudes: sectors held out for validation.
+        **kwargs: ``samples_per_epoch``, the number of augmented views in an epoch (64), and the arguments of
+            :class:`PanoramaData`, of which ``jitter`` is 0.1.
+
+    Units: longitudes in degrees.
+    Raises: FileNotFoundError and ValueError, as :class:`Koppen`, when a split is first read.
     """
 
     in_channels = 4
@@ -293,18 +288,13 @@ class KoppenData(_PlanetData):
         root: str,
         size: tuple[int, int] = (128, 256),
         ocean: bool = True,
-        samples_per_epoch: int = 64,
-        batch_size: int = 2,
-        num_workers: int = 0,
-        augment: Augment = "azimuth",
-        jitter: float = 0.1,
-        rotate_test: int = 0,
-        seed: int = 0,
+        *,
         test_longitudes: list[tuple[float, float]] = [(-60.0, 60.0)],  # noqa: B006
         val_longitudes: list[tuple[float, float]] = [(-105.0, -75.0)],  # noqa: B006
+        **kwargs: Any,
     ) -> None:
-        super().__init__(size, batch_size, num_workers, augment, jitter, rotate_test, seed)
-        self.root, self.ocean, self.samples_per_epoch = root, ocean, samples_per_epoch
+        super().__init__(size=size, **kwargs)
+        self.root, self.ocean = root, ocean
         self.sectors = {"test_longitudes": test_longitudes, "val_longitudes": val_longitudes}
 
     def make(self, split: str) -> PanoramaDataset:

@@ -14,9 +14,7 @@ from spheregeo.data import (
     CreaturesData,
     FaustData,
     MeshData,
-    MeshFolderData,
     PrimitivesData,
-    Shrec11Data,
 )
 from spheregeo.data.meshes.dataset import MeshDataset, Warped, scaled_mesh
 
@@ -60,7 +58,7 @@ class Balls(MeshData):
     """Three icospheres of 642 vertices, whose points are their own template."""
 
     def __init__(self, simplify: int | tuple[int, int] = 0, copies: int = 4, warp: float = 0.4) -> None:
-        super().__init__(2, copies, warp, 0, simplify)
+        super().__init__(batch_size=2, copies=copies, warp=warp, simplify=simplify)
 
     def make(self, split: str) -> MeshDataset:
         return BallSet()
@@ -165,7 +163,7 @@ def test_meshes_stay_where_they_are_when_a_batch_moves() -> None:
 def test_the_state_guards_classes_and_template() -> None:
     data = primitives()
     data.load_state_dict(data.state_dict())
-    with pytest.raises(ValueError, match=r"trained with class_names \['cat'\]"):
+    with pytest.raises(ValueError, match="trained with class_names cat but"):
         data.load_state_dict({**data.state_dict(), "class_names": ["cat"]})
     with pytest.raises(ValueError, match="trained with num_points 7 but the data have 0"):
         data.load_state_dict({**data.state_dict(), "num_points": 7})
@@ -191,20 +189,6 @@ def test_people_of_the_test_train_nothing() -> None:
     with pytest.raises(ValueError, match=r"test_subjects \[6\] are among"):
         FaustData("somewhere", val_subjects=[6])
     assert FaustData("somewhere", val_subjects=[3]).subjects["val"] == [3]
-
-
-@pytest.mark.parametrize("cls", [CreaturesData, FaustData, MeshFolderData, PrimitivesData, Shrec11Data])
-def test_the_command_line_can_build_and_explain_each(cls: type[MeshData]) -> None:
-    jsonargparse = pytest.importorskip("jsonargparse")
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls, "data")
-    wanted = cls.__init__.__annotations__
-    build = getattr(parser, "instantiate", None) or parser.instantiate_classes
-    root = ["--data.root=somewhere"] if "root" in wanted else []
-    made = build(parser.parse_args([*root, "--data.batch_size=3", "--data.copies=1"]))
-    assert made.data.batch_size == 3 and made.data.copies == 1
-    text = parser.format_help()
-    assert not [name for name in wanted if name != "return" and f"--data.{name}" not in text]
 
 
 @pytest.mark.realdata
