@@ -1,4 +1,4 @@
-"""Draw one filter, and what it makes of one panorama, on four kinds of grids: python examples/one_filter_four_grids.py figure.png"""
+"""Draw one filter, and its answer to a panorama, on four kinds of grids: python examples/one_filter_four_grids.py figure.png"""
 
 from __future__ import annotations
 
