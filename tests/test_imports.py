@@ -49,6 +49,7 @@ LIGHT_ROOMS = (
     "grids",
     "groups",
     "harmonics",
+    "jit",
     "kernels",
     "mesh",
     "models",
@@ -57,7 +58,7 @@ LIGHT_ROOMS = (
     "sparse",
 )
 # Rooms that stand below features of irreps, for which e3nn's own core is needed; it costs more than half of torch.
-GROUND = ("grids", "groups", "harmonics", "kernels", "mesh", "sampling", "sparse")
+GROUND = ("grids", "groups", "harmonics", "jit", "kernels", "mesh", "sampling", "sparse")
 BASELINE = "import torch, e3nn, healpy"
 WITH_IRREPS = f"{BASELINE}, e3nn.o3"
 TOUCH_GROUND = f"import spheregeo\nfor room in {GROUND!r}: getattr(spheregeo, room)"

@@ -15,9 +15,10 @@ PACKAGE = ROOT / "spheregeo"
 
 # The table of docs/design.md: what a room may import directly; what those may import comes with it.
 MAY_IMPORT: dict[str, set[str]] = {
-    "sparse": set(),
+    "jit": set(),
+    "sparse": {"jit"},
     "groups": set(),
-    "harmonics": {"groups"},
+    "harmonics": {"groups", "jit"},
     "grids": {"harmonics"},
     "mesh": {"grids", "sparse"},
     "sampling": {"grids", "mesh", "sparse"},

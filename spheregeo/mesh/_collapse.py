@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-OPTIONS = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+from spheregeo.jit import njit
+
+OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 LEVEL = 0.2  # cosine by which a face's normal may turn in one collapse
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-OPTIONS = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+from spheregeo.jit import njit
+
+OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 TOLERANCE = 1e-11  # a weight less negative than this is rounding; flipping on it might never end
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-OPTIONS = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+from spheregeo.jit import njit
+
+OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 LEAST, MOST = 0.05, 4.0  # bounds on how curvature changes the distance that paths seem to come from
 GAIN = 1e-12  # relative: a shorter way by less than this is rounding
 

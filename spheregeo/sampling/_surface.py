@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from spheregeo.jit import njit
 
 OPTIONS = {
     "nogil": True,
-    "cache": True,
     "error_model": "numpy",
 }  # no fast mathematics: infinities are compared
 

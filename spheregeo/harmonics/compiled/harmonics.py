@@ -9,14 +9,14 @@ C_m + i S_m = (z + i x)^m the harmonics are Y_{l,m} = Q_lm C_m and Y_{l,−m} = 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from spheregeo.jit import njit
 
 BLOCK = 128
 # NaN and infinity keep their meaning
 OPTIONS = {
     "fastmath": {"contract", "reassoc", "nsz"},
     "nogil": True,
-    "cache": True,
     "boundscheck": False,
     "error_model": "numpy",
 }

@@ -6,9 +6,9 @@ Matrices lie packed in a row a rotation: degree l begins at l(4l² − 1)/3 and 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from spheregeo.harmonics.compiled.harmonics import OPTIONS
+from spheregeo.jit import njit
 
 BLOCK = 64
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-OPTIONS = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+from spheregeo.jit import njit
+
+OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 RELATIVE = 2.0**-10  # as in query.py
 BUCKET = 32
 

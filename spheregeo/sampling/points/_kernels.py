@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-OPTIONS = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+from spheregeo.jit import njit
+
+OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 RELATIVE = 2.0**-10  # as in query.py
 SHORT = 32  # rows up to this length are sorted by insertion
 MANY = 128  # neighbours up to which a short list of the nearest beats sorting all

@@ -14,8 +14,9 @@ heads, K, channels of all paths, dimension of the pairs' features, number of sou
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from spheregeo.jit import njit
 from spheregeo.sparse.engines.kernels.product import (
     OPTIONS,
     product_add,

@@ -8,11 +8,10 @@ matrix. The others are the same with more freedom, see :mod:`spheregeo.sparse.en
 
 from __future__ import annotations
 
-from numba import njit
-
+from spheregeo.jit import njit
 from spheregeo.sparse.engines.kernels.tiles import apart, tiled_add, tiled_dot, tiled_set
 
-OPTIONS = {"fastmath": True, "nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+OPTIONS = {"fastmath": True, "nogil": True, "boundscheck": False, "error_model": "numpy"}
 
 
 @njit(**OPTIONS)

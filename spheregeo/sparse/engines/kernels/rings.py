@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from spheregeo.jit import njit
 from spheregeo.sparse.engines.kernels.product import OPTIONS, accumulate, correlate
 
 

@@ -8,8 +8,9 @@ Tables: blocks (B, 6): first column of the source, components d, channels, first
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from spheregeo.jit import njit
 from spheregeo.sparse.engines.kernels.product import OPTIONS
 from spheregeo.sparse.engines.kernels.tiles import tiled_add, tiled_dot, tiled_set
 

@@ -4,9 +4,6 @@ No compiler finds these forms in loops: stretches of arrays may overlap for all 
 at run time and for remainders done singly. Here a tile of the result, some rows by some vectors wide, stays in registers
 while all terms are added. Vectors have fixed lengths, which LLVM turns into whatever the processor has. Arrays of any shape
 count as memory; goals must not overlap one another, nor what is read.
-
-numba keeps compiled code by the time of each file alone: after a change here remove what it kept (``*.nbi``), or callers in
-other files go on with the old code. The tests have a store of their own.
 """
 
 from __future__ import annotations
