@@ -1,17 +1,15 @@
 """Compiled code on disk, one file for each function and signature; importing this imports numba.
 
-A file is the SHA-256 of the rest, and the rest a pickle of the signature and of numba's own form of compiled code. Files are
-written aside and moved into place: readers and other writers see all of one or nothing. numba's index of signatures, in
-which two processes that compile at once can give each other's code the same name, has no counterpart here. A file that is
-cut short or altered counts as none, and is written again.
+A file is the SHA-256 of the rest, and the rest a pickle of the signature and of numba's own form of compiled code. Readers and
+other writers see all of a file or nothing. numba's index of signatures, in which two processes that compile at once can
+give each other's code the same name, has no counterpart here. A file that is cut short or altered counts as none, and is
+written again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from spheregeo.files import write_bytes
 from spheregeo.jit.folders import cache_folder, remove_old, touch, warn_once
 from spheregeo.jit.sources import choices, digest
 
@@ -79,8 +78,7 @@ class Store(_Cache):  # type: ignore[misc]
         content = dumps((sig, data._reduce()))
         new = not folder.is_dir()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / self._file(sig, data.codegen), hashlib.sha256(content).digest() + content)
+            write_bytes(folder / self._file(sig, data.codegen), hashlib.sha256(content).digest() + content)
         except OSError as error:
             warn_once(f"compiled code cannot be kept ({error})")
             self._enabled = False
@@ -111,15 +109,3 @@ class Store(_Cache):  # type: ignore[misc]
         key = repr((sig, codegen.magic_tuple(), settings, choices(), self._function.__code__.co_firstlineno))
         name = "".join(c if c.isalnum() else "_" for c in self._function.__qualname__)
         return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file at once: nobody reads a part of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
