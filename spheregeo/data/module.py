@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
 from lightning.pytorch import LightningDataModule
@@ -14,7 +14,7 @@ from spheregeo.data.common import EpochSampler, check_counts, check_split
 Data = TypeVar("Data", bound=Dataset[Any])
 
 
-class DataModule(LightningDataModule, Generic[Data]):
+class DataModule(LightningDataModule, ABC, Generic[Data]):
     """Base class of all data modules. A subclass implements :meth:`make`, which returns the dataset of a split.
 
     Training items are shuffled by (seed, epoch) alone, whatever the number of workers, so that a run that was killed and resumed
