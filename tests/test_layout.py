@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nn": {"sparse", "groups", "harmonics", "grids", "mesh", "sampling", "spectral", "kernels"},
     "models": {"nn"},
     "data": {"grids", "sampling"},
-    "tasks": {"models", "data"},
+    "tasks": {"models", "data", "audit"},
     "audit": {"nn"},
     "recipes": set(),
 }

@@ -5,6 +5,7 @@ The model is built from the data: channels, classes and grid are linked, so that
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -23,14 +25,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
+from spheregeo.files import write_bytes, write_json
 from spheregeo.tasks.training.average import Average
 from spheregeo.tasks.training.batch_statistics import Settle
 from spheregeo.tasks.training.callbacks import Curves, EpochLine, EpochSeed, TestReport
 
-_LINKS = (
-    "in_channels", "grid", "num_classes", "num_points", "class_names", "ignore_index", "mean", "std", "targets", "units",
-    "feature_irreps",
-)  # fmt: skip
+COMMON = ("recipe.yaml", "metrics.json", "curves.png")  # files of every run
 
 
 class SphereCLI(LightningCLI):
@@ -38,6 +38,7 @@ class SphereCLI(LightningCLI):
 
     def __init__(self, command: str, recipe: Path, folder: Path, overrides: list[str]) -> None:
         self.command, self.folder, self.recipe = command, folder, recipe
+        _import_task(recipe)
         super().__init__(
             model_class=tasks.Task, subclass_mode_model=True,
             datamodule_class=LightningDataModule, subclass_mode_data=True,
@@ -59,7 +60,7 @@ class SphereCLI(LightningCLI):
             "--settle", type=int, default=0,
             help="batches from which norms take their statistics anew before a validation; 0: as they ran",
         )  # fmt: skip
-        for name in _LINKS:
+        for name in sorted({name for kind in tasks.kinds() for name in kind.linked_from_data}):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -116,6 +117,14 @@ class SphereCLI(LightningCLI):
         return loggers
 
 
+def _import_task(recipe: Path) -> None:
+    """Import the module of a recipe's task, which may be the user's, so that ``tasks.kinds`` lists the task."""
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    path = str(((content or {}).get("model") or {}).get("class_path", ""))
+    if "." in path:
+        importlib.import_module(path.rpartition(".")[0])
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence of what is no fault here: small generated data need neither many workers nor a full log interval."""
@@ -148,19 +157,10 @@ def _first_process() -> bool:
 
 
 def _clear(folder: Path) -> None:
+    """Remove what an earlier run left, of whatever task."""
     for name in ("checkpoints", "logs", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (
-        "recipe.yaml",
-        "metrics.json",
-        "curves.png",
-        "confusion.png",
-        "forces.png",
-        "parity.png",
-        "predictions.png",
-        "predictions.csv",
-        "world.png",
-    ):
+    for name in {*COMMON, *(name for kind in tasks.kinds() for name in kind.artifacts)}:
         (folder / name).unlink(missing_ok=True)
 
 
@@ -197,7 +197,7 @@ def fit(
             if not resume:
                 _clear(folder)
             record = cli.parser.dump(cli.config, skip_link_targets=True)
-            tasks.write_bytes(folder / "recipe.yaml", record.encode())
+            write_bytes(folder / "recipe.yaml", record.encode())
         cli.trainer.fit(
             cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if resume else None, weights_only=True
         )
@@ -238,8 +238,6 @@ def audit(
     recipe: str, ckpt: str | None, output: str | None, json_file: str | None, overrides: list[str]
 ) -> dict[str, Any]:
     """Measure a checkpoint's (or an untrained model's) equivariance error, cost and memory; prints a table."""
-    from spheregeo import audit as room
-
     folder = run_folder(recipe, output)
     recipes.find(recipe)
     try:
@@ -250,48 +248,7 @@ def audit(
         print("no checkpoint in the run's folder: this is the recipe's model, untrained")
         with _quiet():
             task = SphereCLI("audit", recipes.find(recipe), folder, overrides).model
-    result: dict[str, Any]
-    if isinstance(task, tasks.PointClassification):
-        result = _audit_points(task)
-    elif isinstance(task, tasks.MoleculeTask):
-        result = _audit_molecules(task)
-    else:
-        result = room.report(task.network.eval(), task.grid)
-        room.print_table(result)
+    result: dict[str, Any] = task.audit()
     if json_file:
-        room.save_json(result, json_file)
-    return result
-
-
-def _audit_molecules(task: tasks.MoleculeTask) -> dict[str, Any]:
-    """The audit of a network of molecules, on four packed clusters of the elements that it was trained with."""
-    import numpy as np
-    import torch
-
-    from spheregeo import audit as room
-    from spheregeo.data.molecules.built_in import packed
-
-    elements = task.elements.nonzero()[:, 0].tolist() or [1, 6, 8]
-    rng = np.random.default_rng(0)
-    positions = np.concatenate([packed(12, 1.5, rng) + 0.1 * rng.normal(size=(12, 3)) for _ in range(4)])
-    numbers = torch.from_numpy(rng.choice(elements, 48))
-    batch = torch.arange(4).repeat_interleave(12)
-    result = room.report_points(task.network.eval(), torch.from_numpy(positions).float(), numbers, batch)
-    room.print_points(result)
-    return result
-
-
-def _audit_points(task: tasks.PointClassification) -> dict[str, Any]:
-    """The audit of a network of points, on generated clouds of the size that it was trained with."""
-    from spheregeo import audit as room
-    from spheregeo.data import PrimitiveClouds, Views
-    from spheregeo.data.points.dataset import collate
-
-    views = Views(PrimitiveClouds(4, task.num_points), task.num_points, normals=task.in_channels > 0)
-    batch = collate([views[k] for k in range(4)])
-    irreps = task.feature_irreps or None
-    result = room.report_points(
-        task.network.eval(), batch["positions"], batch.get("features"), batch["batch"], feature_irreps=irreps
-    )
-    room.print_points(result)
+        write_json(json_file, result, allow_nan=False)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spheregeo.tasks.base import Task, load
+from spheregeo.tasks.base import Task, kinds, load
 from spheregeo.tasks.files import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
 from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.losses import balanced_weights, cross_entropy, depth_berhu, depth_l1
@@ -56,6 +56,7 @@ __all__ = [
     "depth_berhu",
     "depth_l1",
     "globe",
+    "kinds",
     "load",
     "mollweide",
     "parse_grid",

@@ -1,5 +1,5 @@
-"""What all tasks share: the loop over batches, checks of the loss, AdamW with warm-up and cosine decay (Loshchilov &
-Hutter 2017, arXiv 1608.03983 and 1711.05101), and checkpoints that say how they were built.
+"""What all tasks share: the loop over batches, AdamW with warm-up and cosine decay (Loshchilov & Hutter 2017, arXiv
+1608.03983 and 1711.05101), and checkpoints that say how the task was built.
 """
 
 from __future__ import annotations
@@ -8,22 +8,23 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from spheregeo.tasks.checks import Batch, check_loss
 from spheregeo.tasks.files import read_checkpoint
+from spheregeo.tasks.former import FormerNames
 
-Batch = dict[str, Any]
 # Settings without which a checkpoint's weights mean something else.
 _BINDING = ("in_channels", "num_classes", "grid", "network", "width", "depth", "options", "targets", "units")
 
 
 def plain(value: Any) -> Any:
-    """A value as types that ``torch.load(..., weights_only=True)`` takes; grids and kernels as their ``repr``."""
+    """Return a value as types that ``torch.load(..., weights_only=True)`` takes; grids and kernels as their ``repr``."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):
@@ -34,36 +35,50 @@ def plain(value: Any) -> Any:
 
 
 def learning_rate_factor(step: int, total: int, warmup: float) -> float:
-    """Linear rise over the first ``warmup`` share of ``total`` steps, then half a cosine down to 0."""
+    """Return the factor of the peak learning rate: a linear rise over the warm-up, then half a cosine down to 0.
+
+    Args:
+        step: number of the step, from 0 on.
+        total: number of steps of the whole training.
+        warmup: share of ``total`` over which the factor rises.
+
+    Example:
+        >>> [round(learning_rate_factor(step, 10, 0.2), 2) for step in (0, 1, 2, 6, 10)]
+        [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
     warm = max(1, round(warmup * total))
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
 
 
-def class_list(names: Sequence[str] | None, num_classes: int) -> list[str]:
-    """One name per class; numbers if None. Raises: ValueError when there are fewer or more."""
-    found = list(names) if names is not None else [str(c) for c in range(num_classes)]
-    if len(found) != num_classes:
-        raise ValueError(f"class_names has {len(found)} names but num_classes is {num_classes}")
-    return found
+class Task(FormerNames, pl.LightningModule, ABC):
+    """Base of the tasks: loop over batches, optimiser, checkpoints.
 
-
-class Task(pl.LightningModule, ABC):
-    """Base of the tasks. A subclass makes ``network`` and says what to run, count and draw.
+    A subclass makes ``network`` and defines :meth:`forward_batch`, :meth:`update_metrics`, :meth:`compute_metrics` and
+    :meth:`report`. Where the command line should serve the task, the subclass also states ``artifacts`` and
+    ``linked_from_data`` and defines :meth:`predict` and :meth:`audit`.
 
     Args:
-        lr, weight_decay, warmup: of AdamW and its rate, see the tasks.
-        settings: the subclass's arguments, kept in checkpoints; plain types, grids and kernels.
+        lr: peak learning rate of AdamW.
+        weight_decay: decay of the weights with more than one axis.
+        warmup: share of all steps over which the learning rate rises.
+        settings: the subclass's own arguments, which a checkpoint keeps; plain types, grids and kernels.
 
     Raises: ValueError for a warm-up outside 0 ... 1, and in training when the loss is not finite.
     """
 
-    monitor = "val/loss"
-    mode = "min"
+    monitor: str = "val/loss"
+    mode: str = "min"
+    # Files that a test of the task writes into the run's folder, besides those of every run.
+    artifacts: ClassVar[tuple[str, ...]] = ()
+    # Arguments of the constructor that the command line takes from attributes of the data module.
+    linked_from_data: ClassVar[tuple[str, ...]] = ()
     network: torch.nn.Module
 
-    def __init__(self, *, lr: float, weight_decay: float, warmup: float, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, *, lr: float = 3e-3, weight_decay: float = 1e-2, warmup: float = 0.05, **settings: Any
+    ) -> None:
         super().__init__()
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup is {warmup}; it is the share of all steps, 0 <= warmup < 1")
@@ -75,43 +90,73 @@ class Task(pl.LightningModule, ABC):
     # ---- what every task defines
 
     @abstractmethod
-    def run(self, batch: Batch) -> Batch:
-        """Check a batch and put it through the network: ``loss`` (), ``truth``, and what ``count`` wants to know."""
+    def forward_batch(self, batch: Batch) -> Batch:
+        """Check a batch and put it through the network.
+
+        Args:
+            batch: entries by name, as the data module gives them.
+
+        Returns ``loss`` (), ``truth``, and whatever :meth:`update_metrics` needs.
+        """
 
     @abstractmethod
-    def count(self, ran: Batch) -> Batch:
-        """Count what ``run`` gave into the scores; returns what ``examples`` wants to know."""
+    def update_metrics(self, outputs: Batch) -> Batch:
+        """Update the metrics with the output of :meth:`forward_batch`; returns what :meth:`examples` needs."""
 
     @abstractmethod
-    def summarise(self) -> dict[str, float]:
-        """Scores of all that was counted since the last call; forgets the counts."""
+    def compute_metrics(self) -> dict[str, float]:
+        """Return the scores of all batches since the last call, by name, and reset the metrics."""
 
     @abstractmethod
-    def results(self) -> dict[str, Any]:
-        """Scores of the last evaluation, in detail, as plain types for a JSON file."""
+    def report(self) -> dict[str, Any]:
+        """Return the scores of the last evaluation in detail, as plain types for a JSON file."""
 
     def examples(self, outputs: Batch) -> Iterable[Any]:
-        """What ``count`` returned, sample by sample: what ``draw`` is given of the first few."""
+        """Split what :meth:`update_metrics` returned into samples, the first few of which :meth:`plot` is given."""
         return ()
 
-    def draw(self, folder: Path, examples: Sequence[Any]) -> None:
-        """Write the pictures and tables of a test, of which ``results`` are the numbers, into a folder."""
+    def plot(self, folder: Path, examples: Sequence[Any]) -> None:
+        """Write the pictures and tables of a test into a folder.
+
+        Args:
+            folder: where to write.
+            examples: a few samples as :meth:`examples` gives them, on the CPU.
+        """
+
+    # ---- what the command line asks for
+
+    def predict(self, source: Path, output: Path) -> None:
+        """Predict a file, or all files of a folder, and write the answers.
+
+        Args:
+            source: file or folder of inputs.
+            output: folder of the answers.
+
+        Raises: ValueError for a file that cannot be read; in a folder, after all others are done.
+        """
+        raise ValueError(f"{type(self).__name__} predicts no files; call the task on batches instead")
+
+    def audit(self) -> dict[str, Any]:
+        """Measure the network's equivariance error, cost and memory; prints a table and returns the numbers."""
+        raise ValueError(
+            f"there is no audit of {type(self).__name__} yet; see spheregeo.audit for single layers"
+        )
 
     # ---- the loop
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        ran = self.run(batch)
-        loss = self.check_loss(ran["loss"])
-        size = len(ran["truth"])
+        outputs = self.forward_batch(batch)
+        loss = check_loss(outputs["loss"], self.lr)
+        size = len(outputs["truth"])
         self.log(
             "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True
         )
         return loss
 
     def _evaluate(self, batch: Batch) -> Batch:
-        ran = self.run(batch)
-        self.mean_loss.update(self.check_loss(ran["loss"]), weight=len(ran["truth"]))
-        return self.count(ran)
+        outputs = self.forward_batch(batch)
+        self.mean_loss.update(check_loss(outputs["loss"], self.lr), weight=len(outputs["truth"]))
+        return self.update_metrics(outputs)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         self._evaluate(batch)
@@ -120,7 +165,7 @@ class Task(pl.LightningModule, ABC):
         return self._evaluate(batch)
 
     def _log_scores(self, split: str) -> None:
-        scores = {"loss": float(self.mean_loss.compute()), **self.summarise()}
+        scores = {"loss": float(self.mean_loss.compute()), **self.compute_metrics()}
         # The metrics have summed over the processes already: all hold the same number.
         self.log_dict({f"{split}/{k}": v for k, v in scores.items()}, prog_bar=split == "val", sync_dist=True)
         self.mean_loss.reset()
@@ -130,26 +175,6 @@ class Task(pl.LightningModule, ABC):
 
     def on_test_epoch_end(self) -> None:
         self._log_scores("test")
-
-    # ---- checks
-
-    def take(self, batch: Batch, key: str) -> Any:
-        """An entry of a batch. Raises: ValueError when the data do not give it."""
-        if key not in batch:
-            raise ValueError(
-                f"the data give {', '.join(sorted(batch))} but {type(self).__name__} needs {key!r}; "
-                "are the files for it in their folder?"
-            )
-        return batch[key]
-
-    def check_loss(self, loss: Tensor) -> Tensor:
-        """The loss itself, once it is found finite: no checkpoint is written after a run has diverged."""
-        if not bool(torch.isfinite(loss)):
-            raise ValueError(
-                f"the loss is {float(loss.detach())}, so the training has diverged; lower --model.lr ({self.lr:g} now), or clip "
-                "the gradient with --trainer.gradient_clip_val 1 (checkpoints written so far are intact)"
-            )
-        return loss
 
     # ---- the optimiser
 
@@ -166,7 +191,7 @@ class Task(pl.LightningModule, ABC):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of this step: a function of the step alone, so that a resumed run has no state to lose.
 
-        Not a scheduler of torch's: those want the number of steps before a resumed run knows its epoch, and asking
+        Not a scheduler of torch's: those need the number of steps before a resumed run knows its epoch, and asking
         Lightning for it then makes worker processes read ahead in the wrong epoch.
         """
         batches = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
@@ -181,7 +206,7 @@ class Task(pl.LightningModule, ABC):
     # ---- checkpoints
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises: ValueError when the checkpoint to go on from holds another network, or one on another grid."""
+        """Check that a checkpoint to go on from holds this network on this grid. Raises: ValueError if not."""
         stored = checkpoint.get("hyper_parameters", {})
         for name in _BINDING:
             if name in stored and stored[name] != self.hparams.get(name):
@@ -194,18 +219,30 @@ class Task(pl.LightningModule, ABC):
         checkpoint["task"] = type(self).__name__
 
 
-def _kind(name: Any) -> type[Task] | None:
-    """The public task of that name."""
-    from spheregeo import tasks
+def kinds() -> list[type[Task]]:
+    """Return every class of tasks that has been defined so far, bases included."""
+    found: list[type[Task]] = [Task]  # type: ignore[type-abstract]
+    for kind in found:
+        found += [below for below in kind.__subclasses__() if below not in found]
+    return found
 
-    found = getattr(tasks, name, None) if isinstance(name, str) and name in tasks.__all__ else None
-    return found if isinstance(found, type) and issubclass(found, Task) else None
+
+def _kind(name: Any) -> type[Task] | None:
+    """Return the task of that name, of the package or of the user."""
+    import spheregeo.tasks  # noqa: F401 - defines all tasks of the package
+
+    return next((kind for kind in kinds() if kind.__name__ == name), None)
 
 
 def load(path: str | Path, grid: Any = None, weights: bool = True) -> Task:
-    """The task stored in a checkpoint, on the CPU, in evaluation mode; ``grid`` moves it to another resolution.
+    """Return the task stored in a checkpoint, on the CPU, in evaluation mode.
 
-    Raises: FileNotFoundError, ValueError for a missing or foreign file.
+    Args:
+        path: checkpoint file.
+        grid: another grid, or its repr, to which the task is moved; the stored one if None.
+        weights: whether to load the weights; the task is as freshly made if False.
+
+    Raises: FileNotFoundError without the file; ValueError for a foreign file, or a grid for a task that has none.
     """
     content = read_checkpoint(path)
     kind = _kind(content.get("task"))

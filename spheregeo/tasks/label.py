@@ -9,12 +9,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from spheregeo.tasks.base import Batch, Task, class_list
+from spheregeo.tasks.base import Task
+from spheregeo.tasks.checks import Batch, check_classes, class_list, take
 from spheregeo.tasks.losses import cross_entropy
 from spheregeo.tasks.metrics import (
     ConfusionMatrix,
@@ -31,62 +32,55 @@ NONE = -1  # no sample is ignored: -1 is out of range like any other
 
 
 class LabelTask(Task):
-    """Base of the tasks that give each sample one class; a subclass gives ``logits``.
+    """Base of the tasks that give each sample one class; a subclass defines :meth:`logits`.
 
     Shape: batches hold label (B,) int64 and, if they are to be told apart in the table, index (B,) int64.
     Raises: ValueError for labels of another shape or out of range.
+
+    Args:
+        num_classes: number of classes.
+        class_names: one name per class; numbers if None.
+        label_smoothing: share of the target spread over all classes.
+        common: arguments of the other bases.
     """
 
     monitor = "val/accuracy"
     mode = "max"
+    artifacts: ClassVar[tuple[str, ...]] = ("confusion.png", "predictions.csv", "predictions.png")
 
     def __init__(
         self,
         num_classes: int,
         *,
-        class_names: Sequence[str] | None,
-        label_smoothing: float,
-        settings: dict[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+        label_smoothing: float = 0.0,
         **common: Any,
     ) -> None:
         names = class_list(class_names, num_classes)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is {label_smoothing}; expected 0 (none) to below 1")
-        own = {"num_classes": num_classes, "class_names": names, "label_smoothing": label_smoothing}
-        super().__init__(**common, settings={**(settings or {}), **own})
+        super().__init__(
+            num_classes=num_classes, class_names=names, label_smoothing=label_smoothing, **common
+        )
         self.num_classes, self.class_names, self.label_smoothing = num_classes, names, label_smoothing
         self.confusion = ConfusionMatrix(num_classes, ignore_index=NONE)
         self.predictions = Predictions()
 
     @abstractmethod
     def logits(self, batch: Batch) -> Tensor:
-        """The network's output (B, num_classes) for a batch, once its input is found sound."""
+        """Check the input of a batch and return the network's output (B, num_classes)."""
 
-    def check_label(self, label: Tensor, samples: int) -> Tensor:
-        """The labels themselves, once their shape and range are found sound."""
-        if tuple(label.shape) != (samples,):
-            raise ValueError(
-                f"label has shape {tuple(label.shape)}; expected ({samples},), one class for each of the batch's samples"
-            )
-        wrong = (label < 0) | (label >= self.num_classes)
-        if bool(wrong.any()):
-            raise ValueError(
-                f"label {int(label[wrong][0])} is out of range: there are {self.num_classes} classes, 0 to "
-                f"{self.num_classes - 1}; check the labels and the classes"
-            )
-        return label.long()
-
-    def run(self, batch: Batch) -> Batch:
-        label = self.take(batch, "label")
+    def forward_batch(self, batch: Batch) -> Batch:
+        label = take(self, batch, "label")
         logits = self.logits(batch)
-        label = self.check_label(label, len(logits))
+        label = check_classes(label, len(logits), self.num_classes)
         loss = cross_entropy(logits, label, ignore_index=NONE, smoothing=self.label_smoothing)
         return {**batch, "truth": label, "output": logits, "loss": loss}
 
-    def count(self, ran: Batch) -> Batch:
-        prediction = ran["output"].argmax(1)
-        self.confusion.update(prediction, ran["truth"])
-        return {**ran, "prediction": prediction}
+    def update_metrics(self, outputs: Batch) -> Batch:
+        prediction = outputs["output"].argmax(1)
+        self.confusion.update(prediction, outputs["truth"])
+        return {**outputs, "prediction": prediction}
 
     def test_step(self, batch: Batch, index: int) -> Batch:
         outputs = super().test_step(batch, index)
@@ -95,7 +89,7 @@ class LabelTask(Task):
         )
         return outputs
 
-    def summarise(self) -> dict[str, float]:
+    def compute_metrics(self) -> dict[str, float]:
         self.matrix = self.confusion.compute().cpu()
         self.confusion.reset()
         return classification_scores(self.matrix)
@@ -105,8 +99,8 @@ class LabelTask(Task):
         self._table = self.predictions.compute()  # gathered from all processes
         self.predictions.reset()
 
-    def results(self) -> dict[str, Any]:
-        """Scores of the last evaluation, per class too, as plain types for a JSON file."""
+    def report(self) -> dict[str, Any]:
+        """Return the scores of the last evaluation, per class too, as plain types for a JSON file."""
         columns = (class_recall, class_precision, class_f1)
         scores = zip(
             self.class_names, self.matrix.sum(1).tolist(), *(f(self.matrix).tolist() for f in columns)
@@ -118,7 +112,14 @@ class LabelTask(Task):
         matrix = self.matrix.long().tolist()
         return {**classification_scores(self.matrix), "classes": classes, "confusion": matrix}
 
-    def draw(self, folder: Path, examples: Sequence[Any]) -> None:
+    def titles(self, examples: Sequence[Any]) -> list[str]:
+        """Return "truth: taken for prediction" per example (sample, truth, prediction)."""
+        return [
+            f"{self.class_names[int(truth)]}: taken for {self.class_names[int(said)]}"
+            for *_, truth, said in examples
+        ]
+
+    def plot(self, folder: Path, examples: Sequence[Any]) -> None:
         confusion_picture(
             folder / "confusion.png",
             np.asarray(self.matrix),

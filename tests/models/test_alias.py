@@ -83,7 +83,7 @@ def test_every_alias_trains_in_every_task(alias: str, grid: Grid) -> None:
     for task, data in tasks:
         optimizer = task.configure_optimizers()
         before = [p.detach().clone() for p in task.network.parameters()]
-        loss = task.run(data)["loss"]
+        loss = task.forward_batch(data)["loss"]
         loss.backward()
         optimizer.step()
         assert torch.isfinite(loss)

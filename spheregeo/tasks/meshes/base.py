@@ -20,6 +20,24 @@ STATISTICS_MESHES = 32  # as many training meshes give mean and scale of the inp
 DEFAULT_FEATURES = ("matrix", "whole", "position")
 
 
+def check_meshes(meshes: Any) -> list[TriangleMesh]:
+    """Return the meshes of a batch as a list, once found to be some.
+
+    Args:
+        meshes: list of meshes.
+
+    Raises: ValueError for anything but a list of at least one TriangleMesh.
+    """
+    if not isinstance(meshes, (list, tuple)) or not meshes:
+        raise ValueError(
+            f"mesh is of type {type(meshes).__name__}; expected a list of at least one TriangleMesh"
+        )
+    wrong = [m for m in meshes if not isinstance(m, TriangleMesh)]
+    if wrong:
+        raise ValueError(f"the batch holds a {type(wrong[0]).__name__}; expected TriangleMesh objects")
+    return list(meshes)
+
+
 class MeshTask(Task):
     """Base of the tasks on meshes: network, inputs by name, levels of a batch.
 
@@ -27,25 +45,33 @@ class MeshTask(Task):
     Equivariance: frames do not matter, to the error of the network's nonlinearities (1e-3); motions of a mesh change nothing,
         unless "xyz" is among the features.
     Raises: ValueError for an unknown feature, or a batch without meshes.
+
+    Args:
+        out_channels: channels of the network's output.
+        network: name of a model, see ``spheregeo list models``.
+        features: inputs of the network, some of matrix, whole, position, heat, xyz.
+        feature_radius: radius of "matrix", in units of the square root of the mesh's area.
+        width: width of the network; its own default if None.
+        depth: levels of the network; its own default if None.
+        options: further options of the network, such as {"radius": 0.05, "max_order": 2}.
+        lr: peak learning rate of AdamW.
+        common: arguments of :class:`~spheregeo.tasks.Task`.
     """
 
     output: ClassVar[str] = "label"
     network: GemCNN
 
     def __init__(
-        self, out_channels: int, *, network: str, features: Sequence[str], feature_radius: float, width: int | None,
-        depth: int | None, options: dict[str, Any] | None, lr: float, weight_decay: float, warmup: float,
-        settings: dict[str, Any],
+        self, out_channels: int, *, network: str, features: Sequence[str] = DEFAULT_FEATURES,
+        feature_radius: float = 0.05, width: int | None = None, depth: int | None = None,
+        options: dict[str, Any] | None = None, lr: float = 5e-3, **common: Any,
     ) -> None:  # fmt: skip
         in_type = surface_input_type(features)
         name = models.resolve(network, self.output)
         own = models.options_of(name, options)
         super().__init__(
-            lr=lr, weight_decay=weight_decay, warmup=warmup,
-            settings={
-                "network": name, "features": list(features), "feature_radius": feature_radius, "width": width,
-                "depth": depth, "options": own or None, **settings,
-            },
+            network=name, features=list(features), feature_radius=feature_radius, width=width, depth=depth,
+            options=own or None, lr=lr, **common,
         )  # fmt: skip
         self.features, self.feature_radius = tuple(features), feature_radius
         chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
@@ -56,32 +82,20 @@ class MeshTask(Task):
 
     # ---- meshes in
 
-    def check_meshes(self, meshes: Any) -> list[TriangleMesh]:
-        """The meshes themselves, once found to be some."""
-        if not isinstance(meshes, (list, tuple)) or not meshes:
-            raise ValueError(
-                f"mesh is of type {type(meshes).__name__}; expected a list of at least one TriangleMesh"
-            )
-        wrong = [m for m in meshes if not isinstance(m, TriangleMesh)]
-        if wrong:
-            raise ValueError(f"the batch holds a {type(wrong[0]).__name__}; expected TriangleMesh objects")
-        return list(meshes)
-
     def prepare(self, meshes: Sequence[TriangleMesh]) -> tuple[Tensor, SurfaceLevels]:
-        """Inputs (1, C, V_1 + V_2 + ...) and levels of a batch, on the network's device; kept for each mesh by its value."""
+        """Return inputs (1, C, V_1 + V_2 + ...) and levels of meshes, on the network's device; kept for each mesh."""
         levels = self.network.levels_of(*meshes)
         parts = [surface_inputs(mesh, self.features, self.feature_radius) for mesh in meshes]
         like = levels.within[0].areas
         return torch.cat(parts, 1)[None].to(like), levels  # type: ignore[arg-type]
 
     def forward(self, meshes: Sequence[TriangleMesh]) -> Tensor:
-        x, levels = self.prepare(self.check_meshes(meshes))
-        result: Tensor = self.network(x, levels)
-        return result
+        x, levels = self.prepare(check_meshes(meshes))
+        return self.network(x, levels)
 
     @torch.no_grad()
     def on_fit_start(self) -> None:
-        """Mean and scale of the inputs over some training meshes, the same in every process and after every resume."""
+        """Fit mean and scale of the inputs to some training meshes, the same in every process and after every resume."""
         dataset: Any = self.trainer.datamodule.train_dataloader().dataset  # type: ignore[attr-defined]
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), STATISTICS_MESHES)).astype(int))
         meshes = [dataset[int(k)]["mesh"] for k in chosen]

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from spheregeo.tasks.base import Batch
+from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.label import LabelTask
-from spheregeo.tasks.meshes.base import DEFAULT_FEATURES, MeshTask
+from spheregeo.tasks.meshes.base import MeshTask
+from spheregeo.tasks.meshes.predict import predict_classes
 from spheregeo.tasks.pictures.meshes import meshes_picture
 
 
@@ -26,55 +27,40 @@ class MeshClassification(LabelTask, MeshTask):
         num_classes: number of classes.
         class_names: one name per class; numbers if None.
         network: gem-classifier or gem-classifier-base.
-        features: inputs of the network, some of matrix, whole, position, heat, xyz.
-        feature_radius: radius of "matrix", in units of the square root of the mesh's area.
-        width: width of the network; its own default if None.
-        depth: levels of the network; its own default if None.
-        options: further options of the network, such as {"radius": 0.05, "max_order": 2}.
-        label_smoothing: share of the target spread over all classes.
-        lr: peak learning rate of AdamW.
-        weight_decay: decay of the weights with more than one axis.
-        warmup: share of all steps over which the learning rate rises.
+        common: arguments of the network, the labels and the optimiser, as :class:`~spheregeo.tasks.MeshTask`,
+            :class:`~spheregeo.tasks.LabelTask` and :class:`~spheregeo.tasks.Task` have them.
     """
 
     monitor = "val/loss"  # of few validation meshes the accuracy is soon the same in every epoch
     mode = "min"
     output: ClassVar[str] = "label"
+    linked_from_data: ClassVar[tuple[str, ...]] = ("num_classes", "class_names")
 
     def __init__(
         self,
         num_classes: int,
         class_names: list[str] | None = None,
         network: str = "gem-classifier",
-        features: Sequence[str] = DEFAULT_FEATURES,
-        feature_radius: float = 0.05,
-        width: int | None = None,
-        depth: int | None = None,
-        options: dict[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-        lr: float = 5e-3,
-        weight_decay: float = 1e-2,
-        warmup: float = 0.05,
+        **common: Any,
     ) -> None:
         super().__init__(
-            num_classes, class_names=class_names, label_smoothing=label_smoothing, out_channels=num_classes,
-            network=network, features=features, feature_radius=feature_radius, width=width, depth=depth,
-            options=options, lr=lr, weight_decay=weight_decay, warmup=warmup,
-        )  # fmt: skip
+            num_classes, class_names=class_names, out_channels=num_classes, network=network, **common
+        )
 
     def logits(self, batch: Batch) -> Tensor:
-        result: Tensor = self(self.take(batch, "mesh"))
-        return result
+        return self(take(self, batch, "mesh"))
+
+    # ---- pictures and files
 
     def examples(self, outputs: Batch) -> Iterable[Any]:
         return zip(outputs["mesh"], outputs["truth"], outputs["prediction"], strict=True)
 
-    def draw(self, folder: Path, examples: Sequence[Any]) -> None:
-        super().draw(folder, examples)
-        if not examples:
-            return
-        titles = [
-            f"{self.class_names[int(truth)]}: taken for {self.class_names[int(said)]}"
-            for _, truth, said in examples
-        ]
-        meshes_picture(folder / "predictions.png", [[(mesh, None)] for mesh, *_ in examples], titles)
+    def plot(self, folder: Path, examples: Sequence[Any]) -> None:
+        super().plot(folder, examples)
+        if examples:
+            rows: Any = [[(mesh, None)] for mesh, *_ in examples]
+            meshes_picture(folder / "predictions.png", rows, self.titles(examples))
+
+    def predict(self, source: Path, output: Path) -> None:
+        """Classify a mesh or a folder of meshes: predictions.csv and predictions.png."""
+        predict_classes(self, source, output, self.class_names)

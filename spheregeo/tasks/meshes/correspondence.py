@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from spheregeo.files import write_bytes
 from spheregeo.mesh import TriangleMesh
 from spheregeo.mesh.geodesics import geodesic_log_map
-from spheregeo.tasks.base import Batch
-from spheregeo.tasks.files import write_bytes
-from spheregeo.tasks.meshes.base import DEFAULT_FEATURES, MeshTask
+from spheregeo.tasks.checks import Batch, take
+from spheregeo.tasks.meshes.base import MeshTask, check_meshes
+from spheregeo.tasks.meshes.predict import predict_points
 from spheregeo.tasks.pictures.meshes import error_colours, meshes_picture, position_colours
 
 NO_TARGET = -1
@@ -61,6 +62,28 @@ class GeodesicErrors(Metric):
         return {"geodesic_error": error, "exact": exact, **shares}
 
 
+def check_target(target: Tensor, vertices: int, num_points: int) -> Tensor:
+    """Return the template's point of each vertex, as int64, once the targets' shape and range are found sound.
+
+    Args:
+        target: points of the template, (vertices,), -1 where unknown.
+        vertices: vertices of all meshes of the batch.
+        num_points: points of the template.
+
+    Raises: ValueError for another shape, or targets out of range.
+    """
+    if tuple(target.shape) != (vertices,):
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}; expected ({vertices},), one a vertex of the batch"
+        )
+    wrong = (target < NO_TARGET) | (target >= num_points)
+    if bool(wrong.any()):
+        raise ValueError(
+            f"target {int(target[wrong][0])} is out of range: the template has {num_points} points, and -1 is unknown"
+        )
+    return target.long()
+
+
 class MeshCorrespondence(MeshTask):
     """Train and score a network that finds every vertex's place on a template.
 
@@ -73,39 +96,29 @@ class MeshCorrespondence(MeshTask):
     Args:
         num_points: points of the template.
         network: gem-unet or gem-cnn.
-        features: inputs of the network, some of matrix, whole, position, heat, xyz.
-        feature_radius: radius of "matrix", in units of the square root of the mesh's area.
         embedding: length of the vector of each vertex.
         samples: vertices of each training batch that are scored, at random; 0 for all.
         judged: points of the template, evenly spread in its list, from which distances are measured.
-        width: width of the network; its own default if None.
-        depth: levels of the network; its own default if None.
-        options: further options of the network, such as {"radius": 0.05}.
-        lr: peak learning rate of AdamW.
-        weight_decay: decay of the weights with more than one axis.
-        warmup: share of all steps over which the learning rate rises.
+        common: arguments of the network and the optimiser, as :class:`~spheregeo.tasks.MeshTask` and
+            :class:`~spheregeo.tasks.Task` have them.
     """
 
     monitor = "val/geodesic_error"
     mode = "min"
     output: ClassVar[str] = "field"
+    artifacts: ClassVar[tuple[str, ...]] = ("predictions.csv", "predictions.png")
+    linked_from_data: ClassVar[tuple[str, ...]] = ("num_points",)
     template_points: Tensor
 
     def __init__(
         self,
         num_points: int,
         network: str = "gem-unet",
-        features: Sequence[str] = DEFAULT_FEATURES,
-        feature_radius: float = 0.05,
+        *,
         embedding: int = 64,
         samples: int = 2000,
         judged: int = 500,
-        width: int | None = None,
-        depth: int | None = None,
-        options: dict[str, Any] | None = None,
-        lr: float = 5e-3,
-        weight_decay: float = 1e-2,
-        warmup: float = 0.05,
+        **common: Any,
     ) -> None:
         if num_points < 2:
             raise ValueError(f"num_points is {num_points}; the data have no template to correspond to")
@@ -114,15 +127,13 @@ class MeshCorrespondence(MeshTask):
                 f"samples is {samples}, judged {judged}, embedding {embedding}; expected 0, 1, 1 or more"
             )
         super().__init__(
-            embedding, network=network, features=features, feature_radius=feature_radius, width=width, depth=depth,
-            options=options, lr=lr, weight_decay=weight_decay, warmup=warmup,
-            settings={"num_points": num_points, "embedding": embedding, "samples": samples, "judged": judged},
+            embedding, network=network, num_points=num_points, embedding=embedding, samples=samples, judged=judged,
+            **common,
         )  # fmt: skip
         self.num_points, self.samples, self.judged = num_points, samples, judged
         self.points = torch.nn.Linear(embedding, num_points)
-        self.register_buffer(
-            "template_points", torch.zeros(num_points, 3)
-        )  # for colours, without the data too
+        # kept in checkpoints, so that answers can be coloured without the data
+        self.register_buffer("template_points", torch.zeros(num_points, 3))
         self.scores = GeodesicErrors()
         self._template: Any = None
         self._distances: Tensor | None = None
@@ -142,7 +153,7 @@ class MeshCorrespondence(MeshTask):
         self.template_points.copy_(template.mesh.points[template.points])
 
     def distances(self) -> tuple[Tensor, Tensor]:
-        """Row of each judged point (N,), -1 for others, and their distances to all points (judged, N), over √area."""
+        """Return the row of each judged point (N,), -1 for others, and their distances to all points (judged, N), over √area."""
         template = self._template
         chosen = torch.from_numpy(
             np.unique(np.linspace(0, self.num_points - 1, min(self.judged, self.num_points)).astype(np.int64))
@@ -163,22 +174,10 @@ class MeshCorrespondence(MeshTask):
 
     # ---- the loop
 
-    def check_target(self, target: Tensor, count: int) -> Tensor:
-        """The targets themselves, once their shape and range are found sound."""
-        if tuple(target.shape) != (count,):
-            raise ValueError(
-                f"target has shape {tuple(target.shape)}; expected ({count},), one a vertex of the batch"
-            )
-        wrong = (target < NO_TARGET) | (target >= self.num_points)
-        if bool(wrong.any()):
-            raise ValueError(
-                f"target {int(target[wrong][0])} is out of range: the template has {self.num_points} points, and -1 is unknown"
-            )
-        return target.long()
-
-    def run(self, batch: Batch) -> Batch:
-        meshes = self.check_meshes(self.take(batch, "mesh"))
-        target = self.check_target(self.take(batch, "target"), sum(mesh.num_points for mesh in meshes))
+    def forward_batch(self, batch: Batch) -> Batch:
+        meshes = check_meshes(take(self, batch, "mesh"))
+        vertices = sum(mesh.num_points for mesh in meshes)
+        target = check_target(take(self, batch, "target"), vertices, self.num_points)
         vectors = self(meshes)[0].T  # (V, embedding)
         known = (target >= 0).nonzero()[:, 0]
         if self.training and 0 < self.samples < len(known):
@@ -188,11 +187,12 @@ class MeshCorrespondence(MeshTask):
         return {**batch, "truth": truth, "loss": loss, "vectors": vectors, "known": known}
 
     def place(self, vectors: Tensor) -> Tensor:
-        """Point of the template for each vector, some thousand at a time. Shape: (V, embedding) -> (V,)."""
+        """Return the template's point of each vector, some thousand at a time. Shape: (V, embedding) -> (V,)."""
         return torch.cat([self.points(part).argmax(1) for part in vectors.split(4096)])
 
-    def count(self, ran: Batch) -> Batch:
-        prediction, known, truth = self.place(ran["vectors"]), ran["known"], ran["truth"]
+    def update_metrics(self, outputs: Batch) -> Batch:
+        prediction = self.place(outputs["vectors"])
+        known, truth = outputs["known"], outputs["truth"]
         row, table = (t.to(truth.device) for t in self.distances())
         judged = row[truth] >= 0
         said = prediction[known]
@@ -200,7 +200,7 @@ class MeshCorrespondence(MeshTask):
         self.scores.update(errors, said == truth)
         error = torch.full((len(prediction),), torch.nan, device=truth.device)
         error[known[judged]] = errors
-        return {**ran, "prediction": prediction, "error": error}
+        return {**outputs, "prediction": prediction, "error": error}
 
     def test_step(self, batch: Batch, index: int) -> Batch:
         outputs = super().test_step(batch, index)
@@ -216,20 +216,19 @@ class MeshCorrespondence(MeshTask):
         self._found += [(n, *part) for n, part in zip(numbers, parts, strict=True)]
         return outputs
 
-    def summarise(self) -> dict[str, float]:
-        found: dict[str, float] = self.scores.compute()
-        self._last = found
+    def compute_metrics(self) -> dict[str, float]:
+        self._last: dict[str, float] = self.scores.compute()
         self.scores.reset()
-        return found
+        return self._last
 
-    def results(self) -> dict[str, Any]:
-        """Scores of the last evaluation, as plain types for a JSON file."""
+    def report(self) -> dict[str, Any]:
+        """Return the scores of the last evaluation, as plain types for a JSON file."""
         return dict(self._last)
 
-    # ---- pictures
+    # ---- pictures and files
 
     def colours_of(self, points: Tensor) -> np.ndarray[Any, Any]:
-        """Colour of each point of the template, by its place there; grey where unknown. Shape: (V,) -> (V, 3)."""
+        """Return the colour of each point of the template, by its place there; grey where unknown. Shape: (V,) -> (V, 3)."""
         colours = position_colours(self.template_points.cpu().numpy().astype(float))
         found = colours[points.cpu().numpy()]
         found[points.cpu().numpy() < 0] = 0.75
@@ -240,8 +239,8 @@ class MeshCorrespondence(MeshTask):
         parts = (outputs[name].split(counts) for name in ("target", "prediction", "error"))
         return zip(outputs["mesh"], *parts, strict=True)
 
-    def draw(self, folder: Path, examples: Sequence[Any]) -> None:
-        """``predictions.png``: truth, prediction and error on some meshes; ``predictions.csv``: every vertex of the test."""
+    def plot(self, folder: Path, examples: Sequence[Any]) -> None:
+        """Write ``predictions.png``, some meshes, and ``predictions.csv``, every vertex of the test."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["mesh", "vertex", "point", "geodesic_error"])
@@ -263,3 +262,11 @@ class MeshCorrespondence(MeshTask):
         titles = [f"{mesh.num_points} vertices" for mesh, *_ in examples]
         heads = ("truth", "prediction", "geodesic error 0 ... 0.25")
         meshes_picture(folder / "predictions.png", rows, titles, heads)
+
+    def predict(self, source: Path, output: Path) -> None:
+        """Find the point of the template for each vertex of a mesh, or of a folder of meshes: NAME.csv, NAME.ply, NAME.png."""
+
+        def place(mesh: TriangleMesh) -> Tensor:
+            return self.place(self([mesh])[0].T)
+
+        predict_points(place, source, output, self.colours_of)

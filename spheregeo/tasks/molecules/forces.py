@@ -5,9 +5,9 @@ E = Σ_i E0(Z_i) + s Σ_i [e_i - e(Z_i alone)], F = -∂E/∂x: conservative, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from torchmetrics import Metric
 
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references
 from spheregeo.models.space.molecule_graph import MoleculeGraph
-from spheregeo.tasks.base import Batch
-from spheregeo.tasks.molecules.base import MoleculeTask, check_loss_options, ordinary, penalty, per_element
+from spheregeo.tasks.checks import Batch, take
+from spheregeo.tasks.molecules.atoms import Atoms, prepare_atoms, without_inference_mode
+from spheregeo.tasks.molecules.base import MoleculeTask, check_loss_options, penalty, per_element
+from spheregeo.tasks.molecules.predict import Answer, predict_molecules
 from spheregeo.tasks.molecules.regression import over_atoms
 from spheregeo.tasks.pictures.parity import parity_picture, write_values
 from spheregeo.tasks.predictions import Predictions
@@ -68,9 +70,6 @@ class Forces(MoleculeTask):
 
     Args:
         network: name of a model for molecules, see ``spheregeo list models``; its readout must be the sum.
-        width: width of the network; its own default if None.
-        depth: depth of the network; its own default if None.
-        options: further options of the network, such as {"cutoff": 6.0}.
         references: the energies E0 of free atoms: "isolated" takes those that the data give, "fit" fits them to the training
             energies, "none" sets them to 0.
         free_atoms: energies in eV by symbol, such as {"H": -13.6}; instead of those of the data.
@@ -78,33 +77,39 @@ class Forces(MoleculeTask):
         force_weight: λ_F.
         loss: "l2" as above, "l1" or "huber" of the same errors.
         huber_delta: where the Huber loss turns linear, in units of the forces' root mean square.
-        keep_graphs: keep the neighbours of molecules that come again.
         lr: peak learning rate of AdamW.
         weight_decay: decay of the weights with more than one axis.
-        warmup: share of all steps over which the learning rate rises.
+        common: arguments of the network and the optimiser, as :class:`~spheregeo.tasks.MoleculeTask` and
+            :class:`~spheregeo.tasks.Task` have them.
+
+    Example:
+        >>> task = Forces(width=8, depth=1)
+        >>> water = {"numbers": torch.tensor([8, 1, 1]), "batch": torch.zeros(3).long(),
+        ...     "positions": torch.tensor([[0.0, 0.0, 0.12], [0.0, 0.76, -0.48], [0.0, -0.76, -0.48]])}
+        >>> answer = task(water)
+        >>> answer["energy"].shape, answer["forces"].shape
+        (torch.Size([1]), torch.Size([3, 3]))
     """
 
     monitor = "val/force_mae"
     mode = "min"
+    artifacts: ClassVar[tuple[str, ...]] = ("forces.png", "parity.png", "predictions.csv")
     atom_energy: Tensor
     scale: Tensor
 
     def __init__(
         self,
         network: str = "schnet",
-        width: int | None = None,
-        depth: int | None = None,
-        options: dict[str, Any] | None = None,
+        *,
         references: str = "isolated",
         free_atoms: dict[str, float] | None = None,
         energy_weight: float = 1.0,
         force_weight: float = 100.0,
         loss: str = "l2",
         huber_delta: float = 0.1,
-        keep_graphs: bool = True,
         lr: float = 2e-3,
         weight_decay: float = 1e-5,
-        warmup: float = 0.05,
+        **common: Any,
     ) -> None:
         if references not in REFERENCES:
             raise ValueError(f"references is {references!r}; expected one of {', '.join(REFERENCES)}")
@@ -113,12 +118,8 @@ class Forces(MoleculeTask):
             if not weight >= 0:
                 raise ValueError(f"{name} is {weight}; expected 0 or more")
         super().__init__(
-            1, network=network, width=width, depth=depth, options=options, keep_graphs=keep_graphs, lr=lr,
-            weight_decay=weight_decay, warmup=warmup,
-            settings={
-                "references": references, "free_atoms": free_atoms, "energy_weight": energy_weight,
-                "force_weight": force_weight, "loss": loss, "huber_delta": huber_delta,
-            },
+            1, network=network, references=references, free_atoms=free_atoms, energy_weight=energy_weight,
+            force_weight=force_weight, loss=loss, huber_delta=huber_delta, lr=lr, weight_decay=weight_decay, **common,
         )  # fmt: skip
         if getattr(self.network, "readout", "sum") != "sum":
             raise ValueError(
@@ -162,30 +163,47 @@ class Forces(MoleculeTask):
 
     # ---- energy and its derivatives
 
-    def energy(self, positions: Tensor, numbers: Tensor, index: Tensor, graph: Any, count: int) -> Tensor:
-        """Energy (B,) above that of free atoms, in the weights' type; differentiable in the positions."""
-        kinds, which = numbers.unique(return_inverse=True)
+    def energy(self, atoms: Atoms, positions: Tensor, graph: Any) -> Tensor:
+        """Return the energy (B,) above that of free atoms, in the weights' type; differentiable in the positions.
+
+        Args:
+            atoms: the molecules.
+            positions: their positions, (P, 3), which may be strained.
+            graph: their neighbours, likewise.
+        """
+        count, index = atoms.count, atoms.index
+        kinds, which = atoms.numbers.unique(return_inverse=True)
+        # One free atom of each element stands beside the molecules.
         alone = torch.arange(count, count + len(kinds), device=index.device)
         everywhere = torch.cat([positions, positions.new_zeros(len(kinds), 3)])
-        owner = torch.cat([index, alone])
-        if not isinstance(
-            graph, MoleculeGraph
-        ):  # which may count atoms; edges alone do not mind further ones
+        numbers, owner = torch.cat([atoms.numbers, kinds]), torch.cat([index, alone])
+        if not isinstance(graph, MoleculeGraph):
+            # which may count atoms; edges alone do not mind further ones
             graph = self.network.neighbors(everywhere.detach(), owner)
-        output = self.network(everywhere, torch.cat([numbers, kinds]), owner, graph, count + len(kinds))[:, 0]
+        output = self.network(everywhere, numbers, owner, graph, count + len(kinds))[:, 0]
         free = output.new_zeros(count).index_add(0, index, output[count:][which])
         return (output[:count] - free) * self.scale.to(output)
 
     def derive(
         self, batch: Batch, create_graph: bool = False, stress: bool = False, keep: bool = False
     ) -> dict[str, Tensor]:
-        """``energy`` (B,) float64, ``forces`` (P, 3), and with ``stress`` for one periodic system ``virial`` (3, 3), dE/dε.
+        """Return energies and their derivatives; works in inference mode too.
 
-        Works in inference mode too. Units: eV, eV/Å.
+        Args:
+            batch: the molecules.
+            create_graph: whether forces can be differentiated, as a loss of forces needs.
+            stress: whether the virial is wanted, of one periodic system.
+            keep: whether to keep the graphs of these molecules, because they come again.
+
+        Returns ``energy`` (B,) float64, ``forces`` (P, 3), and with ``stress`` also ``virial`` (3, 3), dE/dε; of the energy,
+        ``bound`` (B,) in the weights' type is the network's part and ``free`` (B,) that of free atoms.
+
+        Units: eV, eV/Å.
         """
         with torch.inference_mode(False), torch.enable_grad():
-            positions, numbers, index, graph, count = self.prepare(batch, keep)
-            positions = positions.detach().requires_grad_()
+            atoms = prepare_atoms(self, batch, self.network, self.elements, self._graphs if keep else None)
+            graph = atoms.graph
+            positions = atoms.positions.detach().requires_grad_()
             inputs, moved = [positions], positions
             if stress:
                 strain = positions.new_zeros(3, 3, requires_grad=True)
@@ -195,7 +213,7 @@ class Forces(MoleculeTask):
                     raise ValueError("stress needs a network whose graph is a MoleculeGraph")
                 graph = graph.deformed(symmetric)
                 inputs.append(strain)
-            bound = self.energy(moved, numbers, index, graph, count)
+            bound = self.energy(atoms, moved, graph)
             gradients: Sequence[Tensor | None]
             if bound.requires_grad:
                 gradients = torch.autograd.grad(
@@ -204,25 +222,26 @@ class Forces(MoleculeTask):
             else:  # free atoms alone, of a network whose weights are frozen
                 gradients = [None] * len(inputs)
             first, *more = [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, gradients)]
-            free = self.atom_energy.new_zeros(count).index_add(0, index, self.atom_energy[numbers])
+            table = self.atom_energy
+            free = table.new_zeros(atoms.count).index_add(0, atoms.index, table[atoms.numbers])
             found = {"energy": free + bound.double(), "forces": -first, "bound": bound, "free": free}
             if stress:
                 found["virial"] = more[0]
             return found
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """``energy`` (B,) and ``forces`` (P, 3) of the molecules, without a graph of their own."""
+        """Return ``energy`` (B,) and ``forces`` (P, 3) of the molecules, which cannot be differentiated."""
         found = self.derive(batch)
         return {"energy": found["energy"].detach(), "forces": found["forces"].detach()}
 
-    def run(self, batch: Batch) -> Batch:
-        energy, forces = self.take(batch, "energy").double(), self.take(batch, "forces")
-        # The statistics of norms are settled under no_grad with the module in training: nothing is derived twice there.
+    def forward_batch(self, batch: Batch) -> Batch:
+        energy, forces = take(self, batch, "energy").double(), take(self, batch, "forces")
+        # Statistics of norms are estimated under no_grad with the module in training: nothing is derived twice there.
         training = self.training and torch.is_grad_enabled()
         found = self.derive(batch, create_graph=training, keep=True)
         with torch.inference_mode(False), torch.set_grad_enabled(training):
-            energy, forces = ordinary(energy), ordinary(forces)
-            index = ordinary(batch["batch"])
+            energy, forces = without_inference_mode(energy), without_inference_mode(forces)
+            index = without_inference_mode(batch["batch"])
             atoms = torch.bincount(index, minlength=len(energy))
             bound, derived = found["bound"], found["forces"]
             scale = self.scale.to(bound)
@@ -243,23 +262,20 @@ class Forces(MoleculeTask):
 
     # ---- scores
 
-    def count(self, ran: Batch) -> Batch:
-        self.scores.update(
-            (ran["prediction"] - ran["truth"]) / ran["atoms"], ran["predicted_forces"] - ran["forces"]
-        )
-        return ran
+    def update_metrics(self, outputs: Batch) -> Batch:
+        energy = (outputs["prediction"] - outputs["truth"]) / outputs["atoms"]
+        self.scores.update(energy, outputs["predicted_forces"] - outputs["forces"])
+        return outputs
 
     def test_step(self, batch: Batch, index: int) -> Batch:
-        ran = super().test_step(batch, index)
-        self.predictions.update(ran["truth"][:, None], ran["prediction"][:, None], ran.get("index", None))
+        outputs = super().test_step(batch, index)
+        truth, prediction = outputs["truth"][:, None], outputs["prediction"][:, None]
+        self.predictions.update(truth, prediction, outputs.get("index", None))
         if sum(len(truth) for truth, _ in self._shown) < 5000:
-            self._shown.append((ran["forces"].cpu(), ran["predicted_forces"].cpu()))
-        return ran
+            self._shown.append((outputs["forces"].cpu(), outputs["predicted_forces"].cpu()))
+        return outputs
 
-    def examples(self, outputs: Batch) -> Iterable[Any]:
-        return ()
-
-    def summarise(self) -> dict[str, float]:
+    def compute_metrics(self) -> dict[str, float]:
         self._results = self.scores.compute()
         self.scores.reset()
         return self._results
@@ -269,8 +285,8 @@ class Forces(MoleculeTask):
         self._table = self.predictions.compute()
         self.predictions.reset()
 
-    def results(self) -> dict[str, Any]:
-        """Scores of the last evaluation as plain types for a JSON file: meV/atom for energies, meV/Å for forces."""
+    def report(self) -> dict[str, Any]:
+        """Return the scores of the last evaluation as plain types for a JSON file: meV/atom for energies, meV/Å for forces."""
         units = {
             "energy_mae": "meV/atom",
             "energy_rmse": "meV/atom",
@@ -279,7 +295,7 @@ class Forces(MoleculeTask):
         }
         return {**self._results, "units": units}
 
-    def draw(self, folder: Path, examples: Sequence[Any]) -> None:
+    def plot(self, folder: Path, examples: Sequence[Any]) -> None:
         index, truth, prediction = self._table
         parity_picture(folder / "parity.png", truth, prediction, ["energy"], ["eV"])
         if self._shown:
@@ -288,3 +304,17 @@ class Forces(MoleculeTask):
             self._shown = []
         names = [str(int(k)) for k in index]
         write_values(folder / "predictions.csv", names, ["energy"], ["eV"], prediction, truth)
+
+    # ---- files
+
+    def predict(self, source: Path, output: Path) -> None:
+        """Give the molecules of a file or a folder energies and forces: NAME_predicted.xyz and predictions.csv."""
+
+        def ask(batch: dict[str, Tensor], counts: list[int]) -> list[Answer]:
+            found = self(batch)
+            forces = found["forces"].double().cpu().split(counts)
+            return [
+                {"energy": float(e), "forces": f.numpy()} for e, f in zip(found["energy"].tolist(), forces)
+            ]
+
+        predict_molecules(ask, source, output, {"energy": "eV"}, self.device)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references
-from spheregeo.tasks.base import Batch
+from spheregeo.tasks.checks import Batch, take
+from spheregeo.tasks.molecules.atoms import prepare_atoms
 from spheregeo.tasks.molecules.base import MoleculeTask, check_loss_options, penalty
+from spheregeo.tasks.molecules.predict import Answer, predict_molecules
 from spheregeo.tasks.pictures.parity import parity_picture, write_values
 from spheregeo.tasks.predictions import Predictions
 
@@ -20,7 +22,7 @@ REFERENCES = ("auto", "fit", "given", "mean", "none")
 
 
 def regression_scores(truth: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """MAE (T,), RMSE (T,) and number of known values (T,) of truth and prediction (n, T); unknown values are NaN."""
+    """Return MAE (T,), RMSE (T,) and number of known values (T,) of truth and prediction (n, T); unknown values are NaN."""
     known = torch.isfinite(truth)
     count = known.sum(0)
     error = torch.where(known, prediction - truth, 0.0).double()
@@ -28,7 +30,7 @@ def regression_scores(truth: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor
 
 
 def over_atoms(table: Tensor, molecules: Molecules) -> Tensor:
-    """Sum (N,) of the elements' values (119,) over each molecule's atoms."""
+    """Return the sum (N,) of the elements' values (119,) over each molecule's atoms."""
     owner = torch.repeat_interleave(torch.arange(len(molecules)), molecules.counts)
     return table.new_zeros(len(molecules)).index_add(0, owner, table[molecules.numbers])
 
@@ -49,22 +51,28 @@ class MoleculeRegression(MoleculeTask):
         targets: names of the targets.
         units: their units.
         network: name of a model for molecules, see ``spheregeo list models``.
-        width: width of the network; its own default if None.
-        depth: depth of the network; its own default if None.
-        options: further options of the network, such as {"cutoff": 6.0, "readout": "mean"}.
         references: for all targets or each: "fit" takes the elements' values by least squares from the training molecules,
             "given" those of free atoms that the data know and the mean energy that binds an atom, "mean" a constant alone, "none"
             nothing; "auto" fits where the data say that the target adds up over atoms and takes the mean otherwise.
         loss: "l1", "l2" or "huber", of the standardised targets.
         huber_delta: where the Huber loss turns linear, in standard deviations.
-        keep_graphs: keep the neighbours of molecules that come again.
         lr: peak learning rate of AdamW.
         weight_decay: decay of the weights with more than one axis.
-        warmup: share of all steps over which the learning rate rises.
+        common: arguments of the network and the optimiser, as :class:`~spheregeo.tasks.MoleculeTask` and
+            :class:`~spheregeo.tasks.Task` have them.
+
+    Example:
+        >>> task = MoleculeRegression(["energy"], ["eV"], width=8, depth=1)
+        >>> pair = {"numbers": torch.tensor([6, 8]), "batch": torch.zeros(2).long(),
+        ...     "positions": torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.1]])}
+        >>> task(pair).shape
+        torch.Size([1, 1])
     """
 
     monitor = "val/relative_mae"
     mode = "min"
+    artifacts: ClassVar[tuple[str, ...]] = ("parity.png", "predictions.csv")
+    linked_from_data: ClassVar[tuple[str, ...]] = ("targets", "units")
     atom_values: Tensor
     constant: Tensor
     scale: Tensor
@@ -74,16 +82,13 @@ class MoleculeRegression(MoleculeTask):
         targets: list[str] = ["target"],  # noqa: B006
         units: list[str] | None = None,
         network: str = "schnet",
-        width: int | None = None,
-        depth: int | None = None,
-        options: dict[str, Any] | None = None,
+        *,
         references: str | list[str] = "auto",
         loss: str = "l1",
         huber_delta: float = 1.0,
-        keep_graphs: bool = True,
         lr: float = 1e-3,
         weight_decay: float = 1e-3,
-        warmup: float = 0.05,
+        **common: Any,
     ) -> None:
         targets = list(targets)
         units = ["1"] * len(targets) if units is None else list(units)
@@ -98,12 +103,8 @@ class MoleculeRegression(MoleculeTask):
             )
         check_loss_options(loss, huber_delta)
         super().__init__(
-            len(targets), network=network, width=width, depth=depth, options=options, keep_graphs=keep_graphs,
-            lr=lr, weight_decay=weight_decay, warmup=warmup,
-            settings={
-                "targets": targets, "units": units, "references": references, "loss": loss,
-                "huber_delta": huber_delta,
-            },
+            len(targets), network=network, targets=targets, units=units, references=references, loss=loss,
+            huber_delta=huber_delta, lr=lr, weight_decay=weight_decay, **common,
         )  # fmt: skip
         self.targets, self.units, self.references = targets, units, chosen
         self.loss, self.huber_delta = loss, huber_delta
@@ -133,7 +134,7 @@ class MoleculeRegression(MoleculeTask):
             self.scale[t] = spread if spread > 1e-12 else 1.0  # all alike: there is nothing to learn
 
     def _reference(self, t: int, molecules: Molecules, values: Tensor, data: Any) -> tuple[Tensor, bool]:
-        """Values of the elements, and whether a constant is to be added."""
+        """Return the values of the elements, and whether a constant is to be added."""
         kind, name = self.references[t], self.targets[t]
         if kind == "auto":
             kind = "fit" if name in getattr(data, "additive", ()) else "mean"
@@ -155,22 +156,25 @@ class MoleculeRegression(MoleculeTask):
     # ---- batches
 
     def forward(self, batch: Batch) -> Tensor:
-        """Targets (B, T) of the molecules, float64, in their units."""
+        """Return the targets (B, T) of the molecules, float64, in their units."""
         return self.values(batch)[1]
 
     def values(self, batch: Batch, keep: bool = False) -> tuple[Tensor, Tensor]:
-        """Standardised outputs (B, T), and the targets (B, T) that they stand for."""
-        positions, numbers, index, graph, count = self.prepare(batch, keep)
-        output = self.network(positions, numbers, index, graph, count)
-        return output, self.base(numbers, index, count) + self.scale * output.double()
+        """Return standardised outputs (B, T), and the targets (B, T) that they stand for.
 
-    def base(self, numbers: Tensor, index: Tensor, count: int) -> Tensor:
-        """References of the elements and constant (B, T), in the targets' units."""
-        zeros = self.atom_values.new_zeros(count, len(self.targets))
-        return zeros.index_add(0, index, self.atom_values[numbers]) + self.constant
+        Args:
+            batch: the molecules.
+            keep: whether to keep the graphs of these molecules, because they come again.
+        """
+        kept = self._graphs if keep else None
+        atoms = prepare_atoms(self, batch, self.network, self.elements, kept)
+        output = self.network(atoms.positions, atoms.numbers, atoms.index, atoms.graph, atoms.count)
+        zeros = self.atom_values.new_zeros(atoms.count, len(self.targets))
+        base = zeros.index_add(0, atoms.index, self.atom_values[atoms.numbers]) + self.constant
+        return output, base + self.scale * output.double()
 
-    def run(self, batch: Batch) -> Batch:
-        truth = self.take(batch, "target").double()
+    def forward_batch(self, batch: Batch) -> Batch:
+        truth = take(self, batch, "target").double()
         output, prediction = self.values(batch, keep=True)
         if truth.shape != prediction.shape:
             raise ValueError(
@@ -187,12 +191,12 @@ class MoleculeRegression(MoleculeTask):
 
     # ---- scores
 
-    def count(self, ran: Batch) -> Batch:
-        both = torch.cat([ran["prediction"].detach(), ran["base"]], 1)
-        self.predictions.update(ran["truth"], both, ran.get("index", None))
-        return ran
+    def update_metrics(self, outputs: Batch) -> Batch:
+        both = torch.cat([outputs["prediction"].detach(), outputs["base"]], 1)
+        self.predictions.update(outputs["truth"], both, outputs.get("index", None))
+        return outputs
 
-    def summarise(self) -> dict[str, float]:
+    def compute_metrics(self) -> dict[str, float]:
         index, truth, both = self.predictions.compute()
         self.predictions.reset()
         prediction, base = both.chunk(2, 1)
@@ -219,15 +223,26 @@ class MoleculeRegression(MoleculeTask):
             names = dict(zip(molecules.index.tolist(), molecules.names))
             self._names = [names[int(k)] for k in self._table[0]]
 
-    def results(self) -> dict[str, Any]:
-        """Scores of the last evaluation by target, each with its unit, as plain types for a JSON file.
+    def report(self) -> dict[str, Any]:
+        """Return the scores of the last evaluation by target, each with its unit, as plain types for a JSON file.
 
         ``references_mae`` is the MAE of the references alone: what the elements of a molecule, or the mean, say.
         """
         return {"targets": self._scores, "molecules": len(self._table[0])}
 
-    def draw(self, folder: Path, examples: Sequence[Any]) -> None:
+    def plot(self, folder: Path, examples: Sequence[Any]) -> None:
         index, truth, prediction = self._table
         parity_picture(folder / "parity.png", truth, prediction, self.targets, self.units)
         names = self._names or [str(int(k)) for k in index]
         write_values(folder / "predictions.csv", names, self.targets, self.units, prediction, truth)
+
+    # ---- files
+
+    def predict(self, source: Path, output: Path) -> None:
+        """Give the molecules of a file or a folder their properties: NAME_predicted.xyz and predictions.csv."""
+
+        def ask(batch: dict[str, Tensor], counts: list[int]) -> list[Answer]:
+            values = self(batch).detach().double().cpu().tolist()
+            return [dict(zip(self.targets, row)) for row in values]
+
+        predict_molecules(ask, source, output, dict(zip(self.targets, self.units)), self.device)

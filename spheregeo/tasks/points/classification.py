@@ -10,10 +10,54 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from spheregeo import models
-from spheregeo.tasks.base import Batch
+from spheregeo import audit, models
+from spheregeo.data.points.dataset import Cloud, collate
+from spheregeo.data.points.generated import PrimitiveClouds
+from spheregeo.data.points.views import Views
+from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.pictures.points import clouds_picture
+from spheregeo.tasks.points.predict import predict_classes, single_batch
+
+
+def check_cloud(
+    positions: Tensor, batch: Tensor, features: Tensor | None, count: int, in_channels: int
+) -> None:
+    """Check that clouds are sound.
+
+    Args:
+        positions: points, (P, 3).
+        batch: number of the cloud of each point, (P,).
+        features: features of the points, (P, in_channels), or None.
+        count: number of clouds.
+        in_channels: features that the network was built for.
+
+    Raises: ValueError for what is no batch of ``count`` clouds with finite points, each with one at least.
+    """
+    if positions.ndim != 2 or positions.shape[1] != 3:
+        raise ValueError(f"positions have shape {tuple(positions.shape)}; expected (P, 3)")
+    if batch.shape != positions.shape[:1]:
+        raise ValueError(
+            f"batch has shape {tuple(batch.shape)}; expected ({len(positions)},), the cloud of each point"
+        )
+    if len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < count:
+        raise ValueError(
+            f"batch runs from {int(batch.min())} to {int(batch.max())} but there are {count} clouds"
+        )
+    sizes = torch.bincount(batch, minlength=count)
+    if bool((sizes == 0).any()):
+        raise ValueError(
+            f"cloud {int((sizes == 0).nonzero()[0, 0])} of the batch has no points; expected one at least"
+        )
+    columns = 0 if features is None else features.shape[-1]
+    if columns != in_channels:
+        raise ValueError(
+            f"the clouds have {columns} features a point but in_channels is {in_channels}; "
+            "take data with as many (--data.normals), or leave them out"
+        )
+    for name, values in (("positions", positions), ("features", features)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            raise ValueError(f"{name} hold NaN or infinite values; remove such points")
 
 
 class PointClassification(LabelTask):
@@ -36,13 +80,19 @@ class PointClassification(LabelTask):
         width: width of the network; its own default if None.
         depth: depth of the network; its own default if None.
         options: further options of the network, such as {"k": 20}, also filed under networks' names.
-        label_smoothing: share of the target spread over all classes.
-        lr: peak learning rate of AdamW.
-        weight_decay: decay of the weights with more than one axis.
-        warmup: share of all steps over which the learning rate rises.
+        common: arguments of the labels and the optimiser, as :class:`~spheregeo.tasks.LabelTask` and
+            :class:`~spheregeo.tasks.Task` have them.
+
+    Example:
+        >>> task = PointClassification(4, network="vnn-dgcnn", width=4)
+        >>> task(torch.randn(40, 3), torch.arange(2).repeat_interleave(20)).shape
+        torch.Size([2, 4])
     """
 
     output: ClassVar[str] = "label"
+    linked_from_data: ClassVar[tuple[str, ...]] = (
+        "num_classes", "in_channels", "feature_irreps", "num_points", "class_names",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -55,69 +105,33 @@ class PointClassification(LabelTask):
         width: int | None = None,
         depth: int | None = None,
         options: dict[str, Any] | None = None,
-        label_smoothing: float = 0.0,
-        lr: float = 3e-3,
-        weight_decay: float = 1e-2,
-        warmup: float = 0.05,
+        **common: Any,
     ) -> None:
         name = models.resolve(network, self.output, "points")
         own = models.options_of(name, options)
         super().__init__(
-            num_classes, class_names=class_names, label_smoothing=label_smoothing, lr=lr, weight_decay=weight_decay,
-            warmup=warmup,
-            settings={
-                "in_channels": in_channels, "feature_irreps": feature_irreps, "num_points": num_points, "network": name,
-                "width": width, "depth": depth, "options": own or None,
-            },
+            num_classes, class_names=class_names, in_channels=in_channels, feature_irreps=feature_irreps,
+            num_points=num_points, network=name, width=width, depth=depth, options=own or None, **common,
         )  # fmt: skip
         chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
         if feature_irreps:
             chosen["feature_irreps"] = feature_irreps
         self.in_channels, self.feature_irreps, self.num_points = in_channels, feature_irreps, num_points
-        self.network = models.create(name, in_channels, num_classes, None, **chosen)
-
-    def check_cloud(self, positions: Tensor, batch: Tensor, features: Tensor | None, count: int) -> None:
-        """Raises: ValueError for what is no batch of ``count`` clouds with finite points, each with one at least."""
-        if positions.ndim != 2 or positions.shape[1] != 3:
-            raise ValueError(f"positions have shape {tuple(positions.shape)}; expected (P, 3)")
-        if batch.shape != positions.shape[:1]:
-            raise ValueError(
-                f"batch has shape {tuple(batch.shape)}; expected ({len(positions)},), the cloud of each point"
-            )
-        if len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < count:
-            raise ValueError(
-                f"batch runs from {int(batch.min())} to {int(batch.max())} but there are {count} clouds"
-            )
-        sizes = torch.bincount(batch, minlength=count)
-        if bool((sizes == 0).any()):
-            raise ValueError(
-                f"cloud {int((sizes == 0).nonzero()[0, 0])} of the batch has no points; expected one at least"
-            )
-        columns = 0 if features is None else features.shape[-1]
-        if columns != self.in_channels:
-            raise ValueError(
-                f"the clouds have {columns} features a point but in_channels is {self.in_channels}; "
-                "take data with as many (--data.normals), or leave them out"
-            )
-        for name, values in (("positions", positions), ("features", features)):
-            if values is not None and not bool(torch.isfinite(values).all()):
-                raise ValueError(f"{name} hold NaN or infinite values; remove such points")
+        self.network: Any = models.create(name, in_channels, num_classes, None, **chosen)
 
     def forward(
         self, positions: Tensor, batch: Tensor, features: Tensor | None = None, count: int | None = None
     ) -> Tensor:
-        """Logits of each cloud. Shape: (P, 3), (P,), (P, in_channels) or None -> (count, num_classes)."""
+        """Return the logits of each cloud. Shape: (P, 3), (P,), (P, in_channels) or None -> (count, num_classes)."""
         if count is None:
             count = int(batch.max()) + 1 if len(batch) else 0
-        self.check_cloud(positions, batch, features, count)
-        network: Any = self.network
-        graph = network.neighbors(positions, batch)
-        result: Tensor = network(positions, features, batch, graph, count)
-        return result
+        check_cloud(positions, batch, features, count, self.in_channels)
+        graph = self.network.neighbors(positions, batch)
+        return self.network(positions, features, batch, graph, count)
 
     def logits(self, batch: Batch) -> Tensor:
-        positions, cloud = self.take(batch, "positions"), self.take(batch, "batch")
-        samples, votes = len(self.take(batch, "label")), int(batch.get("votes", 1))
+        positions, cloud = take(self, batch, "positions"), take(self, batch, "batch")
+        samples, votes = len(take(self, batch, "label")), int(batch.get("votes", 1))
         found = self(positions, cloud, batch.get("features"), samples * votes)
         if votes == 1:
             return found
@@ -125,17 +139,43 @@ class PointClassification(LabelTask):
         each = found.log_softmax(1).unflatten(0, (samples, votes))
         return each.logsumexp(1) - math.log(votes)
 
+    def classify(self, cloud: Cloud, name: str = "the cloud") -> Tensor:
+        """Return the probability of each class of one cloud, thinned to as many points as in training.
+
+        Args:
+            cloud: the points, of any number and size.
+            name: what the cloud is called in messages.
+
+        Shape: -> (num_classes,).
+        """
+        batch = single_batch(cloud, self.num_points, self.in_channels > 0, name)
+        batch = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        return self.logits(batch)[0].float().softmax(0).cpu()
+
+    # ---- pictures, files and the audit
+
     def examples(self, outputs: Batch) -> Iterable[Any]:
         votes = int(outputs.get("votes", 1))
         for k, (truth, said) in enumerate(zip(outputs["truth"], outputs["prediction"], strict=True)):
             yield outputs["positions"][outputs["batch"] == k * votes], truth, said
 
-    def draw(self, folder: Path, examples: Sequence[Any]) -> None:
-        super().draw(folder, examples)
-        if not examples:
-            return
-        titles = [
-            f"{self.class_names[int(truth)]}: taken for {self.class_names[int(said)]}"
-            for _, truth, said in examples
-        ]
-        clouds_picture(folder / "predictions.png", [points.numpy() for points, *_ in examples], titles)
+    def plot(self, folder: Path, examples: Sequence[Any]) -> None:
+        super().plot(folder, examples)
+        if examples:
+            clouds = [points.numpy() for points, *_ in examples]
+            clouds_picture(folder / "predictions.png", clouds, self.titles(examples))
+
+    def predict(self, source: Path, output: Path) -> None:
+        """Classify a cloud or a folder of clouds: predictions.csv and predictions.png."""
+        predict_classes(self.classify, source, output, self.num_points, self.class_names)
+
+    def audit(self) -> dict[str, Any]:
+        """Measure the network on generated clouds of the size that it was trained with; prints a table."""
+        views = Views(PrimitiveClouds(4, self.num_points), self.num_points, normals=self.in_channels > 0)
+        batch = collate([views[k] for k in range(4)])
+        result = audit.report_points(
+            self.network.eval(), batch["positions"], batch.get("features"), batch["batch"],
+            feature_irreps=self.feature_irreps or None,
+        )  # fmt: skip
+        audit.print_points(result)
+        return result

@@ -1,4 +1,4 @@
-"""What the tasks on fields over one grid share: a network built from plain arguments, checks of the input, pictures."""
+"""What the tasks on fields over one grid share: a network built from plain arguments, pictures of fields, the audit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo import models
-from spheregeo.tasks.base import Batch, Task
+from spheregeo import audit, models
+from spheregeo.tasks.base import Task
+from spheregeo.tasks.checks import Batch
 from spheregeo.tasks.pictures.fields import as_rgb, sheet_picture, world_picture
 from spheregeo.tasks.pictures.projections import to_panorama
 from spheregeo.tasks.plain import parse_grid, parse_kernel
@@ -35,22 +36,36 @@ def _network_options(width: int | None, depth: int | None, options: dict[str, An
 
 
 class SphereTask(Task):
-    """Base of the tasks on fields over one grid: network, input checks, pictures of fields.
+    """Base of the tasks on fields over one grid: network, pictures of fields.
 
     Shape: ``forward`` maps images (B, in_channels, *grid.shape) to the network's output: fields (B, out_channels,
         *grid.shape), or (B, out_channels) where ``output`` is "label".
-    Raises: ValueError for images of another shape, or with values that are not finite.
+    Raises: ValueError for an unknown network or grid, or statistics that are not one number per channel.
+
+    Args:
+        out_channels: channels of the network's output.
+        in_channels: channels of the images.
+        grid: grid of the images, or its repr.
+        network: name of a model, see ``spheregeo list models``.
+        width: width of the network; its own default if None.
+        depth: depth of the network; its own default if None.
+        options: further options of the network, such as {"kernel": "Rings(5)", "checkpoint": true}, also filed under
+            networks' names.
+        mean: mean of each channel that the data module subtracts; kept for photos.
+        std: standard deviation of each channel that the data module divides by; kept for photos.
+        common: arguments of :class:`~spheregeo.tasks.Task`.
     """
 
     output: ClassVar[str] = "field"
+    linked_from_data: ClassVar[tuple[str, ...]] = ("in_channels", "grid", "mean", "std")
     areas: Tensor
     image_mean: Tensor
     image_std: Tensor
 
     def __init__(
-        self, out_channels: int, *, in_channels: int, grid: Any, network: str, width: int | None, depth: int | None,
-        options: dict[str, Any] | None, mean: Sequence[float] | None, std: Sequence[float] | None,
-        lr: float, weight_decay: float, warmup: float, settings: dict[str, Any],
+        self, out_channels: int, *, in_channels: int, grid: Any, network: str = "sphere-unet-small",
+        width: int | None = None, depth: int | None = None, options: dict[str, Any] | None = None,
+        mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **common: Any,
     ) -> None:  # fmt: skip
         grid = parse_grid(grid) if isinstance(grid, str) else grid
         numbers = {
@@ -60,11 +75,8 @@ class SphereTask(Task):
         name = models.resolve(network, self.output)
         own = models.options_of(name, options)
         super().__init__(
-            lr=lr, weight_decay=weight_decay, warmup=warmup,
-            settings={
-                "in_channels": in_channels, "grid": grid, "network": name, "width": width, "depth": depth,
-                "options": own or None, **numbers, **settings,
-            },
+            in_channels=in_channels, grid=grid, network=name, width=width, depth=depth, options=own or None,
+            mean=numbers["mean"], std=numbers["std"], **common,
         )  # fmt: skip
         self.grid: Grid = grid
         self.in_channels = in_channels
@@ -78,37 +90,20 @@ class SphereTask(Task):
         self.register_buffer("areas", self.grid.areas.float().reshape(self.grid.shape), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        result: Tensor = self.network(image)
-        return result
+        return self.network(image)
 
     def decide(self, output: Tensor) -> Tensor:
-        """What the network's output (B, out_channels, *) says: classes or depths (B, *)."""
+        """Return what the network's output (B, out_channels, *) stands for: classes or depths (B, *)."""
         return output.argmax(1)
 
     def normalize(self, image: Tensor) -> Tensor:
-        """An image in its own units, (..., C, H, W), as the data module would feed it: (image - mean) / std."""
+        """Return an image in its own units, (..., C, H, W), as the data module would feed it: (image - mean) / std."""
         return (image - self.image_mean.to(image)[:, None, None]) / self.image_std.to(image)[:, None, None]
 
-    def check_image(self, image: Tensor) -> Tensor:
-        """The image itself, once its shape and values are found sound."""
-        expected = (self.in_channels, *self.grid.shape)
-        if image.dim() != len(expected) + 1 or image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"image has shape {tuple(image.shape)}; this task expects (B, {', '.join(map(str, expected))}), "
-                f"{self.in_channels} channels; was the model built for other data?"
-            )
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"image has shape {tuple(image.shape[2:])} but the grid is {self.grid!r} with shape "
-                f"{tuple(self.grid.shape)}; resample the images to the model's grid "
-                f"(data.size in a recipe, --data.size '{list(self.grid.shape)}' on the command line)"
-            )
-        if not bool(torch.isfinite(image).all()):
-            bad = int((~torch.isfinite(image)).flatten(1).any(1).nonzero()[0])
-            raise ValueError(
-                f"image {bad} of the batch holds NaN or infinite values; clean the data or mask them"
-            )
-        return image
+    def audit(self) -> dict[str, Any]:
+        result = audit.report(self.network.eval(), self.grid)
+        audit.print_table(result)
+        return result
 
     # ---- pictures
 
@@ -116,14 +111,14 @@ class SphereTask(Task):
         return zip(outputs["image"], outputs["truth"], outputs["prediction"], strict=True)
 
     def picture_of(self, image: Tensor) -> np.ndarray[Any, Any]:
-        """An image (C, *grid.shape) as an RGB panorama (H, W, 3)."""
+        """Return an image (C, *grid.shape) as an RGB panorama (H, W, 3)."""
         return as_rgb(np.stack([to_panorama(channel, self.grid) for channel in image]))
 
     def colours_of(self, truth: Tensor, prediction: Tensor) -> tuple[Any, Any]:
-        """Two decided fields as RGB panoramas, coloured alike."""
+        """Return two decided fields as RGB panoramas, coloured alike."""
         raise NotImplementedError(f"{type(self).__name__} decides no fields")
 
-    def _draw_fields(
+    def _plot_fields(
         self, folder: Path, examples: Sequence[Example], class_names: list[str] | None = None
     ) -> None:
         if not examples:

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from spheregeo.tasks.base import Batch
+from spheregeo.tasks.checks import Batch, check_field, take
 from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.pictures.fields import label_sheet_picture
 from spheregeo.tasks.sphere.base import Example, SphereTask
+from spheregeo.tasks.sphere.predict import predict_classes
 
 POLAR = 1.4  # radians: beyond this latitude a globe is shown from right above the pole
 
@@ -30,18 +31,21 @@ class Classification(LabelTask, SphereTask):
         grid: grid of the images, or its repr.
         class_names: one name per class; numbers if None.
         network: name of a model or one of disco, gauge, healpix, icosahedral, planar; see ``spheregeo list models``.
-        width: width of the network; its own default if None.
-        depth: depth of the network; its own default if None.
-        options: further options of the network, such as {"kernel": "Rings(5)"}, also filed under networks' names.
-        mean: mean of each channel that the data module subtracts; kept for photos.
-        std: standard deviation of each channel that the data module divides by; kept for photos.
-        label_smoothing: share of the target spread over all classes.
-        lr: peak learning rate of AdamW.
-        weight_decay: decay of the weights with more than one axis.
-        warmup: share of all steps over which the learning rate rises.
+        common: arguments of the network, the labels and the optimiser, as :class:`~spheregeo.tasks.SphereTask`,
+            :class:`~spheregeo.tasks.LabelTask` and :class:`~spheregeo.tasks.Task` have them.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> task = Classification(1, 5, HEALPix(4), width=4, depth=2)
+        >>> task.logits({"image": torch.randn(2, 1, 192)}).shape
+        torch.Size([2, 5])
     """
 
     output: ClassVar[str] = "label"
+    linked_from_data: ClassVar[tuple[str, ...]] = (
+        *SphereTask.linked_from_data, "num_classes", "class_names",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -50,39 +54,30 @@ class Classification(LabelTask, SphereTask):
         grid: Any,
         class_names: list[str] | None = None,
         network: str = "disco",
-        width: int | None = None,
-        depth: int | None = None,
-        options: dict[str, Any] | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-        lr: float = 3e-3,
-        weight_decay: float = 1e-2,
-        warmup: float = 0.05,
+        **common: Any,
     ) -> None:
         super().__init__(
-            num_classes, class_names=class_names, label_smoothing=label_smoothing, out_channels=num_classes,
-            in_channels=in_channels, grid=grid, network=network, width=width, depth=depth, options=options, mean=mean,
-            std=std, lr=lr, weight_decay=weight_decay, warmup=warmup,
+            num_classes, class_names=class_names, out_channels=num_classes, in_channels=in_channels, grid=grid,
+            network=network, **common,
         )  # fmt: skip
 
     def logits(self, batch: Batch) -> Tensor:
-        result: Tensor = self(self.check_image(self.take(batch, "image")))
-        return result
+        return self.network(check_field(take(self, batch, "image"), self.grid, self.in_channels))
 
-    def draw(self, folder: Path, examples: Sequence[Example]) -> None:
-        super().draw(folder, examples)
-        if not examples:
-            return
-        rows = [(self.picture_of(image), self.view_of(image)) for image, *_ in examples]
-        titles = [
-            f"{self.class_names[int(truth)]}: taken for {self.class_names[int(said)]}"
-            for _, truth, said in examples
-        ]
-        label_sheet_picture(folder / "predictions.png", rows, titles)
+    # ---- pictures and files
+
+    def plot(self, folder: Path, examples: Sequence[Example]) -> None:
+        super().plot(folder, examples)
+        if examples:
+            rows = [(self.picture_of(image), self.view_of(image)) for image, *_ in examples]
+            label_sheet_picture(folder / "predictions.png", rows, self.titles(examples))
+
+    def predict(self, source: Path, output: Path) -> None:
+        """Classify a photo or a folder of photos as wholes: predictions.csv."""
+        predict_classes(self, source, output, self.class_names)
 
     def view_of(self, image: Tensor) -> tuple[float, float]:
-        """Latitude and longitude in ``picture_of(image)`` about which the image's contrast gathers: where to look at it."""
+        """Return latitude and longitude in ``picture_of(image)`` about which the image's contrast gathers."""
         field = image.double().flatten(1).mean(0)
         weight = (field - field.median()).abs() * self.areas.double().cpu().flatten()
         x, y, z = (weight @ self.grid.points).tolist()

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.tasks.base import Batch
+from spheregeo.tasks.checks import Batch, check_field, check_on_grid, take
 from spheregeo.tasks.losses import depth_berhu, depth_l1
 from spheregeo.tasks.metrics import DepthScores
-from spheregeo.tasks.pictures.fields import colour_depth
+from spheregeo.tasks.pictures.fields import colour_depth, write_png
 from spheregeo.tasks.pictures.projections import to_panorama
 from spheregeo.tasks.sphere.base import Example, SphereTask
+from spheregeo.tasks.sphere.predict import Picture, predict_fields
 
 _LOSSES = {"l1": depth_l1, "berhu": depth_berhu}
 
@@ -33,77 +34,67 @@ class Depth(SphereTask):
         in_channels: channels of the images.
         grid: grid of images and depths, or its repr.
         network: name of a model, see ``spheregeo list models``.
-        width: width of the network; its own default if None.
-        depth: depth of the network; its own default if None.
-        options: further options of the network, such as {"kernel": "Rings(5)", "checkpoint": true}.
-        mean: mean of each channel that the data module subtracts; kept for photos.
-        std: standard deviation of each channel that the data module divides by; kept for photos.
         loss: "l1" or "berhu".
         max_depth: depths beyond it are not valid.
-        lr: peak learning rate of AdamW.
-        weight_decay: decay of the weights with more than one axis.
-        warmup: share of all steps over which the learning rate rises.
+        common: arguments of the network and the optimiser, as :class:`~spheregeo.tasks.SphereTask` and
+            :class:`~spheregeo.tasks.Task` have them.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> task = Depth(3, HEALPix(4), network="pixel-mlp", width=8)
+        >>> outputs = task.forward_batch({"image": torch.randn(2, 3, 192), "depth": torch.ones(2, 192)})
+        >>> outputs["prediction"].shape
+        torch.Size([2, 192])
     """
 
     monitor = "val/abs_rel"
     mode = "min"
+    artifacts: ClassVar[tuple[str, ...]] = ("predictions.png", "world.png")
 
     def __init__(
         self,
         in_channels: int,
         grid: Any,
         network: str = "sphere-unet-small",
-        width: int | None = None,
-        depth: int | None = None,
-        options: dict[str, Any] | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        *,
         loss: str = "berhu",
         max_depth: float = 100.0,
-        lr: float = 3e-3,
-        weight_decay: float = 1e-2,
-        warmup: float = 0.05,
+        **common: Any,
     ) -> None:
         if loss not in _LOSSES:
             raise ValueError(f"loss is {loss!r}; choose {' or '.join(map(repr, _LOSSES))}")
         super().__init__(
-            1, in_channels=in_channels, grid=grid, network=network, width=width, depth=depth, options=options, mean=mean,
-            std=std, lr=lr, weight_decay=weight_decay, warmup=warmup, settings={"loss": loss, "max_depth": max_depth},
-        )  # fmt: skip
+            1, in_channels=in_channels, grid=grid, network=network, loss=loss, max_depth=max_depth, **common
+        )
         self._loss, self.max_depth = _LOSSES[loss], max_depth
         self.scores = DepthScores()
 
     def decide(self, output: Tensor) -> Tensor:
-        """Network output (B, 1, *) to positive depths (B, *)."""
+        """Return positive depths (B, *) from the network's output (B, 1, *)."""
         return torch.nn.functional.softplus(output.float()).squeeze(1)
 
-    def _valid(self, depth: Tensor) -> Tensor:
-        if tuple(depth.shape[1:]) != tuple(self.grid.shape):
-            raise ValueError(
-                f"depth has shape {tuple(depth.shape)}; expected (B, {', '.join(map(str, self.grid.shape))}) "
-                f"on {self.grid!r}"
-            )
-        return torch.isfinite(depth) & (depth > 0) & (depth <= self.max_depth)
-
-    def run(self, batch: Batch) -> Batch:
-        image, truth = self.check_image(self.take(batch, "image")), self.take(batch, "depth")
-        valid = self._valid(truth)
-        prediction = self.decide(self(image))
+    def forward_batch(self, batch: Batch) -> Batch:
+        image = check_field(take(self, batch, "image"), self.grid, self.in_channels)
+        truth = check_on_grid(take(self, batch, "depth"), self.grid, "depth")
+        valid = torch.isfinite(truth) & (truth > 0) & (truth <= self.max_depth)
+        prediction = self.decide(self.network(image))
         loss = self._loss(prediction, truth, valid, self.areas)
         return {"image": image, "truth": truth, "valid": valid, "prediction": prediction, "loss": loss}
 
-    def count(self, ran: Batch) -> Batch:
-        self.scores.update(ran["prediction"], ran["truth"], ran["valid"], self.areas)
-        return {**ran, "truth": torch.where(ran["valid"], ran["truth"], torch.nan)}
+    def update_metrics(self, outputs: Batch) -> Batch:
+        self.scores.update(outputs["prediction"], outputs["truth"], outputs["valid"], self.areas)
+        return {**outputs, "truth": torch.where(outputs["valid"], outputs["truth"], torch.nan)}
 
-    def summarise(self) -> dict[str, float]:
+    def compute_metrics(self) -> dict[str, float]:
         self._results = self.scores.compute()
         self.scores.reset()
         return self._results
 
-    def results(self) -> dict[str, Any]:
-        """Scores of the last evaluation as plain types for a JSON file."""
+    def report(self) -> dict[str, Any]:
+        """Return the scores of the last evaluation as plain types for a JSON file."""
         return dict(self._results)
+
+    # ---- pictures and files
 
     def colours_of(self, truth: Tensor, prediction: Tensor) -> tuple[Any, Any]:
         fields = [to_panorama(f, self.grid) for f in (truth, prediction)]
@@ -111,5 +102,14 @@ class Depth(SphereTask):
         limit = float(np.quantile(valid, 0.99)) if valid.size else None
         return colour_depth(fields[0], limit), colour_depth(fields[1], limit)
 
-    def draw(self, folder: Path, examples: Sequence[Example]) -> None:
-        self._draw_fields(folder, examples)
+    def plot(self, folder: Path, examples: Sequence[Example]) -> None:
+        self._plot_fields(folder, examples)
+
+    def predict(self, source: Path, output: Path) -> None:
+        """Give every pixel of a photo or of a folder of photos its depth: NAME_depth.png in millimetres, an overlay, a globe."""
+
+        def write(decision: Picture, stem: Path) -> tuple[Path, Picture]:
+            millimetres = np.clip(np.rint(decision * 1000.0), 0, 65535).astype(np.uint16)
+            return write_png(stem.with_name(f"{stem.name}_depth.png"), millimetres), colour_depth(decision)
+
+        predict_fields(self, source, output, write)

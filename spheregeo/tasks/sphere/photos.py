@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from spheregeo.tasks.checks import check_field
 from spheregeo.tasks.sphere.base import SphereTask
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def _output(task: SphereTask, photo: Tensor) -> Tensor:
     image = task.normalize(image)
     if work != task.grid:
         image = resample(image, work, task.grid)  # (C, *grid.shape)
-    result: Tensor = task(task.check_image(image[None].to(task.device)))[0].float().cpu()
-    return result
+    image = check_field(image[None].to(task.device), task.grid, task.in_channels)
+    return task(image)[0].float().cpu()
 
 
 @torch.inference_mode()

@@ -15,7 +15,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, distributed, nn
 
-from spheregeo.tasks.base import Batch, Task
+from spheregeo.tasks.base import Task
+from spheregeo.tasks.checks import Batch
 
 
 def _norms(module: nn.Module) -> list[Any]:
@@ -43,7 +44,7 @@ def settle(task: Task, batches: list[Batch]) -> None:
         for k, batch in enumerate(batches):
             for norm in norms:
                 norm.momentum = 1 / (k + 1)  # the mean so far
-            task.run(batch)
+            task.forward_batch(batch)
     finally:
         for m, training in modes.items():
             m.training = training

@@ -92,8 +92,8 @@ class TestReport(Callback):
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Task)
-        write_json(self.folder / "metrics.json", {**self.extra, **pl_module.results()})
-        pl_module.draw(self.folder, self._kept)
+        write_json(self.folder / "metrics.json", {**self.extra, **pl_module.report()})
+        pl_module.plot(self.folder, self._kept)
         self._kept = []
 
 

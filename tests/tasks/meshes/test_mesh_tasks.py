@@ -76,10 +76,10 @@ def test_bad_batches() -> None:
     )
     batch = next(iter(data.val_dataloader()))
     with pytest.raises(ValueError, match="target has shape"):
-        task.run({**batch, "target": batch["target"][:-1]})
+        task.forward_batch({**batch, "target": batch["target"][:-1]})
     with pytest.raises(ValueError, match="out of range"):
-        task.run({**batch, "target": torch.full_like(batch["target"], 100)})
+        task.forward_batch({**batch, "target": torch.full_like(batch["target"], 100)})
     with pytest.raises(ValueError, match="expected a list of at least one"):
-        task.run({**batch, "mesh": []})
+        task.forward_batch({**batch, "mesh": []})
     with pytest.raises(ValueError, match="no template"):
         MeshCorrespondence(0)

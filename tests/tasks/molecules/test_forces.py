@@ -154,16 +154,16 @@ def test_the_loss_by_hand_and_its_gradient() -> None:
         + 5 * (said["forces"] - one.forces).square().sum() / 21
     )
     task.train()
-    loss = task.run(batch)["loss"]
+    loss = task.forward_batch(batch)["loss"]
     assert float(loss.detach()) == pytest.approx(float(expected) / 1.7**2, rel=1e-12)
     loss.backward()
     weight = task.network.interactions[0].filter[0].weight
     h = 1e-6
     with torch.no_grad():
         weight[1, 2] += h
-        up = float(task.run(batch)["loss"])
+        up = float(task.forward_batch(batch)["loss"])
         weight[1, 2] -= 2 * h
-        down = float(task.run(batch)["loss"])
+        down = float(task.forward_batch(batch)["loss"])
         weight[1, 2] += h
     assert weight.grad is not None
     assert float(weight.grad[1, 2]) == pytest.approx((up - down) / (2 * h), rel=1e-5)
@@ -174,10 +174,10 @@ def test_inference_mode_and_kept_graphs() -> None:
     task, one = task_of(), molecule()
     with torch.inference_mode():
         batch = {k: v.clone() for k, v in one.batch([0]).items()}
-        first = task.run(batch)
+        first = task.forward_batch(batch)
     assert task._graphs is not None and len(task._graphs._graphs) == 1
     task.train()
-    second = task.run(one.batch([0]))
+    second = task.forward_batch(one.batch([0]))
     second["loss"].backward()
     assert float(first["loss"]) == pytest.approx(float(second["loss"].detach()), rel=1e-12)
 
@@ -241,7 +241,7 @@ def test_bad_batches_and_options() -> None:
     with pytest.raises(ValueError, match=r"expected \(P,\), \(P, 3\)"):
         task({**batch, "positions": batch["positions"][1:]})
     with pytest.raises(ValueError, match="needs 'forces'"):
-        task.run({k: v for k, v in batch.items() if k != "forces"})
+        task.forward_batch({k: v for k, v in batch.items() if k != "forces"})
     for options, message in (
         ({"references": "guess"}, "references is 'guess'"),
         ({"loss": "l3"}, "loss is 'l3'"),
@@ -407,7 +407,7 @@ def test_real_trajectories(real_data: Path) -> None:
     ):
         data = ForcesData(str(folder / path), isolated=str(folder / atoms), train=20, val=5, test=5)
         task = fitted(Forces(width=8, depth=1, options=TINY), data)
-        loss = task.run(next(iter(data.train_dataloader())))["loss"]
+        loss = task.forward_batch(next(iter(data.train_dataloader())))["loss"]
         assert bool(torch.isfinite(loss))
     with pytest.raises(ValueError, match="given for H but the molecules also contain C, O"):
         fitted(Forces(width=8, depth=1, options=TINY, free_atoms={"H": -13.6}), data)

@@ -73,7 +73,7 @@ def test_loss_by_hand_and_missing_values() -> None:
     ):
         torch.manual_seed(0)
         task = fitted(data, loss=kind, huber_delta=0.3).double()
-        ran = task.run(batch)
+        ran = task.forward_batch(batch)
         error = ((ran["prediction"] - batch["target"]) / task.scale)[~unknown]
         assert float(ran["loss"].detach()) == pytest.approx(float(f(error.detach()).mean()), rel=1e-9)
         ran["loss"].backward()
@@ -109,9 +109,9 @@ def test_faults() -> None:
     task = fitted(data)
     batch = next(iter(data.val_dataloader()))
     with pytest.raises(ValueError, match=r"target has shape \(10, 1\); expected \(10, 2\)"):
-        task.run({**batch, "target": batch["target"][:, :1]})
+        task.forward_batch({**batch, "target": batch["target"][:, :1]})
     with pytest.raises(ValueError, match="needs 'target'"):
-        task.run({k: v for k, v in batch.items() if k != "target"})
+        task.forward_batch({k: v for k, v in batch.items() if k != "target"})
     with pytest.raises(ValueError, match="contain Pu, but the training had only H, Li"):
         task({**batch, "numbers": torch.full_like(batch["numbers"], 94)})
     for options, message in (
@@ -206,6 +206,6 @@ def test_real_sets(real_data: Path) -> None:
         (QM7Data(str(real_data / "qm7")), "auto"),
     ):
         task = fitted(data, references=references)
-        loss = task.run(next(iter(data.train_dataloader())))["loss"].detach()
+        loss = task.forward_batch(next(iter(data.train_dataloader())))["loss"].detach()
         assert 0 < float(loss) < 5  # standardised: of order one
     assert float(task.scale[0]) < 25  # kcal/mol: of 220, what the elements do not say

@@ -14,7 +14,6 @@ import trimesh
 
 from spheregeo import models, tasks
 from spheregeo.cli import main
-from spheregeo.cli.predict_points import classify_cloud
 from spheregeo.data import ModelNetData, PrimitiveClouds, PrimitiveCloudsData, read_cloud
 from spheregeo.sampling import random_rotations
 from spheregeo.tasks import PointClassification
@@ -76,12 +75,12 @@ def test_trains_tests_and_predicts_from_the_command_line(tmp_path: Path, capsys:
 def test_votes_average_probabilities() -> None:
     net = task(network="vnn-pointnet", width=3, depth=None, options={"k": 5})
     batch = next(iter(data(votes=3).test_dataloader()))
-    found = net.run(batch)["output"]
+    found = net.forward_batch(batch)["output"]
     each = net(batch["positions"], batch["batch"]).softmax(1).view(10, 3, 10)
     assert torch.allclose(found.softmax(1), each.mean(1), atol=1e-6) and torch.allclose(
         found.exp().sum(1), torch.ones(10)
     )
-    shown = list(net.examples(net.count(net.run(batch))))
+    shown = list(net.examples(net.update_metrics(net.forward_batch(batch))))
     assert len(shown) == 10 and torch.equal(shown[1][0], batch["positions"][batch["batch"] == 3])
 
 
@@ -99,7 +98,7 @@ def test_upright_and_turned_tests_agree_for_an_invariant_network() -> None:
     net = task()
     with torch.no_grad():
         found = [
-            torch.cat([net.run(b)["output"] for b in data(test_rotation=r).test_dataloader()])
+            torch.cat([net.forward_batch(b)["output"] for b in data(test_rotation=r).test_dataloader()])
             for r in ("none", "z", "so3")
         ]
     assert torch.allclose(found[0], found[1], atol=1e-4) and torch.allclose(found[0], found[2], atol=1e-4)
@@ -109,15 +108,15 @@ def test_normals_reach_the_network() -> None:
     source = data(normals=True)
     net = task(in_channels=source.in_channels, feature_irreps=source.feature_irreps)
     batch = next(iter(source.train_dataloader()))
-    loss = net.train().run(batch)["loss"]
+    loss = net.train().forward_batch(batch)["loss"]
     loss.backward()
     assert torch.isfinite(loss)
     grown = net.network.edges[0].feature.weight.grad  # type: ignore[union-attr, index]
     assert isinstance(grown, torch.Tensor) and float(grown[:, 1].abs().max()) > 0
     with pytest.raises(ValueError, match="the clouds have 3 features a point but in_channels is 0"):
-        task().run(batch)
+        task().forward_batch(batch)
     with pytest.raises(ValueError, match="the clouds have 0 features a point but in_channels is 3"):
-        net.run({k: v for k, v in batch.items() if k != "features"})
+        net.forward_batch({k: v for k, v in batch.items() if k != "features"})
 
 
 def test_gradient_reaches_every_network() -> None:
@@ -126,7 +125,7 @@ def test_gradient_reaches_every_network() -> None:
         if name.endswith("-base"):
             continue
         net = PointClassification(10, network=name)
-        net.run(batch)["loss"].backward()
+        net.forward_batch(batch)["loss"].backward()
         assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in net.parameters()), name
 
 
@@ -149,9 +148,9 @@ def test_bad_batches() -> None:
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            net.run({**batch, **change})
+            net.forward_batch({**batch, **change})
     with pytest.raises(ValueError, match="needs 'positions'"):
-        net.run({"label": batch["label"]})
+        net.forward_batch({"label": batch["label"]})
     with pytest.raises(
         ValueError, match=r"'disco-classifier' works on signals on grids, this task on clouds"
     ):
@@ -183,7 +182,7 @@ def test_modelnet10_and_the_nine_meshes(real_data: Path) -> None:
     losses = []
     for _ in range(15):
         optimizer.zero_grad()
-        loss = net.run(batch)["loss"]
+        loss = net.forward_batch(batch)["loss"]
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
@@ -194,5 +193,5 @@ def test_modelnet10_and_the_nine_meshes(real_data: Path) -> None:
             cloud = read_cloud(path, 300)
             turned = type(cloud)(cloud.points @ random_rotations(1)[0].numpy().T)
             net.num_points = 300
-            a, b = (classify_cloud(net, c) for c in (cloud, turned))
+            a, b = (net.classify(c) for c in (cloud, turned))
             assert float(a.sum()) == pytest.approx(1, abs=1e-5) and torch.allclose(a, b, atol=2e-3), path.name

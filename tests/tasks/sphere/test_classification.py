@@ -64,10 +64,10 @@ def test_a_step_trains_and_a_test_counts() -> None:
     outputs = task.test_step(batch(), 0)
     assert outputs["prediction"].shape == (6,)
     assert float(task.confusion.matrix.sum()) == 6
-    task.summarise()
-    # summarise forgets the counts
+    task.compute_metrics()
+    # compute_metrics forgets the counts
     assert float(task.confusion.matrix.sum()) == 0
-    results = task.results()
+    results = task.report()
     assert set(results["classes"]) == {"a", "b", "c", "d"}
     assert sum(c["count"] for c in results["classes"].values()) == 6 == sum(map(sum, results["confusion"]))
 
@@ -79,7 +79,7 @@ def test_loss_is_the_plain_mean_and_smoothing_spreads_it() -> None:
         expected = torch.nn.functional.cross_entropy(
             task(data["image"]), data["label"], label_smoothing=smoothing
         )
-        torch.testing.assert_close(task.run(data)["loss"], expected)
+        torch.testing.assert_close(task.forward_batch(data)["loss"], expected)
 
 
 # ---- the table and the pictures
@@ -119,14 +119,14 @@ def test_a_test_draws_its_report(grid: HEALPix, tmp_path: Path) -> None:
     data = batch(image=torch.randn(6, 1, *grid.shape), index=torch.tensor([9, 8, 7, 6, 5, 4]))
     outputs = task.test_step(data, 0)
     task.on_test_epoch_end()
-    task.draw(tmp_path, list(task.examples(outputs))[:3])
+    task.plot(tmp_path, list(task.examples(outputs))[:3])
     assert {p.name for p in tmp_path.iterdir()} == {"confusion.png", "predictions.csv", "predictions.png"}
     with open(tmp_path / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [r["sample"] for r in rows] == ["4", "5", "6", "7", "8", "9"]
     assert [r["truth"] for r in rows] == ["a", "d", "d", "c", "b", "a"]
     assert all(sum(float(r[f"p({c})"]) for c in "abcd") == pytest.approx(1, abs=1e-5) for r in rows)
-    task.draw(tmp_path / "none", [])
+    task.plot(tmp_path / "none", [])
     assert not (tmp_path / "none" / "predictions.png").exists()
 
 
@@ -170,12 +170,12 @@ def test_photos_are_classified_whole() -> None:
 )
 def test_bad_input(changes: dict[str, torch.Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make().run(batch(**changes))
+        make().forward_batch(batch(**changes))
 
 
 def test_data_without_labels() -> None:
     with pytest.raises(ValueError, match="Classification needs 'label'"):
-        make().run({"image": torch.randn(1, 1, 192)})
+        make().forward_batch({"image": torch.randn(1, 1, 192)})
 
 
 @pytest.mark.parametrize(

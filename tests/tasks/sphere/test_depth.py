@@ -21,12 +21,8 @@ def test_training_step_ignores_what_is_not_valid(loss: str) -> None:
     first = task.training_step({"image": image, "depth": truth.clone()}, 0)
     first.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in task.parameters())
-    assert (
-        task._valid(
-            torch.tensor([0.0, -1.0, torch.nan, torch.inf, 5.5, 4.0]).repeat(22)[:128].reshape(1, 8, 16)
-        ).sum()
-        == 21
-    )
+    depths = torch.tensor([0.0, -1.0, torch.nan, torch.inf, 5.5, 4.0]).repeat(22)[:128].reshape(1, 8, 16)
+    assert task.forward_batch({"image": image[:1], "depth": depths})["valid"].sum() == 21
 
 
 def test_decision_is_positive_and_scores_come_out() -> None:

@@ -28,7 +28,7 @@ def test_scores_and_results() -> None:
     outputs = task.test_step(batch(), 0)
     assert outputs["prediction"].shape == (2, 8, 16)
     task.matrix = task.confusion.compute()
-    results = task.results()
+    results = task.report()
     assert 0 <= results["miou"] <= results["accuracy"] + 1
     assert set(results["classes"]) == {"a", "b", "c", "d"}
     assert sum(c["share"] for c in results["classes"].values()) == pytest.approx(1)
