@@ -78,9 +78,7 @@ class Ending:
         """The module with its outputs at these points: x -> (B, C, points.num_points)."""
         layer = copy.deepcopy(self.layer)
         layer.target = points
-        device = layer.weight.device
-        layer._build_geometry(layer.weight.dtype)
-        layer.map.to(device)
+        layer.rebuild("map")
 
         def run(x: Tensor) -> Tensor:
             y = layer(self.head(x))  # (B, C, n)

@@ -5,6 +5,7 @@ points and their neighbors; ``voxel``: voxel grids. Every layer is here as well:
 """
 
 from spheregeo.nn import irreps, space, sphere, surface, voxel
+from spheregeo.nn.exact_buffers import ExactBuffers as ExactBuffers
 from spheregeo.nn.gdn import GDN as GDN
 from spheregeo.nn.irreps import IrrepsBatchNorm as IrrepsBatchNorm
 from spheregeo.nn.irreps import IrrepsDropout as IrrepsDropout
@@ -49,8 +50,8 @@ from spheregeo.nn.sphere import HEALPixConv as HEALPixConv
 from spheregeo.nn.sphere import HEALPixFaceConv as HEALPixFaceConv
 from spheregeo.nn.sphere import HEALPixHops as HEALPixHops
 from spheregeo.nn.sphere import HEALPixPad as HEALPixPad
+from spheregeo.nn.sphere import IcosahedralBatchNorm as IcosahedralBatchNorm
 from spheregeo.nn.sphere import IcosahedralConv as IcosahedralConv
-from spheregeo.nn.sphere import IcosahedralNorm as IcosahedralNorm
 from spheregeo.nn.sphere import IcosahedralPool as IcosahedralPool
 from spheregeo.nn.sphere import IcosahedralUpsample as IcosahedralUpsample
 from spheregeo.nn.sphere import OrientationPool as OrientationPool
@@ -79,6 +80,7 @@ from spheregeo.nn.voxel import SteerableVoxelConv as SteerableVoxelConv
 
 ROOMS = (sphere, surface, irreps, space, voxel)
 __all__ = sorted(name for name, value in globals().items() if isinstance(value, type))
+IcosahedralNorm = IcosahedralBatchNorm  # the former name
 
 
 def __dir__() -> list[str]:

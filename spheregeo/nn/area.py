@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spheregeo.grids import Grid
+from spheregeo.nn.exact_buffers import ExactBuffers
 
 
-class OnGrid(nn.Module):
+class AreaWeighted(ExactBuffers):
     """A module that holds its grid's area shares as a non-persistent buffer ``share`` (N,) with sum 1."""
 
     share: Tensor
@@ -22,17 +20,10 @@ class OnGrid(nn.Module):
 
     def _place(self, grid: Grid) -> None:
         self.grid = grid
-        self.register_buffer("share", self._shares().to(torch.get_default_dtype()), persistent=False)
+        self.keep("share")
 
-    def _shares(self) -> Tensor:
+    def _build(self, name: str, dtype: torch.dtype) -> Tensor:
         return self.grid.areas / self.grid.areas.sum()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        before = self.share.dtype
-        super()._apply(fn, recurse)
-        if self.share.dtype != before and self.share.dtype == torch.float64:
-            self.share = self._shares().to(self.share.device)  # widening cannot restore digits
-        return self
 
     def _check(self, x: Tensor, channels: int | None = None) -> None:
         shape = tuple(self.grid.shape)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from spheregeo.grids import Grid
-from spheregeo.nn.area import OnGrid
+from spheregeo.nn.area import AreaWeighted
 
 REDUCE = ("mean", "max")
 
 
-class GlobalPool(OnGrid):
+class GlobalPool(AreaWeighted):
     """Area-weighted mean over the sphere, or the maximum over its points.
 
     Shape: (B, C, *grid.shape) -> (B, C).

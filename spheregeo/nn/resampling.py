@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +16,12 @@ from torch import Tensor, nn
 from spheregeo.grids import Grid, HEALPix
 from spheregeo.grids.cache import geometry
 from spheregeo.grids.latlon import LatLon
+from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.sampling import interpolation_map, pooling_map, unpooling_map
 from spheregeo.sparse import SparseMap
 
 
-class _Between(nn.Module, ABC):
+class _Between(ExactBuffers, ABC):
     """A parameter-free layer between two grids; ``_map()`` is its float64 map, None where the layer needs none."""
 
     map: SparseMap | None
@@ -29,31 +29,18 @@ class _Between(nn.Module, ABC):
     def __init__(self, source: Grid, target: Grid) -> None:
         super().__init__()
         self.source, self.target = source, target
-        self._place(torch.get_default_dtype())
+        self.map = None
+        if self._map() is not None:
+            self.keep("map")
 
     @abstractmethod
     def _map(self) -> tuple[Hashable, Callable[[], SparseMap]] | None: ...
 
-    def _place(self, dtype: torch.dtype) -> None:
+    def _build(self, name: str, dtype: torch.dtype) -> SparseMap:
         found = self._map()
-        if found is None:
-            self.map = None
-            return
+        assert found is not None
         key, build = found
-        self.map = geometry.get(("layer", key, dtype), lambda: build().to(dtype)).shared()
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        before = None if self.map is None else self.map.values.dtype
-        super()._apply(fn, recurse)
-        if (
-            self.map is not None
-            and self.map.values.dtype != before
-            and self.map.values.dtype == torch.float64
-        ):
-            device = self.map.values.device  # widening cannot restore digits
-            self._place(torch.float64)
-            self.map.to(device)
-        return self
+        return geometry.get(("layer", key, dtype), lambda: build().to(dtype)).shared()
 
     def _check(self, x: Tensor) -> None:
         shape = tuple(self.source.shape)

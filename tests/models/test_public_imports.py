@@ -18,7 +18,6 @@ EXCEPTIONS = {  # to be made public, then struck out
     "spheregeo.nn.irreps.stacks.Stacks",
     "spheregeo.nn.surface.block.make_nonlinearity",
     "spheregeo.nn.sphere.healpix.faces.check_grid",
-    "spheregeo.nn.rebuild.RebuildsGeometry",
     "spheregeo.grids.latlon.LatLon",
 }
 

@@ -17,7 +17,7 @@ from spheregeo.groups import FieldType
 from spheregeo.models.blocks import Pointwise, PooledNorm
 from spheregeo.models.meshes.levels import LevelSettings, SurfaceLevels, surface_mean
 from spheregeo.models.registry import register
-from spheregeo.nn.rebuild import RebuildsGeometry
+from spheregeo.nn import ExactBuffers
 from spheregeo.nn.surface import (
     FieldLayerNorm,
     FieldLinear,
@@ -147,7 +147,7 @@ def invariants(x: Tensor, field_type: FieldType, eps: float = 1e-6) -> Tensor:
     return torch.cat(parts, 1)
 
 
-class GemCNN(RebuildsGeometry):
+class GemCNN(ExactBuffers):
     """Gauge-equivariant network on surfaces: values at every point, or one vector for each surface.
 
     Args:
@@ -176,7 +176,6 @@ class GemCNN(RebuildsGeometry):
     Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425, section 5.
     """
 
-    _geometry_name = "levels"
     levels: SurfaceLevels | None
 
     def __init__(
@@ -256,11 +255,11 @@ class GemCNN(RebuildsGeometry):
         )
         self.levels = None
         if grid is not None:
-            self._build_geometry(torch.get_default_dtype())
+            self.keep("levels")
 
-    def _build_geometry(self, dtype: torch.dtype) -> None:
+    def _build(self, name: str, dtype: torch.dtype) -> SurfaceLevels:
         assert self.grid is not None
-        self.levels = SurfaceLevels.of(self.grid, self.settings, dtype)
+        return SurfaceLevels.of(self.grid, self.settings, dtype)
 
     def levels_of(self, *grids: Grid) -> SurfaceLevels:
         """The levels of a batch of surfaces, in the network's dtype and on its device. Computed once for each surface."""

@@ -18,8 +18,8 @@ from spheregeo.models.registry import register
 from spheregeo.nn import GlobalPool
 from spheregeo.nn.sphere.icosahedral import (
     FromCharts,
+    IcosahedralBatchNorm,
     IcosahedralConv,
-    IcosahedralNorm,
     IcosahedralUpsample,
     OrientationPool,
     ToCharts,
@@ -47,7 +47,7 @@ def _level(name: str, grid: Grid, depth: int, width: int) -> int:
 
 def _norm(kind: str, channels: int, level: int) -> nn.Module:
     if kind == "batch":
-        return IcosahedralNorm(channels, level)
+        return IcosahedralBatchNorm(channels, level)
     if kind == "none":
         return nn.Identity()
     raise ValueError(f"norm is {kind!r}; choose batch or none")
@@ -75,7 +75,7 @@ class IcosahedralBlock(nn.Module):
         self.first = _unit(channels, channels, level, norm)
         self.second = IcosahedralConv(channels, channels, level, bias=norm == "none")
         self.norm = _norm(norm, channels, level)
-        if isinstance(self.norm, IcosahedralNorm):
+        if isinstance(self.norm, IcosahedralBatchNorm):
             nn.init.zeros_(
                 self.norm.weight
             )  # the block starts as the identity (Goyal et al. 2017, section 5.1)

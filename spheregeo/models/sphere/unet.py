@@ -25,6 +25,7 @@ from spheregeo.models.blocks import (
     recompute,
 )
 from spheregeo.models.registry import register
+from spheregeo.nn import ExactBuffers
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @register("sphere-unet", family="disco")
-class SphericalUNet(nn.Module):
+class SphericalUNet(ExactBuffers):
     """U-Net on the sphere: residual DISCO blocks, skip connections, one grid per level.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
@@ -72,8 +73,7 @@ class SphericalUNet(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.checkpoint, self.position = checkpoint, position
         if position:
-            height = grid.points[:, 2].reshape(grid.shape)  # sine of the latitude
-            self.register_buffer("height", height.to(torch.get_default_dtype()), persistent=False)
+            self.keep("height", grid.points[:, 2].reshape(grid.shape))  # sine of the latitude
 
         def bridge(channels_in: int, channels_out: int, source: Grid, target: Grid) -> nn.Sequential:
             conv = make_conv(

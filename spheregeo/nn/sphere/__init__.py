@@ -14,13 +14,15 @@ from spheregeo.nn.sphere.healpix import (
 )
 from spheregeo.nn.sphere.icosahedral import (
     FromCharts,
+    IcosahedralBatchNorm,
     IcosahedralConv,
-    IcosahedralNorm,
     IcosahedralPool,
     IcosahedralUpsample,
     OrientationPool,
     ToCharts,
 )
+
+IcosahedralNorm = IcosahedralBatchNorm  # the former name
 
 __all__ = [
     "ChebConv",
@@ -32,8 +34,8 @@ __all__ = [
     "HEALPixFaceConv",
     "HEALPixHops",
     "HEALPixPad",
+    "IcosahedralBatchNorm",
     "IcosahedralConv",
-    "IcosahedralNorm",
     "IcosahedralPool",
     "IcosahedralUpsample",
     "OrientationPool",

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from spheregeo.grids import Grid
 from spheregeo.grids.cache import geometry
-from spheregeo.nn.rebuild import RebuildsGeometry
+from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.sparse import SparseMap
 
 TIE = 1e-9  # relative difference of distances that rounding makes
@@ -90,7 +90,7 @@ def scaled_laplacian(grid: Grid, neighbours: int, dtype: torch.dtype) -> SparseM
     return geometry.get(("chebyshev", grid, neighbours, dtype), build).shared()
 
 
-class ChebConv(RebuildsGeometry):
+class ChebConv(ExactBuffers):
     """Graph convolution by Chebyshev polynomials of the Laplacian of nearest neighbours.
 
     Args:
@@ -109,7 +109,7 @@ class ChebConv(RebuildsGeometry):
     Reference: Defferrard et al. 2020, arXiv:2012.15000.
     """
 
-    _geometry_name = "map"
+    map: SparseMap
 
     def __init__(
         self,
@@ -138,11 +138,11 @@ class ChebConv(RebuildsGeometry):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, order))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         if order > 1:
-            self._build_geometry(self.weight.dtype)
+            self.keep("map")
         self.reset_parameters()
 
-    def _build_geometry(self, dtype: torch.dtype) -> None:
-        self.map = scaled_laplacian(self.source, self.neighbours, dtype)
+    def _build(self, name: str, dtype: torch.dtype) -> SparseMap:
+        return scaled_laplacian(self.source, self.neighbours, dtype)
 
     def reset_parameters(self) -> None:
         """Weights of variance 2 / (in K), biases 0.01, as DeepSphere starts."""

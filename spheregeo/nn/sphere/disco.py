@@ -18,17 +18,18 @@ from torch import Tensor, nn
 from spheregeo.grids import Grid
 from spheregeo.kernels import NORMALISATIONS, Kernel, Rings
 from spheregeo.nn.coefficients import disco_map
-from spheregeo.nn.rebuild import RebuildsGeometry
+from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.sphere.torch_harmonics import layer_arguments, weights_of, write_weights
+from spheregeo.sparse import SparseMap
 
 DEFAULT_SPACINGS = 2.0
 
 
-class _Disco(RebuildsGeometry):
-    """What a convolution and its transpose share: sizes, weights, and geometry rebuilt when the dtype changes."""
+class _Disco(ExactBuffers):
+    """What a convolution and its transpose share: sizes, weights and the sparse map."""
 
     _transposed: bool
-    _geometry_name = "map"
+    map: SparseMap
 
     def __init__(
         self,
@@ -75,11 +76,11 @@ class _Disco(RebuildsGeometry):
             torch.empty(out_channels, in_channels // groups, self.kernel.num_functions)
         )
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self._build_geometry(self.weight.dtype)
+        self.keep("map")
         self.reset_parameters()
 
-    def _build_geometry(self, dtype: torch.dtype) -> None:
-        self.map = disco_map(
+    def _build(self, name: str, dtype: torch.dtype) -> SparseMap:
+        return disco_map(
             self.source,
             self.target,
             self.kernel,

@@ -18,12 +18,12 @@ from spheregeo.grids import Grid
 from spheregeo.groups import FieldType, reflection_mask
 from spheregeo.kernels import Kernel
 from spheregeo.kernels.kernel import check_count
-from spheregeo.nn.rebuild import RebuildsGeometry
+from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.surface.geometry import GaugeGeometry
 from spheregeo.nn.surface.linear import FieldLinear
 
 
-class GaugeConv(RebuildsGeometry):
+class GaugeConv(ExactBuffers):
     """Gauge-equivariant convolution between tangent fields, on a sphere grid, a mesh, or a geometry given with each call.
 
     Args:
@@ -47,7 +47,6 @@ class GaugeConv(RebuildsGeometry):
     Reference: Cohen et al. 2019, eq. 3; de Haan et al. 2021, eq. 2; evaluation order and moment correction are this library's.
     """
 
-    _geometry_name = "geometry"
     geometry: GaugeGeometry | None
     scalars: Tensor
     mask: Tensor | None
@@ -124,12 +123,12 @@ class GaugeConv(RebuildsGeometry):
         self.register_buffer("mask", mask, persistent=False)
         self.geometry = None
         if source is not None:
-            self._build_geometry(self.weight.dtype)
+            self.keep("geometry")
         self.reset_parameters()
 
-    def _build_geometry(self, dtype: torch.dtype) -> None:
+    def _build(self, name: str, dtype: torch.dtype) -> GaugeGeometry:
         assert self.source is not None
-        self.geometry = GaugeGeometry.of(
+        return GaugeGeometry.of(
             self.source, self.target, frequency=self.frequency, dtype=dtype, **self._settings
         )
 

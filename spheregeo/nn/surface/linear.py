@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.groups import FieldType, check_field
+from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.surface.stacks import even_scalars, fields
 
 
-class FieldLinear(nn.Module):
+class FieldLinear(ExactBuffers):
     """Linear map at each point between field types; the self-interaction of a gauge convolution.
 
     Parameters lie in one vector, ordered by output field, input field, and for orders ≥ 1 (real, imaginary); ``matrix`` is the
@@ -69,7 +70,7 @@ class FieldLinear(nn.Module):
                 f"{' and the parity' if reflections else ''}, and the two share none"
             )
         self.register_buffer("index", index, persistent=False)
-        self.register_buffer("sign", sign, persistent=False)
+        self.keep("sign", sign)
         self._deviations = deviations
         self.weight = nn.Parameter(torch.empty(len(deviations)))
         self.bias = FieldBias(self.out_type) if bias else None

@@ -12,7 +12,7 @@ de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +25,14 @@ from spheregeo.nn.activations import (
     samples_for,
     sampling_matrices,
 )
+from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.surface.norm import RegularBatchNorm
 from spheregeo.nn.surface.stacks import stacks
 
 BLOCK = 400_000  # samples at a time on a CPU: they stay in its cache
 
 
-class RegularNonlinearity(nn.Module):
+class RegularNonlinearity(ExactBuffers):
     """Pointwise activation of the functions of direction that fields of orders 0 … M describe together.
 
     Channel i is the function made of the i-th field of every order that has one: ``"16x0 + 16x1 + 16x2"`` is 16 functions of
@@ -93,7 +94,7 @@ class RegularNonlinearity(nn.Module):
         self.register_buffer("inverse", torch.argsort(index), persistent=False)
         for i, (_, orders, chosen) in enumerate(self._stacks):
             for name, matrix in zip(("to", "back"), sampling_matrices(orders, chosen), strict=True):
-                self.register_buffer(f"{name}{i}", matrix.to(torch.get_default_dtype()), persistent=False)
+                self.keep(f"{name}{i}", matrix)
         self.norm = RegularBatchNorm(self.field_type) if batch_norm else None
 
     @property
@@ -121,16 +122,6 @@ class RegularNonlinearity(nn.Module):
 
     def _matrices(self, i: int) -> tuple[Tensor, Tensor]:
         return self.get_buffer(f"to{i}"), self.get_buffer(f"back{i}")
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        before = self._matrices(0)[0].dtype
-        super()._apply(fn, recurse)
-        now = self._matrices(0)[0]
-        if now.dtype != before and now.dtype == torch.float64:  # widening cannot restore digits
-            for i, (_, orders, samples) in enumerate(self._stacks):
-                for name, matrix in zip(("to", "back"), sampling_matrices(orders, samples), strict=True):
-                    setattr(self, f"{name}{i}", matrix.to(now.device))
-        return self
 
     def extra_repr(self) -> str:
         counts = ", ".join(str(samples) for _, _, samples in self._stacks)

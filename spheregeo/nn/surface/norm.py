@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spheregeo.grids import Grid
 from spheregeo.groups import FieldType, check_field
+from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.surface.stacks import even_scalars, fields, stacks
 from spheregeo.nn.surface.statistics import FieldNorm
 
@@ -92,7 +93,7 @@ class RegularBatchNorm(FieldNorm):
         )
 
 
-class FieldLayerNorm(nn.Module):
+class FieldLayerNorm(ExactBuffers):
     """Layer norm at each point: even scalars by mean and variance among them, each other order by its fields' RMS.
 
     Nothing is averaged over points or samples, so it serves ragged batches and batches of one.
@@ -115,7 +116,7 @@ class FieldLayerNorm(nn.Module):
         kinds: dict[tuple[int, int], list[int]] = {}
         for term, (channels, _, order) in zip(self.field_type.terms, self.field_type.blocks, strict=True):
             kinds.setdefault((order, term.parity), []).extend(range(channels.start, channels.stop))
-        average = torch.zeros(len(kinds), self.field_type.dim)
+        average = torch.zeros(len(kinds), self.field_type.dim, dtype=torch.float64)
         set_of = torch.zeros(self.field_type.dim, dtype=torch.int64)
         for i, kind in enumerate(kinds.values()):
             average[i, kind] = 1 / len(kind)
@@ -125,12 +126,12 @@ class FieldLayerNorm(nn.Module):
         for i, field in enumerate(each):
             field_of[field] = i
         even = even_scalars(self.field_type)
-        mean = torch.zeros(self.field_type.dim)
+        mean = torch.zeros(self.field_type.dim, dtype=torch.float64)
         mean[even] = 1 / max(len(even), 1)
-        self.register_buffer("average", average, persistent=False)
+        self.keep("average", average)
         self.register_buffer("set_of", set_of, persistent=False)
         self.register_buffer("field_of", field_of, persistent=False)
-        self.register_buffer("mean", mean, persistent=False)
+        self.keep("mean", mean)
         self.register_buffer("even", torch.tensor(even, dtype=torch.int64), persistent=False)
         self.weight = nn.Parameter(torch.ones(len(each))) if affine else None
         self.bias = nn.Parameter(torch.zeros(len(even))) if affine and even else None

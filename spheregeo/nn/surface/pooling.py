@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spheregeo.grids import Grid
 from spheregeo.groups import FieldType, check_field
-from spheregeo.nn.rebuild import RebuildsGeometry
+from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.sparse import SparseMap
 
 
@@ -93,10 +93,9 @@ class ClusterGeometry(nn.Module):
         return cls(torch.cat(parents), turn, mean, areas)
 
 
-class _Clustered(RebuildsGeometry):
+class _Clustered(ExactBuffers):
     """What pooling and unpooling share: a type, and the clusters of a grid or of each call."""
 
-    _geometry_name = "clusters"
     clusters: ClusterGeometry | None
 
     def __init__(self, field_type: str | FieldType, grid: Grid | None = None) -> None:
@@ -105,11 +104,11 @@ class _Clustered(RebuildsGeometry):
         self.clusters = None
         self.coarse = None if grid is None else grid.coarsen()
         if grid is not None:
-            self._build_geometry(torch.get_default_dtype())
+            self.keep("clusters")
 
-    def _build_geometry(self, dtype: torch.dtype) -> None:
+    def _build(self, name: str, dtype: torch.dtype) -> ClusterGeometry:
         assert self.grid is not None
-        self.clusters = ClusterGeometry.of(self.grid, dtype=dtype)
+        return ClusterGeometry.of(self.grid, dtype=dtype)
 
     def _chosen(self, given: ClusterGeometry | None) -> ClusterGeometry:
         if (self.clusters is None) == (given is None):

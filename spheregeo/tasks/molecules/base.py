@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn.functional import huber_loss
 from spheregeo import audit, models
 from spheregeo.data.molecules.built_in import packed
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, symbol
+from spheregeo.nn import ExactBuffers
 from spheregeo.tasks.base import Task
 from spheregeo.tasks.molecules.atoms import GraphCache
 
@@ -46,7 +47,7 @@ def check_loss_options(loss: str, huber_delta: float) -> None:
         raise ValueError(f"huber_delta is {huber_delta}; expected a positive number")
 
 
-class MoleculeTask(Task):
+class MoleculeTask(ExactBuffers, Task):
     """Base of the tasks on molecules: network, elements of the training, neighbour lists that are kept.
 
     Shape: batches as :mod:`spheregeo.data.molecules.molecules` has them.
@@ -79,16 +80,6 @@ class MoleculeTask(Task):
         self.network: Any = models.create(name, MAX_NUMBER + 1, out_channels, None, **chosen)
         self.register_buffer("elements", torch.zeros(MAX_NUMBER + 1, dtype=torch.bool))
         self._graphs = GraphCache() if keep_graphs else None
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Tables of energies stay in float64 whatever the weights are: they are 10⁴ times what is learnt."""
-        exact = {name: t for name, t in self._buffers.items() if t is not None and t.dtype == torch.float64}
-        super()._apply(fn, recurse)
-        for name, before in exact.items():
-            now = self._buffers[name]
-            if now is not None and now.dtype != torch.float64:
-                self._buffers[name] = before.to(now.device)
-        return self
 
     # ---- what the training data say
 

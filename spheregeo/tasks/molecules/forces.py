@@ -128,8 +128,8 @@ class Forces(MoleculeTask):
         self.references, self.free_atoms = references, free_atoms
         self.energy_weight, self.force_weight = energy_weight, force_weight
         self.loss, self.huber_delta = loss, huber_delta
-        self.register_buffer("atom_energy", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64))
-        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        self.keep("atom_energy", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64), persistent=True)
+        self.keep("scale", torch.ones((), dtype=torch.float64), persistent=True)
         self.scores, self.predictions = ForceScores(), Predictions()
         self._shown: list[tuple[Tensor, Tensor]] = []
 

@@ -110,9 +110,9 @@ class MoleculeRegression(MoleculeTask):
         self.loss, self.huber_delta = loss, huber_delta
         count = len(targets)
         f64 = torch.float64
-        self.register_buffer("atom_values", torch.zeros(MAX_NUMBER + 1, count, dtype=f64))
-        self.register_buffer("constant", torch.zeros(count, dtype=f64))
-        self.register_buffer("scale", torch.ones(count, dtype=f64))
+        self.keep("atom_values", torch.zeros(MAX_NUMBER + 1, count, dtype=f64), persistent=True)
+        self.keep("constant", torch.zeros(count, dtype=f64), persistent=True)
+        self.keep("scale", torch.ones(count, dtype=f64), persistent=True)
         self.predictions = Predictions()
         self._names: list[str] | None = None
 

@@ -13,8 +13,8 @@ from spheregeo.audit import randomise
 from spheregeo.grids import Icosahedral
 from spheregeo.nn.sphere.icosahedral import (
     FromCharts,
+    IcosahedralBatchNorm,
     IcosahedralConv,
-    IcosahedralNorm,
     IcosahedralPool,
     IcosahedralUpsample,
     OrientationPool,
@@ -240,7 +240,7 @@ def test_interpolation_is_the_mean_of_both_ends(kind: str) -> None:
 def test_norm_is_the_weighted_one(kind: str, training: bool) -> None:
     level, size = 2, SIZE[kind]
     lattice = Lattice.of(level)
-    layer = randomise(IcosahedralNorm(3, level, in_type=kind, momentum=0.25).double()).train(training)
+    layer = randomise(IcosahedralBatchNorm(3, level, in_type=kind, momentum=0.25).double()).train(training)
     before = copy.deepcopy(layer)
     x = (fields(level, 3, kind) + 2).requires_grad_()
     y = layer(x)
@@ -273,7 +273,7 @@ def layers(kind: str) -> list[nn.Module]:
         IcosahedralPool(2, 3, in_type=kind),
         IcosahedralPool(2, 3, in_type=kind, reduce="max"),
         IcosahedralUpsample(2, 3, in_type=kind),
-        IcosahedralNorm(2, 3, in_type=kind),
+        IcosahedralBatchNorm(2, 3, in_type=kind),
         *([OrientationPool(2, 3), OrientationPool(2, 3, reduce="mean")] if kind == "regular" else []),
     ]
 

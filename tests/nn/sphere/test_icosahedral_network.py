@@ -12,8 +12,8 @@ from spheregeo.audit import randomise
 from spheregeo.grids import Icosahedral
 from spheregeo.nn import (
     FromCharts,
+    IcosahedralBatchNorm,
     IcosahedralConv,
-    IcosahedralNorm,
     IcosahedralPool,
     IcosahedralUpsample,
     OrientationPool,
@@ -36,17 +36,17 @@ def network(level: int, dtype: torch.dtype = F64) -> nn.Module:
     model = nn.Sequential(
         ToCharts(level),
         IcosahedralConv(2, 3, level, in_type="scalar"),
-        IcosahedralNorm(3, level),
+        IcosahedralBatchNorm(3, level),
         nn.ReLU(),
         IcosahedralConv(3, 4, level, stride=2),
-        IcosahedralNorm(4, level - 1),
+        IcosahedralBatchNorm(4, level - 1),
         nn.ReLU(),
         IcosahedralPool(4, level - 1, reduce="max"),
         IcosahedralConv(4, 4, level - 2),
         nn.ReLU(),
         IcosahedralUpsample(4, level - 2),
         IcosahedralConv(4, 3, level - 1, out_type="scalar"),
-        IcosahedralNorm(3, level - 1, in_type="scalar"),
+        IcosahedralBatchNorm(3, level - 1, in_type="scalar"),
         IcosahedralUpsample(3, level - 1, in_type="scalar"),
         nn.GELU(),
         IcosahedralConv(3, 3, level, in_type="scalar"),
@@ -84,7 +84,7 @@ def test_rotations_in_float32() -> None:
 
 def test_second_derivatives() -> None:
     conv = randomise(IcosahedralConv(1, 1, 1).double())
-    norm = randomise(IcosahedralNorm(1, 1).double())
+    norm = randomise(IcosahedralBatchNorm(1, 1).double())
     x = torch.randn(1, 6, 5, 2, 4, dtype=F64, requires_grad=True)
 
     def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -131,8 +131,8 @@ def test_weights_serve_at_another_level_and_hold_no_geometry() -> None:
     assert set(small.state_dict()) == {"weight", "bias"}
     assert small.weight.numel() == 42 * 6
     large.load_state_dict(small.state_dict())
-    norm = IcosahedralNorm(3, 2)
-    IcosahedralNorm(3, 3).load_state_dict(norm.state_dict())
+    norm = IcosahedralBatchNorm(3, 2)
+    IcosahedralBatchNorm(3, 3).load_state_dict(norm.state_dict())
 
 
 # torch's compiler makes an instance of each autograd function, of which torch itself warns
@@ -147,7 +147,7 @@ def test_autocast_and_compile() -> None:
     plain = nn.Sequential(
         ToCharts(2),
         IcosahedralConv(1, 2, 2, in_type="scalar"),
-        IcosahedralNorm(2, 2),
+        IcosahedralBatchNorm(2, 2),
         FromCharts(2, "regular"),
     )
     fast = torch.compile(copy.deepcopy(plain), backend="aot_eager", fullgraph=True)

@@ -94,7 +94,7 @@ class KernelCoupling(ExactBuffers):
                 Path(
                     p.source,
                     k,
-                    self._exact[f"table{p.source}"][..., p.start : p.start + out.dim].permute(2, 0, 1),
+                    self.exact(f"table{p.source}")[..., p.start : p.start + out.dim].permute(2, 0, 1),
                 )
                 for k, (out, paths) in enumerate(zip(self.targets, self.paths))
                 for p in paths

@@ -7,13 +7,15 @@ corners is told in :mod:`.charts`.
 
 from spheregeo.nn.sphere.icosahedral.charts import FromCharts, ToCharts
 from spheregeo.nn.sphere.icosahedral.conv import IcosahedralConv
-from spheregeo.nn.sphere.icosahedral.norm import IcosahedralNorm
+from spheregeo.nn.sphere.icosahedral.norm import IcosahedralBatchNorm
 from spheregeo.nn.sphere.icosahedral.pooling import IcosahedralPool, IcosahedralUpsample, OrientationPool
+
+IcosahedralNorm = IcosahedralBatchNorm  # the former name
 
 __all__ = [
     "FromCharts",
+    "IcosahedralBatchNorm",
     "IcosahedralConv",
-    "IcosahedralNorm",
     "IcosahedralPool",
     "IcosahedralUpsample",
     "OrientationPool",
