@@ -24,22 +24,22 @@ class ChannelSets(NamedTuple):
         of: (C,) number of each channel's set, int64.
         mean: (C,) share of the channel in the mean of its set; the shares that are not zero are alike within a set.
         variance: (C,) share of the channel in the variance of its set, alike within a set.
-        count: number of sets.
+        num_sets: how many sets there are.
         has_mean: (C,) 1 for channels with a share in a mean and 0 for others; None where all have one.
     """
 
     of: Tensor
     mean: Tensor
     variance: Tensor
-    count: int
+    num_sets: int
     has_mean: Tensor | None = None
 
     def sums(self, values: Tensor, shares: Tensor) -> Tensor:
-        """Statistics of the sets from those of channels. Shape: (B, C) and shares (C,) -> (B, count)."""
-        return values.new_zeros(len(values), self.count).index_add(1, self.of, values * shares)
+        """Statistics of the sets from those of channels. Shape: (B, C) and shares (C,) -> (B, num_sets)."""
+        return values.new_zeros(len(values), self.num_sets).index_add(1, self.of, values * shares)
 
     def at_channels(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean, zero where a channel has none, and variance of each channel. Shape: (B, count) twice -> (B, C) twice."""
+        """Mean, zero where a channel has none, and variance of each channel. Shape: (B, num_sets) twice -> (B, C) twice."""
         mean = mean.index_select(1, self.of)
         return mean if self.has_mean is None else mean * self.has_mean, var.index_select(1, self.of)
 
@@ -51,7 +51,7 @@ def _over_points(x: Tensor, w: Tensor, per_sample: bool) -> Tensor:
 
 
 def moments(x: Tensor, w: Tensor, sets: ChannelSets | None, per_sample: bool) -> tuple[Tensor, Tensor]:
-    """Means and variances of channels, or of sets. Shape: (B, C, N), (N,) or (B, N) -> (1 or B, C or sets.count) twice."""
+    """Means and variances of channels, or of sets. Shape: (B, C, N), (N,) or (B, N) -> (1 or B, C or sets.num_sets) twice."""
     mean = centre = _over_points(x, w, per_sample)
     if sets is not None:
         mean = sets.sums(mean, sets.mean)
@@ -155,7 +155,7 @@ def normalize(
     beta = x.new_zeros(x.shape[1]) if beta is None else beta.to(x.dtype)
     if sets is not None:
         has_mean = None if sets.has_mean is None else sets.has_mean.to(x.dtype)
-        sets = ChannelSets(sets.of, sets.mean.to(x.dtype), sets.variance.to(x.dtype), sets.count, has_mean)
+        sets = ChannelSets(sets.of, sets.mean.to(x.dtype), sets.variance.to(x.dtype), sets.num_sets, has_mean)
     state: Any = norm
     if state is not None and not state.training and state.running_mean is not None:
         mean, var = state.running_mean.to(x.dtype)[None], state.running_var.to(x.dtype)[None]
