@@ -11,17 +11,9 @@ from spheregeo.grids.cache import geometry
 from spheregeo.sparse import SparseMap
 
 
-def share(mapping: SparseMap) -> SparseMap:
-    """Another module over the same tensors: ``.to()`` on it leaves the first one as it is."""
-    twin = SparseMap.__new__(SparseMap)
-    twin.__dict__.update(mapping.__dict__)
-    twin._buffers = dict(mapping._buffers)
-    return twin
-
-
 def cached_map(key: Hashable, build: Callable[[], SparseMap]) -> SparseMap:
     """The float64 map of this key, built if it is not held, as a module of the caller's own."""
-    return share(geometry.get(("sampling", key), build))
+    return geometry.get(("sampling", key), build).shared()
 
 
 def ready_map(key: Hashable, build: Callable[[], SparseMap], x: Tensor) -> SparseMap:

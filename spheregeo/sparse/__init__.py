@@ -1,14 +1,15 @@
 """Sparse linear maps with several coefficients per nonzero, and the engines that run them."""
 
-from spheregeo.sparse.blocks import Block, BlockPattern
-from spheregeo.sparse.coupling import Coupling, Pairs, Path
-from spheregeo.sparse.engines import engines, register_engine
-from spheregeo.sparse.gather import Gather
-from spheregeo.sparse.map import SparseMap
-from spheregeo.sparse.pattern import CSRPattern, Pattern, RingPattern
-from spheregeo.sparse.rows import RowMaps, Rows
-from spheregeo.sparse.segment import segment_reduce, semiring_apply
-from spheregeo.sparse.tangent import TangentMap
+from spheregeo.sparse.maps.coupling import Coupling, Pairs
+from spheregeo.sparse.maps.gather import Gather
+from spheregeo.sparse.maps.paths import Path
+from spheregeo.sparse.maps.reduce import segment_reduce, semiring_apply
+from spheregeo.sparse.maps.rows import RowMaps, Rows
+from spheregeo.sparse.maps.segment import segment_apply, segment_outer
+from spheregeo.sparse.maps.sparse import SparseMap
+from spheregeo.sparse.maps.tangent import TangentMap
+from spheregeo.sparse.patterns import Block, BlockPattern, CSRPattern, Pattern, RingPattern
+from spheregeo.sparse.registry import default_engine, engines, register_engine
 
 __all__ = [
     "Block",
@@ -24,8 +25,11 @@ __all__ = [
     "Rows",
     "SparseMap",
     "TangentMap",
+    "default_engine",
     "engines",
     "register_engine",
+    "segment_apply",
+    "segment_outer",
     "segment_reduce",
     "semiring_apply",
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.sparse import Coupling, Pairs, Path
-from spheregeo.sparse.coupling_form import coupling_form, coupling_pairs
+from spheregeo.sparse.multilinear import multilinear
 
 BLOCKS, GROUPS, PAIR_DIM = [(1, 5), (3, 17), (2, 3)], [3, 1], 4
 PATHS = [(0, 0), (1, 0), (1, 1), (2, 0), (1, 0), (2, 1)]  # block, group
@@ -87,7 +87,7 @@ def close(a: Tensor, b: Tensor, tolerance: float) -> None:
     assert float((a - b).detach().abs().max()) <= tolerance * float(b.detach().abs().max())
 
 
-@pytest.mark.parametrize("engine", ["cpu", "torch"])
+@pytest.mark.parametrize("engine", ["cpu", "torch", "reference"])
 @pytest.mark.parametrize("weights", [None, "shared", "channel", "factored"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5)])
 def test_equals_einsum_to_second_derivatives(
@@ -120,7 +120,7 @@ def test_gradients_of_gradients(weights: str | None) -> None:
     assert torch.autograd.gradgradcheck(run, problem.leaves, fast_mode=True)
 
 
-@pytest.mark.parametrize("engine", ["cpu", "torch"])
+@pytest.mark.parametrize("engine", ["cpu", "torch", "reference"])
 def test_no_pairs(engine: str) -> None:
     problem = Problem("factored", pairs=0)
     z = problem.fast(engine)
@@ -162,16 +162,14 @@ def test_compilers_are_told_the_truth(weights: str, dtype: torch.dtype) -> None:
     w, v = others[1], others[2] if weights == "factored" else None
     tensors = [layer.blocks, layer.functions, layer.entries, layer.bits.view(torch.float64), problem.pairs.indptr,
                problem.pairs.sources, problem.source.new_empty(0)]  # fmt: skip
-    sizes = [TARGETS, SOURCES, layer.kind, layer.heads, layer.width, PAIR_DIM, layer.inputs, layer.outputs]
+    sizes = [layer.kind, layer.heads, layer.width, PAIR_DIM, layer.inputs, layer.outputs, TARGETS, SOURCES]
     cotangent = torch.randn(TARGETS * layer.outputs * layer.heads, dtype=dtype)
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
-    wanted = [True, True, weights == "factored"]
-    arguments = (features, others[0], w, v, cotangent, wanted, tensors, sizes, "cpu")
-    torch.library.opcheck(coupling_pairs, arguments, test_utils=checks)
-    for slot in (0, 4):
-        given = [features, others[0], w, v, cotangent]
-        given[slot] = None
-        torch.library.opcheck(coupling_form, (*given, slot, tensors, sizes, "cpu"), test_utils=checks)
+    every = {0: features, 1: others[0], 2: w, 3: v, 4: cotangent}
+    for wanted in ([1, 2, 3] if weights == "factored" else [1, 2], [0], [4]):
+        left = {s: t for s, t in every.items() if t is not None and (len(wanted) > 1 or s not in wanted)}
+        arguments = (list(left.values()), list(left), wanted, tensors, sizes, "coupling", "cpu")
+        torch.library.opcheck(multilinear, arguments, test_utils=checks)
 
 
 def test_constants_survive_changes_of_dtype() -> None:

@@ -163,19 +163,17 @@ def test_operator_registration(engine: str) -> None:
     map_ = random_map(csr_pattern(), 2, engine)
     x = torch.randn(1, 2, 13, dtype=torch.float64, requires_grad=True)
     w = torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True)
+    structure = map_._structure()
     arguments = (
-        x,
-        w,
-        map_.values,
-        None,
-        3,
-        1,
-        map_._tensors("pattern"),
-        map_._tensors("adjoint"),
-        map_.order,
+        [x, w, map_.values],
+        [0, 1, 2],
+        [3],
+        structure.tensors,
+        structure.sizes,
+        "linear",
+        map_.engine,
     )
-    sizes = (map_.sizes, map_.adjoint_sizes, map_.kind, map_.engine, [], [])
-    torch.library.opcheck(torch.ops.spheregeo.form.default, (*arguments, *sizes))
+    torch.library.opcheck(torch.ops.spheregeo.multilinear.default, arguments)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -186,7 +184,9 @@ def test_wide_rows_by_fourier(
     monkeypatch: pytest.MonkeyPatch, engine: str, steps: tuple[int, int], columns: int, symmetric: bool
 ) -> None:
     """Rows with hundreds of taps go through the FFT; nothing else may change, to every order of differentiation."""
-    monkeypatch.setattr("spheregeo.sparse.spectral.OVERHEAD", 0)  # a small map: take the path all the same
+    monkeypatch.setattr(
+        "spheregeo.sparse.patterns.bands.OVERHEAD", 0
+    )  # a small map: take the path all the same
     pattern = ring_pattern(*steps, columns)
     rings = len(pattern.source_base)
     counts = pattern.indptr.diff()
@@ -205,7 +205,7 @@ def test_wide_rows_by_fourier(
         head.copy_(head + sign * head.roll(-1, -1).flip(-1))
         values[:, rings * columns :] = 0
     map_ = SparseMap.from_pattern(pattern, values, engine=engine)
-    assert map_.bands and map_._tensors("spectrum")[0].shape[2] == (3 if symmetric else 6)
+    assert map_.bands and map_.bands.parts.shape[2] == (3 if symmetric else 6)
     exact = SparseMap.from_pattern(pattern, values, engine="reference")
     x = torch.randn(2, 4, map_.num_source, dtype=torch.float64, requires_grad=True)
     w = torch.randn(5, 4, 3, dtype=torch.float64, requires_grad=True)

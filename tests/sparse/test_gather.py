@@ -25,10 +25,11 @@ def dense() -> Tensor:
     return matrix
 
 
+@pytest.mark.parametrize("engine", [None, "reference"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("last", [False, True])
-def test_values_and_gradients(batch: int, last: bool) -> None:
-    gather, matrix = Gather(INDEX, SOURCE, EXTRAS), dense()
+def test_values_and_gradients(batch: int, last: bool, engine: str | None) -> None:
+    gather, matrix = Gather(INDEX, SOURCE, EXTRAS, engine=engine), dense()
     x = torch.randn(batch, 2, SOURCE, dtype=torch.float64)
     x = x.transpose(1, 2).contiguous().transpose(1, 2) if last else x
     x.requires_grad_()

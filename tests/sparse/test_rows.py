@@ -34,7 +34,7 @@ def data(made: RowMaps) -> tuple[Tensor, Tensor, Tensor, Rows]:
     return x, y, g, Rows.of(index, POINTS)
 
 
-@pytest.mark.parametrize("engine", [None, "torch"])
+@pytest.mark.parametrize("engine", [None, "torch", "reference"])
 def test_equals_the_coupling_of_one_pair_a_row(engine: str | None) -> None:
     made, twin = maps(engine), Coupling(BLOCKS, GROUPS, structure(), DIM, engine="torch")
     x, y, g, rows = data(made)

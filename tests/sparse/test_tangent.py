@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spheregeo.groups import FieldType
 from spheregeo.sparse import CSRPattern, RingPattern, TangentMap
-from spheregeo.sparse.orders import Orders, lift, unlift
+from spheregeo.sparse.forms.orders import Orders, lift, unlift
 
 IN, OUT = FieldType("3x0 + 2x1 + 1x0o + 2x2"), FieldType("2x1 + 3x0 + 1x3 + 1x2")
 POINTS, SOURCES, PAIRS, RINGS = 30, 41, 260, 2
@@ -56,7 +56,7 @@ class Graph:
         return y.new_zeros(2, OUT.dim, POINTS).index_add(2, self.row, y)
 
 
-@pytest.mark.parametrize("engine", ["torch", "cpu"])
+@pytest.mark.parametrize("engine", ["torch", "cpu", "reference"])
 def test_equals_matrices_on_edges(engine: str) -> None:
     graph = Graph()
     fast, slow = graph.map(engine)(graph.x, graph.w, terms(IN), terms(OUT)), graph.slow()
@@ -68,7 +68,7 @@ def test_equals_matrices_on_edges(engine: str) -> None:
 
 
 @pytest.mark.parametrize("which", ["x", "w"])
-@pytest.mark.parametrize("engine", ["torch", "cpu"])
+@pytest.mark.parametrize("engine", ["torch", "cpu", "reference"])
 def test_one_gradient_alone(engine: str, which: str) -> None:
     graph, other = Graph(), "w" if which == "x" else "x"
     getattr(graph, other).requires_grad_(False)
@@ -110,16 +110,16 @@ def test_derivatives_of_every_order() -> None:
 
 
 def test_operator_passes_opcheck_and_compiles() -> None:
-    from spheregeo.sparse.tangent_form import tangent_form, tangent_gradients
+    from spheregeo.sparse.multilinear import multilinear
 
     graph = Graph()
     map_ = graph.map()
-    tensors = list(map_._buffers.values())
-    flat = [number for kind in (IN, OUT) for number in [Orders(tuple(terms(kind))).flat]]
-    rest = (tensors, *flat, RINGS, [POINTS, SOURCES], "auto")
+    structure = map_._structure(terms(IN), terms(OUT))
+    rest = (structure.tensors, structure.sizes, "tangent", "auto")
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(tangent_form, (graph.x, graph.w, None, 2, *rest), test_utils=tests)
-    torch.library.opcheck(tangent_gradients, (graph.x, graph.w, graph.cotangent, *rest), test_utils=tests)
+    torch.library.opcheck(multilinear, ([graph.x, graph.w], [0, 1], [2], *rest), test_utils=tests)
+    every = [graph.x, graph.w, graph.cotangent]
+    torch.library.opcheck(multilinear, (every, [0, 1, 2], [0, 1], *rest), test_utils=tests)
     compiled = torch.compile(map_, fullgraph=True, backend="aot_eager")
     ours = compiled(graph.x, graph.w, terms(IN), terms(OUT))
     plain = map_(graph.x, graph.w, terms(IN), terms(OUT))

@@ -1,109 +1,75 @@
-"""Engines: interchangeable ways to run the operator, in one registry.
+r"""Engines: interchangeable ways to evaluate the sparse operators. To add one is to write one file.
 
-An engine derives from :class:`~spheregeo.sparse.engines.gradients.Gradients` and has three methods of its own; patterns,
-shapes and symbols are those of :mod:`spheregeo.sparse.form`:
+An engine is a table {operator: implementation}. An implementation takes a structure, arguments and slots, and returns the partial
+derivatives of the operator's form (:mod:`spheregeo.sparse.multilinear`) in these slots:
 
-* ``apply(pattern, v, w, x, groups) -> (B, O, P)``
-* ``weight_gradient(pattern, v, x, g, groups) -> (O, C/groups, K)``
-* ``value_gradient(pattern, w, x, g, groups) -> (K, num_values)``
+    def linear(structure, arguments, wanted):
+        x, w, v, g = arguments            # None: absent, or needed by none of the partial derivatives wanted
+        return [... for slot in wanted]   # tensors of their own, shaped as the arguments of these slots
 
-``"auto"`` takes the compiled CPU engine for CPU tensors and the torch engine elsewhere. Another package adds its own
-by ``register_engine(name, factory)``; the factory runs at first use, so heavy imports can wait till then.
+    register_engine("mine", lambda: {"linear": linear}, devices=("cuda",), auto=True)
+
+Arguments are plain tensors of one type on one device (float32 or float64; bfloat16 and float16 are widened before, but for "gather"),
+without autograd: derivatives of every order are made of such calls. ``wanted`` is any selection of slots in ascending order; where it
+has several, as backward passes do, they may share their work. The last slot is the output's cotangent g, whose partial derivative is the
+operator's output.
+
+============  =======================  ====================================================================================
+operator      arguments                form, and where it is described with its structure
+============  =======================  ====================================================================================
+"linear"      x (B, C, Q)              sum g[b,o,p] w[o,c,k] v[k,t] x[b,c,q_t] over the nonzeros t of each row p;
+              w (O, C/groups, K)       ``structure.pattern`` (CSR or rings, never a sum), ``.adjoint``, ``.order``,
+              v (K, T)                 ``.groups``; without w the functions stay apart, O = C * K.
+              g (B, O, P)              :mod:`spheregeo.sparse.forms.linear`, base class :class:`LinearEngine`
+"bands"       X (B, N, C, rings, F)    Re sum conj(G) w Psi X, complex, for rows of "linear" done by FFT. Optional: an engine
+              w (O, C, K)              without it is given these rows as taps.
+              G (B, N, O, rows, F)     :mod:`spheregeo.sparse.forms.bands`
+"tangent"     x (B, I, Q)              tangent fields carried from frame to frame and mixed.
+              w (O, I, R)              :mod:`spheregeo.sparse.forms.tangent`, base class :class:`TangentEngine`
+              g (B, O, P)
+"coupling"    x (N_s inputs,)          sum g_i W_ij C y_ij x_j over pairs, structure constants C as tables of integers;
+              y (E, S)                 x and g planar, block after block.
+              w, v: weights of pairs   :mod:`spheregeo.sparse.forms.coupling`
+              g (N_t outputs H,)
+"rows"        x (points inputs,)       a small matrix for each row times the features of the point it names; planar.
+              k (R, K)                 :mod:`spheregeo.sparse.forms.rows`
+              g (R outputs,)
+"gather"      x (B, Q, C)              copies of rows and a few weighted extras.
+              g (B, M, C)              :mod:`spheregeo.sparse.forms.gather`
+"segment"     a (E, A), b (E, B)       outer products a_e b_e^T summed over the pairs of each target.
+              g (N, A, B)              :mod:`spheregeo.sparse.forms.segment`
+============  =======================  ====================================================================================
+
+Structures never change; what an engine prepares from one (plans, copies in another layout) it keeps in ``structure.memo``, a
+dictionary, also those of patterns and tables, which several structures share. :mod:`spheregeo.sparse.engines.reference` defines
+every operator in a few lines.
+
+Ours are ``"cpu"`` (compiled by numba, float32 and float64, threads as torch has them), ``"torch"`` (portable), ``"reference"`` (the slow
+twin) and ``"pyg"`` (torch-sparse, "linear" alone). ``"auto"`` takes the first that runs and has the operator: engines registered with
+``auto=True`` or chosen by :func:`default_engine`, "cpu" for CPU tensors (not in forked processes), "torch". An engine that is
+named is obeyed: where it does not run or lacks the operator, the call raises.
 """
 
-from __future__ import annotations
+from spheregeo.sparse.engines.linear import LinearEngine
+from spheregeo.sparse.engines.tangent import TangentEngine
+from spheregeo.sparse.registry import (
+    OPERATORS,
+    Implementation,
+    check_engine,
+    default_engine,
+    engines,
+    get_engine,
+    register_engine,
+)
 
-from collections.abc import Callable
-from functools import cache
-from importlib import import_module
-from typing import Protocol
-
-import torch
-from torch import Tensor
-
-from spheregeo.sparse.engines.gradients import Adjoint
-from spheregeo.sparse.pattern import Pattern
-
-
-class Engine(Protocol):
-    """What the operator asks of an engine."""
-
-    def apply(self, pattern: Pattern, v: Tensor, w: Tensor | None, x: Tensor, groups: int) -> Tensor: ...
-
-    def input_gradient(
-        self, adjoint: Adjoint, v: Tensor, w: Tensor | None, g: Tensor, groups: int
-    ) -> Tensor: ...
-
-    def gradients(
-        self,
-        pattern: Pattern,
-        adjoint: Adjoint,
-        v: Tensor,
-        w: Tensor,
-        x: Tensor,
-        g: Tensor,
-        groups: int,
-        need_x: bool,
-    ) -> tuple[Tensor | None, Tensor]: ...
-
-    def value_gradient(
-        self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int
-    ) -> Tensor: ...
-
-
-def _own(module: str, name: str) -> Callable[[], Engine]:
-    return lambda: getattr(import_module(f"spheregeo.sparse.engines.{module}"), name)()
-
-
-_FACTORIES: dict[str, Callable[[], Engine]] = {
-    "reference": _own("reference", "ReferenceEngine"),
-    "torch": _own("torch", "TorchEngine"),
-    "cpu": _own("cpu", "CPUEngine"),
-    "pyg": _own("pyg", "PyGEngine"),
-}
-
-
-def register_engine(name: str, factory: Callable[[], Engine]) -> None:
-    """Make ``engine=name`` available; ``factory()`` builds it when first used.
-
-    Raises:
-        ValueError: the name is taken.
-    """
-    if name in _FACTORIES or name == "auto":
-        raise ValueError(f"name {name!r} is taken; engines are {', '.join(engines())}")
-    _FACTORIES[name] = factory
-
-
-def engines() -> list[str]:
-    """Names accepted by ``engine=``."""
-    return ["auto", *_FACTORIES]
-
-
-@cache
-def _load(name: str) -> Engine:
-    return _FACTORIES[name]()
-
-
-def check_engine(name: str | None) -> str:
-    """Return a valid engine name, ``"auto"`` for None.
-
-    Raises:
-        ValueError: no engine has this name.
-    """
-    name = name or "auto"
-    if name not in engines():
-        raise ValueError(f"engine is {name!r}; expected one of {', '.join(engines())}")
-    return name
-
-
-def get_engine(name: str, device: torch.device) -> Engine:
-    """The engine that runs on ``device``.
-
-    Raises:
-        ValueError: the compiled CPU engine was asked to run on another device.
-    """
-    if name == "auto":
-        name = "cpu" if device.type == "cpu" else "torch"
-    if name == "cpu" and device.type != "cpu":
-        raise ValueError(f"engine is 'cpu' but the input is on {device}; use engine='auto' or 'torch'")
-    return _load(name)
+__all__ = [
+    "OPERATORS",
+    "Implementation",
+    "LinearEngine",
+    "TangentEngine",
+    "check_engine",
+    "default_engine",
+    "engines",
+    "get_engine",
+    "register_engine",
+]

@@ -6,16 +6,19 @@ there). Their maintainers are winding both down, so this engine is never require
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from spheregeo.sparse.engines.reference import ReferenceEngine
-from spheregeo.sparse.pattern import Pattern
+from spheregeo.sparse.engines.linear import LinearEngine, mix, unmix
+from spheregeo.sparse.forms.linear import LinearStructure
+from spheregeo.sparse.patterns import Pattern
 
 if TYPE_CHECKING:
-    from spheregeo.sparse.map import SparseMap
+    from spheregeo.sparse.maps.sparse import SparseMap
 
 
 def _import() -> tuple[Any, Any]:
@@ -30,7 +33,7 @@ def _import() -> tuple[Any, Any]:
     return torch_scatter, torch_sparse
 
 
-class PyGEngine(ReferenceEngine):
+class PyGLinear(LinearEngine):
     """Contraction by ``torch_sparse.matmul``, one component at a time; coefficient gradients by ``torch_scatter``.
 
     Raises:
@@ -52,8 +55,34 @@ class PyGEngine(ReferenceEngine):
         z = torch.stack(parts)  # (K, P, B*C)
         return z.view(len(v), -1, *x.shape[:2]).permute(2, 3, 0, 1)
 
-    def _sum_columns(self, terms: Tensor, value: Tensor, number: int) -> Tensor:
-        return self._scatter.scatter_add(terms, value, dim=1, dim_size=number)
+    def apply(self, pattern: Pattern, v: Tensor, w: Tensor | None, x: Tensor, groups: int) -> Tensor:
+        return mix(self.contract(pattern, v, x), w, groups)
+
+    def weight_gradient(self, pattern: Pattern, v: Tensor, x: Tensor, g: Tensor, groups: int) -> Tensor:
+        batch, channels, _ = x.shape
+        z = self.contract(pattern, v, x).reshape(batch, groups, channels // groups, v.shape[0], -1)
+        g = g.reshape(batch, groups, -1, g.shape[-1])
+        return torch.einsum("bgop,bgckp->gock", g, z).flatten(0, 1)
+
+    def value_gradient(self, pattern: Pattern, w: Tensor | None, x: Tensor, g: Tensor, groups: int) -> Tensor:
+        target, source, value = pattern.coo()
+        u = unmix(g, w, groups, x.shape[1])  # (B, C, K, P)
+        terms = torch.einsum("bckn,bcn->kn", u[..., target], x[..., source])
+        found: Tensor = self._scatter.scatter_add(terms, value, dim=1, dim_size=pattern.num_values)
+        return found
+
+
+_made = cache(PyGLinear)
+
+
+def linear(
+    structure: LinearStructure, arguments: Sequence[Tensor | None], wanted: Sequence[int]
+) -> list[Tensor]:
+    """Partial derivatives of the linear form; the packages are imported at the first call."""
+    return _made()(structure, arguments, wanted)
+
+
+OPERATORS = {"linear": linear}
 
 
 def to_sparse_tensor(map_: SparseMap, component: int = 0) -> Any:
@@ -72,7 +101,7 @@ def to_sparse_tensor(map_: SparseMap, component: int = 0) -> Any:
 
 def from_sparse_tensor(matrix: Any) -> SparseMap:
     """A map from a ``torch_sparse.SparseTensor``; one without values counts every entry as 1."""
-    from spheregeo.sparse.map import SparseMap
+    from spheregeo.sparse.maps.sparse import SparseMap
 
     indptr, indices, values = matrix.csr()
     if values is None:

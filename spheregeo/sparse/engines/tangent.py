@@ -1,152 +1,113 @@
-"""Contracting tangent fields: the compiled loops on a CPU, padded gathers and ``bmm`` anywhere else.
+"""The tangent form from contractions of planar features: channels are mixed by one matrix product for each output order.
 
-Both yield (rows, contractions) chunk by chunk, so that nothing of size pairs x channels^2 or pairs x contractions exists.
+Contractions come chunk by chunk, so that nothing of size pairs x channels^2 or pairs x contractions exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
-from spheregeo.sparse.orders import Orders, layout, width
-
-CHUNK_BYTES = 1 << 22
-TORCH_CHUNK_BYTES = 1 << 26
-_BLOCK = 32
+from spheregeo.sparse.forms.orders import Orders, layout, lift, unlift
+from spheregeo.sparse.forms.tangent import Direction, G, TangentStructure, W, X
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Pairs by row, in one direction of a map.
+class TangentEngine(ABC):
+    """Base of engines for ``"tangent"``, which have one method of their own."""
 
-    The t-th pair of row p reads row ``order[start[p] + t]`` of the coefficient table (an empty ``order`` counts 0, 1, 2, ...);
-    ``members`` lists the rows such that those with the same coefficients follow one another, or is empty if none share.
-    """
+    @abstractmethod
+    def contract(
+        self, structure: TangentStructure, rows: Direction, x: Tensor
+    ) -> Iterator[tuple[slice | Tensor, Tensor]]:
+        """Contractions of planar features x (N, C) of the direction's source: yields rows and (rows, contractions).
 
-    adjoint: bool
-    indptr: Tensor
-    indices: Tensor
-    start: Tensor
-    members: Tensor
-    order: Tensor
+        The memory of a chunk may be used again by the next one.
+        """
 
-
-def contract(
-    engine: str, rows: Rows, table: Tensor, x: Tensor, source: Orders, target: Orders, rings: int
-) -> Iterator[tuple[slice | Tensor, Tensor]]:
-    """Contractions of planar features x (Q, I) with table (T, K + 2): yields rows and (rows, contractions).
-
-    The memory of a chunk is used again by the next one.
-    """
-    compiled = (
-        engine in ("auto", "cpu") and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
-    )
-    if compiled:
-        from spheregeo.sparse.engines import cpu
-
-        if not cpu.forked():
-            yield from _compiled(rows, table, x, source, target, rings)
-            return
-    yield from _portable(rows, table, x, source, target, rings)
-
-
-def _compiled(
-    rows: Rows, table: Tensor, x: Tensor, source: Orders, target: Orders, rings: int
-) -> Iterator[tuple[slice | Tensor, Tensor]]:
-    from spheregeo.sparse.engines import cpu, kernels
-
-    offsets, ends = layout(source, target, rings)
-    number, contractions = len(rows.indptr) - 1, ends[-1]
-    step = max(_BLOCK, min(number, CHUNK_BYTES // max(1, contractions * x.element_size())))
-    longest = int(rows.indptr.diff().max()) if number else 0
-    z = x.new_empty(step, contractions)
-    tensors = (
-        x.reshape(-1), table.to(x.dtype), rows.order, rows.indptr, rows.indices, rows.start, rows.members
-    )  # fmt: skip
-    arrays = [cpu.array(t) for t in tensors]
-    blocks = [cpu.array(torch.tensor(o.blocks)) for o in (source, target)]
-    places = cpu.array(torch.tensor(offsets))
-    for first in range(0, number, step):
-        last = min(first + step, number)
-        with cpu.threads():
-            kernels.tangent_contract(
-                *arrays, *blocks, places, rings, rows.adjoint, first, last, longest, _BLOCK, z.numpy()
+    def __call__(
+        self, structure: TangentStructure, arguments: Sequence[Tensor | None], wanted: Sequence[int]
+    ) -> list[Tensor]:
+        """Partial derivatives in the slots ``wanted``."""
+        x, w, g = arguments
+        source, target = structure.source, structure.target
+        found: dict[int, Tensor] = {}
+        if G in wanted:
+            assert x is not None and w is not None
+            y, _ = self._run(
+                structure, structure.forward, (_features(x, source), None), _weights(w, structure)
             )
-        members = rows.members[first:last]
-        yield members.long() if len(members) else slice(first, last), z[: last - first]
+            assert y is not None
+            found[G] = target.public(y, 2).transpose(1, 2)
+        if X not in wanted and W in wanted and source.dim <= target.dim:  # contract the narrower of the two
+            assert x is not None and g is not None
+            pair = (_features(x, source), _features(g, target))
+            _, gw = self._run(structure, structure.forward, pair, None)
+            assert gw is not None
+            found[W] = target.public(source.public(gw, 1), 0)
+        elif X in wanted or W in wanted:
+            assert g is not None
+            weights = other = None
+            if X in wanted:
+                assert w is not None
+                weights = _weights(w, structure).transpose(0, 1)
+            if W in wanted:
+                assert x is not None
+                other = _features(x, source)
+            gx, gw = self._run(structure, structure.backward, (_features(g, target), other), weights)
+            if gx is not None:
+                found[X] = source.public(gx, 2).transpose(1, 2)
+            if gw is not None:
+                found[W] = target.public(source.public(gw.transpose(0, 1), 1), 0)
+        return [found[slot] for slot in wanted]
+
+    def _run(
+        self,
+        structure: TangentStructure,
+        rows: Direction,
+        features: tuple[Tensor, Tensor | None],
+        w: Tensor | None,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """One contraction of x (B, N, C): mixed by w where given, and correlated with ``other`` (B, M, D) where given, all planar.
+
+        w is planar, (channels of the result, channels of x, R); so is the correlation.
+        """
+        x, other = features
+        source, target = ends_of(structure, rows)
+        rings, batch = structure.rings, x.shape[0]
+        _, ends = layout(source, target, rings)
+        begins = [0, *ends[:-1]]
+        matrices = [] if w is None else lift(w, source, target)
+        y = None if w is None else x.new_empty(batch, rows.num_rows, target.dim)
+        spans = [slice(first, first + count * (2 if order else 1)) for order, first, count in target.blocks]
+        totals = (
+            []
+            if other is None
+            else [x.new_zeros(e - b, s.stop - s.start) for b, e, s in zip(begins, ends, spans, strict=True)]
+        )
+        for b in range(batch):
+            for where, z in self.contract(structure, rows, x[b]):
+                for i, span in enumerate(spans):
+                    part = z[:, begins[i] : ends[i]]
+                    if y is not None:
+                        y[b, where, span] = part @ matrices[i]
+                    if other is not None:
+                        totals[i].addmm_(part.T, other[b, where, span])
+        return y, None if other is None else unlift(totals, source, target, rings)
 
 
-def _portable(
-    rows: Rows, table: Tensor, x: Tensor, source: Orders, target: Orders, rings: int
-) -> Iterator[tuple[slice | Tensor, Tensor]]:
-    number, top = len(rows.indptr) - 1, target.max_order
-    lengths = rows.indptr.diff()
-    functions = rings * (2 * (top + source.max_order) + 1)
-    per_pair = (functions + 2 * source.dim) * x.element_size()
-    longest = int(lengths.max()) if number else 0
-    step = max(1, TORCH_CHUNK_BYTES // max(1, longest * per_pair))
-    for first in range(0, number, step):
-        last = min(first + step, number)
-        wide = int(lengths[first:last].max())
-        slot = torch.arange(wide, device=x.device)
-        inside = slot < lengths[first:last, None]
-        pair = torch.where(inside, rows.indptr[first:last, None] + slot, 0)  # (n, T)
-        if rows.indices.numel() == 0:
-            yield slice(first, last), x.new_zeros(last - first, layout(source, target, rings)[1][-1])
-            continue
-        column = torch.where(inside, rows.start[first:last, None] + slot, 0)
-        if rows.order.numel():
-            column = rows.order[column]
-        entry = table[column].to(x.dtype) * inside[..., None]  # (n, T, K + 2)
-        turn = torch.complex(entry[..., -2], entry[..., -1])
-        values = _frequencies(entry[..., :functions], turn, rings, rows.adjoint).mT  # (n, K, T)
-        near = x[rows.indices[pair].long()].masked_fill(~inside[..., None], 0)  # 0 * inf would not be 0
-        parts: list[list[Tensor]] = [[] for _ in target.blocks]
-        for m, start, count in source.blocks:
-            used = rings * (2 * (top + m) + 1)
-            fields = near[..., start : start + count * width(m)]
-            if m:
-                z = torch.complex(fields[..., :count], fields[..., count:])
-                z = z * ((turn.conj() if rows.adjoint else turn) ** m)[..., None]
-                fields = torch.cat([z.real, z.imag], -1)
-            sums = torch.bmm(values[:, :used], fields)
-            for part, (n, _, _) in zip(parts, target.blocks, strict=True):
-                part.append(_contractions(sums, n, m, rings, count))
-        yield slice(first, last), torch.cat([p for part in parts for p in part], 1)
+def ends_of(structure: TangentStructure, rows: Direction) -> tuple[Orders, Orders]:
+    """The fields a direction reads, and those it makes."""
+    pair = structure.source, structure.target
+    return pair[::-1] if rows.adjoint else pair
 
 
-def _frequencies(values: Tensor, turn: Tensor, rings: int, adjoint: bool) -> Tensor:
-    """Coefficients (n, T, K), of frequency j turned by -j g where the map is the adjoint."""
-    if not adjoint:
-        return values
-    out = [values[..., :rings]]
-    for j in range(1, (values.shape[-1] // rings - 1) // 2 + 1):
-        begin = rings * (2 * j - 1)
-        c = torch.complex(values[..., begin : begin + rings], values[..., begin + rings : begin + 2 * rings])
-        c = c * (turn.conj() ** j)[..., None]
-        out += [c.real, c.imag]
-    return torch.cat(out, -1)
+def _features(x: Tensor, orders: Orders) -> Tensor:
+    """(B, C, N) to planar (B, N, C)."""
+    return orders.planar(x.transpose(1, 2), 2)
 
 
-def _contractions(sums: Tensor, n: int, m: int, rings: int, count: int) -> Tensor:
-    """From sums (rows, K, C or 2C) of real coefficients times fields, the contractions of one pair of orders, flat."""
-
-    def real(j: int) -> tuple[Tensor, Tensor]:
-        begin = rings * (2 * j - 1)
-        cos = sums[:, :rings] if j == 0 else sums[:, begin : begin + rings]
-        sin = torch.zeros_like(cos) if j == 0 else sums[:, begin + rings : begin + 2 * rings]
-        return cos, sin
-
-    def combine(j: int) -> list[Tensor]:
-        a, b = real(abs(j))
-        b = b if j >= 0 else -b
-        return [a[..., :count] - b[..., count:], a[..., count:] + b[..., :count]]
-
-    if m == 0:
-        out = [real(0)[0]] if n == 0 else list(real(n))
-    else:
-        out = combine(-m) if n == 0 else combine(n - m) + combine(-n - m)
-    return torch.cat([p.flatten(1) for p in out], 1)
+def _weights(w: Tensor, structure: TangentStructure) -> Tensor:
+    """(O, I, R), both planar."""
+    return structure.source.planar(structure.target.planar(w, 0), 1)

@@ -3,7 +3,7 @@
 A row's pairs are taken a few at a time. Their coefficients a[f, (m1, t)] = sum_m2 C[f, m1, m2] y[t, m2] are made side by side
 (t runs fastest), and all arithmetic over channels is a micro-kernel's. Rows are taken as ``order`` says (empty: 0, 1, 2, ...), so
 that sources of one row are still in cache for the next. Tables are those of
-:class:`spheregeo.sparse.engines.coupling.Tables`; ``kind`` 0 means no weights, 1 weights w (E, H) that every path multiplies
+:class:`spheregeo.sparse.forms.coupling.Tables`; ``kind`` 0 means no weights, 1 weights w (E, H) that every path multiplies
 with, 2 weights w of each path's channels, 3 the same as products w v of (E, K) and (K, channels), made for a few pairs of a path
 at a time and never kept.
 
@@ -107,11 +107,14 @@ def _targets(functions, first, number, i, heads, targets, spots):  # type: ignor
 
 
 @njit(**OPTIONS)
-def _announce(r, first, last, x, y, w, z, rows, blocks, functions, sizes):  # type: ignore[no-untyped-def]
+def _announce(r, stretch, streams, rows, blocks, functions, sizes):  # type: ignore[no-untyped-def]
     """Have what the rows after r in the order need brought into the cache: where they are no loop can foresee.
 
-    First where a row's pairs are, then the pairs, then their sources, of which only blocks first ... last.
+    First where a row's pairs are, then the pairs, then their sources, of which only the stretch (first, last) of the blocks.
+    ``streams``: sources, pairs' features, weights, result.
     """
+    first, last = stretch
+    x, y, w, z = streams
     indptr, sources, order = rows
     kind, heads, inner, width, dim, num_source, num_target = sizes
     if r + 1 < len(order):
@@ -134,8 +137,14 @@ def _announce(r, first, last, x, y, w, z, rows, blocks, functions, sizes):  # ty
 
 
 @njit(**OPTIONS)
-def _weights(kind, w, v, at, count, column, n, inner, width, made):  # type: ignore[no-untyped-def]
-    """Where the weights of n channels from ``column`` on are for the pair ``at``, and the step to the next pair."""
+def _weights(kind, factors, at, count, columns, widths, made):  # type: ignore[no-untyped-def]
+    """Where the weights of some channels are for the pair ``at``, and the step to the next pair.
+
+    ``factors`` (w, v), ``columns`` (first channel, number of channels), ``widths`` (K, channels of all paths).
+    """
+    w, v = factors
+    column, n = columns
+    inner, width = widths
     if kind == 2:
         return at * width + column, width
     product_set(w, at * inner, inner, 1, v, column, width, made, 0, n, count, inner, n)
@@ -143,8 +152,10 @@ def _weights(kind, w, v, at, count, column, n, inner, width, made):  # type: ign
 
 
 @njit(**OPTIONS)
-def _couple_rows(begin, end, x, y, w, v, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
-    """``couple`` for rows begin ... end of the order."""
+def _couple_rows(stretch, given, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
+    """``couple`` for the stretch (begin, end) of the order."""
+    begin, end = stretch
+    x, y, w, v = given
     indptr, sources, order = rows
     blocks, functions, _, _ = tables
     kind, heads, inner, width, dim, num_source, num_target = sizes
@@ -162,7 +173,7 @@ def _couple_rows(begin, end, x, y, w, v, rows, tables, sizes, z):  # type: ignor
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _announce(r, 0, len(blocks), x, y, w, z, rows, blocks, functions, sizes)
+            _announce(r, (0, len(blocks)), (x, y, w, z), rows, blocks, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]
@@ -186,7 +197,9 @@ def _couple_rows(begin, end, x, y, w, v, rows, tables, sizes, z):  # type: ignor
                     f = first
                     while f < last:  # path by path: its weights go into copies of the sources
                         stop = _end_of_path(functions, f, last)
-                        line, step = _weights(kind, w, v, at, count, functions[f, 5], mul, inner, width, made)
+                        line, step = _weights(
+                            kind, (w, v), at, count, (functions[f, 5], mul), (inner, width), made
+                        )
                         for t in range(count):
                             for m in range(d):
                                 k = m * count + t
@@ -202,16 +215,17 @@ def _couple_rows(begin, end, x, y, w, v, rows, tables, sizes, z):  # type: ignor
 
 
 @njit(parallel=True, **OPTIONS)
-def couple(x, y, w, v, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
-    """z (planar groups) from x (planar blocks), y (E * S,), w (E * width,)."""
+def couple(given, rows, tables, sizes, z):  # type: ignore[no-untyped-def]
+    """z (planar groups) from ``given``: x (planar blocks), y (E * S,), w (E * width,), v (K * channels,)."""
     number = len(rows[0]) - 1
     for task in prange((number + TASK - 1) // TASK):
-        _couple_rows(task * TASK, min((task + 1) * TASK, number), x, y, w, v, rows, tables, sizes, z)
+        _couple_rows((task * TASK, min((task + 1) * TASK, number)), given, rows, tables, sizes, z)
 
 
 @njit(**OPTIONS)
-def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignore[no-untyped-def]
+def _couple_back_task(task, given, rows, tables, sizes, gx):  # type: ignore[no-untyped-def]
     """``couple_back`` for one of its tasks."""
+    g, y, w, v = given
     indptr, sources, order = rows
     blocks, functions, _, _ = tables
     kind, heads, inner, width, dim, num_source, num_target = sizes
@@ -234,7 +248,7 @@ def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignor
     for r in range(len(indptr) - 1):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _announce(r, b, b + 1, gx, y, w, g, rows, blocks, functions, sizes)
+            _announce(r, (b, b + 1), (gx, y, w, g), rows, blocks, functions, sizes)
         if indptr[i] == indptr[i + 1]:
             continue
         _targets(functions, first, number, i, heads, num_target, spots)
@@ -261,7 +275,9 @@ def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignor
                         part, 0, n,
                         wide, end - f, n,
                     )  # fmt: skip
-                    line, step = _weights(kind, w, v, at, count, functions[f, 5] + low, n, inner, width, made)
+                    line, step = _weights(
+                        kind, (w, v), at, count, (functions[f, 5] + low, n), (inner, width), made
+                    )
                     for t in range(count):
                         for m in range(d):
                             k = (m * count + t) * n
@@ -273,19 +289,24 @@ def _couple_back_task(task, g, y, w, v, rows, tables, sizes, gx):  # type: ignor
 
 
 @njit(parallel=True, **OPTIONS)
-def couple_back(g, y, w, v, rows, tables, sizes, tasks, gx):  # type: ignore[no-untyped-def]
-    """gx (planar blocks, zero before) from g (planar groups).
+def couple_back(given, rows, tables, sizes, tasks, gx):  # type: ignore[no-untyped-def]
+    """gx (planar blocks, zero before) from ``given``: g (planar groups), y, w and v.
 
     Rows of g are read once and what their pairs get is added at the sources. ``tasks`` (n, 3) names a block and a range of
     its channels: no two tasks write to the same place.
     """
     for task in prange(len(tasks)):
-        _couple_back_task(tasks[task], g, y, w, v, rows, tables, sizes, gx)
+        _couple_back_task(tasks[task], given, rows, tables, sizes, gx)
 
 
 @njit(**OPTIONS)
-def _of_heads(a, p, w, at, heads, number, d, count, want_y, want_w, wt, gw):  # type: ignore[no-untyped-def]
-    """Gradients of weights that every path multiplies with, gw[t, h] += sum_fm a p_h; then p = sum_h w[t, h] p_h."""
+def _of_heads(a, p, w, at, shape, wanted, wt, gw):  # type: ignore[no-untyped-def]
+    """Gradients of weights that every path multiplies with, gw[t, h] += sum_fm a p_h; then p = sum_h w[t, h] p_h.
+
+    ``shape`` (heads, functions, components, pairs), ``wanted`` (of pairs' features, of weights).
+    """
+    heads, number, d, count = shape
+    want_y, want_w = wanted
     lines = number * d
     if want_w:
         for k in range(heads * PIECE):
@@ -305,8 +326,11 @@ def _of_heads(a, p, w, at, heads, number, d, count, want_y, want_w, wt, gw):  # 
 
 
 @njit(**OPTIONS)
-def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, gy, gw, gv):  # type: ignore[no-untyped-def]
-    """``couple_pairs`` for rows begin ... end of the order."""
+def _couple_pairs_rows(stretch, given, rows, tables, sizes, wanted, results):  # type: ignore[no-untyped-def]
+    """``couple_pairs`` for the stretch (begin, end) of the order."""
+    begin, end = stretch
+    x, y, w, v, g = given
+    gy, gw, gv = results
     indptr, sources, order = rows
     blocks, functions, entries, values = tables
     kind, heads, inner, width, dim, num_source, num_target = sizes
@@ -326,7 +350,7 @@ def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, g
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _announce(r, 0, len(blocks), x, y, w, g, rows, blocks, functions, sizes)
+            _announce(r, (0, len(blocks)), (x, y, w, g), rows, blocks, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]
@@ -375,7 +399,7 @@ def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, g
                                 )  # fmt: skip
                         if want_y:
                             line, step = _weights(
-                                kind, w, v, at, count, functions[f, 5], mul, inner, width, made
+                                kind, (w, v), at, count, (functions[f, 5], mul), (inner, width), made
                             )
                             for t in range(count):
                                 for m in range(d):
@@ -386,7 +410,7 @@ def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, g
                             )
                         f = stop
                 if kind == 1:
-                    _of_heads(a, p, w, at, heads, number, d, count, want_y, want_w, wt, gw)
+                    _of_heads(a, p, w, at, (heads, number, d, count), (want_y, want_w), wt, gw)
                 if want_y:
                     for k in range(dim * PIECE):
                         back[k] = 0
@@ -400,12 +424,13 @@ def _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, g
 
 
 @njit(parallel=True, **OPTIONS)
-def couple_pairs(x, y, w, v, g, rows, tables, sizes, wanted, gy, gw, gv):  # type: ignore[no-untyped-def]
-    """Gradients of y, w and v as wanted: gy (E * S,), gw (E * width,), gv (tasks, K * channels); zero before, but gw of kind 2.
+def couple_pairs(given, rows, tables, sizes, wanted, results):  # type: ignore[no-untyped-def]
+    """Gradients of y, w and v as wanted from ``given``, x, y, w, v and g. ``results``: gy (E * S,), gw (E * width,), gv (tasks, K * channels); zero before, but gw of kind 2.
 
     A task takes a range of rows, and its sum for v is its own: sums do not depend on the number of threads.
     """
+    gy, gw, gv = results
     number, tasks = len(rows[0]) - 1, len(gv)
     for task in prange(tasks):
         begin, end = number * task // tasks, number * (task + 1) // tasks
-        _couple_pairs_rows(begin, end, x, y, w, v, g, rows, tables, sizes, wanted, gy, gw, gv[task])
+        _couple_pairs_rows((begin, end), given, rows, tables, sizes, wanted, (gy, gw, gv[task]))

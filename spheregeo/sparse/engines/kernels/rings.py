@@ -11,8 +11,13 @@ from spheregeo.sparse.engines.kernels.product import OPTIONS, accumulate, correl
 
 
 @njit(**OPTIONS)
-def ring_window(x, first, rings, base, stride, begin, width, columns, buffer):  # type: ignore[no-untyped-def]
-    """Copy columns begin ... begin + width (mod M) of consecutive rings, all channels, into ``buffer``."""
+def ring_window(x, extent, places, begin, width, columns, buffer):  # type: ignore[no-untyped-def]
+    """Copy columns begin ... begin + width (mod M) of consecutive rings, all channels, into ``buffer``.
+
+    ``extent`` (first ring, number of rings), ``places`` (base, stride) of each ring.
+    """
+    first, rings = extent
+    base, stride = places
     at = 0
     for c in range(x.shape[0]):
         for r in range(first, first + rings):
@@ -48,7 +53,8 @@ def ring_extent(indptr, ring, shift, columns, r0, r1):  # type: ignore[no-untype
 
 
 @njit(**OPTIONS)
-def _taps(indptr, ring, shift, columns, p, first, width, low, offsets):  # type: ignore[no-untyped-def]
+def _taps(rows, columns, p, first, width, low, offsets):  # type: ignore[no-untyped-def]
+    indptr, ring, shift = rows
     begin = indptr[p]
     for t in range(indptr[p + 1] - begin):
         s = _signed(np.int64(shift[begin + t]), columns)
@@ -90,27 +96,14 @@ def fold(w, values, channels):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, **OPTIONS)
-def ring_apply(  # type: ignore[no-untyped-def]
-    x,
-    v,
-    w,
-    indptr,
-    ring,
-    shift,
-    source_base,
-    source_stride,
-    target_base,
-    target_stride,
-    columns,
-    chunks,
-    step,
-    folds,
-    y,
-):
+def ring_apply(x, v, w, pattern, columns, plan, y):  # type: ignore[no-untyped-def]
     """y (B, O, P) from x (B, C, Q): a task is a chunk of rows times a block of ``step`` columns.
 
-    w is (O, C*K), or has no rows, in which case y gets the K functions unmixed, (B, C*K, P).
+    w is (O, C*K), or has no rows, in which case y gets the K functions unmixed, (B, C*K, P). ``pattern`` holds the arrays of a
+    :class:`~spheregeo.sparse.RingPattern`, ``plan`` (first rows of the chunks, step, which rows fold).
     """
+    indptr, ring, shift, source_base, source_stride, target_base, target_stride = pattern
+    chunks, step, folds = plan
     blocks = (columns + step - 1) // step
     number = len(chunks) - 1
     channels, k = x.shape[1], v.shape[0]
@@ -126,7 +119,7 @@ def ring_apply(  # type: ignore[no-untyped-def]
         first, rings, low, high = ring_extent(indptr, ring, shift, columns, r0, r1)
         width = n + high - low
         buffer = np.empty(channels * rings * width, x.dtype)
-        ring_window(x[b], first, rings, source_base, source_stride, j0 + low, width, columns, buffer)
+        ring_window(x[b], (first, rings), (source_base, source_stride), j0 + low, width, columns, buffer)
         out = np.empty((height, n), x.dtype)
         z = np.empty((channels * k, n), x.dtype)
         z_offsets = np.arange(channels * k) * n
@@ -135,7 +128,7 @@ def ring_apply(  # type: ignore[no-untyped-def]
             if taps == 0:
                 continue
             offsets = np.empty(taps, np.int64)
-            _taps(indptr, ring, shift, columns, p, first, width, low, offsets)
+            _taps((indptr, ring, shift), columns, p, first, width, low, offsets)
             values = _row_values(v, indptr[p], taps)
             out[:] = 0
             if mixed and folds[p]:
@@ -162,14 +155,16 @@ def ring_apply(  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, **OPTIONS)
-def ring_gradients(  # type: ignore[no-untyped-def]
-    g, v, w, x, indptr, ring, shift, g_base, g_stride, x_base, x_stride, columns, chunks, step, folds, gx, dw
-):
+def ring_gradients(features, pattern, columns, plan, gx, dw):  # type: ignore[no-untyped-def]
     """Both gradients from one contraction, over the adjoint pattern: with u_ok(q) = sum_p psi_k(p, q) g_o(p),
 
     gx_c(q) = sum_ok w[c, o*K + k] u_ok(q) and dw[c, o*K + k] = sum_q x_c(q) u_ok(q).
-    g (B, O, P), w (C, O*K), x and gx (B, C, Q) (gx may have no channels: not wanted), dw (threads, C, O*K).
+    ``features`` (g (B, O, P), v (K, T), w (C, O*K), x (B, C, Q)); gx (B, C, Q) may have no channels: not wanted;
+    dw (threads, C, O*K).
     """
+    g, v, w, x = features
+    indptr, ring, shift, g_base, g_stride, x_base, x_stride = pattern
+    chunks, step, folds = plan
     blocks = (columns + step - 1) // step
     number = len(chunks) - 1
     outputs, k, channels = g.shape[1], v.shape[0], x.shape[1]
@@ -185,7 +180,7 @@ def ring_gradients(  # type: ignore[no-untyped-def]
         first, rings, low, high = ring_extent(indptr, ring, shift, columns, r0, r1)
         width = n + high - low
         buffer = np.empty(outputs * rings * width, x.dtype)
-        ring_window(g[b], first, rings, g_base, g_stride, j0 + low, width, columns, buffer)
+        ring_window(g[b], (first, rings), (g_base, g_stride), j0 + low, width, columns, buffer)
         row = np.empty((channels, n), x.dtype)
         u = np.empty((outputs * k, n), x.dtype)
         u_offsets = np.arange(outputs * k) * n
@@ -198,7 +193,7 @@ def ring_gradients(  # type: ignore[no-untyped-def]
                 for j in range(n):
                     row[c, j] = x[b, c, at + stride * j]
             offsets = np.empty(taps, np.int64)
-            _taps(indptr, ring, shift, columns, q, first, width, low, offsets)
+            _taps((indptr, ring, shift), columns, q, first, width, low, offsets)
             values = _row_values(v, indptr[q], taps)
             if folds[q]:
                 spread = _spread(offsets, outputs, rings * width)

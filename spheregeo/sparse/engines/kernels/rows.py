@@ -2,7 +2,7 @@
 
 Tables: blocks (B, 6): first column of the source, components d, channels, first and last function, first coefficient; functions
 (F, 5): first column of the group, its columns, component, columns of one component, column within it. Planar features as in
-:mod:`spheregeo.sparse.engines.coupling`; coefficients k (R, K): block after block, function after function, d numbers each.
+:mod:`spheregeo.sparse.forms.coupling`; coefficients k (R, K): block after block, function after function, d numbers each.
 """
 
 from __future__ import annotations

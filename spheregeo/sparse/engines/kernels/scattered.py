@@ -11,12 +11,17 @@ from spheregeo.sparse.engines.kernels.tiles import tiled_set
 
 
 @njit(parallel=True, **OPTIONS)
-def csr_contract(x, v, indptr, indices, start, members, first, last, longest, block, z):  # type: ignore[no-untyped-def]
-    """z (last - first, K*C) from x (Q*C,), channels last, and v (T, K), for rows first ... last.
+def csr_contract(x, v, pattern, stretch_of_rows, sizes, z):  # type: ignore[no-untyped-def]
+    """z (last - first, K*C) from x (Q*C,), channels last, and v (T, K), for a stretch of rows first ... last.
+
+    ``pattern`` (indptr, indices, start, members), ``sizes`` (entries of the longest row, rows a task).
 
     With ``members`` the rows are members[first:last], and consecutive ones that read the same coefficients are one
     product over all their neighbours side by side.
     """
+    indptr, indices, start, members = pattern
+    first, last = stretch_of_rows
+    longest, block = sizes
     k = v.shape[1]
     channels = z.shape[1] // k
     number = (last - first + block - 1) // block

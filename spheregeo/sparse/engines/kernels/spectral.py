@@ -11,8 +11,29 @@ from spheregeo.sparse.engines.kernels.product import OPTIONS, accumulate, correl
 
 
 @njit(**OPTIONS)
-def _spectral_contract(re, im, parts, extent, function, imaginary, k, f0, n, zr, zi):  # type: ignore[no-untyped-def]
-    """z[c*K + k] = sum_q Psi_k(q) X_c(q) for one row: re, im (C, rings, F), parts (E, rings, F)."""
+def _extent(parts):  # type: ignore[no-untyped-def]
+    """First and last ring with a nonzero in parts (E, rings, F)."""
+    first, last = parts.shape[1], 0
+    for e in range(parts.shape[0]):
+        for q in range(parts.shape[1]):
+            if first <= q < last:
+                continue
+            for j in range(parts.shape[2]):
+                if parts[e, q, j] != 0:
+                    first, last = min(first, q), max(last, q + 1)
+                    break
+    return first, last
+
+
+@njit(**OPTIONS)
+def _spectral_contract(re, im, parts, which, k, stretch, zr, zi):  # type: ignore[no-untyped-def]
+    """z[c*K + k] = sum_q Psi_k(q) X_c(q) for one row: re, im (C, rings, F), parts (E, rings, F).
+
+    ``which`` (function, whether imaginary) of each part, ``stretch`` (first frequency, number of them).
+    """
+    function, imaginary = which
+    f0, n = stretch
+    extent = _extent(parts)
     zr[:] = 0
     zi[:] = 0
     for c in range(re.shape[0]):
@@ -44,24 +65,14 @@ def _spectral_contract(re, im, parts, extent, function, imaginary, k, f0, n, zr,
                         i[j] += p0[j] * b0[j]
 
 
-@njit(**OPTIONS)
-def _extent(parts):  # type: ignore[no-untyped-def]
-    """First and last ring with a nonzero in parts (E, rings, F)."""
-    first, last = parts.shape[1], 0
-    for e in range(parts.shape[0]):
-        for q in range(parts.shape[1]):
-            if first <= q < last:
-                continue
-            for j in range(parts.shape[2]):
-                if parts[e, q, j] != 0:
-                    first, last = min(first, q), max(last, q + 1)
-                    break
-    return first, last
-
-
 @njit(parallel=True, **OPTIONS)
-def spectral_mix(re, im, parts, function, imaginary, w, step, out_re, out_im):  # type: ignore[no-untyped-def]
-    """out (B, N, O, rows, F) from x (B, N, C, rings, F), parts (N, rows, E, rings, F), w (O, C*K), in blocks of F."""
+def spectral_mix(x, parts, which, w, step, out):  # type: ignore[no-untyped-def]
+    """out (B, N, O, rows, F) from x (B, N, C, rings, F), parts (N, rows, E, rings, F), w (O, C*K), in blocks of F.
+
+    x and out are pairs (real, imaginary); ``which`` as for the contraction.
+    """
+    re, im = x
+    out_re, out_im = out
     batch, number, channels, _, f = re.shape
     rows, k = parts.shape[1], w.shape[1] // channels
     blocks = (f + step - 1) // step
@@ -70,10 +81,7 @@ def spectral_mix(re, im, parts, function, imaginary, w, step, out_re, out_im):  
         p, f0 = (task // blocks) % rows, (task % blocks) * step
         n = min(step, f - f0)
         zr, zi = np.empty((channels * k, n), re.dtype), np.empty((channels * k, n), re.dtype)
-        part = parts[band, p]
-        _spectral_contract(
-            re[b, band], im[b, band], part, _extent(part), function, imaginary, k, f0, n, zr, zi
-        )
+        _spectral_contract(re[b, band], im[b, band], parts[band, p], which, k, (f0, n), zr, zi)
         offsets = np.arange(channels * k) * n
         y = np.zeros((len(w), n), re.dtype)
         accumulate(w, zr.reshape(-1), offsets, y, n)
@@ -84,8 +92,10 @@ def spectral_mix(re, im, parts, function, imaginary, w, step, out_re, out_im):  
 
 
 @njit(parallel=True, **OPTIONS)
-def spectral_correlate(re, im, parts, function, imaginary, k, g_re, g_im, step, dw):  # type: ignore[no-untyped-def]
-    """dw (threads, O, C*K) from x (B, N, C, rings, F) and g (B, N, O, rows, F)."""
+def spectral_correlate(x, parts, which, k, g, step, dw):  # type: ignore[no-untyped-def]
+    """dw (threads, O, C*K) from x (B, N, C, rings, F) and g (B, N, O, rows, F), each a pair (real, imaginary)."""
+    re, im = x
+    g_re, g_im = g
     batch, number, channels, _, f = re.shape
     rows, height = parts.shape[1], g_re.shape[2]
     blocks = (f + step - 1) // step
@@ -95,10 +105,7 @@ def spectral_correlate(re, im, parts, function, imaginary, k, g_re, g_im, step, 
         p, f0 = (task // blocks) % rows, (task % blocks) * step
         n = min(step, f - f0)
         zr, zi = np.empty((channels * k, n), re.dtype), np.empty((channels * k, n), re.dtype)
-        part = parts[band, p]
-        _spectral_contract(
-            re[b, band], im[b, band], part, _extent(part), function, imaginary, k, f0, n, zr, zi
-        )
+        _spectral_contract(re[b, band], im[b, band], parts[band, p], which, k, (f0, n), zr, zi)
         offsets = np.arange(channels * k) * n
         grad = np.empty((height, n), re.dtype)
         grad[:] = g_re[b, band, :, p, f0 : f0 + n]

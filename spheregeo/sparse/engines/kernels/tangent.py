@@ -10,12 +10,15 @@ from spheregeo.sparse.engines.kernels.product import OPTIONS, accumulate
 
 
 @njit(**OPTIONS)
-def _coefficients(table, order, begin, taps, m, targets, rings, adjoint, out):  # type: ignore[no-untyped-def]
+def _coefficients(table, order, stretch, m, targets, sizes, out):  # type: ignore[no-untyped-def]
     """Rows of ``out``: real and imaginary parts, R each, of the coefficients that input order m has for each output order.
 
     For output order n those of n and, if both orders are positive, of -n: c_(n - m) e^(i m g), or of the adjoint
-    c_(n - m) e^(-i n g); n = m = 0 has real parts alone. Returns the number of rows.
+    c_(n - m) e^(-i n g); n = m = 0 has real parts alone. ``stretch`` (first pair, pairs), ``sizes`` (rings, whether adjoint).
+    Returns the number of rows.
     """
+    begin, taps = stretch
+    rings, adjoint = sizes
     turn = table.shape[1] - 2
     used = 0
     for o in range(len(targets)):
@@ -51,8 +54,12 @@ def _coefficients(table, order, begin, taps, m, targets, rings, adjoint, out):  
 
 
 @njit(**OPTIONS)
-def _finish(sums, first, m, count, targets, offsets, i, rings, out):  # type: ignore[no-untyped-def]
-    """Write one row's contractions of one input order, from the sums of its coefficients times [Re F | Im F]."""
+def _finish(sums, fields, targets, offsets, i, rings, out):  # type: ignore[no-untyped-def]
+    """Write one row's contractions of one input order, from the sums of its coefficients times [Re F | Im F].
+
+    ``fields`` (first column of the sums, input order, number of fields).
+    """
+    first, m, count = fields
     size = rings * count
     f = 0
     for o in range(len(targets)):
@@ -81,32 +88,19 @@ def _finish(sums, first, m, count, targets, offsets, i, rings, out):  # type: ig
 
 
 @njit(parallel=True, **OPTIONS)
-def tangent_contract(  # type: ignore[no-untyped-def]
-    x,
-    table,
-    order,
-    indptr,
-    indices,
-    start,
-    members,
-    sources,
-    targets,
-    offsets,
-    rings,
-    adjoint,
-    first,
-    last,
-    longest,
-    block,
-    z,
-):
-    """z (last - first, contractions) from x (Q*I,), planar, for rows first ... last.
+def tangent_contract(x, table, pairs, fields, sizes, stretch, z):  # type: ignore[no-untyped-def]
+    """z (last - first, contractions) from x (Q*I,), planar, for the stretch (first, last) of the rows.
 
-    Row p reads ``table`` rows order[start[p]], order[start[p] + 1], ... (an empty ``order`` counts as 0, 1, 2, ...). With
-    ``members`` the rows are members[first:last], and consecutive ones that read the same coefficients are done side by
-    side. ``sources`` and ``targets`` (blocks, 3) hold order, first channel and fields; ``offsets`` says where a pair's
-    contractions go; ``table`` (T, K + 2) holds coefficients by frequency, then cos g and sin g.
+    ``pairs`` (indptr, indices, start, members, order): row p reads ``table`` rows order[start[p]], order[start[p] + 1], ... (an
+    empty ``order`` counts as 0, 1, 2, ...). With ``members`` the rows are members[first:last], and consecutive ones that read the
+    same coefficients are done side by side. ``fields``: sources and targets (blocks, 3) hold order, first channel and fields,
+    offsets say where a pair's contractions go. ``table`` (T, K + 2) holds coefficients by frequency, then cos g and sin g.
+    ``sizes`` (rings, whether adjoint, pairs of the longest row, rows a task).
     """
+    indptr, indices, start, members, order = pairs
+    sources, targets, offsets = fields
+    rings, adjoint, longest, block = sizes
+    first, last = stretch
     stride = np.int64(0)
     widest = np.int64(1)
     for i in range(len(sources)):
@@ -134,9 +128,11 @@ def tangent_contract(  # type: ignore[no-untyped-def]
                 run += 1
             count = run - at
             for i in range(len(sources)):
-                m, channel, fields = sources[i, 0], sources[i, 1], sources[i, 2]
-                w = fields if m == 0 else 2 * fields
-                used = _coefficients(table, order, start[p], taps, m, targets, rings, adjoint, coefficients)
+                m, channel, fields_in = sources[i, 0], sources[i, 1], sources[i, 2]
+                w = fields_in if m == 0 else 2 * fields_in
+                used = _coefficients(
+                    table, order, (start[p], taps), m, targets, (rings, adjoint), coefficients
+                )
                 part = sums[: used * count * w].reshape(
                     used, count * w
                 )  # contiguous, so that loops along it vectorise
@@ -158,5 +154,5 @@ def tangent_contract(  # type: ignore[no-untyped-def]
                         places[t] = t * count * w
                     accumulate(coefficients[:used, :taps], gathered, places[:taps], part, count * w)
                 for j in range(count):
-                    _finish(part, j * w, m, fields, targets, offsets, i, rings, z[at + j - first])
+                    _finish(part, (j * w, m, fields_in), targets, offsets, i, rings, z[at + j - first])
             at = run

@@ -13,14 +13,15 @@ a function that is even or odd in longitude.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from spheregeo.sparse.pattern import RingPattern
+from spheregeo.sparse.patterns.base import Memo
+from spheregeo.sparse.patterns.rings import RingPattern
 
 ROWS_PER_BAND = 8
 PENALTY = 4.0  # a multiplication here costs about this many of the tap-by-tap kernel's; measured on two AVX-512 cores
@@ -28,14 +29,17 @@ OVERHEAD = 2e6  # multiplications a channel that all bands together must save be
 
 
 @dataclass(frozen=True)
-class Bands:
-    """All bands of a map, padded to equal sizes.
+class BandsPattern(Memo):
+    """All bands of a map, padded to equal sizes; their coefficients are constants of the pattern, so the table has none.
 
     A *line* is a row of the grid: ``step`` interleaved rings of M points. ``source_lines`` (N, L) and ``target_lines``
     (n,) say which lines are read and written, ``written`` (n,) which of the N * rows / step computed lines those are.
     ``parts`` is (N, rows, E, rings, F) with F = M // 2 + 1, ``which`` (E, 2) each part's function and whether it is
-    the imaginary part.
+    the imaginary part. The adjoint reads the same tensors the other way.
     """
+
+    kind: ClassVar[str] = "bands"
+    num_values: ClassVar[int] = 0
 
     parts: Tensor
     which: Tensor
@@ -45,14 +49,45 @@ class Bands:
     source_step: int
     target_step: int
     columns: int
+    functions: int  # K
+    num_source: int
+    num_target: int
+
+    @property
+    def num_nonzeros(self) -> int:
+        """Pairs of points of one row and one ring of its band."""
+        return self.parts.shape[0] * self.parts.shape[1] * self.parts.shape[3] * self.columns**2
 
     @property
     def tensors(self) -> list[Tensor]:
         return [self.parts, self.which, self.source_lines, self.target_lines, self.written]
 
     @property
-    def ints(self) -> list[int]:
-        return [self.source_step, self.target_step, self.columns]
+    def sizes(self) -> list[int]:
+        return [
+            self.source_step, self.target_step, self.columns, self.functions, self.num_source, self.num_target
+        ]  # fmt: skip
+
+    @classmethod
+    def build(cls, tensors: Sequence[Tensor], sizes: Sequence[int]) -> BandsPattern:
+        """Inverse of ``tensors`` and ``sizes``."""
+        return cls(*tensors, *sizes)
+
+    def coo(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Raises: TypeError, for no nonzero reads the table."""
+        raise TypeError("bands hold their coefficients in Fourier space; take the map's own pattern")
+
+    def uses(self) -> Tensor:
+        """No columns: (0,)."""
+        return self.which.new_zeros(0)
+
+    def prune(self, keep: Tensor) -> BandsPattern:
+        """The pattern itself, which reads no column of the table."""
+        return self
+
+    def adjoint(self) -> tuple[BandsPattern, Tensor]:
+        """Raises: TypeError, for the same tensors serve both ways."""
+        raise TypeError("bands are their own adjoint, read the other way")
 
     def source(self, x: Tensor) -> Tensor:
         """Transformed rings: (B, C, Q) -> (B, N, C, rings, F) complex."""
@@ -80,14 +115,6 @@ class Bands:
         _add_lines(y, kept, self.target_lines, self.target_step)
 
 
-def restore(tensors: list[Tensor], ints: list[int]) -> Bands | None:
-    """Inverse of ``bands.tensors, bands.ints``; None for empty lists."""
-    if not tensors:
-        return None
-    parts, which, source_lines, target_lines, written = tensors
-    return Bands(parts, which, source_lines, target_lines, written, *ints)
-
-
 def _lines(x: Tensor, lines: Tensor, step: int, columns: int) -> Tensor:
     """Rings of some lines: (B, C, points) -> (B, C, len(lines) * step, M)."""
     picked = x.reshape(*x.shape[:2], -1, columns * step).index_select(2, lines)
@@ -99,7 +126,7 @@ def _add_lines(x: Tensor, rings: Tensor, lines: Tensor, step: int) -> None:
     x.view(*x.shape[:2], -1, joined.shape[3]).index_add_(2, lines, joined)
 
 
-def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, Bands | None]:
+def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Tensor, BandsPattern | None]:
     """Choose wide rows by counted cost; return which entries stay with the taps, (num_values,), and the bands."""
     keep = torch.ones(pattern.num_values, dtype=torch.bool)
     source_step, target_step = _step(pattern.source_base, pattern), _step(pattern.target_base, pattern)
@@ -159,7 +186,8 @@ def split(pattern: RingPattern, values: Tensor, dtype: torch.dtype) -> tuple[Ten
         for e, (function, imaginary) in enumerate(which.tolist()):
             parts[n, :, e] = both[function, ..., imaginary]
     lines = (torch.stack(source_lines), torch.cat(target_lines), torch.cat(written))
-    return keep, Bands(parts, which, *lines, source_step, target_step, m)
+    sizes = (source_step, target_step, m, k, pattern.num_source, pattern.num_target)
+    return keep, BandsPattern(parts, which, *lines, *sizes)
 
 
 def _step(base: Tensor, pattern: RingPattern) -> int:
@@ -171,75 +199,8 @@ def _step(base: Tensor, pattern: RingPattern) -> int:
 
 
 def _which(spectra: Iterable[Tensor]) -> Tensor:
-    """Parts that are not zero to rounding in any of some spectra (K, rows, rings, F): (E, 2), see :class:`Bands`."""
+    """Parts that are not zero to rounding in any of some spectra (K, rows, rings, F): (E, 2), see :class:`BandsPattern`."""
     size = [torch.stack([s.abs(), s.real.abs(), s.imag.abs()]).amax((2, 3, 4)) for s in spectra]
     whole, real, imaginary = torch.stack(size).amax(0)
     # geometry near a pole is good to about 1e-12
     return (torch.stack([real, imaginary], 1) > 1e-10 * whole[:, None]).nonzero()
-
-
-def _joined(parts: Tensor, which: Tensor, k: int) -> Tensor:
-    """Complex spectrum (N, rows, K, rings, F)."""
-    n, rows, _, rings, f = parts.shape
-    full = parts.new_zeros(2, k, n, rows, rings, f)
-    full[which[:, 1], which[:, 0]] = parts.movedim(2, 0)
-    return torch.complex(full[0], full[1]).movedim(0, 2)
-
-
-def mix(parts: Tensor, which: Tensor, w: Tensor, x: Tensor) -> Tensor:
-    """sum_{c,k,q} w_ock Psi_k(p, q, f) X_c(q, f): (B, N, C, rings, F) -> (B, N, O, rows, F), complex."""
-    z = torch.einsum("npkqf,bncqf->bnckpf", _joined(parts, which, w.shape[2]), x)
-    return torch.einsum("bnckpf,ock->bnopf", z, w.to(z.dtype))
-
-
-def correlate(parts: Tensor, which: Tensor, k: int, x: Tensor, g: Tensor) -> Tensor:
-    """Re sum conj(G_o(p, f)) Psi_k(p, q, f) X_c(q, f): (O, C, K)."""
-    z = torch.einsum("npkqf,bncqf->bnckpf", _joined(parts, which, k), x)
-    return torch.einsum("bnopf,bnckpf->ock", g.conj(), z).real
-
-
-def adjoint(parts: Tensor, which: Tensor) -> Tensor:
-    """Spectrum of the transposed map: rows and rings change places, imaginary parts their sign."""
-    sign = 1 - 2 * which[:, 1].to(parts.dtype)
-    return (parts * sign[:, None, None]).transpose(1, 3).contiguous()
-
-
-def parseval(g: Tensor, columns: int) -> Tensor:
-    """Scale half-spectra (..., F) so that Re sum conj(G) Z is the sum of g z over the ring."""
-    twice = torch.full((g.shape[-1],), 2.0 / columns, dtype=g.real.dtype, device=g.device)
-    twice[0] /= 2
-    if columns % 2 == 0:
-        twice[-1] /= 2
-    return g * twice
-
-
-def add_apply(engine: Any, bands: Bands | None, w: Tensor, x: Tensor, y: Tensor) -> None:
-    """Add the bands' rows of the mixed map to y (B, O, P)."""
-    if bands is not None:
-        run = getattr(engine, "spectral_mix", mix)
-        bands.add_target(y, run(bands.parts, bands.which, w, bands.source(x)))
-
-
-def add_gradients(
-    engine: Any,
-    bands: Bands | None,
-    w: Tensor,
-    x: Tensor | None,
-    g: Tensor,
-    gx: Tensor | None,
-    gw: Tensor | None,
-) -> None:
-    """Add the bands' part of dF/dx to gx and of dF/dw to gw, by Parseval's relation; either may be None."""
-    if bands is None:
-        return
-    transformed = bands.target(g)
-    if gx is not None:
-        run = getattr(engine, "spectral_mix", mix)
-        turned = w.transpose(0, 1).contiguous()
-        bands.add_source(gx, run(adjoint(bands.parts, bands.which), bands.which, turned, transformed))
-    if gw is not None:
-        assert x is not None
-        dot = getattr(engine, "spectral_correlate", correlate)
-        gw += dot(
-            bands.parts, bands.which, gw.shape[2], bands.source(x), parseval(transformed, bands.columns)
-        )

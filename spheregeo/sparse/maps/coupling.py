@@ -6,11 +6,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spheregeo.sparse.coupling_form import G, coupling_form
-from spheregeo.sparse.engines import check_engine
-from spheregeo.sparse.engines.coupling import CHANNEL, FACTORED, NONE, SHARED
+from spheregeo.sparse.forms.coupling import (
+    CHANNEL,
+    COUPLING,
+    FACTORED,
+    NONE,
+    SHARED,
+    CouplingSizes,
+    CouplingStructure,
+    G,
+    Tables,
+)
+from spheregeo.sparse.maps.base import FixedMap
+from spheregeo.sparse.maps.paths import Path, bits_of, integers, path_tables
+from spheregeo.sparse.multilinear import is_traced
 
 WEIGHTS = {None: NONE, "shared": SHARED, "channel": CHANNEL, "factored": FACTORED}
 
@@ -39,18 +50,7 @@ class Pairs(NamedTuple):
         return cls(indptr, source, num_source)
 
 
-class Path(NamedTuple):
-    """A product of one block of the source with the pair's features, into one group of the result.
-
-    Shape: constants (components of the group, components of the block, S) float64.
-    """
-
-    block: int
-    group: int
-    constants: Tensor
-
-
-class Coupling(nn.Module):
+class Coupling(FixedMap):
     r"""z_i = sum over pairs j -> i of w_ij (C : x_j y_ij), channel by channel.
 
     Block b of the source has d_b components of m_b channels; a path multiplies a block with the S features of the pair by its
@@ -64,7 +64,7 @@ class Coupling(nn.Module):
         weights: None; "shared", (E, H) that multiply all paths and give H results; "channel", (E, sum of the paths' channels); or
             "factored", the same as a product of (E, K) and (K, sum of the paths' channels) that is never formed.
         heads: H of shared weights.
-        engine: "cpu" (compiled), "torch", or None for the first where it runs.
+        engine: name of an engine, see :func:`spheregeo.sparse.engines`; None for the first that runs.
 
     Shape:
         ``coupling(x, y, pairs, w, v)``: x planar (N_s * inputs,): block after block, each (N_s, d_b, m_b); y (E, S); w as above,
@@ -92,68 +92,38 @@ class Coupling(nn.Module):
         heads: int = 1,
         engine: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(engine)
         if weights not in WEIGHTS:
             raise ValueError(f"weights is {weights!r}; expected None, 'shared', 'channel' or 'factored'")
         if heads < 1 or (heads > 1 and weights != "shared"):
             raise ValueError(f"heads is {heads} with weights={weights!r}; expected 1, or more with 'shared'")
-        for path in paths:
-            shape = (groups[path.group], blocks[path.block][0], pair_dim)
-            if tuple(path.constants.shape) != shape:
-                raise ValueError(
-                    f"constants of a path have shape {tuple(path.constants.shape)}; expected {shape}"
-                )
+        tables = path_tables(blocks, groups, paths, pair_dim)
         self.kind, self.heads, self.pair_dim = WEIGHTS[weights], heads, pair_dim
-        self.engine = check_engine(engine)
-        self.inputs = sum(d * m for d, m in blocks)
-        columns = [sum(blocks[p.block][1] for p in paths if p.group == g) for g in range(len(groups))]
-        self.groups = list(zip(groups, columns, strict=True))
-        self.outputs = sum(d * c for d, c in self.groups)
-        firsts = [sum(d * c for d, c in self.groups[:g]) for g in range(len(groups))]
-        taken, channels = [0] * len(groups), 0
-        place, first_weight = [], []
-        for path in paths:
-            mul = blocks[path.block][1]
-            place.append(taken[path.group])
-            first_weight.append(channels)
-            taken[path.group] += mul
-            channels += mul
-        self.width = {NONE: 0, SHARED: heads, CHANNEL: channels, FACTORED: channels}[self.kind]
-        table, functions = list[tuple[int, ...]](), list[tuple[int, ...]]()
-        entries, values = list[Tensor](), list[Tensor]()
-        count = column = 0
-        for b, (d, mul) in enumerate(blocks):
-            begin, first_entry = len(functions), count
-            for p, path in enumerate(paths):
-                if path.block != b:
-                    continue
-                size = groups[path.group]
+        self.groups, self.inputs, self.outputs = tables.groups, tables.inputs, tables.outputs
+        self.width = {NONE: 0, SHARED: heads}.get(self.kind, tables.channels)
+        rows, entries, values = list[tuple[int, ...]](), list[Tensor](), list[Tensor]()
+        count = 0
+        for row, own in zip(tables.blocks, tables.paths, strict=True):
+            function, before = row[3], count
+            for path in own:
                 constants = path.constants.to(torch.float64)
                 where = constants.nonzero()
                 values.append(constants[tuple(where.unbind(1))])
-                where[:, 0] += len(functions)
+                where[:, 0] += function
                 entries.append(where)
-                count += len(where)
-                wide = columns[path.group]
-                functions += [
-                    (firsts[path.group], size * wide, m, wide, place[p], first_weight[p]) for m in range(size)
-                ]
-            table.append((column, d, mul, begin, len(functions), first_entry, count))
-            column += d * mul
-        self.register_buffer(
-            "blocks", torch.tensor(table, dtype=torch.int64).reshape(-1, 7), persistent=False
-        )
-        self.register_buffer(
-            "functions", torch.tensor(functions, dtype=torch.int64).reshape(-1, 6), persistent=False
-        )
-        self.register_buffer(
-            "entries",
-            torch.cat(entries) if entries else torch.zeros(0, 3, dtype=torch.int64),
-            persistent=False,
-        )
-        # as integers, so that no change of the module's dtype rounds them
-        bits = torch.cat(values) if values else torch.zeros(0, dtype=torch.float64)
-        self.register_buffer("bits", bits.view(torch.int64), persistent=False)
+                function, count = function + len(constants), count + len(where)
+            rows.append((*row, before, count))
+        self._keep("blocks", integers(rows, 7))
+        self._keep("functions", integers(tables.functions, 6))
+        self._keep("entries", torch.cat(entries) if entries else torch.zeros(0, 3, dtype=torch.int64))
+        self._keep("bits", bits_of(values))
+
+    def _tables(self) -> Tables:
+        found: Tables | None = self._made.get("tables")
+        if found is None or found.blocks is not self._buffers["blocks"]:
+            found = Tables(self.blocks, self.functions, self.entries, self.bits.view(torch.float64))
+            self._made["tables"] = found
+        return found
 
     def forward(
         self, x: Tensor, y: Tensor, pairs: Pairs, w: Tensor | None = None, v: Tensor | None = None
@@ -175,28 +145,16 @@ class Coupling(nn.Module):
         if (w is None) != (self.kind == NONE) or (w is not None and w.shape != (count, wide)):
             given = "no weights" if w is None else f"weights of shape {tuple(w.shape)}"
             raise ValueError(f"w: {given}; expected {'none' if self.kind == NONE else (count, wide)}")
-        sizes = [
-            num_target,
-            num_source,
-            self.kind,
-            self.heads,
-            self.width,
-            self.pair_dim,
-            self.inputs,
-            self.outputs,
-        ]
+        own = CouplingSizes(self.kind, self.heads, self.width, self.pair_dim, self.inputs, self.outputs)
         order = pairs.sources.new_empty(0) if pairs.order is None else pairs.order
-        tensors = [
-            self.blocks,
-            self.functions,
-            self.entries,
-            self.bits.view(torch.float64),
-            pairs.indptr,
-            pairs.sources,
-            order,
-        ]
-        result: Tensor = coupling_form(x.contiguous(), y, w, v, None, G, tensors, sizes, self.engine)
-        return result
+        given = (pairs.indptr, pairs.sources, order)
+        arguments = (x, y, w, v, None)
+        if is_traced(x):
+            tensors = [self.blocks, self.functions, self.entries, self.bits.view(torch.float64), *given]
+            structure = (tensors, [*own, num_target, num_source])
+            return COUPLING.traced(self.engine, structure, arguments, (G,))[0]
+        made = CouplingStructure(self._tables(), own, *given, num_target, num_source)
+        return COUPLING.direct(self.engine, made, arguments, G)
 
     def split(self, z: Tensor, num_target: int) -> list[Tensor]:
         """The groups of a result, each (N_t, d_g, H * columns), without a copy."""

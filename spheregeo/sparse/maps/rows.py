@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spheregeo.sparse.coupling import Path
-from spheregeo.sparse.engines import check_engine
-from spheregeo.sparse.row_form import G, X, row_form
+from spheregeo.sparse.forms.rows import ROWS, G, RowStructure, RowTables, X
+from spheregeo.sparse.maps.base import FixedMap
+from spheregeo.sparse.maps.paths import Path, bits_of, integers, path_tables
+from spheregeo.sparse.multilinear import is_traced
 
 
 class Rows(NamedTuple):
@@ -37,7 +38,7 @@ class Rows(NamedTuple):
         return cls(index, indptr, order, points)
 
 
-class RowMaps(nn.Module):
+class RowMaps(FixedMap):
     r"""z_r = (C : x_{i(r)} y_r) for rows r, channel by channel, with matrices (C : y_r) that are made once and used often.
 
     It is :class:`~spheregeo.sparse.Coupling` with one pair a row; that is for sums over many pairs with matrices used
@@ -66,45 +67,31 @@ class RowMaps(nn.Module):
         *,
         engine: str | None = None,
     ) -> None:
-        super().__init__()
-        for path in paths:
-            shape = (groups[path.group], blocks[path.block][0], pair_dim)
-            if tuple(path.constants.shape) != shape:
-                raise ValueError(
-                    f"constants of a path have shape {tuple(path.constants.shape)}; expected {shape}"
-                )
-        self.engine, self.pair_dim = check_engine(engine), pair_dim
-        columns = [sum(blocks[p.block][1] for p in paths if p.group == g) for g in range(len(groups))]
-        self.groups = list(zip(groups, columns, strict=True))
-        self.inputs = sum(d * m for d, m in blocks)
-        self.outputs = sum(d * c for d, c in self.groups)
-        firsts = [sum(d * c for d, c in self.groups[:g]) for g in range(len(groups))]
-        taken, place = [0] * len(groups), []
-        for path in paths:
-            place.append(taken[path.group])
-            taken[path.group] += blocks[path.block][1]
-        table, functions, constants = list[tuple[int, ...]](), list[tuple[int, ...]](), list[Tensor]()
-        column = width = 0
-        for b, (d, mul) in enumerate(blocks):
-            begin, at = len(functions), width
-            for p, path in enumerate(paths):
-                if path.block == b:
-                    size, wide = self.groups[path.group]
-                    functions += [(firsts[path.group], size * wide, m, wide, place[p]) for m in range(size)]
-                    constants.append(path.constants.to(torch.float64).reshape(size * d, pair_dim))
-                    width += size * d
-            table.append((column, d, mul, begin, len(functions), at))
-            column += d * mul
-        self.width = width
-        self.register_buffer(
-            "blocks", torch.tensor(table, dtype=torch.int64).reshape(-1, 6), persistent=False
+        super().__init__(engine)
+        tables = path_tables(blocks, groups, paths, pair_dim)
+        self.pair_dim, self.groups, self.inputs, self.outputs = (
+            pair_dim,
+            tables.groups,
+            tables.inputs,
+            tables.outputs,
         )
-        self.register_buffer(
-            "functions", torch.tensor(functions, dtype=torch.int64).reshape(-1, 5), persistent=False
-        )
-        # as integers, so that no change of the module's dtype rounds them
-        every = torch.cat(constants) if constants else torch.zeros(0, pair_dim, dtype=torch.float64)
-        self.register_buffer("bits", every.view(torch.int64), persistent=False)
+        rows, constants = list[tuple[int, ...]](), list[Tensor]()
+        self.width = 0
+        for row, own in zip(tables.blocks, tables.paths, strict=True):
+            rows.append((*row, self.width))
+            for path in own:
+                constants.append(path.constants.to(torch.float64).reshape(-1, pair_dim))
+                self.width += len(constants[-1])
+        self._keep("blocks", integers(rows, 6))
+        self._keep("functions", integers([row[:5] for row in tables.functions], 5))
+        self._keep("bits", bits_of(constants, pair_dim))
+
+    def _tables(self) -> RowTables:
+        found: RowTables | None = self._made.get("tables")
+        if found is None or found.blocks is not self._buffers["blocks"]:
+            found = RowTables(self.blocks, self.functions, self.inputs, self.outputs, self.width)
+            self._made["tables"] = found
+        return found
 
     def coefficients(self, y: Tensor) -> Tensor:
         """The rows' matrices from their data. Shape: (R, pair_dim) -> (R, K)."""
@@ -118,11 +105,13 @@ class RowMaps(nn.Module):
                 f"features have shape {tuple(a.shape)} and coefficients {tuple(k.shape)}; expected ({expected},) and "
                 f"({count}, {self.width})"
             )
-        tensors = [self.blocks, self.functions, rows.source, rows.indptr, rows.order]
-        sizes = [rows.points, self.inputs, self.outputs, self.width]
-        x, g = (a.contiguous(), None) if slot == G else (None, a.contiguous())
-        result: Tensor = row_form(x, k, g, slot, tensors, sizes, self.engine)
-        return result
+        arguments = (a, k, None) if slot == G else (None, k, a)
+        named = (rows.source, rows.indptr, rows.order)
+        if is_traced(a):
+            tensors = [self.blocks, self.functions, *named]
+            sizes = [self.inputs, self.outputs, self.width, rows.points]
+            return ROWS.traced(self.engine, (tensors, sizes), arguments, (slot,))[0]
+        return ROWS.direct(self.engine, RowStructure(self._tables(), *named, rows.points), arguments, slot)
 
     def forward(self, x: Tensor, k: Tensor, rows: Rows) -> Tensor:
         return self._call(x, k, rows, G)

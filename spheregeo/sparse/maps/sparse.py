@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spheregeo.sparse.blocks import BlockPattern
-from spheregeo.sparse.engines import check_engine
-from spheregeo.sparse.form import apply_form
-from spheregeo.sparse.pattern import KINDS, CSRPattern, Pattern, RingPattern
-from spheregeo.sparse.spectral import split
+from spheregeo.sparse.forms.linear import LINEAR, G, LinearStructure
+from spheregeo.sparse.maps.base import FixedMap
+from spheregeo.sparse.multilinear import is_traced
+from spheregeo.sparse.patterns import BandsPattern, BlockPattern, CSRPattern, Pattern, RingPattern
+from spheregeo.sparse.patterns.bands import split
+from spheregeo.sparse.registry import has_operator
 
 
-class SparseMap(nn.Module):
+class SparseMap(FixedMap):
     """Linear map from Q source points to P target points, K coefficients per nonzero.
 
     ``SparseMap(indptr, indices, values, num_source)`` takes compressed rows; :meth:`from_pattern` takes structured
@@ -37,10 +38,7 @@ class SparseMap(nn.Module):
 
     values: Tensor
     order: Tensor
-    taps_values: Tensor
-    sizes: list[int]
-    adjoint_sizes: list[int]
-    kind: str
+    by_bands: SparseMap | None  # the same map with its wide rows in Fourier space, for mixing without groups
 
     def __init__(
         self, indptr: Tensor, indices: Tensor, values: Tensor, num_source: int, *, engine: str | None = None
@@ -71,50 +69,50 @@ class SparseMap(nn.Module):
     def _setup(
         self, pattern: Pattern, values: Tensor, engine: str | None, dtype: torch.dtype | None = None
     ) -> None:
-        nn.Module.__init__(self)
+        FixedMap.__init__(self, engine)
         dtype = values.dtype if dtype is None else dtype
         values = (values[None] if values.ndim == 1 else values).detach()
         if values.ndim != 2 or values.shape[1] != pattern.num_values:
             raise ValueError(
                 f"values has shape {tuple(values.shape)}; expected (K, {pattern.num_values}), one column per stored nonzero"
             )
-        self.engine = check_engine(engine)
-        self.register_buffer("values", values.to(dtype), persistent=False)
-        self._register("", pattern)
-        self.bands: list[int] = []
+        self._keep("values", values.to(dtype))
+        structure = LinearStructure(pattern, *pattern.adjoint())
+        ahead, back = len(pattern.tensors), len(structure.adjoint.tensors)
+        self._names = ("order", *(f"pattern{i}" for i in range(ahead)), *(f"adjoint{i}" for i in range(back)))
+        for name, tensor in zip(self._names, structure.tensors, strict=True):
+            self._keep(name, tensor)
+        self._sizes = structure.sizes[1:]  # without the groups
+        self.num_source, self.num_target, self.kind = pattern.num_source, pattern.num_target, pattern.kind
+        self.by_bands = None
         if isinstance(pattern, RingPattern):
             keep, bands = split(pattern, values, dtype)
             if bands is not None:
-                self._register("taps_", pattern.prune(keep))
-                self.register_buffer("taps_values", values[:, keep].to(dtype), persistent=False)
-                self.bands = bands.ints
-                for i, tensor in enumerate(bands.tensors):
-                    self.register_buffer(f"spectrum{i}", tensor, persistent=False)
+                whole = slice(0, pattern.num_target), slice(0, pattern.num_source)
+                parts = [(pattern.prune(keep), *whole), (bands, *whole)]
+                summed = BlockPattern.of(parts, pattern.num_source, pattern.num_target)
+                self.by_bands = SparseMap.from_pattern(summed, values[:, keep], dtype=dtype, engine=engine)
 
-    def _register(self, prefix: str, pattern: Pattern) -> None:
-        adjoint, order = pattern.adjoint()
-        self.kind = pattern.kind
-        setattr(self, f"{prefix}sizes", pattern.sizes)
-        setattr(self, f"{prefix}adjoint_sizes", adjoint.sizes)
-        self.register_buffer(f"{prefix}order", order, persistent=False)
-        for name, part in (("pattern", pattern), ("adjoint", adjoint)):
-            for i, tensor in enumerate(part.tensors):
-                self.register_buffer(f"{prefix}{name}{i}", tensor, persistent=False)
-
-    def _tensors(self, name: str) -> list[Tensor]:
-        return [t for key, t in self._buffers.items() if key.rstrip("0123456789") == name and t is not None]
+    def _structure(self, groups: int = 1) -> LinearStructure:
+        """Pattern and adjoint, made once for each number of groups."""
+        found: LinearStructure | None = self._made.get(groups)
+        if found is None or found.order is not self._buffers["order"]:
+            found = LINEAR.build(self._given(self._names), [groups, *self._sizes])
+            self._made[groups] = found
+        return found
 
     @property
     def pattern(self) -> Pattern:
-        return KINDS[self.kind].build(self._tensors("pattern"), self.sizes)
+        return self._structure().pattern
 
     @property
-    def num_source(self) -> int:
-        return self.sizes[1]
-
-    @property
-    def num_target(self) -> int:
-        return self.sizes[0]
+    def bands(self) -> BandsPattern | None:
+        """The rows that are done by FFT, if any are."""
+        if self.by_bands is None:
+            return None
+        pattern = self.by_bands.pattern
+        assert isinstance(pattern, BlockPattern) and isinstance(pattern.blocks[-1].pattern, BandsPattern)
+        return pattern.blocks[-1].pattern
 
     @property
     def num_components(self) -> int:
@@ -124,11 +122,7 @@ class SparseMap(nn.Module):
     @property
     def num_nonzeros(self) -> int:
         """Nonzeros of the full map, a component; more than are stored where rows share coefficients."""
-        return _count(self.pattern)
-
-    def memory_bytes(self) -> int:
-        """Bytes held by pattern, adjoint and coefficients."""
-        return sum(t.numel() * t.element_size() for t in self.buffers())
+        return self.pattern.num_nonzeros
 
     def extra_repr(self) -> str:
         return (
@@ -140,7 +134,7 @@ class SparseMap(nn.Module):
         """Contract the last axis of x; ``values`` replaces the stored coefficients (and may require a gradient)."""
         source = self._check(x)
         flat = x if x.ndim == 3 else x.reshape(1, -1, source)  # (B, C, Q) keeps its strides: no copy
-        y = self._form(flat, None, self._coefficients(x, values), 1)
+        y = self._contract(flat, None, self._coefficients(values), 1)
         k = self.num_components
         shape = x.shape[:-1] if k == 1 else (*x.shape[:-1], k)
         return y.reshape(*shape, self.num_target)
@@ -159,39 +153,26 @@ class SparseMap(nn.Module):
                 "expected weight.shape[1] * groups channels and weight.shape[0] divisible by groups"
             )
         weight = weight.to(x.dtype)
-        if values is None and groups == 1 and self.bands and self.engine != "reference":
-            return self._form(x, weight, self.taps_values.to(self._precision(x)), 1, "taps_")
-        return self._form(x, weight, self._coefficients(x, values), groups)
+        bands = self.by_bands
+        if bands is not None and values is None and groups == 1 and has_operator(self.engine, "bands"):
+            return bands._contract(x, weight, bands.values, 1)
+        return self._contract(x, weight, self._coefficients(values), groups)
 
-    def _form(
-        self, x: Tensor, weight: Tensor | None, values: Tensor, groups: int, prefix: str = ""
-    ) -> Tensor:
-        structure = (
-            groups,
-            self._tensors(f"{prefix}pattern"),
-            self._tensors(f"{prefix}adjoint"),
-            self._buffers[f"{prefix}order"],
-            getattr(self, f"{prefix}sizes"),
-            getattr(self, f"{prefix}adjoint_sizes"),
-            self.kind,
-            self.engine,
-            self._tensors("spectrum") if prefix else [],
-            self.bands if prefix else [],
-        )
-        return apply_form(x, weight, values, structure)
+    def _contract(self, x: Tensor, weight: Tensor | None, values: Tensor, groups: int) -> Tensor:
+        arguments = (x, weight, values, None)
+        if is_traced(x):
+            structure = self._given(self._names), [groups, *self._sizes]
+            return LINEAR.traced(self.engine, structure, arguments, (G,))[0]
+        return LINEAR.direct(self.engine, self._structure(groups), arguments, G)
 
-    @staticmethod
-    def _precision(x: Tensor) -> torch.dtype:
-        return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
-
-    def _coefficients(self, x: Tensor, values: Tensor | None) -> Tensor:
-        """The stored coefficients, or those given with the call, in the precision of the computation."""
+    def _coefficients(self, values: Tensor | None) -> Tensor:
+        """The stored coefficients, or those given with the call."""
         if values is None:
-            return self.values.to(self._precision(x))
+            return self.values
         values = values[None] if values.ndim == 1 else values
         if values.shape != self.values.shape:
             raise ValueError(f"values has shape {tuple(values.shape)}; expected {tuple(self.values.shape)}")
-        return values.to(self._precision(x))
+        return values
 
     def _check(self, x: Tensor) -> int:
         if not x.is_floating_point():
@@ -203,30 +184,15 @@ class SparseMap(nn.Module):
             )
         return self.num_source
 
-    def shared(self, engine: str | None = None) -> SparseMap:
-        """A map over the same tensors, not copied until one of them is moved or converted."""
-        twin = SparseMap.__new__(SparseMap)
-        nn.Module.__init__(twin)
-        twin.engine = self.engine if engine is None else check_engine(engine)
-        for name in ("kind", "sizes", "adjoint_sizes", "taps_sizes", "taps_adjoint_sizes", "bands"):
-            if hasattr(self, name):
-                setattr(twin, name, getattr(self, name))
-        for name, tensor in self._buffers.items():
-            twin.register_buffer(name, tensor, persistent=False)
-        return twin
-
-    def __deepcopy__(self, memo: dict[int, object]) -> SparseMap:
-        return memo.setdefault(id(self), self.shared())  # type: ignore[return-value]
-
     def mean_square_rows(self) -> Tensor:
         """Sum over each row of squared coefficients, averaged over rows: (K,)."""
-        counts = _uses(self.pattern, self.values)
+        counts = self.pattern.uses().to(self.values)
         return (self.values.square() * counts).sum(1) / self.num_target
 
     def transpose(self) -> SparseMap:
         """The exact adjoint for K = 1 and, for K components, each component's adjoint."""
-        pattern = KINDS[self.kind].build(self._tensors("adjoint"), self.adjoint_sizes)
-        return SparseMap.from_pattern(pattern, self.values[:, self.order], engine=self.engine)
+        adjoint = self._structure().adjoint
+        return SparseMap.from_pattern(adjoint, self.values[:, self.order], engine=self.engine)
 
     def to_dense(self) -> Tensor:
         """(K, P, Q) matrix; for tests and small maps."""
@@ -234,19 +200,3 @@ class SparseMap(nn.Module):
         dense = self.values.new_zeros(self.num_components, self.num_target * self.num_source)
         dense.index_add_(1, target * self.num_source + source, self.values[:, value])
         return dense.view(self.num_components, self.num_target, self.num_source)
-
-
-def _count(pattern: Pattern) -> int:
-    if isinstance(pattern, BlockPattern):
-        return sum(_count(b.pattern) for b in pattern.blocks)
-    return len(pattern.indices) if isinstance(pattern, CSRPattern) else pattern.num_values * pattern.columns  # type: ignore[attr-defined]
-
-
-def _uses(pattern: Pattern, like: Tensor) -> Tensor:
-    """How many nonzeros read each column of the table, (num_values,)."""
-    if isinstance(pattern, BlockPattern):
-        return torch.cat([_uses(b.pattern, like) for b in pattern.blocks])
-    if isinstance(pattern, RingPattern):
-        return like.new_full((pattern.num_values,), pattern.columns)
-    assert isinstance(pattern, CSRPattern)
-    return torch.bincount(pattern.coo()[2], minlength=pattern.num_values).to(like)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spheregeo.sparse.engines import check_engine
-from spheregeo.sparse.orders import Orders
-from spheregeo.sparse.pattern import CSRPattern, Pattern
-from spheregeo.sparse.tangent_form import apply_tangent_form
+from spheregeo.sparse.forms.orders import Orders
+from spheregeo.sparse.forms.tangent import PARTS, TANGENT, Direction, G, TangentStructure
+from spheregeo.sparse.maps.base import FixedMap
+from spheregeo.sparse.multilinear import is_traced
+from spheregeo.sparse.patterns import CSRPattern, Pattern
 
 Terms = Sequence[tuple[int, int]]
-PARTS = ("indptr", "indices", "start", "members", "order")  # of each direction, see engines.tangent.Rows
+BACK = tuple("back_" + part for part in PARTS)
 
 
-class TangentMap(nn.Module):
+class TangentMap(FixedMap):
     r"""Linear maps between fields of any orders, over pairs of points with a complex coefficient per frequency.
 
     y_n(p) = A sum_t c_{n-m}(t) z_t + B conj(sum_t c_{-n-m}(t) z_t), with z_t = e^{i m g_t} F_m(q_t) and c_{-j} = conj c_j;
@@ -53,7 +54,7 @@ class TangentMap(nn.Module):
         dtype: torch.dtype | None = None,
         engine: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(engine)
         functions, columns = coefficients.shape
         if functions % rings or (functions // rings) % 2 == 0:
             raise ValueError(
@@ -65,8 +66,7 @@ class TangentMap(nn.Module):
                 f"{pattern.num_values} columns"
             )
         self.rings, self.frequency = rings, (functions // rings - 1) // 2
-        self.engine = check_engine(engine)
-        self.sizes = [pattern.num_target, pattern.num_source]
+        self.num_target, self.num_source = pattern.num_target, pattern.num_source
         dtype = coefficients.dtype if dtype is None else dtype
         turn = transport.double()
         table = torch.empty(columns, functions + 2, dtype=dtype, device=coefficients.device)
@@ -74,69 +74,71 @@ class TangentMap(nn.Module):
         table[:, functions], table[:, functions + 1] = torch.cos(turn), torch.sin(turn)
         self._set(table, *_directions(pattern))
 
-    def _set(self, table: Tensor, *structure: Tensor) -> None:
-        self.register_buffer("table", table, persistent=False)
-        for name, tensor in zip([*PARTS, *("back_" + part for part in PARTS)], structure, strict=True):
-            self.register_buffer(name, tensor, persistent=False)
-
-    @property
-    def num_target(self) -> int:
-        return self.sizes[0]
-
-    @property
-    def num_source(self) -> int:
-        return self.sizes[1]
+    def _set(self, table: Tensor, *parts: Tensor) -> None:
+        self._keep("table", table)
+        for name, tensor in zip([*PARTS, *BACK], parts, strict=True):
+            self._keep(name, tensor)
 
     @property
     def num_nonzeros(self) -> int:
         """Pairs of points."""
         return self._buffers["indices"].numel()  # type: ignore[union-attr]
 
-    def memory_bytes(self) -> int:
-        """Bytes held by pairs, their reverse and coefficients."""
-        return sum(t.numel() * t.element_size() for t in self.buffers())
+    def _structure(self, in_terms: Terms, out_terms: Terms) -> TangentStructure:
+        """Both directions of the map with the types on both sides, made once for each pair of types."""
+        key = (tuple(in_terms), tuple(out_terms))
+        found: TangentStructure | None = self._made.get(key)
+        if found is None or found.table is not self._buffers["table"]:
+            fields = Orders(key[0]), Orders(key[1]), self.rings, self.num_source, self.num_target
+            found = self._made[key] = TangentStructure(self.table, *self._directions(), *fields)
+        return found
+
+    def _directions(self) -> tuple[Direction, Direction]:
+        found: tuple[Direction, Direction] | None = self._made.get("directions")
+        if found is None or found[0].indptr is not self._buffers["indptr"]:
+            found = Direction(False, *self._given(PARTS)), Direction(True, *self._given(BACK))
+            self._made["directions"] = found
+        return found
 
     def forward(self, x: Tensor, weight: Tensor, in_terms: Terms, out_terms: Terms) -> Tensor:
-        source, target = Orders(tuple(in_terms)), Orders(tuple(out_terms))
-        if x.ndim != 3 or x.shape[1:] != (source.dim, self.num_source):
+        traced = is_traced(x)
+        if traced:
+            source, target = Orders(tuple(in_terms)), Orders(tuple(out_terms))
+            inputs, outputs, frequency = source.dim, target.dim, source.max_order + target.max_order
+        else:
+            structure = self._structure(in_terms, out_terms)
+            inputs, outputs, frequency = structure.measures
+        if x.ndim != 3 or x.shape[1:] != (inputs, self.num_source):
             raise ValueError(
-                f"x has shape {tuple(x.shape)}; expected (batch, {source.dim}, {self.num_source}); was the geometry "
+                f"x has shape {tuple(x.shape)}; expected (batch, {inputs}, {self.num_source}); was the geometry "
                 "built for other points?"
             )
-        if weight.shape != (target.dim, source.dim, self.rings):
+        if weight.shape != (outputs, inputs, self.rings):
             raise ValueError(
-                f"weight has shape {tuple(weight.shape)}; expected ({target.dim}, {source.dim}, {self.rings})"
+                f"weight has shape {tuple(weight.shape)}; expected ({outputs}, {inputs}, {self.rings})"
             )
-        if source.max_order + target.max_order > self.frequency:
+        if frequency > self.frequency:
             raise ValueError(
-                f"orders {source.max_order} and {target.max_order} add up to more than the map's frequency "
-                f"{self.frequency}; build the geometry with frequency={source.max_order + target.max_order}"
+                f"orders of {in_terms} and {out_terms} add up to {frequency}, more than the map's frequency "
+                f"{self.frequency}; build the geometry with frequency={frequency}"
             )
         if x.dtype == torch.float64 and self.table.dtype != torch.float64:
             raise TypeError(
                 f"x is float64 but the coefficients are {self.table.dtype}; build the geometry with dtype=torch.float64"
             )
-        tensors = [t for t in self._buffers.values() if t is not None]
-        structure = (tensors, source.flat, target.flat, self.rings, self.sizes, self.engine)
-        return apply_tangent_form(x, weight.to(x.dtype), structure)
+        arguments = (x, weight.to(x.dtype), None)
+        if traced:
+            ins, outs = source.flat, target.flat
+            sizes = [self.num_target, self.num_source, self.rings, len(ins), *ins, *outs]
+            tensors = self._given(("table", *PARTS, *BACK))
+            return TANGENT.traced(self.engine, (tensors, sizes), arguments, (G,))[0]
+        return TANGENT.direct(self.engine, structure, arguments, G)
 
     def extra_repr(self) -> str:
         return (
             f"{self.num_source} -> {self.num_target}, rings={self.rings}, frequency={self.frequency}, "
             f"pairs={self.num_nonzeros}, engine={self.engine!r}"
         )
-
-    def shared(self, engine: str | None = None) -> TangentMap:
-        """A map over the same tensors, not copied until one of them is moved or converted."""
-        twin = TangentMap.__new__(TangentMap)
-        nn.Module.__init__(twin)
-        twin.rings, twin.frequency, twin.sizes = self.rings, self.frequency, self.sizes
-        twin.engine = self.engine if engine is None else check_engine(engine)
-        twin._set(*(t for t in self._buffers.values() if t is not None))
-        return twin
-
-    def __deepcopy__(self, memo: dict[int, object]) -> TangentMap:
-        return memo.setdefault(id(self), self.shared())  # type: ignore[return-value]
 
     @classmethod
     def concatenate(cls, maps: Sequence[TangentMap]) -> TangentMap:
@@ -147,9 +149,9 @@ class TangentMap(nn.Module):
         if not maps:
             raise ValueError("maps is empty; expected at least one map")
         first = maps[0]
-        kind = (first.rings, first.frequency, first.engine, first._buffers["table"].dtype)  # type: ignore[union-attr]
+        kind = (first.rings, first.frequency, first.engine, first.table.dtype)
         for other in maps[1:]:
-            found = (other.rings, other.frequency, other.engine, other._buffers["table"].dtype)  # type: ignore[union-attr]
+            found = (other.rings, other.frequency, other.engine, other.table.dtype)
             if found != kind:
                 raise ValueError(
                     f"maps differ in (rings, frequency, engine, dtype): {found} after {kind}; build them alike"
@@ -162,10 +164,10 @@ class TangentMap(nn.Module):
                 [[m.get_buffer(prefix + part) for part in PARTS] for m in maps], maps, prefix
             )
         twin = cls.__new__(cls)
-        nn.Module.__init__(twin)
-        twin.rings, twin.frequency, twin.engine = first.rings, first.frequency, first.engine
-        twin.sizes = [sum(m.num_target for m in maps), sum(m.num_source for m in maps)]
-        twin._set(torch.cat([m._buffers["table"] for m in maps]), *joined)  # type: ignore[misc]
+        FixedMap.__init__(twin, first.engine)
+        twin.rings, twin.frequency = first.rings, first.frequency
+        twin.num_target, twin.num_source = sum(m.num_target for m in maps), sum(m.num_source for m in maps)
+        twin._set(torch.cat([m.table for m in maps]), *joined)
         return twin
 
 

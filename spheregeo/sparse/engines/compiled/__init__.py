@@ -1,0 +1,1 @@
+"""Operators by compiled loops: the engine "cpu". Its modules import numba."""

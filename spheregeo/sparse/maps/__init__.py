@@ -1,0 +1,1 @@
+"""Modules over fixed structures: what layers are made of."""
