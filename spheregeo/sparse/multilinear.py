@@ -4,15 +4,16 @@ A contraction y = f(a_1, ..., a_n) that is linear in each a_i is the derivative 
 
     F(a_1, ..., a_n, g) = < g, f(a_1, ..., a_n) >
 
-with respect to its last argument, the output's cotangent g; its gradients are the other partial derivatives. Each is linear in
-what is left, so the derivative of a partial derivative is again one: with cotangents c_s of the partial derivatives in some slots s,
+with respect to its last argument, the output's cotangent g; its gradients are the other partial derivatives. Each is linear
+in what is left, so the derivative of a partial derivative is again one: with cotangents c_s of those in some slots s,
 
     d/da_i  sum_s < c_s, dF/da_s >  =  sum_{s != i}  dF/da_i  at  a_s = c_s.
 
-One custom operator with the slots that are ``wanted`` therefore differentiates to every order, and gradients that share their work
-are wanted together. Written once, for all forms: shapes, evaluation, what compilers are told, derivatives, precision, and the way
-round torch's dispatcher where nobody looks. A :class:`Multilinear` states what a form has of its own; engines evaluate it, see
-:mod:`spheregeo.sparse.engines`. The operators of :mod:`spheregeo.harmonics` are not linear in their argument and stay there.
+One custom operator with the slots that are ``wanted`` therefore differentiates to every order, and gradients that share
+their work are wanted together. Written once, for all forms: shapes, evaluation, what compilers are told, derivatives, precision,
+and the way round torch's dispatcher where nobody looks. A :class:`Multilinear` states what a form has of its own; engines
+evaluate it, see :mod:`spheregeo.sparse.engines`. The operators of :mod:`spheregeo.harmonics` are not linear in their argument
+and stay there.
 
 Precision: bfloat16 and float16 are computed in float32, everything else in its own type, autocast or not. Partial derivatives in
 the slots of features leave in the features' type, the others in the type of the computation.

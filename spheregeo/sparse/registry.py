@@ -37,8 +37,7 @@ def _own(name: str) -> Callable[[], Any]:
 
 
 def _after_fork() -> str | None:
-    from spheregeo.sparse.engines.compiled import runtime
-
+    runtime = import_module("spheregeo.sparse.engines.compiled.runtime")
     return (
         "a forked process must not enter the pool of threads its parent has used"
         if runtime.forked()

@@ -9,10 +9,10 @@ derivatives of the operator's form (:mod:`spheregeo.sparse.multilinear`) in thes
 
     register_engine("mine", lambda: {"linear": linear}, devices=("cuda",), auto=True)
 
-Arguments are plain tensors of one type on one device (float32 or float64; bfloat16 and float16 are widened before, but for "gather"),
-without autograd: derivatives of every order are made of such calls. ``wanted`` is any selection of slots in ascending order; where it
-has several, as backward passes do, they may share their work. The last slot is the output's cotangent g, whose partial derivative is the
-operator's output.
+Arguments are plain tensors of one type on one device (float32 or float64; bfloat16 and float16 are widened before, but for
+"gather"), without autograd: derivatives of every order are made of such calls. ``wanted`` is any selection of slots in ascending
+order; where it has several, as backward passes do, they may share their work. The last slot is the output's cotangent g, whose
+partial derivative is the operator's output.
 
 ============  =======================  ====================================================================================
 operator      arguments                form, and where it is described with its structure
@@ -44,10 +44,10 @@ Structures never change; what an engine prepares from one (plans, copies in anot
 dictionary, also those of patterns and tables, which several structures share. :mod:`spheregeo.sparse.engines.reference` defines
 every operator in a few lines.
 
-Ours are ``"cpu"`` (compiled by numba, float32 and float64, threads as torch has them), ``"torch"`` (portable), ``"reference"`` (the slow
-twin) and ``"pyg"`` (torch-sparse, "linear" alone). ``"auto"`` takes the first that runs and has the operator: engines registered with
-``auto=True`` or chosen by :func:`default_engine`, "cpu" for CPU tensors (not in forked processes), "torch". An engine that is
-named is obeyed: where it does not run or lacks the operator, the call raises.
+Ours are ``"cpu"`` (compiled by numba, float32 and float64, threads as torch has them), ``"torch"`` (portable), ``"reference"``
+(the slow twin) and ``"pyg"`` (torch-sparse, "linear" alone). ``"auto"`` takes the first that runs and has the operator: engines
+registered with ``auto=True`` or chosen by :func:`default_engine`, "cpu" for CPU tensors (not in forked processes), "torch". An
+engine that is named is obeyed: where it does not run or lacks the operator, the call raises.
 """
 
 from spheregeo.sparse.engines.linear import LinearEngine

@@ -1,8 +1,8 @@
 """The slow twin: every nonzero and every pair written out, one Einstein sum a form. Defines what other engines must return.
 
-A form is a sum of products of its arguments, each read at the points of a nonzero or a pair; a partial derivative is the same sum
-without one factor, added up at the points where that factor is read. No loop, no sharing, no hand-written derivative: any device, any
-type; memory nonzeros times channels times functions.
+A form is a sum of products of its arguments, each read at the points of a nonzero or a pair; a partial derivative is
+that sum without one factor, added up at the points where the factor is read. No loop, no sharing, no derivative by hand:
+any device, any type; memory nonzeros times channels times functions.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from spheregeo.sparse.patterns import BandsPattern
 
 
 class Factor(NamedTuple):
-    """An argument as it stands in the sum: its slot (None for a constant), the letters of its axes, its values where the sum reads
-    them (None if not given), and how sums at those places become a partial derivative.
+    """An argument as it stands in the sum.
+
+    Its slot (None for a constant), the letters of its axes, its values where the sum reads them (None if not given), and how
+    sums at those places become a partial derivative.
     """
 
     slot: int | None
@@ -242,7 +244,9 @@ def coupling_form(
             Factor(coupling.Y, "es", y),
             Factor(None, "fds", constants),
         ]
-        if own.kind == coupling.SHARED:
+        if own.kind == coupling.NONE:
+            factors.append(Factor(None, "h", like.new_ones(1)))
+        elif own.kind == coupling.SHARED:
             factors.append(Factor(coupling.W, "eh", w))
         elif own.kind == coupling.CHANNEL:
             spread = None if w is None else w[:, columns]

@@ -69,9 +69,9 @@ class TangentEngine(ABC):
         features: tuple[Tensor, Tensor | None],
         w: Tensor | None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """One contraction of x (B, N, C): mixed by w where given, and correlated with ``other`` (B, M, D) where given, all planar.
+        """One contraction of x (B, N, C), mixed by w where given, and correlated with ``other`` (B, M, D) where given.
 
-        w is planar, (channels of the result, channels of x, R); so is the correlation.
+        All are planar; w and the correlation are (channels of the result, channels of x, R).
         """
         x, other = features
         source, target = ends_of(structure, rows)

@@ -1,4 +1,4 @@
-"""The forms of the sparse backend, one a module: formula, structure, shapes. :mod:`spheregeo.sparse.multilinear` does the rest."""
+"""The forms of the sparse backend, one a module: formula, structure, shapes; :mod:`spheregeo.sparse.multilinear` has the rest."""
 
 from spheregeo.sparse.forms.coupling import COUPLING
 from spheregeo.sparse.forms.gather import GATHER

@@ -3,8 +3,8 @@ r"""Sums over pairs of products with structure constants: the form behind steera
     Phi(x, y, w, v, g) = sum over pairs (j -> i), functions f, heads, channels c of
                          g_i[f, c]  W_ij[f, c]  sum_{m1, m2} C[f, m1, m2]  y_ij[m2]  x_j[m1, c]
 
-with W = 1, W = w, or W = w v, linear in both. Features are planar: blocks (N, d, channels) one after another in one vector, so that
-channels are contiguous, the rows of a matrix product are, too, and no block has to be cut out of another. x is
+with W = 1, W = w, or W = w v, linear in both. Features are planar: blocks (N, d, channels) one after another in one vector,
+so that channels are contiguous, the rows of a matrix product are, too, and no block has to be cut out of another. x is
 (N_s * inputs,), y (E, S), w (E, H), (E, width) or (E, K), v (K, width), g (N_t * outputs * H,).
 """
 

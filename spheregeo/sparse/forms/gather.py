@@ -2,8 +2,8 @@ r"""Copies of source points, for padding and reordering: the form behind ``Gathe
 
     F(x, g) = sum_{b,j,c} g[b,j,c] ( x[b,i_j,c] + sum over extras e with t_e = j of w_e x[b,s_e,c] ),   no copy where i_j = -1
 
-for x (B, Q, C) and g (B, M, C), channels last: rows are moved whole, so that a pass costs what memory does. The adjoint is of the same
-kind (every source point keeps the first row that copies it, and the others become extras), so a structure holds two tables.
+for x (B, Q, C) and g (B, M, C), channels last: rows are moved whole, so that a pass costs what memory does. The adjoint is of
+that kind, too (a source point keeps the first row that copies it, and the others become extras): a structure holds two tables.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     Phi(x, k, g) = sum over rows r, functions f, channels c of  g_r[f, c]  sum_m k_r[f, m]  x_{i(r)}[m, c]
 
-Features are planar as in :mod:`spheregeo.sparse.forms.coupling`: x (points * inputs,), g (R * outputs,); coefficients k (R, K): block
-after block, function after function, d numbers each.
+Features are planar as in :mod:`spheregeo.sparse.forms.coupling`: x (points * inputs,), g (R * outputs,); coefficients k (R, K):
+block after block, function after function, d numbers each.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ X, K, G = range(3)
 class RowTables(Memo):
     """Structure of the rows' matrices as integer tables.
 
-    Shape: blocks (B, 6): first column of the source, components d, channels, first and last function, first coefficient; functions
-        (F, 5): first column of the group, its columns, component, columns of one component, column within it.
+    Shape: blocks (B, 6): first column of the source, components d, channels, first and last function, first coefficient;
+        functions (F, 5): first column of the group, its columns, component, columns of one component, column within it.
     """
 
     blocks: Tensor

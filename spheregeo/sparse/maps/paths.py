@@ -23,10 +23,11 @@ class Path(NamedTuple):
 class PathTables(NamedTuple):
     """Where blocks, groups and products lie.
 
-    ``groups``: (components, channels) of each group of the result; ``blocks``: (first column of the source, components, channels,
-    first and last function) of each block; ``functions``: (first column of the group, columns of the group in all, component, columns
-    of one component, column within it, first channel among those of all paths); ``paths``: the paths of each block in the order of
-    their functions; ``inputs``, ``outputs``, ``channels``: numbers of a source, of a result, channels of all paths.
+    ``groups``: (components, channels) of each group of the result; ``blocks``: (first column of the source, components,
+    channels, first and last function) of each block; ``functions``: (first column of the group, columns of the group in all,
+    component, columns of one component, column within it, first channel among those of all paths); ``paths``: the paths of each
+    block in the order of their functions; ``inputs``, ``outputs``, ``channels``: numbers of a source, of a result, channels of
+    all paths.
     """
 
     groups: list[tuple[int, int]]

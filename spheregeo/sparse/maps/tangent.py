@@ -21,7 +21,7 @@ class TangentMap(FixedMap):
     r"""Linear maps between fields of any orders, over pairs of points with a complex coefficient per frequency.
 
     y_n(p) = A sum_t c_{n-m}(t) z_t + B conj(sum_t c_{-n-m}(t) z_t), with z_t = e^{i m g_t} F_m(q_t) and c_{-j} = conj c_j;
-    A and B come from real weights (O, I, R) given with the call, as in :mod:`spheregeo.sparse.orders`. One map serves all
+    A and B come from real weights (O, I, R) given with the call, as in :mod:`spheregeo.sparse.forms.orders`. One map serves all
     layers whose orders add up to at most ``frequency``.
 
     Args:

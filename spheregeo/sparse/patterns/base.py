@@ -82,6 +82,7 @@ def unpack(tensors: Sequence[Tensor], sizes: Sequence[int]) -> tuple[Pattern, in
 
 
 def counts_to_indptr(counts: Tensor) -> Tensor:
+    """Row boundaries from numbers of entries: (P,) -> (P + 1,)."""
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 

@@ -15,7 +15,7 @@ from spheregeo.groups import random_rotations
 from spheregeo.harmonics import wigner_D
 from spheregeo.nn import ImplicitConv
 from spheregeo.nn.space import EdgeGeometry, EdgeList
-from spheregeo.nn.space.segment_outer import segment_apply, segment_outer
+from spheregeo.sparse import segment_apply, segment_outer
 
 IN, OUT = Irreps("2x0e + 2x1o + 1x2e + 1x0e"), Irreps("2x0e + 2x1o + 1x1e + 1x2e")
 TURNING = "1x0e + 1x1o + 1x1e"
@@ -212,7 +212,8 @@ def test_segment_operators() -> None:
             assert torch.autograd.gradcheck(segment_outer, (a, b, indptr), fast_mode=True)
             assert torch.autograd.gradgradcheck(segment_outer, (a, b, indptr), fast_mode=True)
             assert torch.autograd.gradgradcheck(segment_apply, (g, b, indptr), fast_mode=True)
-    torch.library.opcheck(torch.ops.spheregeo.segment_outer, (a.detach(), b.detach(), indptr))
+    form = ([a.detach(), b.detach()], [0, 1], [2], [indptr], [len(a)], "segment", "auto")
+    torch.library.opcheck(torch.ops.spheregeo.multilinear.default, form)
 
 
 def test_builds_fast_and_runs_under_autocast() -> None:

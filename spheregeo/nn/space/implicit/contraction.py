@@ -21,8 +21,7 @@ from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.layout import couples
 from spheregeo.nn.irreps.stacks import Stacks
-from spheregeo.nn.space.segment_outer import segment_outer
-from spheregeo.sparse import Coupling, Pairs, Path
+from spheregeo.sparse import Coupling, Pairs, Path, segment_outer
 
 
 class KernelPath(NamedTuple):

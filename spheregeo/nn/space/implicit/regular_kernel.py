@@ -21,8 +21,7 @@ from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.solid_harmonics import SolidHarmonics
 from spheregeo.nn.irreps.stacks import Stacks, stack_index
 from spheregeo.nn.space.implicit.gated_kernel import SILU_GAIN, KernelNetwork, shell_mean_square
-from spheregeo.nn.space.segment_outer import segment_outer
-from spheregeo.sparse import Pairs
+from spheregeo.sparse import Pairs, segment_outer
 
 EPS = 1e-5
 NAMED = {"tetrahedral": tetrahedral, "octahedral": octahedral, "icosahedral": icosahedral}

@@ -425,7 +425,9 @@ def _couple_pairs_rows(stretch, given, rows, tables, sizes, wanted, results):  #
 
 @njit(parallel=True, **OPTIONS)
 def couple_pairs(given, rows, tables, sizes, wanted, results):  # type: ignore[no-untyped-def]
-    """Gradients of y, w and v as wanted from ``given``, x, y, w, v and g. ``results``: gy (E * S,), gw (E * width,), gv (tasks, K * channels); zero before, but gw of kind 2.
+    """Gradients of y, w and v as wanted from ``given``, x, y, w, v and g.
+
+    ``results``: gy (E * S,), gw (E * width,), gv (tasks, K * channels); zero before, but gw of kind 2.
 
     A task takes a range of rows, and its sum for v is its own: sums do not depend on the number of threads.
     """
