@@ -244,11 +244,11 @@ def coupling_form(
             Factor(coupling.Y, "es", y),
             Factor(None, "fds", constants),
         ]
-        if own.kind == coupling.NONE:
-            factors.append(Factor(None, "h", like.new_ones(1)))
-        elif own.kind == coupling.SHARED:
+        if own.kind == coupling.SHARED:
             factors.append(Factor(coupling.W, "eh", w))
-        elif own.kind == coupling.CHANNEL:
+        else:
+            factors.append(Factor(None, "h", like.new_ones(1)))
+        if own.kind == coupling.CHANNEL:
             spread = None if w is None else w[:, columns]
             factors.append(Factor(coupling.W, "efc", spread, _columns(columns, own.width)))
         elif own.kind == coupling.FACTORED:
