@@ -9,7 +9,7 @@ from spheregeo.sparse.maps.segment import segment_apply, segment_outer
 from spheregeo.sparse.maps.sparse import SparseMap
 from spheregeo.sparse.maps.tangent import TangentMap
 from spheregeo.sparse.patterns import Block, BlockPattern, CSRPattern, Pattern, RingPattern
-from spheregeo.sparse.registry import default_engine, engines, register_engine
+from spheregeo.sparse.registry import check_engine, default_engine, engines, register_engine
 
 __all__ = [
     "Block",
@@ -25,6 +25,7 @@ __all__ = [
     "Rows",
     "SparseMap",
     "TangentMap",
+    "check_engine",
     "default_engine",
     "engines",
     "register_engine",

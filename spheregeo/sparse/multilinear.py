@@ -250,7 +250,13 @@ class _Eager(torch.autograd.Function):
         arguments[ctx.slot] = grad
         out: list[Tensor | None] = [None] * (4 + len(arguments))
         needed = [s for s, need in enumerate(ctx.needs_input_grad[4:]) if need]
-        if torch.is_grad_enabled():
+        if torch._C._are_functorch_transforms_active():  # for which the custom operator has no rule
+            others = [[None if i == s else t for i, t in enumerate(arguments)] for s in needed]
+            found = [
+                ctx.form.direct(ctx.engine, ctx.structure, given, s)
+                for given, s in zip(others, needed, strict=True)
+            ]
+        elif torch.is_grad_enabled():
             if len(needed) == 1:
                 arguments[needed[0]] = None
             structure = (ctx.structure.tensors, ctx.structure.sizes)

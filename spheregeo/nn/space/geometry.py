@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.harmonics import component_harmonics, unpack_wigner, wigner_to_y
-from spheregeo.sparse import Pairs
+from spheregeo.sparse import Pairs, Rows
 
 MANY_POINTS = 1 << 15  # from here on features of all points leave the cache
 
@@ -110,6 +110,7 @@ class EdgeGeometry:
         self._harmonics: Tensor | None = None
         self._lengths: Tensor | None = None
         self._frames: list[Tensor] | None = None
+        self._rows: tuple[Rows, Rows] | None = None
 
     @classmethod
     def of(
@@ -193,6 +194,15 @@ class EdgeGeometry:
         if kept is None or len(kept) <= lmax or self._lacks_gradient(kept[0]):
             self._frames = kept = unpack_wigner(wigner_to_y(self.vectors, lmax))
         return kept[: lmax + 1]
+
+    @property
+    def rows(self) -> tuple[Rows, Rows]:
+        """Edges as rows that name their sources, and as rows that name their targets."""
+        if self._rows is None:
+            pairs, every = self.edges.pairs, torch.arange(self.num_edges, device=self.vectors.device)
+            targets = Rows(self.edges.target, pairs.indptr, every, pairs.num_target)
+            self._rows = Rows.of(pairs.sources, pairs.num_source), targets
+        return self._rows
 
     def scatter(self, messages: Tensor) -> Tensor:
         """Sum messages (E, ...) over the edges of each target, (N_t, ...)."""

@@ -69,18 +69,14 @@ class RowMaps(FixedMap):
     ) -> None:
         super().__init__(engine)
         tables = path_tables(blocks, groups, paths, pair_dim)
-        self.pair_dim, self.groups, self.inputs, self.outputs = (
-            pair_dim,
-            tables.groups,
-            tables.inputs,
-            tables.outputs,
-        )
+        self.pair_dim, self.groups = pair_dim, tables.groups
+        self.inputs, self.outputs = tables.inputs, tables.outputs
         rows, constants = list[tuple[int, ...]](), list[Tensor]()
         self.width = 0
         for row, own in zip(tables.blocks, tables.paths, strict=True):
             rows.append((*row, self.width))
             for path in own:
-                constants.append(path.constants.to(torch.float64).reshape(-1, pair_dim))
+                constants.append(path.constants.to(torch.float64).flatten(0, 1))
                 self.width += len(constants[-1])
         self._keep("blocks", integers(rows, 6))
         self._keep("functions", integers([row[:5] for row in tables.functions], 5))

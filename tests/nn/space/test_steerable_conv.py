@@ -1,4 +1,4 @@
-"""The steerable convolution: three engines and e3nn agree; equivariance, gradients, periodic images, bad input."""
+"""The steerable convolution: three methods and e3nn agree; equivariance, gradients, periodic images, bad input."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class Cloud:
         return [*own, *conv.parameters()]
 
 
-def conv_of(engine: str, kind: str, lmax: int = 4, **options: Any) -> SteerableConv:
+def conv_of(method: str, kind: str, lmax: int = 4, **options: Any) -> SteerableConv:
     torch.manual_seed(0)
-    conv = SteerableConv(IN, OUT, lmax=lmax, engine=engine, num_neighbors=5.0, **KINDS[kind], **options)
+    conv = SteerableConv(IN, OUT, lmax=lmax, method=method, num_neighbors=5.0, **KINDS[kind], **options)
     return conv.double()
 
 
@@ -62,14 +62,14 @@ def close(a: Tensor, b: Tensor, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_engines_agree_to_second_derivatives(kind: str) -> None:
+def test_methods_agree_to_second_derivatives(kind: str) -> None:
     """Output, gradients of features, positions, edge features and weights, and the derivatives of them all."""
     cloud = Cloud(kind=kind)
     found = []
-    for engine in ("tensor", "product", "so2"):
-        if engine == "so2" and kind == "depthwise":
+    for method in ("tensor", "product", "so2"):
+        if method == "so2" and kind == "depthwise":
             continue
-        conv = conv_of(engine, kind)
+        conv = conv_of(method, kind)
         y = cloud.run(conv)
         draw = torch.Generator().manual_seed(7)
 
@@ -98,18 +98,18 @@ def test_weights_go_to_e3nn_and_back(lmax: int) -> None:
     y = o3.spherical_harmonics(harmonics, geometry.vectors, True, "component")
     # e3nn's harmonics of a loop are those of no direction, too: degree 0 alone
     expected = geometry.scatter(product(x[geometry.edges.source], y))
-    for engine in ("product", "so2"):
-        other = SteerableConv(irreps, irreps, lmax=lmax, num_neighbors=7.0, engine=engine).double()
+    for method in ("product", "so2"):
+        other = SteerableConv(irreps, irreps, lmax=lmax, num_neighbors=7.0, method=method).double()
         close(other.load_e3nn(product)(x, geometry), expected, 1e-12)
 
 
 @pytest.mark.parametrize(
-    ("kind", "engine"), [*((kind, "product") for kind in KINDS), ("shared", "so2"), ("edge weights", "so2")]
+    ("kind", "method"), [*((kind, "product") for kind in KINDS), ("shared", "so2"), ("edge weights", "so2")]
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
-def test_equivariant(kind: str, engine: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_equivariant(kind: str, method: str, dtype: torch.dtype, tolerance: float) -> None:
     cloud = Cloud(dtype, kind)
-    conv = conv_of(engine, kind).to(dtype)
+    conv = conv_of(method, kind).to(dtype)
 
     def run(x: Tensor, positions: Tensor) -> Tensor:
         y: Tensor = conv(x, positions, cloud.edge_index, edge_features=cloud.features)
@@ -230,9 +230,9 @@ def test_gradients_check() -> None:
     assert torch.autograd.gradgradcheck(run, (x, positions, features), fast_mode=True)
 
 
-@pytest.mark.parametrize("engine", ["product", "so2"])
-def test_no_edges_and_one_point(engine: str) -> None:
-    conv = SteerableConv("2x0e + 2x1o", "1x0e + 2x1o", lmax=2, engine=engine)
+@pytest.mark.parametrize("method", ["product", "so2"])
+def test_no_edges_and_one_point(method: str) -> None:
+    conv = SteerableConv("2x0e + 2x1o", "1x0e + 2x1o", lmax=2, method=method)
     x = torch.randn(1, 8, requires_grad=True)
     y = conv(x, torch.zeros(1, 3), torch.zeros(2, 0, dtype=torch.int64))
     assert y.shape == (1, 7) and not y.any()
@@ -251,10 +251,10 @@ def test_chunks_reach_targets_behind_the_last_edge(chunk: int) -> None:
     close(y, conv(x, positions, edge_index), 1e-14)
 
 
-@pytest.mark.parametrize("engine", ["product", "so2"])
-def test_geometry_first_used_without_gradients(engine: str) -> None:
+@pytest.mark.parametrize("method", ["product", "so2"])
+def test_geometry_first_used_without_gradients(method: str) -> None:
     cloud = Cloud()
-    conv = conv_of(engine, "shared", lmax=2)
+    conv = conv_of(method, "shared", lmax=2)
     geometry = EdgeGeometry.of(cloud.positions, cloud.edge_index)
     with torch.no_grad():
         conv(cloud.x, geometry)
@@ -265,9 +265,9 @@ def test_geometry_first_used_without_gradients(engine: str) -> None:
     close(found, expected, 1e-14)
 
 
-@pytest.mark.parametrize("engine", ["product", "so2", "tensor"])
-def test_no_points(engine: str) -> None:
-    conv = SteerableConv("2x0e + 2x1o", "1x0e + 2x1o", lmax=2, engine=engine)
+@pytest.mark.parametrize("method", ["product", "so2", "tensor"])
+def test_no_points(method: str) -> None:
+    conv = SteerableConv("2x0e + 2x1o", "1x0e + 2x1o", lmax=2, method=method)
     assert conv(torch.zeros(0, 8), torch.zeros(0, 3), torch.zeros(2, 0, dtype=torch.int64)).shape == (0, 7)
 
 
@@ -321,8 +321,8 @@ def test_bad_input_is_named() -> None:
         SteerableConv("2x0e", "1x1e", lmax=2)
     with pytest.raises(ValueError, match="give edge_dim"):
         SteerableConv("2x0e", "1x1o", lmax=2, depthwise=True)
-    with pytest.raises(ValueError, match="engine is 'fast'"):
-        SteerableConv("2x0e", "1x1o", lmax=2, engine="fast")
+    with pytest.raises(ValueError, match="method is 'fast'"):
+        SteerableConv("2x0e", "1x1o", lmax=2, method="fast")
     with pytest.raises(ValueError, match="mmax is 1"):
         SteerableConv("2x0e", "1x1o", lmax=2, mmax=1)
     with pytest.raises(ValueError, match="num_neighbors is 0"):

@@ -84,7 +84,7 @@ class KernelCoupling(ExactBuffers):
         )
         self.reset_parameters()
 
-    def fused(self) -> Coupling:
+    def fused(self, engine: str | None = None) -> Coupling:
         """The sum over pairs Σ_j h_ij ⊗ C(x_j, y_ij) as one operator, for kernels whose hidden values are h ⊗ y."""
         return Coupling(
             [(ir.dim, mul) for ir, mul in zip(self.inside.irs, self.channels)],
@@ -101,6 +101,7 @@ class KernelCoupling(ExactBuffers):
             self.starts[-1],
             weights="shared",
             heads=self.hidden,
+            engine=engine,
         )
 
     @torch.no_grad()
@@ -125,7 +126,7 @@ class KernelCoupling(ExactBuffers):
         parts = coupling.split(coupling(planar, y, pairs, h), pairs.num_target)
         return self._mix([part.flatten(2) for part in parts], x, pairs.num_target)
 
-    def general(self, x: Tensor, h: Tensor, pairs: Pairs) -> Tensor:
+    def general(self, x: Tensor, h: Tensor, pairs: Pairs, engine: str | None = None) -> Tensor:
         """Kernels of any hidden values: sum outer products with x, then couple. Shape: h (E, D, R) -> (N, dim)."""
         count = pairs.num_target
         leaving: list[Tensor | None] = []
@@ -138,7 +139,8 @@ class KernelCoupling(ExactBuffers):
             some = h[:, columns].flatten(1) if len(columns) < h.shape[1] else h.flatten(1)
             total: Tensor | None = None
             for a in range(part.shape[1]):
-                summed = segment_outer(some, part[:, a].index_select(0, pairs.sources), pairs.indptr)
+                near = part[:, a].index_select(0, pairs.sources)
+                summed = segment_outer(some, near, pairs.indptr, engine=engine)
                 summed = summed.view(count, len(columns), self.hidden * self.channels[i])
                 added = table[a, columns].T @ summed  # (N, Q, R C)
                 total = added if total is None else total + added

@@ -25,7 +25,7 @@ from spheregeo.nn.space.implicit.contraction import KernelCoupling
 from spheregeo.nn.space.implicit.gated_kernel import GatedNetwork, reachable
 from spheregeo.nn.space.implicit.product_kernel import ProductNetwork
 from spheregeo.nn.space.implicit.regular_kernel import RegularCoupling, RegularNetwork, finite_group
-from spheregeo.sparse import Pairs
+from spheregeo.sparse import Pairs, check_engine
 
 NONLINEARITIES = ("gate", "product", "regular")
 
@@ -53,6 +53,7 @@ class ImplicitConv(nn.Module):
         num_neighbors: mean number of neighbors, a constant that sets the size of sums.
         bias: a learned constant on what the group leaves fixed: the 0e, for O(3).
         chunk: pairs at a time, computed again backward; None for all at once.
+        engine: name of an engine of the sparse backend, see :func:`spheregeo.sparse.engines`; None for the first that runs.
 
     Shape:
         ``conv(x, positions, edge_index, attributes)`` or ``conv(x, geometry, attributes)``: x (N_s, irreps_in.dim), positions
@@ -88,6 +89,7 @@ class ImplicitConv(nn.Module):
         num_neighbors: float = 1.0,
         bias: bool = True,
         chunk: int | None = None,
+        engine: str | None = None,
     ) -> None:
         super().__init__()
         self.irreps_in, self.irreps_out = (
@@ -114,6 +116,7 @@ class ImplicitConv(nn.Module):
         if lmax is not None and lmax < 0:
             raise ValueError(f"lmax is {lmax}; expected zero or more")
         self.reduce, self.num_neighbors, self.chunk = reduce, num_neighbors, chunk
+        self.engine = check_engine(engine)
         self.group = group if isinstance(group, str) else f"{len(group)} matrices"
         self.radius = radius
         continuous = isinstance(group, str) and group in ("O3", "SO3")
@@ -136,7 +139,7 @@ class ImplicitConv(nn.Module):
                 self.network = GatedNetwork([t.l for t in types], self.attributes, hidden, layers, **shell)
             else:
                 self.network = ProductNetwork(types, self.attributes, hidden, layers, parity, **shell)
-            self.sums = self.coupling.fused() if self.nonlinearity == "gate" else None
+            self.sums = self.coupling.fused(self.engine) if self.nonlinearity == "gate" else None
             fixed = torch.eye(self.irreps_out.dim, dtype=torch.float64)
             fixed = fixed[is_scalar(self.irreps_out)] if parity else fixed[_degree_zero(self.irreps_out)]
         else:
@@ -257,7 +260,7 @@ class ImplicitConv(nn.Module):
             assert isinstance(self.coupling, KernelCoupling) and self.sums is not None
             h, y = self.network(vectors, attributes)
             return self.coupling.gated(self.sums, x, h, y, pairs)
-        return self.coupling.general(x, self.network(vectors, attributes), pairs)
+        return self.coupling.general(x, self.network(vectors, attributes), pairs, self.engine)
 
     def kernel(self, vectors: Tensor, attributes: Tensor | None = None) -> Tensor:
         """The kernel's matrices, one an offset: the slow twin, and for looking at.

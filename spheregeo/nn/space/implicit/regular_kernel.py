@@ -168,9 +168,10 @@ class RegularCoupling(ExactBuffers):
     def _matrices(self, name: str, stacks: Stacks, like: Tensor) -> Sequence[Tensor]:
         return [self.get_buffer(f"{name}{i}").to(like.dtype) for i in range(len(stacks.widths))]
 
-    def general(self, x: Tensor, f: Tensor, pairs: Pairs) -> Tensor:
+    def general(self, x: Tensor, f: Tensor, pairs: Pairs, engine: str | None = None) -> Tensor:
         """Shape: x (M, dim), f (E, R, G) -> (N, irreps_out.dim)."""
-        summed = segment_outer(f.flatten(1), x.index_select(0, pairs.sources), pairs.indptr)  # (N, R G, dim)
+        near = x.index_select(0, pairs.sources)
+        summed = segment_outer(f.flatten(1), near, pairs.indptr, engine=engine)  # (N, R G, dim)
         n = pairs.num_target
         rows = summed.view(n * self.hidden, self.order, sum(self.inside.widths))
         turned = []

@@ -11,6 +11,7 @@ sum_h phi_h V_{h, path, channel}, and mixes them afterwards.
 from __future__ import annotations
 
 import math
+import warnings
 from itertools import pairwise
 from typing import Any
 
@@ -23,11 +24,11 @@ from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.irreps.stacks import Stacks, as_irreps, check_features
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.steerable.paths import coupling_of, path_table
-from spheregeo.nn.space.steerable.so2 import SO2Maps, so2_convolution
+from spheregeo.nn.space.steerable.so2 import FrameRotations, SO2Maps, so2_convolution
 from spheregeo.nn.space.steerable.tensor import tensor_convolution
 from spheregeo.sparse import Pairs
 
-ENGINES = ("product", "so2", "tensor")
+METHODS = ("product", "so2", "tensor")
 
 
 class SteerableConv(nn.Module):
@@ -40,9 +41,11 @@ class SteerableConv(nn.Module):
         edge_dim: H, how many numbers each edge brings (such as the hidden layer of a radial network); None for none.
         depthwise: channels stay apart on edges and are mixed at points; needs ``edge_dim``.
         num_neighbors: mean number n of neighbors, a constant that sets the size of the output.
-        engine: "product" (aggregate products, mix once a point; compiled on CPUs), "so2" (rotate every edge onto the polar
+        method: "product" (aggregate products, mix once a point; compiled on CPUs), "so2" (rotate every edge onto the polar
             axis, where the product is a small matrix for each order m) or "tensor" (e3nn's tensor product, the slow twin). All
             have the same weights and give the same result; None takes "product" on CPUs and "so2" elsewhere.
+        engine: name of an engine of the sparse backend, see :func:`spheregeo.sparse.engines`, for sums over neighbors and
+            rotations of edges; None for the first that runs. Method "tensor" has no use for one.
         mmax: of "so2": orders beyond it are left out of the product. Exactly equivariant, another set of maps.
         chunk: edges done at a time, computed again in the backward pass, for graphs that do not fit memory.
 
@@ -52,7 +55,7 @@ class SteerableConv(nn.Module):
         (N_t, irreps_out.dim). Layout mul_ir. Edge features are in the order of edge_index, or of the geometry's edges:
         sorted by target.
 
-    Equivariance: O(3), translations and permutations of points exact, to rounding: 1e-14 (float64), 1e-6 (float32). Engines agree
+    Equivariance: O(3), translations and permutations of points exact, to rounding: 1e-14 (float64), 1e-6 (float32). Methods agree
         to 1e-13 (float64). A target without edges gets zero; an edge of length zero contributes its l2 = 0 part.
 
     Raises:
@@ -72,19 +75,31 @@ class SteerableConv(nn.Module):
         edge_dim: int | None = None,
         depthwise: bool = False,
         num_neighbors: float = 1.0,
+        method: str | None = None,
         engine: str | None = None,
         mmax: int | None = None,
         chunk: int | None = None,
     ) -> None:
         super().__init__()
+        if engine in METHODS:
+            warnings.warn(
+                f"engine={engine!r} is called method={engine!r} now, and engine= chooses an engine of the sparse backend; "
+                "the former meaning will go in 0.3",
+                DeprecationWarning,
+                stacklevel=3,  # past the wrapper of renamed arguments
+            )
+            method, engine = engine if method is None else method, None
         self.irreps_in, self.irreps_out = (
             as_irreps(irreps_in, "irreps_in"),
             as_irreps(irreps_out, "irreps_out"),
         )
-        self._check(lmax, edge_dim, depthwise, num_neighbors, engine, mmax, chunk)
+        self._check(lmax, edge_dim, num_neighbors, chunk)
+        self._check_method(method, engine, depthwise, mmax)
+        if depthwise and edge_dim is None:
+            raise ValueError("depthwise convolutions take their weights from the edges: give edge_dim")
         self.lmax, self.edge_dim, self.depthwise = lmax, edge_dim, depthwise
         self.num_neighbors = float(num_neighbors)
-        self.engine, self.mmax, self.chunk = engine, mmax, chunk
+        self.method, self.mmax, self.chunk = method, mmax, chunk
         self.table = path_table(self.irreps_in, self.irreps_out, lmax)
         if not self.table.paths:
             raise ValueError(
@@ -94,8 +109,10 @@ class SteerableConv(nn.Module):
         heads = 1 if edge_dim is None or depthwise else edge_dim
         kind = "factored" if depthwise else None if edge_dim is None else "shared"
         self.source, self.target = Stacks(self.irreps_in), Stacks(self.irreps_out)
-        self.coupling = coupling_of(self.table, kind, heads, None)
+        self.coupling = coupling_of(self.table, kind, heads, engine)
         self.so2 = None if depthwise else SO2Maps(self.table, mmax)
+        self.engine = self.coupling.engine
+        self.rotations = None if depthwise else FrameRotations(self.table, engine)
         # (H, rows, copies): of a head's products, path after path, into each reached output stack
         self.weights = nn.ParameterList(
             torch.empty(heads, self.table.rows[t], self.table.target_copies[t]) for t in self.table.reached
@@ -103,27 +120,28 @@ class SteerableConv(nn.Module):
         self.edge_weights = nn.Parameter(torch.empty(edge_dim, self.coupling.width)) if depthwise else None  # type: ignore[arg-type]
         self.reset_parameters()
 
-    def _check(
-        self, lmax: int, edge_dim: int | None, depthwise: bool, num_neighbors: float, engine: str | None, mmax: int | None,
-        chunk: int | None,
-    ) -> None:  # fmt: skip
+    def _check(self, lmax: int, edge_dim: int | None, num_neighbors: float, chunk: int | None) -> None:
         if lmax < 0:
             raise ValueError(f"lmax is {lmax}; expected zero or more")
         for name, value in (("edge_dim", edge_dim), ("chunk", chunk)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1, or None")
-        if depthwise and edge_dim is None:
-            raise ValueError("depthwise convolutions take their weights from the edges: give edge_dim")
         if not (num_neighbors > 0 and math.isfinite(num_neighbors)):
             raise ValueError(f"num_neighbors is {num_neighbors}; expected a positive number, their mean")
-        if engine is not None and engine not in ENGINES:
-            raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}, or None")
-        if mmax is not None and (engine != "so2" or mmax < 0):
-            raise ValueError(f"mmax is {mmax} with engine={engine!r}; it needs engine='so2' and zero or more")
-        if engine == "so2" and depthwise:
+
+    def _check_method(
+        self, method: str | None, engine: str | None, depthwise: bool, mmax: int | None
+    ) -> None:
+        if method is not None and method not in METHODS:
+            raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}, or None")
+        if mmax is not None and (method != "so2" or mmax < 0):
+            raise ValueError(f"mmax is {mmax} with method={method!r}; it needs method='so2' and zero or more")
+        if method == "so2" and depthwise:
             raise ValueError(
-                "engine 'so2' mixes channels on edges; depthwise convolutions take 'product' or 'tensor'"
+                "method 'so2' mixes channels on edges; depthwise convolutions take 'product' or 'tensor'"
             )
+        if method == "tensor" and engine not in (None, "auto"):
+            raise ValueError(f"engine is {engine!r}, but method 'tensor' is plain torch; expected None")
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -151,12 +169,15 @@ class SteerableConv(nn.Module):
             )
         if x.dtype != geometry.vectors.dtype and torch.float64 in (x.dtype, geometry.vectors.dtype):
             raise ValueError(f"x is {x.dtype} but positions are {geometry.vectors.dtype}; expected one type")
-        engine = self.engine or ("product" if x.device.type == "cpu" or self.depthwise else "so2")
+        method = self.method or ("product" if x.device.type == "cpu" or self.depthwise else "so2")
         x = self._planar(x)
-        if engine == "so2":
-            parts = so2_convolution(self, x, geometry, edge_features)
-        elif engine == "tensor":
-            parts = tensor_convolution(self, x, geometry, edge_features)
+        if method == "so2":
+            assert self.so2 is not None and self.rotations is not None
+            weights = self.scaled_weights()
+            parts = so2_convolution(self.so2, self.rotations, weights, x, geometry, edge_features)
+        elif method == "tensor":
+            weights, factor = self.scaled_weights(), self.factor()
+            parts = tensor_convolution(self.table, weights, factor, x, geometry, edge_features)
         elif self.chunk is not None and geometry.num_edges > self.chunk:
             parts = self._in_chunks(x, geometry, edge_features)
         else:
@@ -214,7 +235,7 @@ class SteerableConv(nn.Module):
         ]
         return self.target.join(every)
 
-    # ---- engines
+    # ---- methods
 
     def scaled_weights(self) -> list[Tensor]:
         """Weights (H, rows, copies) times the constants that keep variances: 1/√(rows H n)."""
@@ -327,4 +348,5 @@ class SteerableConv(nn.Module):
         return found
 
     def extra_repr(self) -> str:
-        return f"'{self.irreps_in}', '{self.irreps_out}', lmax={self.lmax}, edge_dim={self.edge_dim}, depthwise={self.depthwise}"
+        text = f"'{self.irreps_in}', '{self.irreps_out}', lmax={self.lmax}, edge_dim={self.edge_dim}, depthwise={self.depthwise}"
+        return text if self.method is None else f"{text}, method={self.method!r}"

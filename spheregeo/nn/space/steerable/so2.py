@@ -21,12 +21,12 @@ from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.stacks import as_irreps
 from spheregeo.nn.space.steerable.paths import PathTable, path_table
+from spheregeo.sparse import Path, RowMaps
 
 if TYPE_CHECKING:
     from e3nn.o3 import Irrep, Irreps
 
     from spheregeo.nn.space.geometry import EdgeGeometry
-    from spheregeo.nn.space.steerable.conv import SteerableConv
 
 
 def natural(ir: Irrep) -> bool:
@@ -174,28 +174,84 @@ def rotate(
     return found
 
 
+class FrameRotations(nn.Module):
+    """Features of sources turned into the frames of edges, and messages turned back and summed over the edges of each target.
+
+    Args:
+        table: products and sizes of a convolution.
+        engine: name of an engine of the sparse backend; None for the first that runs.
+
+    Shape:
+        ``inward(x, geometry)``: x planar, stack after stack, -> stacks (E, 2 l + 1, copies) of the sources;
+        ``outward(stacks, geometry)``: stacks of the reached outputs -> stacks (N_t, 2 l + 1, copies).
+
+    Equivariance: exact.
+    """
+
+    def __init__(self, table: PathTable, engine: str | None = None) -> None:
+        super().__init__()
+        targets = [(table.targets[t], table.target_copies[t]) for t in table.reached]
+        self.degrees = [ir.l for ir in table.sources], [ir.l for ir, _ in targets]
+        self.top = max(*self.degrees[0], *self.degrees[1])
+        self.sources = _rotation(list(zip(table.sources, table.source_copies, strict=True)), engine)
+        self.targets = _rotation(targets, engine)
+
+    def _matrices(self, geometry: EdgeGeometry, degrees: Sequence[int]) -> Tensor:
+        frames = geometry.frames(self.top)
+        return torch.cat([frames[degree].flatten(1) for degree in degrees], 1)
+
+    def inward(self, x: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+        turned = self.sources(x, self._matrices(geometry, self.degrees[0]), geometry.rows[0])
+        return self.sources.split(turned, geometry.num_edges)
+
+    def outward(self, stacks: Sequence[Tensor], geometry: EdgeGeometry) -> list[Tensor]:
+        flat = torch.cat([stack.reshape(-1) for stack in stacks])
+        summed = self.targets.adjoint(flat, self._matrices(geometry, self.degrees[1]), geometry.rows[1])
+        number = geometry.num_target
+        sizes = [stack.shape[1] * stack.shape[2] for stack in stacks]
+        parts = summed.split([number * size for size in sizes])
+        return [part.view(number, *stack.shape[1:]) for part, stack in zip(parts, stacks, strict=True)]
+
+
+def _rotation(stacks: Sequence[tuple[Irrep, int]], engine: str | None) -> RowMaps:
+    """A matrix for each row and stack, D^l; the rows' matrices are given as they are."""
+    paths = [
+        Path(i, i, torch.zeros(ir.dim, ir.dim, 0, dtype=torch.float64)) for i, (ir, _) in enumerate(stacks)
+    ]
+    sizes = [(int(ir.dim), copies) for ir, copies in stacks]
+    return RowMaps(sizes, [d for d, _ in sizes], paths, 0, engine=engine)
+
+
 def so2_convolution(
-    conv: SteerableConv, x: Tensor, geometry: EdgeGeometry, edge_features: Tensor | None
+    maps: SO2Maps,
+    rotations: FrameRotations,
+    weights: Sequence[Tensor],
+    x: Tensor,
+    geometry: EdgeGeometry,
+    edge_features: Tensor | None,
 ) -> list[Tensor]:
     """The convolution's reached output stacks (N_t, 2 l + 1, copies) from planar features."""
-    table, source = conv.table, geometry.edges.source
+    messages = maps(rotations.inward(x, geometry), weights, edge_features)
+    apart = geometry.lengths > 0
+    if not torch.compiler.is_compiling() and bool(apart.all()):
+        return rotations.outward(messages, geometry)
+    # an edge of length zero has no direction: the part with l2 = 0 alone is defined
+    turned = [torch.where(apart[:, None, None], m, 0) for m in messages]
+    still = _without_direction(maps.table, _at_sources(maps.table, x, geometry), weights, edge_features)
+    still = [torch.where(apart[:, None, None], 0, s) for s in still]
+    found = rotations.outward(turned, geometry)
+    return [m + geometry.scatter(s) for m, s in zip(found, still, strict=True)]
+
+
+def _at_sources(table: PathTable, x: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
+    """Stacks (E, 2 l + 1, copies) of the edges' sources, as they are."""
     stacks, at = [], 0
     for ir, copies in zip(table.sources, table.source_copies, strict=True):
         size = geometry.num_source * ir.dim * copies
-        stacks.append(x[at : at + size].view(geometry.num_source, ir.dim, copies)[source])
+        stack = x[at : at + size].view(geometry.num_source, ir.dim, copies)
+        stacks.append(stack[geometry.edges.source])
         at += size
-    degrees = [ir.l for ir in table.sources], [table.targets[t].l for t in table.reached]
-    frames = geometry.frames(max(*degrees[0], *degrees[1]))
-    assert conv.so2 is not None
-    weights = conv.scaled_weights()
-    messages = conv.so2(rotate(stacks, frames, degrees[0]), weights, edge_features)
-    messages = rotate(messages, frames, degrees[1], back=True)
-    apart = geometry.lengths > 0
-    if torch.compiler.is_compiling() or not bool(apart.all()):
-        # an edge of length zero has no direction: the part with l2 = 0 alone is defined
-        still = _without_direction(table, stacks, weights, edge_features)
-        messages = [torch.where(apart[:, None, None], m, s) for m, s in zip(messages, still, strict=True)]
-    return [geometry.scatter(message) for message in messages]
+    return stacks
 
 
 def _without_direction(

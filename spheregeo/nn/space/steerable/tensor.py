@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,25 +12,32 @@ from spheregeo.harmonics import clebsch_gordan
 
 if TYPE_CHECKING:
     from spheregeo.nn.space.geometry import EdgeGeometry
-    from spheregeo.nn.space.steerable.conv import SteerableConv
+    from spheregeo.nn.space.steerable.paths import PathTable
 
 
 def tensor_convolution(
-    conv: SteerableConv, x: Tensor, geometry: EdgeGeometry, edge_features: Tensor | None
+    table: PathTable,
+    weights: Sequence[Tensor],
+    factor: Tensor | None,
+    x: Tensor,
+    geometry: EdgeGeometry,
+    edge_features: Tensor | None,
 ) -> list[Tensor]:
-    """Every product of every edge, one Clebsch–Gordan contraction a path, weights applied to each message."""
-    table, num_source = conv.table, geometry.num_source
+    """Every product of every edge, one Clebsch–Gordan contraction a path, weights applied to each message.
+
+    ``factor`` makes depthwise weights of edge features.
+    """
+    num_source = geometry.num_source
     source, harmonics = geometry.edges.source, geometry.harmonics(table.lmax)
     stacks, at = [], 0
     for ir, copies in zip(table.sources, table.source_copies, strict=True):
         size = num_source * ir.dim * copies
         stacks.append(x[at : at + size].view(num_source, ir.dim, copies)[source])
         at += size
-    pair, factor, channel = edge_features, conv.factor(), 0
+    pair, channel = edge_features, 0
     if pair is not None and factor is not None:
         pair = pair @ factor
     reached = {t: k for k, t in enumerate(table.reached)}
-    weights = conv.scaled_weights()
     # weights of depthwise products lie in the order of the paths
     out: list[Tensor | None] = [None] * len(reached)
     for path in table.paths:
@@ -39,7 +47,7 @@ def tensor_convolution(
         message = torch.einsum("abc,eau,eb->ecu", c, stacks[path.source], y)
         k = reached[path.target]
         weight = weights[k][:, path.row : path.row + path.copies]
-        if conv.depthwise:
+        if factor is not None:
             assert pair is not None
             message = message * pair[:, None, channel : channel + path.copies]
             channel += path.copies
