@@ -96,7 +96,9 @@ class Coupled(Multilinear):
 
     def build(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> CouplingStructure:
         """The structure from its tensors and sizes."""
-        return CouplingStructure(Tables(*tensors[:4]), CouplingSizes(*sizes[:6]), *tensors[4:], *sizes[6:])
+        indptr, sources, order = tensors[4:]
+        tables, own = Tables(*tensors[:4]), CouplingSizes(*sizes[:6])
+        return CouplingStructure(tables, own, indptr, sources, order, *sizes[6:])
 
     def shape(
         self, slot: int, arguments: Sequence[Tensor | None], structure: CouplingStructure

@@ -67,7 +67,11 @@ class RowForm(Multilinear):
 
     def build(self, tensors: Sequence[Tensor], sizes: Sequence[int]) -> RowStructure:
         """The structure from its tensors and sizes."""
-        return RowStructure(RowTables(*tensors[:2], *sizes[:3]), *tensors[2:], sizes[3])
+        blocks, functions, index, indptr, order = tensors
+        inputs, outputs, width, points = sizes
+        return RowStructure(
+            RowTables(blocks, functions, inputs, outputs, width), index, indptr, order, points
+        )
 
     def shape(
         self, slot: int, arguments: Sequence[Tensor | None], structure: RowStructure

@@ -147,13 +147,22 @@ class Coupling(FixedMap):
             raise ValueError(f"w: {given}; expected {'none' if self.kind == NONE else (count, wide)}")
         own = CouplingSizes(self.kind, self.heads, self.width, self.pair_dim, self.inputs, self.outputs)
         order = pairs.sources.new_empty(0) if pairs.order is None else pairs.order
-        given = (pairs.indptr, pairs.sources, order)
         arguments = (x, y, w, v, None)
         if is_traced(x):
-            tensors = [self.blocks, self.functions, self.entries, self.bits.view(torch.float64), *given]
+            tensors = [
+                self.blocks,
+                self.functions,
+                self.entries,
+                self.bits.view(torch.float64),
+                pairs.indptr,
+                pairs.sources,
+                order,
+            ]
             structure = (tensors, [*own, num_target, num_source])
             return COUPLING.traced(self.engine, structure, arguments, (G,))[0]
-        made = CouplingStructure(self._tables(), own, *given, num_target, num_source)
+        made = CouplingStructure(
+            self._tables(), own, pairs.indptr, pairs.sources, order, num_target, num_source
+        )
         return COUPLING.direct(self.engine, made, arguments, G)
 
     def split(self, z: Tensor, num_target: int) -> list[Tensor]:

@@ -89,7 +89,7 @@ class SparseMap(FixedMap):
             keep, bands = split(pattern, values, dtype)
             if bands is not None:
                 whole = slice(0, pattern.num_target), slice(0, pattern.num_source)
-                parts = [(pattern.prune(keep), *whole), (bands, *whole)]
+                parts: list[tuple[Pattern, slice, slice]] = [(pattern.prune(keep), *whole), (bands, *whole)]
                 summed = BlockPattern.of(parts, pattern.num_source, pattern.num_target)
                 self.by_bands = SparseMap.from_pattern(summed, values[:, keep], dtype=dtype, engine=engine)
 

@@ -89,8 +89,9 @@ class TangentMap(FixedMap):
         key = (tuple(in_terms), tuple(out_terms))
         found: TangentStructure | None = self._made.get(key)
         if found is None or found.table is not self._buffers["table"]:
-            fields = Orders(key[0]), Orders(key[1]), self.rings, self.num_source, self.num_target
-            found = self._made[key] = TangentStructure(self.table, *self._directions(), *fields)
+            ahead, back = self._directions()
+            fields, sizes = (Orders(key[0]), Orders(key[1])), (self.rings, self.num_source, self.num_target)
+            found = self._made[key] = TangentStructure(self.table, ahead, back, *fields, *sizes)
         return found
 
     def _directions(self) -> tuple[Direction, Direction]:

@@ -71,7 +71,7 @@ class BandsPattern(Memo):
     @classmethod
     def build(cls, tensors: Sequence[Tensor], sizes: Sequence[int]) -> BandsPattern:
         """Inverse of ``tensors`` and ``sizes``."""
-        return cls(*tensors, *sizes)
+        return cls(*tensors, *sizes)  # type: ignore[arg-type]
 
     def coo(self) -> tuple[Tensor, Tensor, Tensor]:
         """Raises: TypeError, for no nonzero reads the table."""

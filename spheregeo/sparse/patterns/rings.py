@@ -56,7 +56,7 @@ class RingPattern(Memo):
     @classmethod
     def build(cls, tensors: Sequence[Tensor], sizes: Sequence[int]) -> RingPattern:
         num_target, num_source, _, columns = sizes
-        return cls(*tensors, columns, num_source, num_target)
+        return cls(*tensors, columns, num_source, num_target)  # type: ignore[arg-type, call-arg]
 
     def coo(self) -> tuple[Tensor, Tensor, Tensor]:
         """(target, source, column of the table) of every nonzero of the full map, each (nnz * M,) int64."""

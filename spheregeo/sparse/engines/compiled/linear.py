@@ -205,7 +205,7 @@ class CompiledLinear(LinearEngine):
         gw = x.new_zeros(k * outputs, channels)
         for b, rows, u in self._csr_chunks(adjoint, v, g.transpose(1, 2).contiguous()):
             gw.addmm_(u.T, last[b, rows])
-            if gx is not None:
+            if gx is not None and weight is not None:
                 gx[b, rows] = u @ weight
         gw = gw.view(k, outputs, channels).permute(1, 2, 0).contiguous()
         return None if gx is None else gx.transpose(1, 2), gw
