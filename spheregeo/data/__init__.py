@@ -1,6 +1,6 @@
-"""Datasets on spheres: generated rooms and glyphs, folders, Stanford 2D-3D-S, global fields, digits; augmentation; downloads.
+"""Data of spheres, meshes, points and molecules: generated sets, readers, modules, augmentation, batches.
 
-The Lightning data modules are loaded when first asked for.
+Made by ``datasets/make_registry.py`` from the ``__all__`` of this room's files: edit those. Names are loaded when first used.
 """
 
 from __future__ import annotations
@@ -8,33 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from spheregeo.data.collate import collate, collate_clouds, collate_meshes, collate_molecules
-from spheregeo.data.common import IGNORE, Augmented, EpochSampler
-from spheregeo.data.download import ManualDownloadError, fetch, registry, verify
-from spheregeo.data.meshes.dataset import MeshDataset, Template
-from spheregeo.data.meshes.faust import Faust
-from spheregeo.data.meshes.folder import MeshFolder, Shrec11
-from spheregeo.data.meshes.generated import Creatures, Primitives
-from spheregeo.data.molecules.molecules import Molecules
-from spheregeo.data.points.dataset import Cloud, PointDataset, unit_sphere
-from spheregeo.data.points.files import read_cloud
-from spheregeo.data.points.folder import PointFolder
-from spheregeo.data.points.generated import PrimitiveClouds
-from spheregeo.data.points.modelnet import read_modelnet, read_scanobjectnn
-from spheregeo.data.points.views import PointAugment, Views
-from spheregeo.data.sphere.augment import AzimuthalShift, ColourJitter, FieldJitter, Normalize, RandomRotation
-from spheregeo.data.sphere.dataset import PanoramaDataset
-from spheregeo.data.sphere.field import Field, FieldSource, read_field
-from spheregeo.data.sphere.fields import Fields
-from spheregeo.data.sphere.files import read_class_names, read_image, read_labels
-from spheregeo.data.sphere.folder import PanoramaFolder, read_depth
-from spheregeo.data.sphere.glyphs import GLYPHS
-from spheregeo.data.sphere.koppen import KOPPEN_CLASSES, Koppen
-from spheregeo.data.sphere.resize import panorama_grid, resize_depth, resize_image, resize_labels
-from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
-from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
-
 if TYPE_CHECKING:
+    from spheregeo.data.batches import collate, collate_clouds, collate_meshes, collate_molecules
+    from spheregeo.data.common import IGNORE, Augmented, EpochSampler
+    from spheregeo.data.download import ManualDownloadError, fetch, registry, verify
+    from spheregeo.data.meshes.dataset import MeshDataset, Template
+    from spheregeo.data.meshes.faust import Faust
+    from spheregeo.data.meshes.folder import MeshFolder, Shrec11
+    from spheregeo.data.meshes.generated import Creatures, Primitives
     from spheregeo.data.meshes.modules import (
         CreaturesData,
         FaustData,
@@ -47,40 +28,137 @@ if TYPE_CHECKING:
     from spheregeo.data.molecules.forces import ClustersData, ForcesData
     from spheregeo.data.molecules.module import MoleculeData
     from spheregeo.data.molecules.modules import G2Data, QM7Data, QM9Data
+    from spheregeo.data.molecules.molecules import Molecules
     from spheregeo.data.molecules.own import ExtXYZData, SDFData
+    from spheregeo.data.points.dataset import Cloud, PointDataset, unit_sphere
+    from spheregeo.data.points.files import read_cloud
+    from spheregeo.data.points.folder import PointFolder
+    from spheregeo.data.points.generated import PrimitiveClouds
+    from spheregeo.data.points.modelnet import read_modelnet, read_scanobjectnn
     from spheregeo.data.points.modelnet_modules import ModelNetData, ScanObjectNNData
     from spheregeo.data.points.modules import PointData, PointFolderData, PrimitiveCloudsData
-    from spheregeo.data.sphere.images import SphericalImages, SphericalImagesData
-    from spheregeo.data.sphere.mnist import SphericalGlyphsData, SphericalMNISTData
-    from spheregeo.data.sphere.modules import (
-        FieldsData,
-        FolderData,
-        KoppenData,
-        PanoramaData,
-        RoomsData,
-        Stanford2D3DSData,
+    from spheregeo.data.points.views import PointAugment, Views
+    from spheregeo.data.sphere.augment import (
+        AzimuthalShift,
+        ColourJitter,
+        FieldJitter,
+        Normalize,
+        RandomRotation,
     )
+    from spheregeo.data.sphere.dataset import PanoramaDataset
+    from spheregeo.data.sphere.field import Field, FieldSource, read_field
+    from spheregeo.data.sphere.fields import Fields
+    from spheregeo.data.sphere.files import read_class_names, read_image, read_labels
+    from spheregeo.data.sphere.folder import PanoramaFolder, read_depth
+    from spheregeo.data.sphere.glyphs import GLYPHS
+    from spheregeo.data.sphere.images import SphericalImages, SphericalImagesData
+    from spheregeo.data.sphere.koppen import KOPPEN_CLASSES, Koppen
+    from spheregeo.data.sphere.mnist import SphericalGlyphsData, SphericalMNISTData
+    from spheregeo.data.sphere.module import PanoramaData
+    from spheregeo.data.sphere.modules import FieldsData, FolderData, KoppenData, RoomsData, Stanford2D3DSData
+    from spheregeo.data.sphere.resize import panorama_grid, resize_depth, resize_image, resize_labels
+    from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
+    from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
 
-# public name: its module, which needs Lightning
-_LATE = {
-    **dict.fromkeys(
-        ("CreaturesData", "FaustData", "MeshData", "MeshFolderData", "PrimitivesData", "Shrec11Data"),
-        "meshes.modules",
-    ),
-    **dict.fromkeys(
-        ("FieldsData", "FolderData", "KoppenData", "PanoramaData", "RoomsData", "Stanford2D3DSData"),
-        "sphere.modules",
-    ),
-    **dict.fromkeys(("ClustersData", "ForcesData"), "molecules.forces"),
-    **dict.fromkeys(("G2Data", "QM7Data", "QM9Data"), "molecules.modules"),
-    **dict.fromkeys(("ExtXYZData", "SDFData"), "molecules.own"),
+# public name: its module
+_HOMES = {
+    "Augmented": "common",
+    "AzimuthalShift": "sphere.augment",
+    "Cloud": "points.dataset",
+    "ClustersData": "molecules.forces",
+    "ColourJitter": "sphere.augment",
+    "Creatures": "meshes.generated",
+    "CreaturesData": "meshes.modules",
     "DataModule": "module",
+    "EpochSampler": "common",
+    "ExtXYZData": "molecules.own",
+    "Faust": "meshes.faust",
+    "FaustData": "meshes.modules",
+    "Field": "sphere.field",
+    "FieldJitter": "sphere.augment",
+    "FieldSource": "sphere.field",
+    "Fields": "sphere.fields",
+    "FieldsData": "sphere.modules",
+    "FolderData": "sphere.modules",
+    "ForcesData": "molecules.forces",
+    "G2Data": "molecules.modules",
+    "GLYPHS": "sphere.glyphs",
+    "IGNORE": "common",
+    "KOPPEN_CLASSES": "sphere.koppen",
+    "Koppen": "sphere.koppen",
+    "KoppenData": "sphere.modules",
+    "ManualDownloadError": "download",
+    "MeshData": "meshes.modules",
+    "MeshDataset": "meshes.dataset",
+    "MeshFolder": "meshes.folder",
+    "MeshFolderData": "meshes.modules",
+    "ModelNetData": "points.modelnet_modules",
     "MoleculeData": "molecules.module",
-    **dict.fromkeys(("ModelNetData", "ScanObjectNNData"), "points.modelnet_modules"),
-    **dict.fromkeys(("PointData", "PointFolderData", "PrimitiveCloudsData"), "points.modules"),
-    **dict.fromkeys(("SphericalImages", "SphericalImagesData"), "sphere.images"),
-    **dict.fromkeys(("SphericalGlyphsData", "SphericalMNISTData"), "sphere.mnist"),
+    "Molecules": "molecules.molecules",
+    "Normalize": "sphere.augment",
+    "PanoramaData": "sphere.module",
+    "PanoramaDataset": "sphere.dataset",
+    "PanoramaFolder": "sphere.folder",
+    "PointAugment": "points.views",
+    "PointData": "points.modules",
+    "PointDataset": "points.dataset",
+    "PointFolder": "points.folder",
+    "PointFolderData": "points.modules",
+    "PrimitiveClouds": "points.generated",
+    "PrimitiveCloudsData": "points.modules",
+    "Primitives": "meshes.generated",
+    "PrimitivesData": "meshes.modules",
+    "QM7Data": "molecules.modules",
+    "QM9Data": "molecules.modules",
+    "ROOM_CLASSES": "sphere.rooms.rooms",
+    "RandomRotation": "sphere.augment",
+    "Rooms": "sphere.rooms.rooms",
+    "RoomsData": "sphere.modules",
+    "SDFData": "molecules.own",
+    "ScanObjectNNData": "points.modelnet_modules",
+    "Shrec11": "meshes.folder",
+    "Shrec11Data": "meshes.modules",
+    "SphericalGlyphsData": "sphere.mnist",
+    "SphericalImages": "sphere.images",
+    "SphericalImagesData": "sphere.images",
+    "SphericalMNISTData": "sphere.mnist",
+    "Stanford2D3DS": "sphere.stanford2d3ds",
+    "Stanford2D3DSData": "sphere.modules",
+    "Template": "meshes.dataset",
+    "Views": "points.views",
+    "collate": "batches",
+    "collate_clouds": "batches",
+    "collate_meshes": "batches",
+    "collate_molecules": "batches",
+    "fetch": "download",
+    "panorama_grid": "sphere.resize",
+    "read_class_names": "sphere.files",
+    "read_cloud": "points.files",
+    "read_depth": "sphere.folder",
+    "read_field": "sphere.field",
+    "read_image": "sphere.files",
+    "read_labels": "sphere.files",
+    "read_modelnet": "points.modelnet",
+    "read_scanobjectnn": "points.modelnet",
+    "registry": "download",
+    "resize_depth": "sphere.resize",
+    "resize_image": "sphere.resize",
+    "resize_labels": "sphere.resize",
+    "stanford_classes": "sphere.stanford2d3ds",
+    "unit_sphere": "points.dataset",
+    "verify": "download",
 }
+_PARTS = [
+    "batches",
+    "class_folder",
+    "common",
+    "download",
+    "meshes",
+    "module",
+    "molecules",
+    "points",
+    "sphere",
+]
 
 __all__ = [
     "GLYPHS",
@@ -172,6 +250,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        return getattr(importlib.import_module(f"spheregeo.data.{_LATE[name]}"), name)
-    raise AttributeError(f"module 'spheregeo.data' has no attribute {name!r}")
+    if name in _HOMES:
+        found = getattr(importlib.import_module(f"spheregeo.data.{_HOMES[name]}"), name)
+    elif name in _PARTS:
+        found = importlib.import_module(f"spheregeo.data.{name}")
+    else:
+        raise AttributeError(
+            f"module 'spheregeo.data' has no attribute {name!r}; if it is new in the __all__ of one of the files, "
+            "run: python datasets/make_registry.py"
+        )
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PARTS})

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, DistributedSampler
 
+__all__ = ["IGNORE", "Augmented", "EpochSampler"]
+
 IGNORE = 255
 SPLITS = ("train", "val", "test")
 Item = dict[str, torch.Tensor]

@@ -13,6 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+__all__ = ["ManualDownloadError", "fetch", "registry", "verify"]
+
 
 class ManualDownloadError(RuntimeError):
     """A dataset that a person has to ask for; the message holds the steps."""

@@ -8,8 +8,10 @@ from typing import Any, Generic, TypeVar
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from spheregeo.data.collate import collate
+from spheregeo.data.batches import collate
 from spheregeo.data.common import EpochSampler, check_counts, check_split
+
+__all__ = ["DataModule"]
 
 Data = TypeVar("Data", bound=Dataset[Any])
 

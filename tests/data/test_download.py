@@ -3,12 +3,16 @@ from __future__ import annotations
 import hashlib
 import http.server
 import importlib.util
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import spheregeo.data
 from spheregeo.data import ManualDownloadError, download, fetch, registry, verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,13 +87,51 @@ def test_verify_compares_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert verify("small", tmp_path) == {"a": "ok", "b": "differs", "c": "missing"}
 
 
-def test_the_registry_is_what_the_cards_say() -> None:
+def maker() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_registry", ROOT / "datasets" / "make_registry.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    packaged = (ROOT / "spheregeo" / "data" / "registry.json").read_text(encoding="utf-8")
-    assert packaged == module.text(), "run: python datasets/make_registry.py"
+    return module
+
+
+@pytest.mark.parametrize("file", sorted(maker().MADE), ids=lambda file: file.name)
+def test_made_files_are_up_to_date(file: Path) -> None:
+    assert file.read_text(encoding="utf-8") == maker().MADE[file](), "run: python datasets/make_registry.py"
+
+
+def test_a_name_is_public_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = maker()
+    (tmp_path / "points").mkdir()
+    (tmp_path / "points" / "__init__.py").touch()
+    monkeypatch.setattr(module, "DATA", tmp_path)
+    (tmp_path / "points" / "a.py").write_text('__all__ = ["One"]\n')
+    (tmp_path / "points" / "b.py").write_text('__all__ = ["Two"]\n')
+    assert module.public_names() == {"One": "points.a", "Two": "points.b"}
+    for name, taken in (("One", "taken by points.a"), ("points", "taken by a file or folder")):
+        (tmp_path / "points" / "b.py").write_text(f'__all__ = ["{name}"]\n')
+        with pytest.raises(ValueError, match=f"points.b lists '{name}', which is {taken}"):
+            module.public_names()
+
+
+def test_public_names_are_loaded_when_used() -> None:
+    code = """
+import sys
+import spheregeo.data as data
+from spheregeo.data import Rooms, download
+assert {"Rooms", "RoomsData", "points"} <= set(dir(data)), "not listed"
+assert data.meshes.__name__ == "spheregeo.data.meshes", "folders are found"
+assert data.collate([{"image": __import__("torch").zeros(1)}])["image"].shape == (1, 1), "a function, no module"
+assert "lightning" not in sys.modules, "lightning came along"
+data.RoomsData
+assert "lightning" in sys.modules
+try:
+    data.Nothing
+except AttributeError as error:
+    assert "has no attribute 'Nothing'; if it is new in the __all__" in str(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.parametrize("name", sorted(registry()))
@@ -98,10 +140,9 @@ def test_every_entry_says_what_a_reader_needs(name: str) -> None:
     assert entry["title"] and entry["licence"] and entry["kind"] in ("generated", "manual", "download")
     assert entry["kind"] != "manual" or (entry["steps"] and entry["layout"])
     assert entry["kind"] != "download" or all(len(file["sha256"]) == 64 for file in entry["files"])
-    room, _, attribute = entry["module"].rpartition(".")
-    assert (
-        room == "spheregeo.data" and attribute in __import__("spheregeo.data", fromlist=["__all__"]).__all__
-    )
+    for module in (entry["module"], *entry.get("more_modules", [])):
+        room, _, attribute = module.rpartition(".")
+        assert room == "spheregeo.data" and attribute in spheregeo.data.__all__
 
 
 def test_folds_part_the_areas() -> None:

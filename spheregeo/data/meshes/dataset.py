@@ -25,22 +25,11 @@ import torch
 from scipy.spatial import cKDTree
 from torch.utils.data import Dataset
 
-from spheregeo.data.collate import collate_meshes as collate  # its former place
+from spheregeo.data.batches import collate_meshes as collate  # noqa: F401  (its former place)
 from spheregeo.data.meshes.shapes import bend
 from spheregeo.mesh import TriangleMesh
 
-__all__ = [
-    "NO_TARGET",
-    "MeshDataset",
-    "MeshItem",
-    "Simplified",
-    "Template",
-    "Warped",
-    "collate",
-    "scale_free",
-    "scaled_mesh",
-    "simplified",
-]
+__all__ = ["MeshDataset", "Template"]
 
 NO_TARGET = -1
 MeshItem = dict[str, Any]

@@ -19,6 +19,8 @@ from spheregeo.data.meshes.dataset import NO_TARGET, MeshDataset, MeshItem, Temp
 from spheregeo.data.meshes.files import MESH_SUFFIXES, read_mesh
 from spheregeo.data.sphere.files import read_array
 
+__all__ = ["Faust"]
+
 POSES = 10
 ARRAYS = ("verts", "faces", "nv", "nf")
 

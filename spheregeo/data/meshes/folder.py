@@ -21,6 +21,8 @@ from spheregeo.data.meshes.dataset import MeshDataset, MeshItem
 from spheregeo.data.meshes.files import MESH_SUFFIXES, sound_mesh
 from spheregeo.data.sphere.files import read_lines
 
+__all__ = ["MeshFolder", "Shrec11"]
+
 SHREC11_SPLITS = (16, 10)
 SHREC11_PER_CLASS = 20
 

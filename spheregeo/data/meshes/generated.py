@@ -16,6 +16,8 @@ from spheregeo.data.meshes.dataset import MeshDataset, MeshItem, Template, scale
 from spheregeo.data.meshes.shapes import SHAPE_CLASSES, bend, primitives, rotation
 from spheregeo.data.meshes.triangulate import triangulate
 
+__all__ = ["Creatures", "Primitives"]
+
 Range = tuple[int, int]
 
 

@@ -18,6 +18,8 @@ from spheregeo.data.meshes.folder import MeshFolder, Shrec11
 from spheregeo.data.meshes.generated import Creatures, Primitives
 from spheregeo.data.module import DataModule
 
+__all__ = ["CreaturesData", "FaustData", "MeshData", "MeshFolderData", "PrimitivesData", "Shrec11Data"]
+
 
 def _spread(simplify: tuple[int, int], copies: int) -> tuple[int, int]:
     """Fewest and most vertices of the copies, once found to make sense."""

@@ -14,6 +14,8 @@ from spheregeo.data.molecules.files import isolated_atoms, read_extxyz, xyz_file
 from spheregeo.data.molecules.module import MoleculeData, Split, random_split
 from spheregeo.data.molecules.molecules import Molecules
 
+__all__ = ["ClustersData", "ForcesData"]
+
 
 class ForcesData(MoleculeData):
     """Energies and forces from extended XYZ files: trajectories, relaxations, molecules or crystals.

@@ -17,6 +17,8 @@ from spheregeo.data.common import check_counts, check_split
 from spheregeo.data.module import DataModule
 from spheregeo.data.molecules.molecules import Batch, Molecules
 
+__all__ = ["MoleculeData"]
+
 Split = dict[str, Tensor]
 
 

@@ -15,6 +15,8 @@ from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules
 from spheregeo.data.molecules.qm7 import read_qm7
 from spheregeo.data.molecules.qm9 import PROPERTIES, atom_references, check_targets, official_split, read_qm9
 
+__all__ = ["G2Data", "QM7Data", "QM9Data"]
+
 COMMON = 8  # molecules in which an element must occur to be held out
 
 

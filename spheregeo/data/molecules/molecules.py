@@ -30,6 +30,8 @@ from torch import Tensor
 
 from spheregeo.data.molecules.units import factor
 
+__all__ = ["Molecules"]
+
 MAX_NUMBER = 118
 TOO_CLOSE = 0.01  # Å; atoms nearer than that are one atom written twice
 Batch = dict[str, Tensor]

@@ -11,6 +11,8 @@ from spheregeo.data.molecules.molecules import Molecules
 from spheregeo.data.molecules.tables import read_sdf_csv
 from spheregeo.data.molecules.units import unit
 
+__all__ = ["ExtXYZData", "SDFData"]
+
 
 class _OwnData(MoleculeData):
     """Base class of the modules of a user's own files, split by shares.

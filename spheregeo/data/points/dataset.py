@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from spheregeo.data.collate import collate_clouds as collate  # its former place
+from spheregeo.data.batches import collate_clouds as collate  # noqa: F401  (its former place)
 
-__all__ = ["AXES", "Cloud", "PointDataset", "PointItem", "check_cloud", "collate", "unit_sphere"]
+__all__ = ["Cloud", "PointDataset", "unit_sphere"]
 
 AXES = ("x", "y", "z")
 PointItem = dict[str, Any]

@@ -14,6 +14,8 @@ import numpy as np
 
 from spheregeo.data.points.dataset import Cloud, check_cloud
 
+__all__ = ["read_cloud"]
+
 TEXT_SUFFIXES = (".xyz", ".xyzn", ".txt")
 MESH_SUFFIXES = (".off", ".ply", ".obj", ".stl")
 CLOUD_SUFFIXES = (*MESH_SUFFIXES, *TEXT_SUFFIXES, ".pcd")

@@ -10,6 +10,8 @@ from spheregeo.data.points.dataset import Cloud, PointDataset
 from spheregeo.data.points.files import CLOUD_SUFFIXES, read_cloud
 from spheregeo.data.sphere.dataset import MEMORY_BUDGET
 
+__all__ = ["PointFolder"]
+
 
 class PointFolder(PointDataset):
     """A folder with a sub-folder of clouds for each class; classes are the sub-folders' sorted names.

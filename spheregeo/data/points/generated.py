@@ -15,6 +15,8 @@ from spheregeo.data.meshes.shapes import SHAPE_CLASSES, bend, primitives
 from spheregeo.data.points.dataset import Cloud, PointDataset
 from spheregeo.data.points.files import sample_surface
 
+__all__ = ["PrimitiveClouds"]
+
 FINENESS = 48  # columns of a parameter grid: facets are then far finer than the points' distance
 
 

@@ -25,6 +25,8 @@ from spheregeo.data.points.arrays import ArrayClouds, check_up, drawn_clouds, sp
 from spheregeo.data.points.dataset import AXES
 from spheregeo.data.sphere.files import read_class_names, read_lines
 
+__all__ = ["read_modelnet", "read_scanobjectnn"]
+
 SHORT = 32767  # an int16 coordinate of the unit sphere's radius
 UPS = ("auto", *AXES, "unknown")
 SCAN_CLASSES = (

@@ -11,6 +11,8 @@ from spheregeo.data.points.dataset import PointDataset
 from spheregeo.data.points.modelnet import read_modelnet, read_scanobjectnn
 from spheregeo.data.points.modules import PointData, Up
 
+__all__ = ["ModelNetData", "ScanObjectNNData"]
+
 ScanVariant = Literal[
     "objectdataset", "objectdataset_augmented25_norot", "objectdataset_augmented25rot", "objectdataset_augmentedrot",
     "objectdataset_augmentedrot_scale75",

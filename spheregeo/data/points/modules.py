@@ -13,6 +13,8 @@ from spheregeo.data.points.generated import PrimitiveClouds
 from spheregeo.data.points.modelnet import axis_of
 from spheregeo.data.points.views import PointAugment, Views
 
+__all__ = ["PointData", "PointFolderData", "PrimitiveCloudsData"]
+
 Rotation = Literal["none", "z", "so3"]
 Choice = Literal["first", "farthest", "random"]
 Up = Literal["auto", "x", "y", "z", "unknown"]

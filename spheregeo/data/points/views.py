@@ -23,6 +23,8 @@ from spheregeo.data.common import generator
 from spheregeo.data.points.dataset import Cloud, PointDataset, PointItem, unit_sphere
 from spheregeo.sampling import farthest_points, random_rotations
 
+__all__ = ["PointAugment", "Views"]
+
 ROTATIONS = ("none", "z", "so3")
 CHOICES = ("random", "first", "farthest")
 CLIP = 3.0  # jitter ends at so many standard deviations

@@ -14,6 +14,8 @@ import torch
 from spheregeo.data.common import Item
 from spheregeo.sampling import random_rotations, rotate_image
 
+__all__ = ["AzimuthalShift", "ColourJitter", "FieldJitter", "Normalize", "RandomRotation"]
+
 
 @dataclass(frozen=True)
 class AzimuthalShift:

@@ -23,6 +23,8 @@ from torch.utils.data import Dataset
 
 from spheregeo.data.common import Item
 
+__all__ = ["PanoramaDataset"]
+
 MEMORY_BUDGET = 512 * 2**20  # bytes of decoded items that one dataset keeps by default
 
 

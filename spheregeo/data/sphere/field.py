@@ -19,6 +19,8 @@ import numpy as np
 from spheregeo.data.sphere.files import IMAGE_SUFFIXES, read_array, read_image
 from spheregeo.data.sphere.resize import AreaMap
 
+__all__ = ["Field", "FieldSource", "read_field"]
+
 LATITUDE_NAMES = ("lat", "lats", "latitude", "latitudes", "nav_lat", "y")
 LONGITUDE_NAMES = ("lon", "lons", "longitude", "longitudes", "nav_lon", "x")
 

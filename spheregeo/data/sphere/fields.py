@@ -16,6 +16,8 @@ from spheregeo.data.common import IGNORE, Item, check_split
 from spheregeo.data.sphere.dataset import PanoramaDataset
 from spheregeo.data.sphere.field import Field, FieldSource, read_field
 
+__all__ = ["Fields"]
+
 Sector = tuple[float, float]
 
 

@@ -8,6 +8,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+__all__ = ["read_class_names", "read_image", "read_labels"]
+
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 Image = np.ndarray
 

@@ -32,6 +32,8 @@ from spheregeo.data.sphere.files import (
 )
 from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
 
+__all__ = ["PanoramaFolder", "read_depth"]
+
 MILLIMETRE = 1e-3
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from spheregeo.data.common import SPLITS, check_split
 
+__all__ = ["GLYPHS"]
+
 _CIRCLE = [(0.75 * math.cos(a), 0.75 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 17)[:-1].tolist()]
 
 

@@ -18,6 +18,8 @@ from spheregeo.grids import Grid
 from spheregeo.grids.parse import parse_grid
 from spheregeo.sampling import random_rotations
 
+__all__ = ["SphericalImages", "SphericalImagesData"]
+
 STATISTICS_IMAGES = 256  # as many training images give mean and standard deviation
 Key = int | tuple[int, int]  # index, or epoch and index
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from spheregeo.data.sphere.field import FieldSource
 from spheregeo.data.sphere.fields import Fields, Sector
 
+__all__ = ["KOPPEN_CLASSES", "Koppen"]
+
 KOPPEN_CLASSES = ("ocean", "tropical", "arid", "temperate", "continental", "polar")
 COLOUR = FieldSource("land_shallow_topo_2048.jpg")
 ELEVATION = FieldSource("etopo20data.gz", latitudes="etopo20lats.gz", longitudes="etopo20lons.gz")

@@ -15,6 +15,8 @@ from spheregeo.data.sphere.files import read_array
 from spheregeo.data.sphere.glyphs import GLYPHS, make_glyphs
 from spheregeo.data.sphere.images import SphericalImagesData
 
+__all__ = ["SphericalGlyphsData", "SphericalMNISTData"]
+
 MNIST_FILE = "mnist_t10k_first8000.npz"
 DIGITS = tuple("0123456789")
 

@@ -15,6 +15,8 @@ from spheregeo.data.sphere.augment import AzimuthalShift, ColourJitter, FieldJit
 from spheregeo.data.sphere.dataset import PanoramaDataset, check_size
 from spheregeo.grids import Equiangular
 
+__all__ = ["PanoramaData"]
+
 Augment = Literal["none", "azimuth", "so3"]
 
 

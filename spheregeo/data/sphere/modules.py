@@ -19,7 +19,7 @@ from spheregeo.data.sphere.module import Augment, PanoramaData
 from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
 from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
 
-__all__ = ["FieldsData", "FolderData", "KoppenData", "PanoramaData", "RoomsData", "Stanford2D3DSData"]
+__all__ = ["FieldsData", "FolderData", "KoppenData", "RoomsData", "Stanford2D3DSData"]
 
 # By area, over 200 training rooms of seed 0.
 ROOMS_MEAN, ROOMS_STD = (0.52, 0.51, 0.49), (0.19, 0.20, 0.21)

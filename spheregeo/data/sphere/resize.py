@@ -17,6 +17,8 @@ from scipy import sparse
 from spheregeo.data.common import IGNORE
 from spheregeo.grids import Equiangular
 
+__all__ = ["panorama_grid", "resize_depth", "resize_image", "resize_labels"]
+
 
 def panorama_grid(height: int, width: int) -> Equiangular:
     """The grid of an image's pixels: column 0 half a pixel east of longitude -pi."""

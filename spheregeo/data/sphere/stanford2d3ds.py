@@ -21,6 +21,8 @@ from spheregeo.data.sphere.files import check_panorama, read_image, read_raster
 from spheregeo.data.sphere.folder import read_depth
 from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
 
+__all__ = ["Stanford2D3DS", "stanford_classes"]
+
 NAME = "stanford2d3ds"
 DEPTH_UNIT, DEPTH_MISSING = 1 / 512, 65535
 VALIDATION_SHARE = 10  # one room in ten

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from spheregeo.data import Creatures, Primitives
-from spheregeo.data.meshes.dataset import Warped, collate, scale_free, scaled_mesh
+from spheregeo.data import Creatures, Primitives, collate_meshes
+from spheregeo.data.meshes.dataset import Warped, scale_free, scaled_mesh
 from spheregeo.data.meshes.generated import LIMBS, creature
 from spheregeo.mesh import check
 
@@ -79,7 +79,7 @@ def test_warped_copies_are_fixed_and_the_first_is_the_mesh_itself() -> None:
 
 def test_collate_is_ragged() -> None:
     data = Creatures(3, (150, 250), template_vertices=150)
-    batch = collate([data[k] for k in range(3)])
+    batch = collate_meshes([data[k] for k in range(3)])
     assert len(batch["target"]) == sum(mesh.num_points for mesh in batch["mesh"])
     assert batch["index"].tolist() == [0, 1, 2] and "label" not in batch
 

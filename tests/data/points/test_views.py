@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from spheregeo.data import PointAugment, Views, unit_sphere
+from spheregeo.data import PointAugment, Views, collate_clouds, unit_sphere
 from spheregeo.data.points.arrays import ArrayClouds
-from spheregeo.data.points.dataset import check_cloud, collate
+from spheregeo.data.points.dataset import check_cloud
 from spheregeo.data.points.views import draw_rotation
 
 
@@ -146,7 +146,7 @@ def test_votes_begin_with_the_single_view() -> None:
     assert isinstance(found, list) and len(found) == 3
     assert torch.equal(found[0]["positions"], one[2]["positions"])
     assert not torch.allclose(shape_of(found[0]), shape_of(found[1]))
-    batch = collate([many[0], many[1]])
+    batch = collate_clouds([many[0], many[1]])
     assert batch["votes"] == 3 and batch["batch"].max() == 5 and batch["label"].tolist() == [0, 1]
     with pytest.raises(ValueError, match="votes is 0"):
         views(votes=0)
@@ -154,7 +154,7 @@ def test_votes_begin_with_the_single_view() -> None:
 
 def test_batches_are_ragged() -> None:
     data = [{"positions": torch.randn(n, 3), "label": n, "index": 7} for n in (3, 1, 5)]
-    batch = collate(data)
+    batch = collate_clouds(data)
     assert batch["batch"].tolist() == [0] * 3 + [1] + [2] * 5 and batch["positions"].shape == (9, 3)
     assert batch["label"].tolist() == [3, 1, 5] and "votes" not in batch and "features" not in batch
 

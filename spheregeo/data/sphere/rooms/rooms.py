@@ -20,6 +20,8 @@ from spheregeo.data.sphere.rooms.render import render
 from spheregeo.data.sphere.rooms.scene import ROOM_CLASSES
 from spheregeo.files import atomic_path
 
+__all__ = ["ROOM_CLASSES", "Rooms"]
+
 VERSION = 1  # in the cache's file names: raise it whenever the same seed gives another room
 
 

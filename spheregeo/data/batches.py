@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+__all__ = ["collate", "collate_clouds", "collate_meshes", "collate_molecules"]
+
 PER_ATOM = ("numbers", "positions", "forces")
 PER_MOLECULE = ("index", "target", "energy", "cell", "pbc")
 
