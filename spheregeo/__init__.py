@@ -25,6 +25,7 @@ _ROOMS = (
     "sampling",
     "sparse",
     "tasks",
+    "testing",
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         sampling,
         sparse,
         tasks,
+        testing,
     )
 
 __all__ = [*_ROOMS, "__version__"]

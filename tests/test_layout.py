@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"grids", "sampling"},
     "tasks": {"models", "data", "audit"},
     "audit": {"nn"},
+    "testing": {"audit"},
     "recipes": set(),
 }
 ABOVE_ALL = {"__init__", "__main__", "cli"}

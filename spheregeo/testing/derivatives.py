@@ -1,0 +1,110 @@
+"""Checks of values and derivatives: against a slow twin, and against finite differences."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call
+
+from spheregeo.sparse import Coupling, RowMaps, SparseMap, TangentMap
+from spheregeo.testing.report import agree, require
+from spheregeo.testing.subject import Subject, gradients, leaves, replaced, tensors_of
+
+
+def reference_twin(module: nn.Module) -> nn.Module | None:
+    """A copy of a module whose sparse operators run on the "reference" engine; None where there are none.
+
+    Args:
+        module: any module; :class:`~spheregeo.sparse.SparseMap`, ``TangentMap`` and other operators are found in its children.
+    """
+    module = copy.deepcopy(module)
+    moved = 0
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if not isinstance(child, (SparseMap, TangentMap, Coupling, RowMaps)):
+                continue
+            if isinstance(child, (SparseMap, TangentMap)):  # tensors of other layers stay with them
+                setattr(parent, name, child.shared("reference"))
+            else:
+                child.engine = "reference"
+            moved += 1
+    return module if moved else None
+
+
+def check_twin(subject: Subject, twin: Callable[..., Any] | nn.Module, tolerance: float) -> str:
+    """Output, input gradients and weight gradients equal a slow twin's, in float64.
+
+    Args:
+        subject: the module and its inputs.
+        twin: a module with the same parameters by name, or a function ``twin(layer, *inputs)`` that reads the layer's weights.
+        tolerance: relative to the largest value.
+    """
+    layer = subject.layer()
+    names = [name for name, _ in layer.named_parameters()]
+    if isinstance(twin, nn.Module):
+        slow = copy.deepcopy(twin).double().eval()
+        slow.load_state_dict(layer.state_dict())
+        theirs = dict(slow.named_parameters())
+        function: Callable[..., Any] = slow
+    else:
+        theirs = dict(layer.named_parameters())
+
+        def function(*inputs: Any) -> Any:
+            return twin(layer, *inputs)
+
+    y, of_x, of_w = gradients(layer, subject.inputs(), list(layer.parameters()), subject.seed)
+    y2, of_x2, of_w2 = gradients(function, subject.inputs(), [theirs[name] for name in names], subject.seed)
+    found = [
+        agree(what, a, b, tolerance) for what, a, b in (("output", y, y2), ("gradient of input", of_x, of_x2))
+    ]
+    for name, a, b in zip(names, of_w, of_w2, strict=True):
+        found.append(agree(f"gradient of {name}", [a], [b], tolerance))
+    return f"output {found[0]:.1e}, input gradient {found[1]:.1e}, weight gradients {max(found[2:], default=0.0):.1e}"
+
+
+def _function(subject: Subject, training: bool) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+    """The module as a function of all floating inputs and parameters, as ``gradcheck`` wants it."""
+    layer, inputs = subject.layer(), subject.inputs()
+    layer.train(training)
+    own = leaves(inputs)
+    names = [name for name, p in layer.named_parameters() if p.is_floating_point()]
+    weights = [dict(layer.named_parameters())[name].detach().clone().requires_grad_() for name in names]
+    buffers = {name: value.clone() for name, value in layer.named_buffers()}
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(map(id, own), tensors[: len(own)], strict=True))
+        state: dict[str, Tensor] = {name: value.clone() for name, value in buffers.items()}
+        state |= dict(zip(names, tensors[len(own) :], strict=True))
+        return tuple(tensors_of(functional_call(layer, state, tuple(replaced(v, given) for v in inputs))))
+
+    return run, (*own, *weights)
+
+
+def check_gradients(subject: Subject, second: bool, training: bool = False) -> str:
+    """First or second derivatives agree with finite differences of the module, along random directions, in float64.
+
+    Args:
+        subject: the module and its inputs.
+        second: check the derivatives of the gradients instead.
+        training: check the module in training mode, where norms use the batch's statistics.
+    """
+    run, tensors = _function(subject, training)
+    require(tensors, "the module has neither floating inputs nor parameters")
+    if not any(t.requires_grad for t in run(*tensors)):
+        return "no gradient: the output depends on no floating input and no parameter"
+    check = gradgradcheck if second else gradcheck
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(subject.seed)
+    try:
+        check(run, tensors, fast_mode=True, nondet_tol=1e-10, atol=1e-5, rtol=1e-4)
+    except RuntimeError as error:
+        text = " ".join(str(error).split())
+        require(False, f"{'second' if second else 'first'} derivatives: {text[:400]}")
+    finally:
+        torch.set_rng_state(generator_state)
+    return f"{len(tensors)} tensors{', training mode' if training else ''}"
