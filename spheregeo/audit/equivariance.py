@@ -249,8 +249,9 @@ def _fields(
     module: object, field_in: FieldLike, field_out: FieldLike, channels: int | None
 ) -> tuple[Field, Field | None]:
     """Kinds of the input and the output; None for an output of any number of scalars."""
+    network = callable(getattr(module, "neighbors", None))  # its irreps are those within
     found = [
-        declared_field(module, side)
+        (None if network and not hasattr(module, f"field_{side}") else declared_field(module, side))
         if given is None
         else None
         if given == "scalar"

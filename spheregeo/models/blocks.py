@@ -52,6 +52,12 @@ def check_field(x: Tensor, in_channels: int, grid: Grid) -> None:
         )
 
 
+def check_channels(x: Tensor, in_channels: int) -> None:
+    """Raises: ValueError unless x is (B, in_channels, ...)."""
+    if x.ndim < 3 or x.shape[1] != in_channels:
+        raise ValueError(f"x has shape {tuple(x.shape)}; this model expects (B, {in_channels}, ...)")
+
+
 class Pointwise(nn.Module):
     """Linear map of the channels, the same at every point (a 1x1 convolution for fields of any shape).
 

@@ -45,6 +45,7 @@ def check_layer(
     other_inputs: Inputs = (),
     dtypes: Mapping[torch.dtype, float] = TOLERANCES,
     compile_backend: str = "aot_eager",
+    restores: bool = False,
     bad_inputs: Sequence[tuple[Any, str]] | None = None,
     channel_axis: int = 1,
     seed: int = 0,
@@ -78,6 +79,7 @@ def check_layer(
         other, other_inputs: the layer built for another resolution and its input, for the checkpoint.
         dtypes: by dtype, the largest difference from float64.
         compile_backend: of ``torch.compile``.
+        restores: whether the layer's geometry comes back by itself after ``.to("meta").to_empty(device="cpu")``.
         bad_inputs: (arguments, text that the message must contain) pairs; None for one channel too many in the first argument.
         channel_axis: of the first argument.
         seed: of all that is drawn at random.
@@ -106,7 +108,13 @@ def check_layer(
             layer if equivariant is None else equivariant,
             _where(layer, where),
             equivariance,
-            {"field_in": field_in, "field_out": field_out, "seed": seed, **(equivariance_options or {})},
+            {
+                "field_in": field_in,
+                "field_out": field_out,
+                "seed": seed,
+                **({} if equivariant is not None else _channels(subject, _where(layer, where))),
+                **(equivariance_options or {}),
+            },
         ),
     )
     for order in ("first", "second"):
@@ -115,7 +123,7 @@ def check_layer(
     suite.run("export", check_export, subject)
     suite.run("dtypes", check_dtypes, subject, dtypes)
     suite.run("autocast", check_autocast, subject)
-    suite.run("meta", check_meta, subject)
+    suite.run("meta", check_meta, subject, restores)
     suite.run("cuda", check_cuda, subject)
     suite.run("copies", check_copies, subject)
     suite.run("checkpoint", check_checkpoint, subject, other, other_inputs)
@@ -136,6 +144,14 @@ def _where(layer: nn.Module, where: Any) -> Any:
             (g for g in (getattr(layer, n, None) for n in ("source", "grid")) if isinstance(g, Grid)), None
         )
     return where
+
+
+def _channels(subject: Subject, where: Any) -> dict[str, int]:
+    """Channels of the fields that the layer is called with, for layers that declare none."""
+    if where is None or isinstance(where, Tensor):
+        return {}
+    first = subject.inputs()[0]
+    return {"channels": first.shape[1]} if isinstance(first, Tensor) and first.ndim > 2 else {}
 
 
 def _derivatives(subject: Subject, second: bool) -> str:

@@ -51,6 +51,7 @@ def check_model(
     equivariance_options: Mapping[str, Any] | None = None,
     dtypes: Mapping[torch.dtype, float] = DTYPES,
     compile_backend: str = "aot_eager",
+    untrained: Collection[str] = (),
     seed: int = 0,
     skip: Collection[str] = (),
 ) -> dict[str, str]:
@@ -78,6 +79,7 @@ def check_model(
         equivariance_options: further arguments of :func:`spheregeo.audit.measure_equivariance`.
         dtypes: by dtype, the largest difference from float64.
         compile_backend: of ``torch.compile``; networks of points are compiled without their search for neighbours.
+        untrained: ends of the names of parameters that no gradient reaches by design.
         seed: of all that is drawn at random.
         skip: names of checks to leave out.
 
@@ -104,7 +106,7 @@ def check_model(
         subject = Subject(model, x, seed)
         samples, compiled = [Subject(model, x[i : i + 1], seed) for i in range(2)], subject
     suite.run("output", _output, subject, out_shape)
-    suite.run("trains", _trains, subject)
+    suite.run("trains", _trains, subject, untrained)
     suite.run("samples", _samples, subject, samples)
     options = {"field_in": field_in, "field_out": field_out, "seed": seed, "channels": in_channels}
     if isinstance(where, Tensor):
@@ -162,12 +164,17 @@ def _output(subject: Subject, shape: tuple[int, ...] | None) -> str:
     return str(tuple(y.shape))
 
 
-def _trains(subject: Subject) -> str:
+def _trains(subject: Subject, untrained: Collection[str]) -> str:
     layer = subject.layer(torch.float32).train()
-    names = [name for name, p in layer.named_parameters() if p.requires_grad]
-    wanted = [p for p in layer.parameters() if p.requires_grad]
+    ends = tuple(untrained)
+    found_parameters = [
+        (name, p)
+        for name, p in layer.named_parameters()
+        if p.requires_grad and not name.endswith(ends or ("\0",))
+    ]
+    names, wanted = [name for name, _ in found_parameters], [p for _, p in found_parameters]
     _, _, found = gradients(layer, subject.inputs(torch.float32), wanted, subject.seed)
-    dead = [name for name, g in zip(names, found, strict=True) if not bool((g != 0).any())]
+    dead = [name for name, g in zip(names, found, strict=True) if g.numel() and not bool((g != 0).any())]
     require(not dead, f"no gradient reaches {', '.join(dead)}")
     bad = [name for name, g in zip(names, found, strict=True) if not bool(g.isfinite().all())]
     require(not bad, f"the gradient of {', '.join(bad)} is not finite")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from spheregeo.models.blocks import Pointwise, make_norm
+from spheregeo.models.blocks import Pointwise, check_channels, make_norm
 from spheregeo.models.on_grid import to_image
 from spheregeo.models.registry import register
 
@@ -43,6 +43,7 @@ class PixelMLP(nn.Module):
         self.layers = nn.Sequential(*layers, Pointwise(channels, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        check_channels(x, self.in_channels)
         result: Tensor = self.layers(x)
         return result
 
@@ -102,6 +103,7 @@ class PlanarUNet(nn.Module):
         self.head = Pointwise(widths[0], out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_channels(x, self.in_channels)
         skips = []
         for i, stage in enumerate(self.encoder):
             if i:

@@ -45,17 +45,17 @@ class _Pooled(nn.Module):
         self.levels = tuple(hierarchy(grid, depth))
         self.widths = [min(width * growth**i, max_width) for i in range(depth)]
         self.grid, self.in_channels, self.out_channels = grid, in_channels, out_channels
-        self._conv, self._norm, self._blocks = conv, norm, blocks
+        self._norm, self._blocks = norm, blocks
         before = [in_channels, *self.widths[:-1]]
         self.encoder = nn.ModuleList(
-            self._stack(a, b, g) for a, b, g in zip(before, self.widths, self.levels, strict=True)
+            self._stack(conv, a, b, g) for a, b, g in zip(before, self.widths, self.levels, strict=True)
         )
         self.down = nn.ModuleList(Pool(g, reduce) for g in self.levels[:-1])
 
-    def _stack(self, before: int, after: int, grid: Grid) -> nn.Sequential:
+    def _stack(self, conv: Conv, before: int, after: int, grid: Grid) -> nn.Sequential:
         layers: list[nn.Module] = []
         for channels in [before] + [after] * self._blocks:
-            layers += [self._conv(channels, after, grid), make_norm(self._norm, after), nn.GELU()]
+            layers += [conv(channels, after, grid), make_norm(self._norm, after), nn.GELU()]
         return nn.Sequential(*layers)
 
 
@@ -80,7 +80,7 @@ class PooledUNet(_Pooled):
             up(b, a, g) for a, b, g in zip(fine, coarse, self.levels[1:], strict=True)
         )  # (B, widths[i + 1], coarse) -> (B, widths[i], fine)
         self.decoder = nn.ModuleList(
-            self._stack(2 * a, a, g) for a, g in zip(fine, self.levels[:-1], strict=True)
+            self._stack(conv, 2 * a, a, g) for a, g in zip(fine, self.levels[:-1], strict=True)
         )
         self.head = Pointwise(self.widths[0], out_channels)
 

@@ -1,0 +1,643 @@
+"""Every public layer passes the compliance suite. A newly exported class without a case here fails, and is told what to add."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from e3nn.o3 import Irreps
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import spheregeo.nn as layers
+from spheregeo.grids import Equiangular, HEALPix, Icosahedral
+from spheregeo.groups import axis_angle
+from spheregeo.testing import check_layer
+
+TESTS = Path(__file__).resolve().parents[1]
+Case = Callable[[], dict[str, Any]]
+CASES: dict[type, Case] = {}
+
+# public classes that are no layer of their own: the test file that holds them
+PARTS = {
+    "ClusterGeometry": "nn/surface/test_pooling.py",
+    "EdgeGeometry": "nn/space/test_steerable_conv.py",
+    "EdgeList": "nn/space/test_steerable_conv.py",
+    "GaugeGeometry": "nn/surface/test_gauge_conv.py",
+    "SpinType": "nn/irreps/test_spin.py",
+    "FrameGate": "nn/space/test_edge_frame.py",
+    "FrameProduct": "nn/space/test_edge_frame.py",
+    "FrameRotation": "nn/space/test_edge_frame.py",
+    "PointProduct": "nn/space/test_edge_frame.py",
+    "SO2Maps": "nn/space/test_steerable_conv.py",
+    "CGPath": "nn/space/test_steerable_conv.py",
+    "PathTable": "nn/space/test_steerable_conv.py",
+}
+
+
+# layers without a sparse operator, whose slow twin is written out in their own test file
+OWN_TWIN = {
+    **dict.fromkeys(["IrrepsLinear", "IrrepsDropout"], "nn/irreps/test_linear.py"),
+    **dict.fromkeys(["IrrepsGate", "NormActivation"], "nn/irreps/test_gates.py"),
+    **dict.fromkeys(["IrrepsBatchNorm", "IrrepsLayerNorm", "IrrepsInstanceNorm"], "nn/irreps/test_norm.py"),
+    **dict.fromkeys(
+        ["SphereActivation", "SeparableSphereActivation", "SO3Activation"], "nn/irreps/test_sphere_activation.py"
+    ),
+    "SphereMLP": "nn/irreps/test_sphere_mlp.py",
+    **dict.fromkeys(["SpinLinear", "SpinActivation"], "nn/irreps/test_spin.py"),
+    "SO2Linear": "nn/space/test_steerable_conv.py",
+    **dict.fromkeys(
+        [
+            "StatisticsNorm", "VectorBatchNorm", "VectorLinearReLU", "VectorEdgeConv", "VectorInvariants", "VectorMaxPool",
+            "VectorMeanPool",
+        ],
+        "nn/space/test_vector_neurons.py",
+    ),
+    **dict.fromkeys(["SteerableVoxelConv", "LowPassDownsample"], "nn/voxel/test_conv.py"),
+    **dict.fromkeys(
+        ["FieldBatchNorm", "FieldInstanceNorm", "FieldLayerNorm", "RegularBatchNorm"], "nn/surface/test_field_norm.py"
+    ),
+    **dict.fromkeys(["FieldBias", "FieldDropout", "FieldLinear"], "nn/surface/test_linear.py"),
+    **dict.fromkeys(
+        ["GatedNonlinearity", "NormNonlinearity", "RegularNonlinearity"], "nn/surface/test_nonlinearity.py"
+    ),
+    **dict.fromkeys(["HEALPixConv", "HEALPixFaceConv"], "nn/sphere/test_healpix_conv.py"),
+    "HEALPixHops": "nn/sphere/test_healpix_hops.py",
+    **dict.fromkeys(
+        ["HEALPixPad", "PixelShuffle", "PixelUnshuffle", "ToFaces", "FromFaces"], "nn/sphere/test_healpix_faces.py"
+    ),
+    **dict.fromkeys(
+        [
+            "IcosahedralConv", "IcosahedralNorm", "IcosahedralPool", "IcosahedralUpsample", "OrientationPool", "ToCharts",
+            "FromCharts",
+        ],
+        "nn/sphere/test_icosahedral.py",
+    ),
+}  # fmt: skip
+
+
+def public_classes() -> dict[type, str]:
+    """Classes in ``__all__`` of ``spheregeo.nn`` and its packages, with the place where they are exported."""
+    inner = [m.name for m in pkgutil.walk_packages(layers.__path__, "spheregeo.nn.") if m.ispkg]
+    found: dict[type, str] = {}
+    for name in ["spheregeo.nn", *inner]:
+        room = importlib.import_module(name)
+        for member in getattr(room, "__all__", ()):
+            value = getattr(room, member)
+            if inspect.isclass(value):
+                found.setdefault(value, f"{name}.{member}")
+    return found
+
+
+def case(kind: type) -> Callable[[Case], Case]:
+    """Enter the arguments of :func:`check_layer` for a class."""
+
+    def enter(make: Case) -> Case:
+        CASES[kind] = make
+        return make
+
+    return enter
+
+
+def test_every_public_layer_has_a_case() -> None:
+    missing = [
+        place for kind, place in public_classes().items() if kind not in CASES and kind.__name__ not in PARTS
+    ]
+    assert not missing, "\n".join(
+        f"{place} has no case in {Path(__file__).name}; add one that builds it small, with an input:\n"
+        f"    simple({place.rsplit('.', 1)[1]}, lambda: dict(layer={place.rsplit('.', 1)[1]}(2, 3, G), inputs=x(2), "
+        'equivariance={"grid": 1e-11}))'
+        for place in missing
+    )
+    lost = [name for name, file in {**PARTS, **OWN_TWIN}.items() if name not in (TESTS / file).read_text()]
+    assert not lost, f"the test files named here for {', '.join(lost)} hold nothing of them"
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(public_classes(), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__
+)
+def test_compliance(kind: type) -> None:
+    if kind.__name__ in PARTS:
+        return  # held by its own test file, see above
+    if kind not in CASES:
+        pytest.fail("no case; see test_every_public_layer_has_a_case")
+    arguments = CASES[kind]()
+    skip = [*arguments.pop("skip", ()), *(["twin"] if kind.__name__ in OWN_TWIN else [])]
+    check_layer(**arguments, skip=skip)
+
+
+# ---- small places and inputs
+
+G, I, E = HEALPix(2), Icosahedral(1), Equiangular(6, 12)
+FINE, COARSE = HEALPix(4), HEALPix(1)
+KIND = "2x0 + 2x1 + 1x2"
+IRREPS = "2x0e + 1x0o + 2x1o + 1x1e"
+QUARTER = {"rotations": axis_angle((0, 0, 1), math.pi / 2), "lmax": 2}
+EDGES = torch.tensor([[1, 2, 0, 3, 0, 4, 5, 6, 7, 6], [0, 0, 1, 1, 2, 3, 4, 5, 6, 7]])
+GROUP = torch.tensor([0, 0, 0, 1, 2, 2, 2, 3])
+
+
+def x(channels: int, points: int = 48, batch: int = 2) -> Tensor:
+    return torch.randn(batch, channels, points)
+
+
+def rows(irreps: str, count: int = 8) -> Tensor:
+    return torch.randn(count, Irreps(irreps).dim)
+
+
+def places(count: int = 8) -> Tensor:
+    return torch.randn(count, 3, generator=torch.Generator().manual_seed(5))
+
+
+def simple(kind: type, make: Case) -> None:
+    CASES[kind] = make
+
+
+def on_grid(kind: type, make: Callable[[Any], nn.Module], channels: int = 2, **more: Any) -> None:
+    """A layer of scalar fields on a HEALPix grid, exact under the grid's rotations, that loads at another resolution."""
+
+    def build() -> dict[str, Any]:
+        arguments = {"layer": make(G), "inputs": x(channels), "where": G, "equivariance": {"grid": 1e-11}}
+        arguments |= {"other": make(FINE), "other_inputs": x(channels, 192)}
+        return arguments | {
+            key: value() if callable(value) and key == "twin_of" else value for key, value in more.items()
+        }
+
+    CASES[kind] = build
+
+
+def pointwise(
+    kind: type, make: Callable[[], nn.Module], irreps: str = IRREPS, bound: float = 1e-11, **more: Any
+) -> None:
+    """A layer of irreps at each point."""
+
+    def build() -> dict[str, Any]:
+        layer = make()
+        into = getattr(layer, "irreps_in", None) or getattr(layer, "irreps", irreps)
+        arguments = {
+            "layer": layer,
+            "inputs": rows(str(into)),
+            "where": places(),
+            "equivariance": {"o3": bound},
+        }
+        return {**arguments, "channel_axis": -1, **more}
+
+    CASES[kind] = build
+
+
+class AsVectors(nn.Module):
+    """Vector neurons between features of irreps C x 1o."""
+
+    def __init__(self, layer: nn.Module, *rest: Any, invariant: bool = False) -> None:
+        super().__init__()
+        self.layer, self.rest, self.invariant = layer, rest, invariant
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x.unflatten(1, (-1, 3)).transpose(1, 2), *self.rest)
+        return y if self.invariant else y.transpose(1, 2).flatten(1)
+
+
+def vectors(
+    kind: type, make: Callable[[], nn.Module], *rest: Any, out: str = "4x1o", group: str = "o3", **more: Any
+) -> None:
+    def build() -> dict[str, Any]:
+        layer = make()
+        arguments = {
+            "layer": layer,
+            "inputs": (torch.randn(8, 3, 5), *rest),
+            "equivariant": AsVectors(layer, *rest, invariant=out.endswith("0e")),
+            "where": places(),
+            "field_in": "5x1o",
+            "field_out": out,
+            "equivariance": {group: 1e-11},
+        }
+        return {**arguments, "channel_axis": -1, **more}
+
+    CASES[kind] = build
+
+
+# ---- scalar fields on grids
+
+
+def batch_norm(layer: Any, x: Tensor) -> Tensor:
+    scale = layer.weight / (layer.running_var + layer.eps).sqrt()
+    return (x - layer.running_mean[:, None]) * scale[:, None] + layer.bias[:, None]
+
+
+def group_norm(layer: Any, x: Tensor) -> Tensor:
+    share = layer.grid.areas / layer.grid.areas.sum()
+    groups = getattr(layer, "num_groups", x.shape[1])
+    parts = x.unflatten(1, (groups, -1))
+    mean = (parts @ share).mean(2)[..., None, None]
+    variance = (((parts - mean) ** 2) @ share).mean(2)[..., None, None]
+    y = ((parts - mean) / (variance + layer.eps).sqrt()).flatten(1, 2)
+    return y if layer.weight is None else y * layer.weight[:, None] + layer.bias[:, None]
+
+
+on_grid(layers.AreaBatchNorm, lambda grid: layers.AreaBatchNorm(2, grid), twin=batch_norm)
+on_grid(layers.AreaGroupNorm, lambda grid: layers.AreaGroupNorm(2, 4, grid), channels=4, twin=group_norm)
+on_grid(layers.AreaInstanceNorm, lambda grid: layers.AreaInstanceNorm(2, grid, affine=True), twin=group_norm)
+on_grid(layers.ChebConv, lambda grid: layers.ChebConv(2, 3, grid), restores=True)
+on_grid(layers.DiscoConv, lambda grid: layers.DiscoConv(2, 3, grid), restores=True)
+on_grid(
+    layers.DiscoConvTranspose,
+    lambda grid: layers.DiscoConvTranspose(2, 3, grid, grid.refine()),
+    restores=True,
+    equivariance={"grid": 1e-11, "so3": 0.3},
+)
+on_grid(layers.Pool, lambda grid: layers.Pool(grid), equivariance_options={"target": COARSE}, channel_axis=2)
+on_grid(
+    layers.Unpool, lambda grid: layers.Unpool(grid), equivariance_options={"target": FINE}, channel_axis=2
+)
+on_grid(
+    layers.Resample,
+    lambda grid: layers.Resample(grid, grid.coarsen()),
+    equivariance_options={"target": COARSE},
+    channel_axis=2,
+)
+on_grid(
+    layers.GlobalPool,
+    lambda grid: layers.GlobalPool(grid),
+    twin=lambda layer, x: x @ (layer.grid.areas / layer.grid.areas.sum()),
+    channel_axis=2,
+)
+on_grid(
+    layers.GDN,
+    lambda grid: layers.GDN(2),
+    skip=[
+        "first",
+        "second",
+    ],  # constants at their bounds pass the gradients that push them back, which are no derivatives
+    twin=lambda layer, x: x / (layer.beta[:, None] + torch.einsum("ij,bjn->bin", layer.gamma, x**2)).sqrt(),
+)
+
+
+# ---- HEALPix: exact under quarter turns about z
+
+for convolution in (layers.HEALPixConv, layers.HEALPixFaceConv, layers.HEALPixHops):
+    on_grid(
+        convolution,
+        lambda grid, kind=convolution: kind(2, 3, grid),
+        equivariance={"so3": 1e-10},
+        equivariance_options=QUARTER,
+    )
+on_grid(
+    layers.PixelShuffle,
+    lambda grid: layers.PixelShuffle(grid),
+    channels=4,
+    equivariance={"so3": 1e-10},
+    equivariance_options={**QUARTER, "target": FINE},
+)
+on_grid(
+    layers.PixelUnshuffle,
+    lambda grid: layers.PixelUnshuffle(grid),
+    channel_axis=2,
+    equivariance={"so3": 1e-10},
+    equivariance_options={**QUARTER, "target": COARSE},
+)
+on_grid(
+    layers.ToFaces,
+    lambda grid: layers.ToFaces(grid),
+    equivariant=nn.Sequential(layers.ToFaces(G), layers.FromFaces(G)),
+    channel_axis=2,
+)
+simple(
+    layers.FromFaces,
+    lambda: {
+        "layer": layers.FromFaces(G),
+        "inputs": torch.randn(24, 2, 2, 2),
+        "equivariant": nn.Sequential(layers.ToFaces(G), layers.FromFaces(G)),
+        "where": G,
+        "equivariance": {"grid": 1e-12},
+        "channel_axis": 2,
+    },
+)
+simple(
+    layers.HEALPixPad,  # padded faces lie on no grid; tests/nn/sphere/test_healpix_faces.py turns them
+    lambda: {"layer": layers.HEALPixPad(G, 1), "inputs": x(2), "channel_axis": 2, "skip": ["equivariance"]},
+)
+
+
+# ---- icosahedral charts: exact under the 60 rotations
+
+
+def charts(
+    kind: type, make: Callable[[], nn.Module], channels: int, *around: Any, points: int = 42, **more: Any
+) -> None:
+    """A layer between features on charts; ``around`` are modules before and after it that make scalar fields of them."""
+
+    def build() -> dict[str, Any]:
+        layer = make()
+        net = nn.Sequential(*[layer if part is None else part for part in around]) if around else layer
+        where = Icosahedral(1 if points == 42 else 2)
+        arguments = {"layer": layer, "inputs": x(channels, points), "equivariant": net, "where": where}
+        return {**arguments, "equivariance": {"grid": 1e-11}, **more}
+
+    CASES[kind] = build
+
+
+def lifting(level: int = 1, out: int = 2) -> nn.Module:
+    return layers.IcosahedralConv(2, out, level, in_type="scalar")
+
+
+charts(layers.IcosahedralConv, lifting, 2, None, layers.OrientationPool(2, 1))
+charts(
+    layers.IcosahedralNorm,
+    lambda: layers.IcosahedralNorm(2, 1),
+    12,
+    lifting(),
+    None,
+    layers.OrientationPool(2, 1),
+)
+charts(
+    layers.IcosahedralPool, lambda: layers.IcosahedralPool(2, 2), 12, lifting(2), None, layers.OrientationPool(2, 1),
+    points=162, equivariance_options={"target": I},
+)  # fmt: skip
+charts(
+    layers.IcosahedralUpsample, lambda: layers.IcosahedralUpsample(2, 1), 12, lifting(), None, layers.OrientationPool(2, 2),
+    equivariance_options={"target": Icosahedral(2)},
+)  # fmt: skip
+charts(layers.OrientationPool, lambda: layers.OrientationPool(2, 1), 12, lifting(), None)
+charts(layers.ToCharts, lambda: layers.ToCharts(1), 2, None, layers.FromCharts(1), channel_axis=2)
+simple(
+    layers.FromCharts,
+    lambda: {
+        "layer": layers.FromCharts(1),
+        "inputs": torch.randn(2, 2, 5, 2, 4),
+        "equivariant": nn.Sequential(layers.ToCharts(1), layers.FromCharts(1)),
+        "where": I,
+        "equivariance": {"grid": 1e-12},
+        "channel_axis": 2,
+    },
+)
+
+
+# ---- tangent fields
+
+on_grid(layers.GaugeConv, lambda grid: layers.GaugeConv(KIND, "1x0 + 2x1", grid), channels=8)
+on_grid(
+    layers.GaugeBlock, lambda grid: layers.GaugeBlock(KIND, grid), channels=8, field_in=KIND, field_out=KIND
+)
+on_grid(layers.FieldBatchNorm, lambda grid: layers.FieldBatchNorm(KIND, grid), channels=8)
+on_grid(layers.FieldInstanceNorm, lambda grid: layers.FieldInstanceNorm(KIND, grid), channels=8)
+on_grid(layers.FieldLayerNorm, lambda grid: layers.FieldLayerNorm(KIND), channels=8)
+on_grid(layers.FieldLinear, lambda grid: layers.FieldLinear(KIND, "1x0 + 2x1"), channels=8)
+on_grid(layers.FieldBias, lambda grid: layers.FieldBias(KIND), channels=8)
+on_grid(layers.FieldDropout, lambda grid: layers.FieldDropout(KIND), channels=8)
+on_grid(layers.GatedNonlinearity, lambda grid: layers.GatedNonlinearity(KIND), channels=8)
+on_grid(layers.NormNonlinearity, lambda grid: layers.NormNonlinearity(KIND), channels=8)
+on_grid(layers.RegularBatchNorm, lambda grid: layers.RegularBatchNorm(KIND, grid), channels=8)
+on_grid(
+    layers.RegularNonlinearity,
+    lambda grid: layers.RegularNonlinearity(KIND),
+    channels=8,
+    equivariance={"grid": 0.01},
+)
+on_grid(
+    layers.FieldPool,
+    lambda grid: layers.FieldPool(KIND, grid),
+    channels=8,
+    equivariance_options={"target": COARSE},
+)
+on_grid(
+    layers.FieldUnpool,
+    lambda grid: layers.FieldUnpool(KIND, grid.refine()),
+    channels=8,
+    equivariance_options={"target": FINE},
+)
+
+
+# ---- irreps at points
+
+pointwise(layers.IrrepsLinear, lambda: layers.IrrepsLinear(IRREPS, "1x0e + 3x1o + 1x0o"))
+pointwise(layers.IrrepsGate, lambda: layers.IrrepsGate(IRREPS))
+pointwise(layers.NormActivation, lambda: layers.NormActivation(IRREPS))
+pointwise(layers.IrrepsBatchNorm, lambda: layers.IrrepsBatchNorm(IRREPS))
+pointwise(layers.IrrepsLayerNorm, lambda: layers.IrrepsLayerNorm(IRREPS))
+pointwise(layers.IrrepsDropout, lambda: layers.IrrepsDropout(IRREPS))
+pointwise(layers.SphereActivation, lambda: layers.SphereActivation("2x0e + 2x1o"), bound=0.02)
+pointwise(
+    layers.SeparableSphereActivation, lambda: layers.SeparableSphereActivation("2x0e + 2x1o"), bound=0.02
+)
+pointwise(layers.SO3Activation, lambda: layers.SO3Activation("1x0e + 3x1e"), bound=0.05)
+pointwise(layers.SphereMLP, lambda: layers.SphereMLP("2x0e + 2x1o", [4]), bound=0.02)
+
+SPIN = layers.SpinType("2x0 + 1x1", 2)
+pointwise(
+    layers.SpinLinear,
+    lambda: layers.SpinLinear(SPIN, SPIN),
+    str(SPIN.irreps),
+    field_in=SPIN.irreps,
+    field_out=SPIN.irreps,
+)
+pointwise(
+    layers.SpinActivation,
+    lambda: layers.SpinActivation(SPIN),
+    str(SPIN.irreps),
+    0.05,
+    field_in=SPIN.irreps,
+    field_out=SPIN.irreps,
+)
+
+
+# ---- points and edges
+
+
+def plain_steerable(layer: Any, *inputs: Any) -> Tensor:
+    """The same weights by e3nn's order of work: edge by edge, products first."""
+    name = "method" if hasattr(layer, "method") else "engine"
+    before = getattr(layer, name)
+    setattr(layer, name, "tensor")
+    try:
+        y: Tensor = layer(*inputs)
+    finally:
+        setattr(layer, name, before)
+    return y
+
+
+@case(layers.SteerableConv)
+def steerable() -> dict[str, Any]:
+    return {
+        "layer": layers.SteerableConv("2x0e + 1x1o", "1x0e + 1x1o + 1x1e", lmax=2),
+        "inputs": (rows("2x0e + 1x1o"), places(), layers.EdgeList.of(EDGES, 8)),
+        "twin": plain_steerable,
+        "where": places(20),
+        "equivariance": {"o3": 1e-11},
+        "channel_axis": -1,
+    }
+
+
+def plain_implicit(layer: Any, x: Tensor, positions: Tensor, edges: Any) -> Tensor:
+    """One matrix for each edge."""
+    source, target = edges.edge_index
+    messages = torch.einsum(
+        "eij,ej->ei", layer.kernel(positions[source] - positions[target], None), x[source]
+    )
+    y = x.new_zeros(len(positions), messages.shape[1]).index_add(0, target, messages)
+    return y / torch.bincount(target, minlength=len(positions)).clamp(min=1)[:, None] + layer.fixed()
+
+
+@case(layers.ImplicitConv)
+def implicit() -> dict[str, Any]:
+    return {
+        "layer": layers.ImplicitConv("2x0e + 1x1o", "1x0e + 1x1o", hidden=3, radius=2.0),
+        "inputs": (rows("2x0e + 1x1o"), places(), layers.EdgeList.of(EDGES, 8)),
+        "twin": plain_implicit,
+        "where": places(20),
+        "equivariance": {"o3": 1e-11},
+        "channel_axis": -1,
+    }
+
+
+class InFrames(nn.Module):
+    """``SO2Linear`` between the frames of edges and back, as features of points."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, geometry: Any) -> Tensor:
+        edges = x.index_select(0, geometry.edges.source)
+        scalars, vectors = (
+            edges[:, :2, None].transpose(1, 2),
+            edges[:, 2:].unflatten(1, (1, 3)).transpose(1, 2),
+        )
+        d = geometry.frames(1)[1]
+        a, b = self.layer([scalars, d @ vectors])
+        b = d.mT @ b
+        return geometry.scatter(torch.cat([a.transpose(1, 2).flatten(1), b.transpose(1, 2).flatten(1)], 1))
+
+
+@case(layers.SO2Linear)
+def so2() -> dict[str, Any]:
+    layer = layers.SO2Linear("2x0e + 1x1o", "2x0e + 2x1o")
+    return {
+        "layer": layer,
+        "inputs": ([torch.randn(6, 1, 2), torch.randn(6, 3, 1)],),
+        "equivariant": InFrames(layer),
+        "where": places(20),
+        "field_in": "2x0e + 1x1o",
+        "field_out": "2x0e + 2x1o",
+        "equivariance": {"o3": 1e-11},
+        "skip": [
+            "errors",
+            "compile",
+        ],  # stacks are plain lists; torch.compile cannot guard e3nn's irreps in its table
+    }
+
+
+simple(
+    layers.RadialBasis,  # functions of lengths, which nothing turns
+    lambda: {
+        "layer": layers.RadialBasis(2.0, 4),
+        "inputs": 0.2 + torch.rand(6),
+        "twin": lambda layer, r: (
+            (
+                math.sqrt(2)
+                * torch.sin(math.pi * torch.arange(1, 5, dtype=r.dtype) * r[:, None] / 2)
+                / (math.pi * r[:, None] / 2)
+            )
+            * layers.space.polynomial_envelope(r / 2)[:, None]
+        ),
+        "skip": ["equivariance", "errors"],
+    },
+)
+simple(
+    layers.RadialNetwork,
+    lambda: {
+        "layer": layers.RadialNetwork(4, [8], 3),
+        "inputs": (torch.randn(6, 4), torch.rand(6)),
+        "twin": lambda layer, b, e: (
+            F.silu(
+                F.linear(
+                    F.silu(F.linear(b, layer.layers[0].weight, layer.layers[0].bias)),
+                    layer.layers[2].weight,
+                    layer.layers[2].bias,
+                )
+            )
+            * e[:, None]
+        ),
+        "skip": ["equivariance", "errors"],
+    },
+)
+simple(
+    layers.space.StatisticsNorm,
+    lambda: {
+        "layer": layers.space.StatisticsNorm(4),
+        "inputs": torch.randn(6, 4),
+        "skip": ["equivariance", "errors"],
+    },
+)
+simple(
+    layers.irreps.NormalizedActivation,
+    lambda: {
+        "layer": layers.irreps.NormalizedActivation("silu"),
+        "inputs": torch.randn(6, 4),
+        "twin": lambda layer, x: F.silu(x) * layer.factor,
+        "skip": ["equivariance", "errors"],
+    },
+)
+
+
+@case(layers.irreps.IrrepsInstanceNorm)
+def instance_norm() -> dict[str, Any]:
+    layer = layers.irreps.IrrepsInstanceNorm(IRREPS)
+    return {
+        "layer": layer,
+        "inputs": (rows(IRREPS), GROUP, 4),
+        "equivariant": lambda x: layer.to(x)(x, GROUP, 4),
+        "where": places(),
+        "field_in": IRREPS,
+        "field_out": IRREPS,
+        "equivariance": {"o3": 1e-11},
+        "channel_axis": -1,
+    }
+
+
+# ---- vector neurons
+
+vectors(
+    layers.VectorLinear,
+    lambda: layers.VectorLinear(5, 4),
+    twin=lambda layer, v: v @ layer.weight.T,
+    skip=["errors"],
+)
+vectors(layers.VectorBatchNorm, lambda: layers.VectorBatchNorm(5), out="5x1o", skip=["errors"])
+vectors(layers.VectorLinearReLU, lambda: layers.VectorLinearReLU(5, 4), skip=["errors"])
+vectors(layers.VectorEdgeConv, lambda: layers.VectorEdgeConv(5, 4), EDGES, skip=["errors"])
+vectors(layers.VectorInvariants, lambda: layers.VectorInvariants(5), out="15x0e", skip=["errors"])
+vectors(layers.VectorMaxPool, lambda: layers.VectorMaxPool(5), GROUP, 4, out="5x1o", skip=["errors"])
+vectors(layers.VectorMeanPool, layers.VectorMeanPool, GROUP, 4, out="5x1o", skip=["errors"])
+
+
+# ---- voxels
+
+
+@case(layers.SteerableVoxelConv)
+def voxels() -> dict[str, Any]:
+    layer = layers.SteerableVoxelConv("1x0e + 1x1o", "1x0e + 1x1o", 3)
+    return {
+        "layer": layer,
+        "inputs": torch.randn(1, 4, 4, 4, 4),
+        "where": (4, 4, 4),
+        "equivariance": {"o3": 1e-11},
+    }
+
+
+simple(
+    layers.LowPassDownsample,
+    lambda: {
+        "layer": layers.LowPassDownsample(2),
+        "inputs": torch.randn(1, 2, 4, 4, 4),
+        "where": (5, 5, 5),
+        "equivariance": {"o3": 1e-11},
+        "bad_inputs": [(torch.randn(2, 4, 4), "x")],
+    },
+)

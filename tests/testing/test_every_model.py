@@ -1,0 +1,71 @@
+"""Every registered model passes the compliance suite."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from spheregeo import models
+from spheregeo.grids import Equiangular
+from spheregeo.groups import axis_angle
+from spheregeo.testing import check_model
+
+GRID = Equiangular(8, 16)
+QUARTER = axis_angle((0, 0, 1), math.pi / 2)  # maps the grid and its coarser levels to themselves
+# largest error under a quarter turn about z, where networks are not exact: sampled nonlinearities, interpolation to icosahedra,
+# a network that reads the image as it stands
+BOUNDS = {"gauge": 1e-2, "gem": 5e-2, "icosahedral": 1.0, "planar-cnn": 1.0}
+VNN: dict[str, Any] = {"width": 3, "k": 4}
+CLOUD = {"width": 4, "depth": 2, "k": 4}
+MOLECULE = {"width": 4, "depth": 2}
+# options that make networks small, by the beginning of their name
+SMALL: dict[str, dict[str, Any]] = {
+    "vnn-dgcnn-base": {"widths": (3, 3), "embedding": 5, "k": 4},
+    "vnn-dgcnn": {**VNN, "depth": 2, "embedding": 5},
+    "vnn-pointnet": VNN,
+    "steerable-points": {"width": 4, "counts": (6, 3), "radii": (1.5, 3.0)},
+}
+PROPER = ("vnn-pointnet-base",)  # cross products see reflections
+
+
+def family(name: str, table: dict[str, Any], default: Any) -> Any:
+    return next((value for key, value in table.items() if name.startswith(key)), default)
+
+
+@pytest.mark.parametrize("name", models.names(domain="grid"))
+def test_on_grids(name: str) -> None:
+    model = models.create(name, 2, 3, GRID, width=4, depth=2)
+    check_model(
+        model,
+        GRID,
+        in_channels=2,
+        out_shape=(2, 3, *GRID.shape) if models.output_of(name) == "field" else (2, 3),
+        equivariance={"so3": family(name, BOUNDS, 1e-6)},
+        equivariance_options={"rotations": QUARTER, "lmax": 2},
+        skip=["compile"],  # takes seconds for each; models that promise it are compiled in their own tests
+    )
+
+
+@pytest.mark.parametrize("name", [*models.names(domain="points"), *models.names(domain="molecule")])
+def test_on_points(name: str) -> None:
+    molecule = models.domain_of(name) == "molecule"
+    options = family(name, SMALL, MOLECULE if molecule else CLOUD)
+    model = models.create(name, 20 if molecule else 0, 3, None, **options)
+    generator = torch.Generator().manual_seed(0)
+    cloud = torch.stack(torch.meshgrid(*[torch.arange(2.0)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    positions = torch.cat([cloud, cloud]) + 0.15 * torch.randn(16, 3, generator=generator)
+    positions *= 1.3 if molecule else 0.5
+    check_model(
+        model,
+        positions.double(),
+        in_channels=None if molecule else 0,
+        features=torch.tensor([1, 6, 8, 1, 1, 6, 7, 1]).repeat(2) if molecule else None,
+        batch=torch.arange(2).repeat_interleave(8),
+        out_shape=(2, 3),
+        equivariance={"so3" if name in PROPER else "o3": 1e-7},
+        untrained=["pool.direction.weight"],  # it chooses: the value that is compared passes no gradient
+        skip=["compile"],
+    )
