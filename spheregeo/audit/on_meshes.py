@@ -20,7 +20,7 @@ from spheregeo.audit.compare import Comparison, lifted, power
 from spheregeo.audit.fields import Field
 from spheregeo.grids import Grid
 from spheregeo.mesh import TriangleMesh
-from spheregeo.nn.surface.statistics import FieldNorm
+from spheregeo.nn import ExactBuffers
 
 
 def moved_mesh(mesh: TriangleMesh, rotation: Tensor, generator: torch.Generator) -> TriangleMesh:
@@ -38,7 +38,7 @@ def moved_mesh(mesh: TriangleMesh, rotation: Tensor, generator: torch.Generator)
     )
 
 
-def on_another_grid(module: nn.Module, grid: Grid, other: Grid, dtype: torch.dtype) -> nn.Module:
+def on_another_grid(module: nn.Module, grid: Grid, other: Grid) -> nn.Module:
     """A copy of a module with the same weights, whose layers on ``grid`` live on ``other``.
 
     Raises: ValueError for a layer that is built for ``grid`` and cannot build its geometry anew.
@@ -49,16 +49,12 @@ def on_another_grid(module: nn.Module, grid: Grid, other: Grid, dtype: torch.dty
         held = [key for key, value in kept.items() if isinstance(value, Grid) and value == grid]
         for key in held:
             setattr(layer, key, other)
-        if held and hasattr(layer, "_build_geometry"):
-            device = next((t.device for t in layer.parameters()), torch.device("cpu"))
-            layer._build_geometry(dtype)  # type: ignore[operator]
-            layer.to(device)
-        elif held and hasattr(layer, "_place"):
-            layer._place(other)  # type: ignore[operator]
-            layer.to(dtype)
-        elif (
-            held and layer._non_persistent_buffers_set and not isinstance(layer, FieldNorm)
-        ):  # it keeps areas alone
+        if not held:
+            continue
+        if isinstance(layer, ExactBuffers):
+            for constant in layer.rules():
+                layer.rebuild(constant)
+        elif layer._non_persistent_buffers_set:
             raise ValueError(
                 f"layer {name or type(layer).__name__} is built for {grid!s} and cannot be moved to another; pass build=, a "
                 "function that takes a mesh and returns the module on it"
@@ -105,7 +101,7 @@ def on_mesh(
             there: Any = build(other).to(dtype).to(device).eval()
             there.load_state_dict(module.state_dict())
         elif isinstance(module, nn.Module):
-            there = on_another_grid(module, mesh, other, dtype)
+            there = on_another_grid(module, mesh, other)
         else:
             there = module
         run = Called(there, gauge_extras(module, other, dtype, device))

@@ -61,6 +61,11 @@ class ExactBuffers(nn.Module):
         value: Tensor = vars(self)["_sources"][name]
         return value
 
+    def rules(self) -> list[str]:
+        """Names of the constants that :meth:`_build` makes, such as geometry."""
+        sources: dict[str, Tensor | None] = vars(self).get("_sources", {})
+        return [name for name, value in sources.items() if value is None]
+
     def rebuild(self, name: str) -> None:
         """Compute a constant again, after a change of what :meth:`_build` reads, in its present dtype and on its device."""
         table = _table(self, name)

@@ -11,29 +11,38 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from spheregeo.sparse import Coupling, RowMaps, SparseMap, TangentMap
+from spheregeo.sparse import default_engine
+from spheregeo.sparse.maps.base import FixedMap
 from spheregeo.testing.report import agree, require
 from spheregeo.testing.subject import Subject, gradients, leaves, replaced, tensors_of
 
 
 def reference_twin(module: nn.Module) -> nn.Module | None:
-    """A copy of a module whose sparse operators run on the "reference" engine; None where there are none.
+    """A copy of a module whose sparse operators all run on the "reference" engine; None where it has none.
 
     Args:
-        module: any module; :class:`~spheregeo.sparse.SparseMap`, ``TangentMap`` and other operators are found in its children.
+        module: any module; maps of the sparse backend are found among its children, at any depth.
     """
-    module = copy.deepcopy(module)
+    copied = copy.deepcopy(module)
     moved = 0
-    for parent in list(module.modules()):
+    for parent in list(copied.modules()):
         for name, child in list(parent.named_children()):
-            if not isinstance(child, (SparseMap, TangentMap, Coupling, RowMaps)):
-                continue
-            if isinstance(child, (SparseMap, TangentMap)):  # tensors of other layers stay with them
+            if isinstance(child, FixedMap):
                 setattr(parent, name, child.shared("reference"))
-            else:
-                child.engine = "reference"
-            moved += 1
-    return module if moved else None
+                moved += 1
+    return _OnReference(copied) if moved else None
+
+
+class _OnReference(nn.Module):
+    """A module with the "reference" engine also for what it makes at its call."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any) -> Any:
+        with default_engine("reference"):
+            return self.module(*inputs)
 
 
 def check_twin(subject: Subject, twin: Callable[..., Any] | nn.Module, tolerance: float) -> str:
@@ -48,8 +57,9 @@ def check_twin(subject: Subject, twin: Callable[..., Any] | nn.Module, tolerance
     names = [name for name, _ in layer.named_parameters()]
     if isinstance(twin, nn.Module):
         slow = copy.deepcopy(twin).double().eval()
-        slow.load_state_dict(layer.state_dict())
-        theirs = dict(slow.named_parameters())
+        inner = slow.module if isinstance(slow, _OnReference) else slow
+        inner.load_state_dict(layer.state_dict())
+        theirs = dict(inner.named_parameters())
         function: Callable[..., Any] = slow
     else:
         theirs = dict(layer.named_parameters())

@@ -26,7 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vnn-dgcnn-base": {"widths": (3, 3), "embedding": 5, "k": 4},
     "vnn-dgcnn": {**VNN, "depth": 2, "embedding": 5},
     "vnn-pointnet": VNN,
-    "steerable-points": {"width": 4, "counts": (6, 3), "radii": (1.5, 3.0)},
+    "steerable-points": {"width": 4, "k": 4, "counts": (6, 3), "radii": (1.5, 3.0)},
 }
 PROPER = ("vnn-pointnet-base",)  # cross products see reflections
 

@@ -86,7 +86,7 @@ class FieldLinear(ExactBuffers):
 
     def matrix(self) -> Tensor:
         """The map as a matrix, block-sparse by order. Shape: (out_type.dim, in_type.dim)."""
-        return self.weight[self.index] * self.sign
+        return self.weight[self.index] * self.sign.to(self.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.in_type)
