@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheregeo.autograd import Function
+
 PEDESTAL = 2.0**-36  # what is added under the root: its gradient is then never zero
 
 
-class _AtLeast(torch.autograd.Function):
+class _AtLeast(Function):
     """max(x, bound), whose gradient is let through below the bound where it leads up."""
 
     @staticmethod

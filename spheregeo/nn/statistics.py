@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spheregeo.autograd import Function
+
 
 class ChannelSets(NamedTuple):
     """Which channels share statistics.
@@ -68,7 +70,7 @@ def affine(x: Tensor, mean: Tensor, var: Tensor, gamma: Tensor, beta: Tensor, ep
     return torch.addcmul((beta - mean * scale)[..., None], x, scale[..., None])
 
 
-class _Normalize(torch.autograd.Function):
+class _Normalize(Function):
     """x (B, C, N), gamma (C,), beta (C,), w (N,) or (B, N) -> y, mean, variance; keeps x alone for the backward pass."""
 
     @staticmethod

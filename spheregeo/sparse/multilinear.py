@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from spheregeo.autograd import Function
 from spheregeo.sparse.registry import get_engine
 
 FORMS: dict[str, Multilinear] = {}
@@ -126,10 +127,7 @@ class Multilinear(ABC):
         self, engine: str, structure: Structure, arguments: Sequence[Tensor | None], slot: int
     ) -> Tensor:
         """dF in one slot without the dispatcher, which costs as much as a small layer; for eager code."""
-        if torch._C._are_functorch_transforms_active():
-            result: Tensor = _Eager.apply(self, engine, structure, slot, *arguments)
-        else:
-            result = _enter(self, engine, structure, slot, *arguments)
+        result: Tensor = _Eager.apply(self, engine, structure, slot, *arguments)
         return result
 
     def traced(
@@ -230,7 +228,7 @@ def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
 multilinear.register_autograd(_differentiate, setup_context=_save)
 
 
-class _Eager(torch.autograd.Function):
+class _Eager(Function):
     """dF in one slot, and its gradients evaluated at once unless they are to be differentiated themselves."""
 
     @staticmethod
@@ -266,7 +264,3 @@ class _Eager(torch.autograd.Function):
         for s, t in zip(needed, found, strict=True):
             out[4 + s] = t
         return tuple(out)
-
-
-# Function.apply reads the signature of ``forward`` anew at each call, which takes longer than a small layer's evaluation
-_enter = super(torch.autograd.Function, _Eager).apply

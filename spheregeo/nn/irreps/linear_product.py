@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from spheregeo.autograd import Function
+
 BLOCK_BYTES = (
     1 << 21
 )  # input and output rows done at a time: with their reordered copies they fit a core's cache
@@ -152,7 +154,7 @@ def _gradients(
     return None if result is None else result.y, weights
 
 
-class Mix(torch.autograd.Function):
+class Mix(Function):
     """(x, W, bias, where the bias begins, ``Tables``, ``Plan``, transposed) -> y; the plan of a transposed map is swapped."""
 
     @staticmethod
@@ -186,7 +188,7 @@ class Mix(torch.autograd.Function):
         return dx, dw, db, None, None, None, *[None] * 4
 
 
-class _Weights(torch.autograd.Function):
+class _Weights(Function):
     """Q(x, g) of a map."""
 
     @staticmethod

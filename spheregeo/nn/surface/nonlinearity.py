@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheregeo.autograd import Function
 from spheregeo.groups import FieldType, check_field
 from spheregeo.nn.activations import (
     Activation,
@@ -174,7 +175,7 @@ def _in_blocks(act: Callable[..., Tensor], width: int, out: Tensor, *tensors: Te
     return out
 
 
-class _Sampled(torch.autograd.Function):
+class _Sampled(Function):
     """The same a block of points at a time; keeps x alone."""
 
     @staticmethod

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from spheregeo.autograd import Function
+
 
 class Job(NamedTuple):
     """One order of a product's result: its place, and what it is made from."""
@@ -95,7 +97,7 @@ class Mixing:
         return torch.cat(out)
 
 
-class _Mixed(torch.autograd.Function):
+class _Mixed(Function):
     """The same straight into place: nothing is cut out or put together. Keeps the inputs."""
 
     @staticmethod

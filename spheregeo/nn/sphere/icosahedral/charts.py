@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheregeo.autograd import Function
 from spheregeo.grids import Icosahedral
 
 ORIENTATIONS = 6
@@ -109,7 +110,7 @@ def _own_corners(x: Tensor, rows: int) -> Tensor:
     return x.select(rows, -1).unflatten(rows, (2, -1)).select(rows + 1, 0)
 
 
-class _Clear(torch.autograd.Function):
+class _Clear(Function):
     """Zero at the charts' own corners, row n - 1, columns 0 and n, in place; the gradient likewise."""
 
     @staticmethod

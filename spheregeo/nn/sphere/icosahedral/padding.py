@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheregeo.autograd import Function
 from spheregeo.nn.sphere.icosahedral.charts import corners
 
 
@@ -92,7 +93,7 @@ def _orient(values: Tensor, turned: Tensor) -> Tensor:
     return fields.gather(3, turned[:, None].expand_as(fields)).flatten(2)
 
 
-class _Pad(torch.autograd.Function):
+class _Pad(Function):
     """(B, C, 5, n, 2n) -> (B, 5, rows, columns, C): the charts copied into their frames once, then the frames filled."""
 
     @staticmethod
@@ -129,7 +130,7 @@ class _Pad(torch.autograd.Function):
         return back, None, None, None, None, None, None, None
 
 
-class _Unpad(torch.autograd.Function):
+class _Unpad(Function):
     """The transpose of :class:`_Pad`."""
 
     @staticmethod
