@@ -1,5 +1,11 @@
 """Sparse linear maps with several coefficients per nonzero, and the engines that run them."""
 
+from spheregeo.sparse.engines import (
+    check_engine,
+    default_engine,
+    engines,
+    register_engine,
+)  # the function, not the folder
 from spheregeo.sparse.maps.coupling import Coupling, Pairs
 from spheregeo.sparse.maps.gather import Gather
 from spheregeo.sparse.maps.paths import Path
@@ -9,7 +15,6 @@ from spheregeo.sparse.maps.segment import segment_apply, segment_outer
 from spheregeo.sparse.maps.sparse import SparseMap
 from spheregeo.sparse.maps.tangent import TangentMap
 from spheregeo.sparse.patterns import Block, BlockPattern, CSRPattern, Pattern, RingPattern
-from spheregeo.sparse.registry import check_engine, default_engine, engines, register_engine
 
 __all__ = [
     "Block",
