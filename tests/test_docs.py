@@ -23,7 +23,7 @@ PAGES = sorted(page for page in DOCS.rglob("*.md"))
 EXECUTED = sorted((DOCS / "tutorials").glob("*.md"))  # pages whose commands run, too
 CLI = [sys.executable, "-c", "import sys; from spheregeo.cli import main; sys.exit(main())"]
 # Pages whose files and commands run in tests of their own, in a copy of the checkout: they add what is not here.
-ELSEWHERE = {DOCS / "extend" / "dataset.md"}
+ELSEWHERE = {DOCS / "extend" / "dataset.md", DOCS / "extend" / "task.md"}
 # Training runs of seconds, by recipe; a run records them, so that the commands after it use them too.
 TINY = {
     "segment-folder": ["--data.size=[16, 32]", "--trainer.max_epochs=1", "--data.num_workers=0"],

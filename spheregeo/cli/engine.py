@@ -5,7 +5,6 @@ The model is built from the data: channels, classes and grid are linked, so that
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
 import os
@@ -17,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -25,6 +23,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
+from spheregeo.cli.own_task import import_task
 from spheregeo.files import write_bytes, write_json
 from spheregeo.tasks.training.average import Average
 from spheregeo.tasks.training.batch_statistics import Settle
@@ -38,7 +37,7 @@ class SphereCLI(LightningCLI):
 
     def __init__(self, command: str, recipe: Path, folder: Path, overrides: list[str]) -> None:
         self.command, self.folder, self.recipe = command, folder, recipe
-        _import_task(recipe)
+        import_task(recipe)
         super().__init__(
             model_class=tasks.Task, subclass_mode_model=True,
             datamodule_class=LightningDataModule, subclass_mode_data=True,
@@ -115,14 +114,6 @@ class SphereCLI(LightningCLI):
         if importlib.util.find_spec("tensorboard") is not None:
             loggers.append(TensorBoardLogger(self.folder, name="tensorboard"))
         return loggers
-
-
-def _import_task(recipe: Path) -> None:
-    """Import the module of a recipe's task, which may be the user's, so that ``tasks.kinds`` lists the task."""
-    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    path = str(((content or {}).get("model") or {}).get("class_path", ""))
-    if "." in path:
-        importlib.import_module(path.rpartition(".")[0])
 
 
 @contextmanager
@@ -217,6 +208,7 @@ def score(
     source = _source(recipe, folder)
     checkpoint = Path(ckpt) if ckpt else best_checkpoint(folder)
     # The checkpoint says how its network was built: the recipe may have been changed since.
+    import_task(source)
     task: LightningModule = tasks.load(checkpoint)
     with _quiet():
         cli = SphereCLI(command, source, folder, overrides)
@@ -239,7 +231,7 @@ def audit(
 ) -> dict[str, Any]:
     """Measure a checkpoint's (or an untrained model's) equivariance error, cost and memory; prints a table."""
     folder = run_folder(recipe, output)
-    recipes.find(recipe)
+    import_task(recipes.find(recipe))
     try:
         task: Any = tasks.load(ckpt if ckpt else best_checkpoint(folder))
     except FileNotFoundError:

@@ -8,6 +8,7 @@ import torch
 
 from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
+from spheregeo.cli.own_task import import_task
 
 
 def run(recipe: str, source: str, ckpt: str | None, output: str | None, grid: str | None) -> None:
@@ -22,8 +23,8 @@ def run(recipe: str, source: str, ckpt: str | None, output: str | None, grid: st
 
     Raises: FileNotFoundError, ValueError for what is missing or bad; of a folder, after the others are done.
     """
-    if not Path(recipe).suffix:
-        recipes.find(recipe)
+    if not Path(recipe).suffix or Path(recipe).is_file():
+        import_task(recipes.find(recipe))
     folder = run_folder(recipe, None)
     task = tasks.load(ckpt if ckpt else best_checkpoint(folder), grid=grid)
     task = task.cuda() if torch.cuda.is_available() else task

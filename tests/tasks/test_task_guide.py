@@ -1,0 +1,35 @@
+"""The guide that adds a task, followed to the letter in an empty folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "extend" / "task.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"^`([\w./-]+)`\n\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+COMMANDS = "".join(re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)).splitlines()
+
+
+def test_the_guide_works_as_written(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    assert set(FILES) == {"room_size.py", "room-size.yaml"} and len(COMMANDS) == 3
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    image.linear_gradient("L").resize((64, 32)).save(tmp_path / "photo.png")
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+    for line in [*COMMANDS, "spheregeo predict room-size.yaml --input photo.png --output answers"]:
+        command = [sys.executable, "-m", *shlex.split(line)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    run = tmp_path / "runs" / "room-size"
+    assert json.loads((run / "metrics.json").read_text())["mae"] > 0
+    assert len(json.loads((run / "distances.json").read_text())) > 0
+    assert json.loads((tmp_path / "answers" / "photo.json").read_text())["unit"] == "m"
