@@ -42,7 +42,7 @@ OPTIONAL = (
     "xarray",
 )
 # Extras that make install leaves out; a module that is about one of them may fail to import without it.
-NOT_INSTALLED = {"open3d", "torch_scatter", "torch_sparse", "triton"}
+NOT_INSTALLED = {"open3d", "torch_scatter", "torch_sparse"}
 LIGHT_ROOMS = (
     "audit",
     "data",

@@ -46,6 +46,7 @@ def test_wheel_holds_all_of_spheregeo(wheel: zipfile.ZipFile) -> None:
     }
     missing = wanted - set(wheel.namelist())
     assert not missing, f"left out of the wheel: {sorted(missing)}"
+    assert "spheregeo/py.typed" in wheel.namelist(), "users' type checkers read our types where this file is"
     assert any(name.startswith("spheregeo/recipes/") and name.endswith(".yaml") for name in wheel.namelist())
 
 
