@@ -24,6 +24,10 @@ def count_parameters(module: nn.Module) -> int:
 def count_flops(module: nn.Module, x: Tensor) -> int:
     """Multiplications and additions of a forward pass: matrix products, convolutions, and layers with a ``flops()``.
 
+    Args:
+        module: any module; layers may count themselves by a method ``flops()``.
+        x: its input, (B, ...).
+
     A layer's own ``flops()`` is for one sample and replaces what torch counts inside it. Pointwise functions, norms and
     pooling are not counted, as usual.
     """
@@ -72,7 +76,16 @@ def _passes(module: nn.Module, x: Tensor) -> tuple[Callable[[], None], Callable[
 def measure_time(
     module: nn.Module, x: Tensor, *, repeats: int = 5, budget: float = 20.0
 ) -> tuple[float, float]:
-    """Median seconds of forward, and of forward with backward, after one of each to warm up; at least three of each."""
+    """Median seconds of a forward pass, and of a forward and backward pass, after one of each to warm up.
+
+    Args:
+        module: any module.
+        x: its input.
+        repeats: passes of each kind, three at least.
+        budget: seconds after which no more passes are begun, half of it for each kind.
+
+    Units: seconds.
+    """
     result = []
     synchronise = torch.cuda.synchronize if x.is_cuda else lambda: None
     for call in _passes(module, x):
@@ -89,7 +102,13 @@ def measure_time(
 
 
 def measure_memory(module: nn.Module, x: Tensor) -> tuple[int | None, int | None]:
-    """Bytes that forward, and forward with backward, need at their peak beyond module, input and geometry.
+    """Bytes that a forward pass, and a forward and backward pass, need at their peak beyond module, input and geometry.
+
+    Args:
+        module: any module.
+        x: its input.
+
+    Units: bytes.
 
     On a GPU it is torch's count. On Linux it is the process's high-water mark of resident memory, reset before and read
     after by the kernel, so that scratch memory outside torch counts too; freed memory is handed back first, and a call to

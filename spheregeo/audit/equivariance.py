@@ -40,7 +40,15 @@ RESOLVED = 0.25  # own² known to 6 % leaves √0.06 of own in the difference of
 
 @dataclass(frozen=True)
 class EquivarianceReport:
-    """An equivariance error and how it was measured. All errors are relative L2 norms, weighted by area."""
+    """An equivariance error and how it was measured. All errors are relative L2 norms, weighted by area.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> from torch import nn
+        >>> found = measure_equivariance(nn.Identity(), HEALPix(4), lmax=3)
+        >>> found.method, found.error < 1e-10
+        ('resample', True)
+    """
 
     error: float  # with the measuring method's own error subtracted
     raw: float  # as it came

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from spheregeo import __version__
 from spheregeo.audit.cost import count_parameters
+from spheregeo.audit.fields import Field
 from spheregeo.audit.randomise import randomise as randomise_
 from spheregeo.sampling import random_rotations
 
@@ -40,24 +41,19 @@ def _run(module: Any, cloud: Moved) -> Tensor:
 
 
 def turned_features(features: Tensor | None, irreps: str | None, rotation: Tensor) -> Tensor | None:
-    """Features of the turned cloud: scalars stay, vectors turn. ``rotation`` may be a reflection.
+    """Features of the turned cloud.
+
+    Args:
+        features: of the points, or None.
+        irreps: what they are, such as "2x0e + 1x1o"; scalars if None.
+        rotation: a rotation or a reflection.
 
     Shape: (P, C), (3, 3) -> (P, C).
-    Raises: ValueError for irreps of degree 2 and more.
+    Raises: ValueError for text that names no irreps.
     """
     if features is None or not irreps:
         return features
-    parts = []
-    for item, columns in zip(Irreps(irreps), Irreps(irreps).slices(), strict=True):
-        block, sign = (
-            features[:, columns],
-            1.0 if item.ir.p == (-1) ** item.ir.l else torch.linalg.det(rotation),
-        )
-        if item.ir.l > 1:
-            raise ValueError(f"feature_irreps is {irreps!r}; expected scalars and vectors")
-        turned = block if item.ir.l == 0 else (block.unflatten(1, (-1, 3)) @ rotation.T).flatten(1)
-        parts.append(sign * turned)
-    return torch.cat(parts, 1)
+    return Field.of(Irreps(irreps)).turn(features.T, rotation).T
 
 
 @torch.no_grad()
@@ -78,7 +74,7 @@ def measure_invariance(
         module: with ``neighbors(positions, batch)`` and ``module(positions, features, batch, graph)``; a copy is measured, in
             eval mode.
         positions, features, batch: the clouds; features (P, C) real, or (P,) whole numbers such as those of atoms.
-        feature_irreps: what real features are, of degrees 0 and 1; scalars if None.
+        feature_irreps: what real features are; scalars if None.
         num: motions of each kind, of which the worst counts.
         randomise: draw all parameters and norm statistics anew.
         seed: of motions and parameters.

@@ -23,6 +23,11 @@ def randomise(
 ) -> nn.Module:
     """Draw all parameters and norm statistics of a module anew, in place; returns the module.
 
+    Args:
+        module: any module.
+        generator: of the random numbers; torch's default if None.
+        x: an input, from which running statistics are taken first; they are only disturbed if None.
+
     A parameter keeps its root mean square, so that signals keep their size; one that is zero gets 0.5, or 1/√fan-in where it
     is a matrix. Running statistics become those of ``x``, where it is given, each then shifted by a random half standard
     deviation and scaled by a random factor in [1/2, 2).

@@ -15,6 +15,7 @@ from spheregeo import models
 from spheregeo.audit import measure_invariance, report_points
 from spheregeo.audit.points import KINDS, turned_features
 from spheregeo.cli import main
+from spheregeo.harmonics import wigner_D
 from spheregeo.sampling import random_rotations
 
 
@@ -77,8 +78,10 @@ def test_features_turn_by_their_irreps() -> None:
     assert torch.equal(y[:, 0], x[:, 0]) and torch.allclose(y[:, 1], -x[:, 1])
     assert torch.allclose(y[:, 2:5], x[:, 2:5] @ r.T) and torch.allclose(y[:, 5:], -x[:, 5:] @ r.T)
     assert turned_features(None, "1x1o", r) is None and turned_features(x, None, r) is x
-    with pytest.raises(ValueError, match="expected scalars and vectors"):
-        turned_features(x, "1x2e+3x0e", r)
+    z = turned_features(x, "1x2e+3x0e", r)
+    assert z is not None and torch.allclose(z[:, :5], x[:, :5] @ wigner_D("1x2e", r).T)
+    with pytest.raises(ValueError):
+        turned_features(x, "vectors", r)
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: Any) -> None:

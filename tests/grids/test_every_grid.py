@@ -21,6 +21,7 @@ from spheregeo.grids import (
     Plane,
     Scattered,
 )
+from spheregeo.testing import small_grids
 
 
 def scattered(n: int = 60) -> Scattered:
@@ -33,6 +34,7 @@ SPHERES = [
     GaussLegendre(8, 16), GaussLegendre(5, 9, offset=0.25), HEALPix(1), HEALPix(6), HEALPix(8), HEALPix(4, order="nested"),
     Icosahedral(0), Icosahedral(1), Icosahedral(3), Fibonacci(1), Fibonacci(96), scattered(),
 ]  # fmt: skip
+SPHERES += [grid for grid in small_grids() if grid not in SPHERES]
 EVERY = [*SPHERES, Plane(4, 6), Plane(3, 5, pixel=0.5)]
 every = pytest.mark.parametrize("grid", EVERY, ids=str)
 spheres = pytest.mark.parametrize("grid", SPHERES, ids=str)

@@ -21,6 +21,7 @@ from spheregeo.kernels import (
     from_torch_harmonics,
 )
 from spheregeo.kernels.moments import disc_rule
+from spheregeo.testing import small_kernels
 
 ALL = [
     (Rings(1), 1),
@@ -37,6 +38,9 @@ ALL = [
     (Morlet(3, 3), 9),
     (FourierBessel(3, 3), 13),
 ]
+ALL += [
+    (kernel, len(kernel.orders)) for kernel in small_kernels() if kernel not in dict(ALL)
+]  # those exported since
 IDS = [str(kernel) for kernel, _ in ALL]
 
 

@@ -14,27 +14,16 @@ from torch import Tensor
 
 from spheregeo.kernels import (
     CircularHarmonics,
-    FourierBessel,
-    GaussianRings,
     Kernel,
     Morlet,
-    PiecewiseLinear,
     Rings,
-    Zernike,
     continuous_moments,
     correct_moments,
     moment_functions,
 )
+from spheregeo.testing import small_kernels
 
-KERNELS = [
-    Rings(3),
-    Rings(4),
-    PiecewiseLinear(3, 3),
-    PiecewiseLinear(4, 3),
-    GaussianRings(2),
-    CircularHarmonics(2, 2),
-]
-KERNELS += [Zernike(3), Morlet(3, 3), FourierBessel(2, 2)]
+KERNELS = small_kernels()
 
 
 def fibonacci(n: int) -> tuple[Tensor, Tensor]:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, Grid, HEALPix, Icosahedral
+from spheregeo.grids import Equiangular, GaussLegendre, Grid, HEALPix, Icosahedral
 from spheregeo.nn import AreaBatchNorm, AreaGroupNorm, AreaInstanceNorm, DiscoConv
 from spheregeo.sampling import random_rotations
+from spheregeo.testing import small_grids
 
-GRIDS = [Equiangular(6, 8), Equiangular(5, 8, poles=True), HEALPix(2), Icosahedral(1), Fibonacci(30)]
+GRIDS = small_grids()
 
 
 def make(kind: str, channels: int, grid: Grid) -> nn.Module:

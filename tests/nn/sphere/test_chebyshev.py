@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from spheregeo.audit import equivariance_error
-from spheregeo.grids import Equiangular, Fibonacci, Grid, HEALPix, Icosahedral, Plane
+from spheregeo.grids import Equiangular, Grid, HEALPix, Icosahedral, Plane
 from spheregeo.nn import ChebConv
 from spheregeo.nn.sphere import chebyshev
+from spheregeo.testing import small_grids
 
-GRIDS = [HEALPix(2), HEALPix(4, "nested"), Equiangular(5, 10, poles=True), Icosahedral(1), Fibonacci(40)]
+GRIDS = small_grids()
 
 
 def adjacency(grid: Grid, neighbours: int) -> Tensor:

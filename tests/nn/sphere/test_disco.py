@@ -26,6 +26,7 @@ from spheregeo.kernels import (
 )
 from spheregeo.nn import DiscoConv, DiscoConvTranspose
 from spheregeo.sparse import SparseMap
+from spheregeo.testing import small_grids
 
 KERNELS: list[Kernel] = [
     Rings(3),
@@ -36,17 +37,7 @@ KERNELS: list[Kernel] = [
     Morlet(2, 2),
     FourierBessel(2, 1),
 ]
-_DIRECTIONS = torch.randn(70, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-GRIDS: list[Grid] = [
-    Equiangular(8, 16),
-    Equiangular(7, 12, poles=True),
-    GaussLegendre(6, 16),
-    HEALPix(2),
-    HEALPix(2, order="nested"),
-    Icosahedral(1),
-    Fibonacci(50),
-    Scattered(_DIRECTIONS / _DIRECTIONS.norm(dim=1, keepdim=True)),
-]
+GRIDS: list[Grid] = small_grids()
 
 
 def dense_polar(centres: Grid, points: Grid) -> tuple[Tensor, Tensor]:
