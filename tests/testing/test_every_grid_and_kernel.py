@@ -14,7 +14,7 @@ import trimesh
 from torch import Tensor
 
 from spheregeo import grids, kernels
-from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, Grid, HEALPix, Icosahedral
+from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, Grid, HEALPix, Icosahedral, Scattered
 from spheregeo.kernels import GaussianRings, Kernel, Rings
 from spheregeo.mesh import TriangleMesh
 from spheregeo.testing import ComplianceError, check_grid, check_kernel, small_grids, small_kernels
@@ -48,7 +48,8 @@ def test_every_public_class_has_an_example(room: Any, base: type, examples: list
 
 @pytest.mark.parametrize("grid", small_grids(spheres_only=False), ids=str)
 def test_grids(grid: Grid) -> None:
-    check_grid(grid, degree=EXACT.get(type(grid), 0), quadrature=1e-12, equivariance=0.15)
+    bound = 0.3 if isinstance(grid, Scattered) else 0.1  # random directions leave wide gaps
+    check_grid(grid, degree=EXACT.get(type(grid), 0), quadrature=1e-12, equivariance=bound)
 
 
 def test_meshes_are_grids() -> None:

@@ -130,13 +130,13 @@ class Network(nn.Module):
     def __init__(self, fault: str) -> None:
         super().__init__()
         self.fault, self.in_channels, self.grid = fault, 2, GRID
+        self.share = GRID.areas / GRID.areas.sum()
         self.linear, self.spare = nn.Linear(2, 3), nn.Linear(2, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1:] != (2, 48):
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (batch, 2, 48)")
-        share = (self.grid.areas / self.grid.areas.sum()).to(x)
-        mean = torch.tanh(x) @ share
+        mean = torch.tanh(x) @ self.share.to(x)
         if self.fault == "samples":
             mean = mean - mean.mean(0)
         if self.fault == "equivariance":
