@@ -162,6 +162,18 @@ def test_rooms_say_what_is_public() -> None:
     assert not silent, f"no __all__: {silent}"
 
 
+def test_no_two_classes_of_one_name() -> None:
+    """A public class has its name alone: no other class of the package, public or not, is called the same."""
+    where: dict[str, set[str]] = {}
+    for module in map(importlib.import_module, MODULES):
+        for name, value in vars(module).items():
+            if inspect.isclass(value) and value.__module__ == module.__name__ and value.__name__ == name:
+                where.setdefault(name, set()).add(module.__name__)
+    public = {name.rpartition(".")[2] for name, thing in public_things() if inspect.isclass(thing)}
+    twice = {name: sorted(modules) for name, modules in where.items() if len(modules) > 1 and name in public}
+    assert not twice
+
+
 def test_public_names_have_docstrings() -> None:
     things = public_things()
     assert things

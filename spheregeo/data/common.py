@@ -24,13 +24,6 @@ def check_split(split: str) -> str:
     return split
 
 
-def check_counts(**bounds: tuple[int, int]) -> None:
-    """Check numbers given as (value, least). Raises: ValueError for the first that is below the least allowed."""
-    for name, (value, least) in bounds.items():
-        if value < least:
-            raise ValueError(f"{name} is {value}; expected at least {least}")
-
-
 def generator(*key: int) -> torch.Generator:
     """A torch generator that depends on all the given integers (>= 0) and on nothing else."""
     seed = np.random.SeedSequence(key).generate_state(2, np.uint32).astype(np.uint64)

@@ -8,8 +8,9 @@ from typing import Any, Generic, TypeVar
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from spheregeo.checks import check_least
 from spheregeo.data.batches import collate
-from spheregeo.data.common import EpochSampler, check_counts, check_split
+from spheregeo.data.common import EpochSampler, check_split
 
 __all__ = ["DataModule"]
 
@@ -51,7 +52,7 @@ class DataModule(LightningDataModule, ABC, Generic[Data]):
         self, *, batch_size: int = 8, eval_batch_size: int = 0, num_workers: int = 0, seed: int = 0
     ) -> None:
         super().__init__()
-        check_counts(
+        check_least(
             batch_size=(batch_size, 1), eval_batch_size=(eval_batch_size, 0), num_workers=(num_workers, 0), seed=(seed, 0)
         )  # fmt: skip
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spheregeo.grids.base import Grid, Rings, Symmetry, frames_of
+from spheregeo.grids.base import Grid, LatitudeRings, Symmetry, frames_of
 from spheregeo.grids.cache import clear_cache, set_cache_limit
 from spheregeo.grids.convert import (
     earth_field,
@@ -25,6 +25,8 @@ from spheregeo.grids.latlon import Equiangular, GaussLegendre, LatLon
 from spheregeo.grids.plane import Plane
 from spheregeo.grids.scattered import Scattered
 
+Rings = LatitudeRings  # the former name
+
 __all__ = [
     "Equiangular",
     "Fibonacci",
@@ -33,8 +35,8 @@ __all__ = [
     "HEALPix",
     "Icosahedral",
     "LatLon",
+    "LatitudeRings",
     "Plane",
-    "Rings",
     "Scattered",
     "Symmetry",
     "clear_cache",

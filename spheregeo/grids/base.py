@@ -21,7 +21,7 @@ from spheregeo.grids.cache import by_value
 
 
 @dataclass(frozen=True, eq=False)
-class Rings:
+class LatitudeRings:
     """Rings of equal colatitude, north to south, each with equidistant points going east.
 
     Shape: all (R,); ``length`` and ``start`` int64, the others float64.
@@ -144,7 +144,7 @@ class Grid(ABC):
         return math.sqrt(4 * math.pi / self.num_points)
 
     @property
-    def rings(self) -> Rings | None:
+    def rings(self) -> LatitudeRings | None:
         """Rings of equal colatitude, where points are stored ring by ring; else None."""
         return None
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import _check
-from spheregeo.grids.base import Grid, Rings, Symmetry, frames_from_angles
+from spheregeo.grids.base import Grid, LatitudeRings, Symmetry, frames_from_angles
 from spheregeo.grids.cache import by_value
 from spheregeo.groups import dihedral
 
@@ -94,12 +94,12 @@ class HEALPix(Grid):
     # ---- rings and symmetry
 
     @property
-    def rings(self) -> Rings | None:
+    def rings(self) -> LatitudeRings | None:
         """The 4 nside − 1 rings in ring order; None in nested order."""
         return None if self.nested else self._rings()
 
     @by_value
-    def _rings(self) -> Rings:
+    def _rings(self) -> LatitudeRings:
         n = self.nside
         i = np.arange(1, 4 * n)
         cap = np.minimum(i, 4 * n - i)  # distance from the nearer pole, in rings
@@ -112,7 +112,7 @@ class HEALPix(Grid):
         shifted = polar | ((i + n) % 2 == 0)
         phase = np.where(shifted, np.pi / length, 0.0)
         start = np.concatenate([[0], np.cumsum(length)[:-1]])
-        return Rings(*(torch.from_numpy(a) for a in (np.arctan2(sin, z), length, start, phase)))
+        return LatitudeRings(*(torch.from_numpy(a) for a in (np.arctan2(sin, z), length, start, phase)))
 
     @property
     def symmetry(self) -> Symmetry:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import _check
-from spheregeo.grids.base import Grid, Rings, block_children, block_parents, frames_from_angles, wrap
+from spheregeo.grids.base import Grid, LatitudeRings, block_children, block_parents, frames_from_angles, wrap
 from spheregeo.grids.cache import by_value
 from spheregeo.harmonics.quadrature import clenshaw_curtis, fejer1, gauss_legendre
 
@@ -78,15 +78,15 @@ class LatLon(Grid):
         return 2 * np.pi * columns / self.nlon
 
     @property
-    def rings(self) -> Rings:
+    def rings(self) -> LatitudeRings:
         """The rows."""
         return self._rings()
 
     @by_value
-    def _rings(self) -> Rings:
+    def _rings(self) -> LatitudeRings:
         start = torch.arange(self.nlat) * self.nlon
         phase = self.longitudes[:1].expand(self.nlat).clone()
-        return Rings(self.colatitudes, torch.full((self.nlat,), self.nlon), start, phase)
+        return LatitudeRings(self.colatitudes, torch.full((self.nlat,), self.nlon), start, phase)
 
     # ---- one entry per point: built when asked for
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.kernels.kernel import Kernel, check_count, hann
+from spheregeo.checks import check_count
+from spheregeo.kernels.kernel import Kernel, hann
 
 
 @dataclass(frozen=True)

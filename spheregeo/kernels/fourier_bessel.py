@@ -14,7 +14,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from spheregeo.kernels.kernel import Kernel, check_count
+from spheregeo.checks import check_count
+from spheregeo.kernels.kernel import Kernel
 
 
 @dataclass(frozen=True)

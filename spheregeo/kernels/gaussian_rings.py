@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spheregeo.kernels.kernel import Kernel, check_count, column, hann
+from spheregeo.checks import check_count
+from spheregeo.kernels.kernel import Kernel, column, hann
 
 
 @dataclass(frozen=True)

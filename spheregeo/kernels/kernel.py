@@ -77,12 +77,6 @@ class Kernel(ABC):
         return r.to(torch.float64) / radius, phi.to(torch.float64)
 
 
-def check_count(name: str, value: int, least: int) -> None:
-    """Raise ValueError unless `value` is an integer of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}, expected an integer >= {least}")
-
-
 def hann(t: Tensor) -> Tensor:
     """Window cos^2(pi t / 2): one at the centre, zero with zero slope at the rim."""
     return torch.cos(0.5 * math.pi * t) ** 2

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.kernels.kernel import Kernel, check_count, hann
+from spheregeo.checks import check_count
+from spheregeo.kernels.kernel import Kernel, hann
 
 CHUNK = 4_000_000  # float64 numbers held at a time, some 32 MB an array
 

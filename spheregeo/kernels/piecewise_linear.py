@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spheregeo.kernels.kernel import Kernel, check_count, column
+from spheregeo.checks import check_count
+from spheregeo.kernels.kernel import Kernel, column
 from spheregeo.kernels.rings import TIE, Rings, hat, in_hat, ring_centres, ring_spacing
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.kernels.kernel import Kernel, check_count
+from spheregeo.checks import check_count
+from spheregeo.kernels.kernel import Kernel
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spheregeo.kernels.kernel import Kernel, check_count, column
+from spheregeo.checks import check_count
+from spheregeo.kernels.kernel import Kernel, column
 
 TIE = 1e-9  # points this close to the border of a hat's support count as inside; rounding must not decide
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spheregeo.kernels.kernel import Kernel, check_count, harmonic
+from spheregeo.checks import check_count
+from spheregeo.kernels.kernel import Kernel, harmonic
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def twins(faces: np.ndarray, num_vertices: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Rings:
+class VertexRings:
     """Neighbours of each vertex in counter-clockwise order, fan by fan, as compressed rows of slots.
 
     Shape: indptr (V + 1,), indices (N,) int64 neighbours. ``half_edge`` (N,) is the half-edge of each slot, whose corner
@@ -85,7 +85,7 @@ class Rings:
         return running, running[last] + np.where(self.closed, values[last], 0.0)
 
 
-def ordered_rings(faces: np.ndarray, num_vertices: int) -> Rings:
+def ordered_rings(faces: np.ndarray, num_vertices: int) -> VertexRings:
     """Ordered rings of every vertex; a border vertex's ring begins and ends on the border.
 
     A vertex where several fans meet in a point has them one after another; one without faces has an empty row.
@@ -142,4 +142,4 @@ def ordered_rings(faces: np.ndarray, num_vertices: int) -> Rings:
     reverse[end], reverse[slot[against]] = slot[against], end
     degree = np.bincount(source[head], weights=length, minlength=num_vertices).astype(np.int64)
     indptr = np.concatenate([[0], np.cumsum(degree)])
-    return Rings(indptr, indices, half_edge, reverse, start[:-1], length[order], closed[order])
+    return VertexRings(indptr, indices, half_edge, reverse, start[:-1], length[order], closed[order])

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from spheregeo.mesh._arrays import finite_mesh, frames_array
-from spheregeo.mesh.halfedges import Rings, ordered_rings
+from spheregeo.mesh.halfedges import VertexRings, ordered_rings
 from spheregeo.mesh.shape import corner_angles
 
 TURN = 2 * math.pi
@@ -74,7 +74,7 @@ def intrinsic_rings(vertices: Any, faces: Any, frames: Any = None) -> IntrinsicR
     )
 
 
-def _offsets(v: np.ndarray, frames: np.ndarray, rings: Rings, angle: np.ndarray) -> np.ndarray:
+def _offsets(v: np.ndarray, frames: np.ndarray, rings: VertexRings, angle: np.ndarray) -> np.ndarray:
     """Angle by which each fan is turned: that of Σ |d_t|/|d| e^{i(seen − added)}, d_t the projection of d on the frame."""
     rows = rings.rows
     d = v[rings.indices] - v[rows]

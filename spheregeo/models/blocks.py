@@ -234,7 +234,21 @@ def recompute(module: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
+class Checkpointed(nn.Module):
+    """Base of networks whose stages may be computed again in the backward pass instead of kept."""
+
+    checkpoint: bool
+
+    def run(self, stage: nn.Module, x: Tensor) -> Tensor:
+        """``stage(x)``, by :func:`recompute` where ``checkpoint`` is set and a backward pass will come."""
+        if self.checkpoint and self.training and torch.is_grad_enabled():
+            return recompute(stage, x)
+        result: Tensor = stage(x)
+        return result
+
+
 __all__ = [
+    "Checkpointed",
     "Head",
     "Pointwise",
     "PooledNorm",

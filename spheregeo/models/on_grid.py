@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from spheregeo.grids import Equiangular, HEALPix, Icosahedral
-from spheregeo.grids.latlon import LatLon
+from spheregeo.grids import Equiangular, HEALPix, Icosahedral, LatLon
 from spheregeo.nn import Resample
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from spheregeo.grids import Grid, LatLon, Rings
+from spheregeo.grids import Grid, LatitudeRings, LatLon
 
 Rows = tuple[Tensor, Tensor, Tensor]  # indptr, indices, values
 
@@ -43,7 +43,7 @@ def compress(row: Tensor, column: Tensor, weight: Tensor, num_rows: int, num_col
     return indptr, column, weight / total[row]
 
 
-def cell_bounds(rings: Rings) -> Tensor:
+def cell_bounds(rings: LatitudeRings) -> Tensor:
     """cos of the colatitudes (R + 1,) between which each ring's cells lie, from 1 down to -1."""
     between = torch.cos((rings.colatitude[1:] + rings.colatitude[:-1]) / 2)
     return torch.cat([between.new_ones(1), between, -between.new_ones(1)])

@@ -13,13 +13,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spheregeo.grids import LatLon, Rings
+from spheregeo.grids import LatitudeRings, LatLon
 from spheregeo.sampling.directions import Directions
 
 TIE = 1e-9  # fraction of a cell within which two candidates count as equally near
 
 
-def bracket(rings: Rings, ring: Tensor, longitude: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def bracket(rings: LatitudeRings, ring: Tensor, longitude: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Columns left and right of a longitude on given rings, and the fraction of the way to the right one."""
     length = rings.length[ring]
     u = (longitude - rings.phase[ring]) * (
@@ -32,7 +32,7 @@ def bracket(rings: Rings, ring: Tensor, longitude: Tensor) -> tuple[Tensor, Tens
     return left, torch.where(right == length, 0, right), fraction
 
 
-def nearest_column(rings: Rings, ring: Tensor, longitude: Tensor) -> Tensor:
+def nearest_column(rings: LatitudeRings, ring: Tensor, longitude: Tensor) -> Tensor:
     """Column nearest to a longitude on given rings; of two equally near, the one with the lower index."""
     left, right, fraction = bracket(rings, ring, longitude)
     tie = (fraction - 0.5).abs() <= TIE

@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from spheregeo.grids import Grid
-from spheregeo.grids.base import Rings, frames_from_angles
+from spheregeo.grids.base import LatitudeRings, frames_from_angles
 
 TIE = 1e-9  # relative: a point this close to the border of the disc is inside it
 
@@ -136,7 +136,7 @@ def _search_tree(points: np.ndarray, source: np.ndarray, radius: float) -> tuple
     return np.concatenate(rows), np.concatenate(indices)
 
 
-def _search_rings(points: np.ndarray, rings: Rings, radius: float) -> tuple[np.ndarray, np.ndarray]:
+def _search_rings(points: np.ndarray, rings: LatitudeRings, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """(row, source index) candidates: rings within the radius, and on each the interval of longitudes."""
     x, y, z = points.T
     colatitude, longitude = np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)

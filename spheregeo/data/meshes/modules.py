@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from spheregeo.data.common import check_counts
+from spheregeo.checks import check_least
 from spheregeo.data.meshes.dataset import MeshDataset, Simplified, Template, Warped
 from spheregeo.data.meshes.faust import Faust, FaustSet
 from spheregeo.data.meshes.folder import MeshFolder, Shrec11
@@ -61,12 +61,12 @@ class MeshData(DataModule[MeshDataset]):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=0, **kwargs)
-        check_counts(copies=(copies, 0))
+        check_least(copies=(copies, 0))
         if warp < 0:
             raise ValueError(f"warp is {warp}; expected 0 (none) or more")
         self.copies, self.warp = copies, warp
         if isinstance(simplify, int):
-            check_counts(simplify=(simplify, 0))
+            check_least(simplify=(simplify, 0))
             self.spread, self.simplify = None, simplify
         else:
             self.spread = _spread(simplify, copies)

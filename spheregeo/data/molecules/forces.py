@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spheregeo.data.common import check_counts
+from spheregeo.checks import check_least
 from spheregeo.data.molecules.built_in import metal_clusters, metal_references
 from spheregeo.data.molecules.files import isolated_atoms, read_extxyz, xyz_files
 from spheregeo.data.molecules.module import MoleculeData, Split, random_split
@@ -54,7 +54,7 @@ class ForcesData(MoleculeData):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, **kwargs)
-        check_counts(train=(train, 0), val=(val, 1), test=(test, 0 if test_root else 1))
+        check_least(train=(train, 0), val=(val, 1), test=(test, 0 if test_root else 1))
         self.root, self.test_root, self.isolated_file = root, test_root, isolated
         self.energy_key, self.energy_unit = energy_key, energy_unit
         self._options: dict[str, Any] = {
@@ -144,7 +144,7 @@ class ClustersData(MoleculeData):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
+        check_least(train=(train, 1), val=(val, 1), test=(test, 1))
         self.parts = {"test": test, "val": val, "train": train}
         self.sizes, self.shake = tuple(sizes), shake
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spheregeo.data.common import check_counts, check_split
+from spheregeo.checks import check_least
+from spheregeo.data.common import check_split
 from spheregeo.data.module import DataModule
 from spheregeo.data.molecules.molecules import Batch, Molecules
 
@@ -75,7 +76,7 @@ class MoleculeData(DataModule[MoleculeSet]):
 
     def __init__(self, *, batch_size: int = 10, train_size: int = 0, **kwargs: Any) -> None:
         super().__init__(batch_size=batch_size, num_workers=0, **kwargs)
-        check_counts(train_size=(train_size, 0))
+        check_least(train_size=(train_size, 0))
         self.train_size = train_size
         self._parts: dict[str, Molecules] = {}
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.common import check_counts
+from spheregeo.checks import check_least
 from spheregeo.data.molecules.built_in import G2_TARGETS, g2_molecules
 from spheregeo.data.molecules.module import MoleculeData, Split, pick, random_split
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules
@@ -42,7 +42,7 @@ class G2Data(MoleculeData):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_counts(val=(val, 1), test=(test, 1))
+        check_least(val=(val, 1), test=(test, 1))
         self._targets, self._units, self.val, self.test = list(targets), units, val, test
 
     def read(self) -> Molecules:
@@ -94,7 +94,7 @@ class QM7Data(MoleculeData):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, **kwargs)
-        check_counts(train=(train, 0), val=(val, 1), test=(test, 0))
+        check_least(train=(train, 0), val=(val, 1), test=(test, 0))
         if fold is not None and not 0 <= fold < 5:
             raise ValueError(f"fold is {fold}; expected 0 to 4, or none for a random split")
         self.root, self._targets, self._units, self.fold = root, list(targets), units, fold
@@ -155,7 +155,7 @@ class QM9Data(MoleculeData):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, **kwargs)
-        check_counts(train=(train, 0), val=(val, 1), test=(test, 0))
+        check_least(train=(train, 0), val=(val, 1), test=(test, 0))
         if official not in ("A", "B", "random"):
             raise ValueError(f"official is {official!r}; expected A, B or random")
         if official == "random" and not (train or test):

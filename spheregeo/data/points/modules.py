@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from spheregeo.data.common import SPLITS, check_counts
+from spheregeo.checks import check_least
+from spheregeo.data.common import SPLITS
 from spheregeo.data.module import DataModule
 from spheregeo.data.points.dataset import PointDataset
 from spheregeo.data.points.folder import PointFolder
@@ -61,7 +62,7 @@ class PointData(DataModule[PointDataset]):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
-        check_counts(num_points=(num_points, 1), votes=(votes, 1))
+        check_least(num_points=(num_points, 1), votes=(votes, 1))
         self.num_points, self.normals, self.votes = num_points, normals, votes
         self.train_rotation, self.test_rotation, self.test_points = train_rotation, test_rotation, test_points
         self.augment = PointAugment(jitter, scale, dropout)

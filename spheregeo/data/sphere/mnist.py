@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.common import check_counts
+from spheregeo.checks import check_least
 from spheregeo.data.sphere.files import read_array
 from spheregeo.data.sphere.glyphs import GLYPHS, make_glyphs
 from spheregeo.data.sphere.images import SphericalImagesData
@@ -50,7 +50,7 @@ class SphericalMNISTData(SphericalImagesData):
         **kwargs: Any,
     ) -> None:
         super().__init__(grid=grid, batch_size=batch_size, **kwargs)
-        check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
+        check_least(train=(train, 1), val=(val, 1), test=(test, 1))
         self.root, self.file, self.counts = root, file, (train, val, test)
 
     @cached_property
@@ -125,7 +125,7 @@ class SphericalGlyphsData(SphericalImagesData):
         **kwargs: Any,
     ) -> None:
         super().__init__(grid=grid, test_rotated=test_rotated, **kwargs)
-        check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
+        check_least(train=(train, 1), val=(val, 1), test=(test, 1))
         self.counts = {"train": train, "val": val, "test": test}
 
     @cached_property

@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Literal
 
-from spheregeo.data.common import IGNORE, Augmented, Transform, check_counts
+from spheregeo.checks import check_least
+from spheregeo.data.common import IGNORE, Augmented, Transform
 from spheregeo.data.module import DataModule
 from spheregeo.data.sphere.augment import AzimuthalShift, ColourJitter, FieldJitter, Normalize, RandomRotation
 from spheregeo.data.sphere.dataset import PanoramaDataset, check_size
@@ -56,7 +57,7 @@ class PanoramaData(DataModule[PanoramaDataset]):
         super().__init__(batch_size=batch_size, **kwargs)
         if augment not in ("none", "azimuth", "so3"):
             raise ValueError(f"augment is {augment!r}; expected 'none', 'azimuth' or 'so3'")
-        check_counts(rotate_test=(rotate_test, 0))
+        check_least(rotate_test=(rotate_test, 0))
         if not 0 <= jitter < 1:
             raise ValueError(f"jitter is {jitter}; expected 0 (none) ... 1")
         self.size = check_size(tuple(size))  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spheregeo.data.common import check_counts
+from spheregeo.checks import check_least
 from spheregeo.data.sphere.dataset import PanoramaDataset
 from spheregeo.data.sphere.field import FieldSource
 from spheregeo.data.sphere.fields import Fields, weighted_statistics
@@ -59,7 +59,7 @@ class RoomsData(PanoramaData):
         **kwargs: Any,
     ) -> None:
         super().__init__(size=size, batch_size=batch_size, **kwargs)
-        check_counts(train=(train, 1), val=(val, 1), test=(test, 1))
+        check_least(train=(train, 1), val=(val, 1), test=(test, 1))
         self.counts, self.cache_dir = {"train": train, "val": val, "test": test}, cache_dir
 
     def make(self, split: str) -> PanoramaDataset:

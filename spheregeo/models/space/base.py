@@ -8,6 +8,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.checks import check_least
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph, molecule_graph
 from spheregeo.models.space.readout import check_readout, pooled
@@ -23,13 +24,6 @@ def sorted_geometry(positions: Tensor, edge_index: Tensor, vectors: Tensor | Non
     if vectors is None:
         vectors = positions.index_select(0, source) - positions.index_select(0, target)
     return EdgeGeometry(vectors, EdgeList(Pairs.of(source, target, points, points), target))
-
-
-def check_least(**values: tuple[float, float]) -> None:
-    """Raises: ValueError for the first of the named (value, bound) whose value is below its bound."""
-    for name, (value, bound) in values.items():
-        if value < bound:
-            raise ValueError(f"{name} is {value}; expected at least {bound}")
 
 
 def check_cutoff(cutoff: float) -> float:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from spheregeo.checks import check_least
 from spheregeo.models.registry import register
-from spheregeo.models.space.base import AtomNetwork, check_least
+from spheregeo.models.space.base import AtomNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.readout import READOUTS, pooled
 from spheregeo.nn.space import RadialBasis, polynomial_envelope

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.groups import FieldType, Term
-from spheregeo.models.blocks import Head, Pointwise, check_field, hierarchy, recompute
+from spheregeo.models.blocks import Checkpointed, Head, Pointwise, check_field, hierarchy
 from spheregeo.models.registry import register
 from spheregeo.nn import GaugeConv, GlobalPool
-from spheregeo.nn.surface import FieldBatchNorm, FieldLinear, GaugeBlock
-from spheregeo.nn.surface.block import make_nonlinearity
+from spheregeo.nn.surface import FieldBatchNorm, FieldLinear, GaugeBlock, make_nonlinearity
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -89,7 +88,7 @@ class _Encoder(nn.Module):
 
 
 @register("gauge-unet", alias="gauge")
-class GaugeUNet(nn.Module):
+class GaugeUNet(Checkpointed):
     """U-Net of tangent fields on the sphere: residual gauge blocks, skip connections, one grid a level.
 
     Args:
@@ -154,21 +153,15 @@ class GaugeUNet(nn.Module):
         )
         self.head = Pointwise(kinds[0].num_fields, out_channels)
 
-    def _run(self, module: nn.Module, x: Tensor) -> Tensor:
-        if self.checkpoint and self.training and torch.is_grad_enabled():
-            return recompute(module, x)
-        result: Tensor = module(x)
-        return result
-
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.in_channels, self.grid)
         skips = []
         for stage in self.encoder.stages:
-            x = self._run(stage, x)
+            x = self.run(stage, x)
             skips.append(x)
         for i in reversed(range(len(self.up))):
-            x = torch.cat([self._run(self.up[i], x), skips[i]], dim=1)
-            x = self._run(self.decoder[i], self._run(self.merge[i], x))
+            x = torch.cat([self.run(self.up[i], x), skips[i]], dim=1)
+            x = self.run(self.decoder[i], self.run(self.merge[i], x))
         result: Tensor = self.head(invariants(x, self.kind))
         return result
 

@@ -5,7 +5,7 @@ The way up is a convolution to four times the channels and a pixel shuffle, or c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -13,18 +13,17 @@ from spheregeo.models.on_grid import to_healpix
 from spheregeo.models.registry import register
 from spheregeo.models.sphere.pooled import Conv, PooledClassifier, PooledUNet, Up
 from spheregeo.nn import HEALPixConv, PixelShuffle, Unpool
-from spheregeo.nn.sphere.healpix.faces import check_grid
 
 if TYPE_CHECKING:
-    from spheregeo.grids import Grid
+    from spheregeo.grids import Grid, HEALPix
 
 
 def _nine_taps(missing: str, bias: bool) -> Conv:
-    return lambda a, b, g: HEALPixConv(a, b, check_grid(g), bias=bias, missing=missing)
+    return lambda a, b, g: HEALPixConv(a, b, cast("HEALPix", g), bias=bias, missing=missing)
 
 
 def _shuffled(conv: Conv) -> Up:
-    return lambda a, b, g: nn.Sequential(conv(a, 4 * b, g), PixelShuffle(check_grid(g)))
+    return lambda a, b, g: nn.Sequential(conv(a, 4 * b, g), PixelShuffle(cast("HEALPix", g)))
 
 
 def _copied(conv: Conv) -> Up:
@@ -79,7 +78,7 @@ class HEALPixUNet(PooledUNet):
         super().__init__(
             in_channels,
             out_channels,
-            check_grid(grid),
+            grid,
             _nine_taps(missing, norm == "none"),
             ups[upsample](_nine_taps(missing, True)),
             width=width,
@@ -122,7 +121,7 @@ class HEALPixClassifier(PooledClassifier):
         super().__init__(
             in_channels,
             out_channels,
-            check_grid(grid),
+            grid,
             _nine_taps(missing, norm == "none"),
             width=width,
             depth=depth,

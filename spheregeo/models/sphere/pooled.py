@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from spheregeo.models.blocks import Head, Pointwise, check_field, hierarchy, make_norm, recompute
+from spheregeo.models.blocks import Checkpointed, Head, Pointwise, check_field, hierarchy, make_norm
 from spheregeo.nn import GlobalPool, Pool
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class _Pooled(nn.Module):
         return nn.Sequential(*layers)
 
 
-class PooledUNet(_Pooled):
+class PooledUNet(_Pooled, Checkpointed):
     """The encoder, the way up, and skip connections between."""
 
     def __init__(
@@ -84,22 +84,16 @@ class PooledUNet(_Pooled):
         )
         self.head = Pointwise(self.widths[0], out_channels)
 
-    def _run(self, module: nn.Module, x: Tensor) -> Tensor:
-        if self.checkpoint and self.training and torch.is_grad_enabled():
-            return recompute(module, x)
-        result: Tensor = module(x)
-        return result
-
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.in_channels, self.grid)
-        x = self._run(self.encoder[0], x)  # (B, widths[0], *grid.shape)
+        x = self.run(self.encoder[0], x)  # (B, widths[0], *grid.shape)
         skips = []
         for down, stack in zip(self.down, list(self.encoder)[1:], strict=True):
             skips.append(x)
-            x = self._run(stack, down(x))  # one level coarser
+            x = self.run(stack, down(x))  # one level coarser
         for i in reversed(range(len(self.up))):
-            x = torch.cat([self._run(self.up[i], x), skips[i]], dim=1)  # (B, 2 widths[i], *levels[i].shape)
-            x = self._run(self.decoder[i], x)
+            x = torch.cat([self.run(self.up[i], x), skips[i]], dim=1)  # (B, 2 widths[i], *levels[i].shape)
+            x = self.run(self.decoder[i], x)
         result: Tensor = self.head(x)
         return result
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from spheregeo.kernels import Rings
 from spheregeo.models.blocks import (
+    Checkpointed,
     Pointwise,
     ResidualBlock,
     check_field,
     hierarchy,
     make_conv,
     make_norm,
-    recompute,
 )
 from spheregeo.models.registry import register
 from spheregeo.nn import ExactBuffers
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @register("sphere-unet", family="disco")
-class SphericalUNet(ExactBuffers):
+class SphericalUNet(Checkpointed, ExactBuffers):
     """U-Net on the sphere: residual DISCO blocks, skip connections, one grid per level.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
@@ -111,25 +111,19 @@ class SphericalUNet(ExactBuffers):
         self.decoder = nn.ModuleList(stage(widths[i], grids[i]) for i in steps)
         self.head = Pointwise(widths[0], out_channels)
 
-    def _run(self, module: nn.Module, x: Tensor) -> Tensor:
-        if self.checkpoint and self.training and torch.is_grad_enabled():
-            return recompute(module, x)
-        result: Tensor = module(x)
-        return result
-
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.in_channels, self.grid)
         if self.position:
             height = self.height.to(x.dtype).expand(x.shape[0], 1, *self.grid.shape)  # type: ignore[operator]
             x = torch.cat([x, height], dim=1)  # (B, in_channels + 1, *shape)
-        x = self._run(self.encoder[0], self._run(self.stem, x))  # (B, widths[0], *grid.shape)
+        x = self.run(self.encoder[0], self.run(self.stem, x))  # (B, widths[0], *grid.shape)
         skips = []
         for down, stage in zip(self.down, list(self.encoder)[1:], strict=True):
             skips.append(x)
-            x = self._run(stage, self._run(down, x))  # one level coarser
+            x = self.run(stage, self.run(down, x))  # one level coarser
         for i in reversed(range(len(self.up))):
-            x = torch.cat([self._run(self.up[i], x), skips[i]], dim=1)  # (B, 2 widths[i], *levels[i].shape)
-            x = self._run(self.decoder[i], self._run(self.merge[i], x))
+            x = torch.cat([self.run(self.up[i], x), skips[i]], dim=1)  # (B, 2 widths[i], *levels[i].shape)
+            x = self.run(self.decoder[i], self.run(self.merge[i], x))
         result: Tensor = self.head(x)
         return result
 

@@ -50,7 +50,7 @@ def check_features(x: Tensor, irreps: Irreps, name: str = "x") -> None:
         )
 
 
-class Block(NamedTuple):
+class IrrepsTerm(NamedTuple):
     """One term of the irreps: where each of its components lies, and which irreps (counted one a copy) it holds."""
 
     ir: Irrep
@@ -61,7 +61,7 @@ class Block(NamedTuple):
     components: tuple[slice, ...]  # of the last axis; one slice with ``mul`` entries for each m
 
 
-def blocks(irreps: Irreps, layout: str = "mul_ir") -> list[Block]:
+def blocks(irreps: Irreps, layout: str = "mul_ir") -> list[IrrepsTerm]:
     """The terms of irreps, in order."""
     check_layout(layout)
     found, start, first = [], 0, 0
@@ -71,7 +71,7 @@ def blocks(irreps: Irreps, layout: str = "mul_ir") -> list[Block]:
             parts = tuple(slice(start + m, stop, ir.dim) for m in range(ir.dim))
         else:
             parts = tuple(slice(start + m * mul, start + (m + 1) * mul) for m in range(ir.dim))
-        found.append(Block(ir, mul, start, stop, first, parts))
+        found.append(IrrepsTerm(ir, mul, start, stop, first, parts))
         start, first = stop, first + mul
     return found
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spheregeo.nn.irreps.layout import (
     EVEN,
     LAYOUTS,
-    Block,
+    IrrepsTerm,
     as_irreps,
     blocks,
     change_layout,
@@ -27,8 +27,8 @@ from spheregeo.nn.irreps.layout import (
 __all__ = [
     "EVEN",
     "LAYOUTS",
-    "Block",
     "Copies",
+    "IrrepsTerm",
     "Stacks",
     "as_irreps",
     "blocks",

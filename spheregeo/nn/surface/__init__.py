@@ -1,6 +1,6 @@
 """Layers for tangent fields on sphere grids and meshes."""
 
-from spheregeo.nn.surface.block import GaugeBlock
+from spheregeo.nn.surface.block import GaugeBlock, make_nonlinearity
 from spheregeo.nn.surface.gates import GatedNonlinearity, NormNonlinearity
 from spheregeo.nn.surface.gauge_conv import GaugeConv
 from spheregeo.nn.surface.geometry import GaugeGeometry
@@ -26,4 +26,5 @@ __all__ = [
     "NormNonlinearity",
     "RegularBatchNorm",
     "RegularNonlinearity",
+    "make_nonlinearity",
 ]

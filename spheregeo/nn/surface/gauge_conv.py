@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheregeo.checks import check_count
 from spheregeo.grids import Grid
 from spheregeo.groups import FieldType, reflection_mask
 from spheregeo.kernels import Kernel
-from spheregeo.kernels.kernel import check_count
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.surface.geometry import GaugeGeometry
 from spheregeo.nn.surface.linear import FieldLinear

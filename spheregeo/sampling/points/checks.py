@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any, Literal
 
 import torch
@@ -60,17 +59,6 @@ def check_cutoff(cutoff: Any, name: str = "cutoff", *, finite: bool = False) -> 
     if not (number and cutoff > 0) or (finite and math.isinf(cutoff)):
         raise ValueError(f"{name} is {cutoff!r}; expected a {'finite ' if finite else ''}length above 0")
     return float(cutoff)
-
-
-def check_count(k: Any, name: str = "k") -> int:
-    """Return a number of points. Raises: ValueError unless an integer of at least 1."""
-    try:
-        count = operator.index(k)
-    except TypeError:
-        count = 0
-    if count < 1 or isinstance(k, bool):
-        raise ValueError(f"{name} is {k!r}; expected an integer of at least 1")
-    return count
 
 
 def check_ties(ties: str) -> bool:

@@ -7,7 +7,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from spheregeo.sampling.points.checks import boundaries, check_batch, check_count, check_positions
+from spheregeo.checks import check_count
+from spheregeo.sampling.points.checks import boundaries, check_batch, check_positions
 from spheregeo.sampling.points.query import RELATIVE, extent, tolerance_of
 
 SMALL = 256  # points up to which their own order serves as well as that of a tree
@@ -50,7 +51,7 @@ def _counts(wanted: float | int, size: Tensor) -> Tensor:
         if not 0 < wanted <= 1:
             raise ValueError(f"ratio_or_count is {wanted!r}; expected a share in (0, 1], or an integer")
         return (size * wanted).ceil().long()
-    return size.clamp_max(check_count(wanted, "ratio_or_count"))
+    return size.clamp_max(check_count("ratio_or_count", wanted))
 
 
 def _first(

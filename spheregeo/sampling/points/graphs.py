@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spheregeo.checks import check_count
 from spheregeo.sampling.points.checks import (
     Ties,
     boundaries,
     check_batch,
-    check_count,
     check_cutoff,
     check_positions,
     check_ties,
@@ -41,7 +41,7 @@ def radius_graph(
     Raises: ValueError for a cutoff or max_neighbors that is not positive, NaN or infinite positions, an unsorted batch.
     """
     cutoff = check_cutoff(cutoff)
-    limit = None if max_neighbors is None else check_count(max_neighbors, "max_neighbors")
+    limit = None if max_neighbors is None else check_count("max_neighbors", max_neighbors)
     return _within(positions, batch, cutoff, limit, loop, check_ties(ties))
 
 
@@ -64,7 +64,7 @@ def knn_graph(
     (target, distance, source), where distances that differ by rounding are equal (see :mod:`spheregeo.sampling.points.query`).
     Raises: ValueError for k < 1, NaN or infinite positions, an unsorted batch; if strict, for a graph with too few points.
     """
-    k = check_count(k)
+    k = check_count("k", k)
     all_ties = check_ties(ties)
     if strict:
         index = check_batch(batch, check_positions(positions))
@@ -92,7 +92,7 @@ def radius_between(
     Raises: ValueError as :func:`radius_graph`.
     """
     cutoff = check_cutoff(cutoff)
-    limit = None if max_neighbors is None else check_count(max_neighbors, "max_neighbors")
+    limit = None if max_neighbors is None else check_count("max_neighbors", max_neighbors)
     return _between(sources, targets, source_batch, target_batch, cutoff, limit, check_ties(ties))
 
 
@@ -112,7 +112,9 @@ def knn_between(
     Shape: sources (S, 3); targets (T, 3); batches (S,) and (T,); returns (2, E) int64, rows (index of source, index of target).
     Raises: ValueError as :func:`knn_graph`.
     """
-    return _between(sources, targets, source_batch, target_batch, math.inf, check_count(k), check_ties(ties))
+    return _between(
+        sources, targets, source_batch, target_batch, math.inf, check_count("k", k), check_ties(ties)
+    )
 
 
 def _within(

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from spheregeo.checks import check_count
 from spheregeo.sampling.points.checks import (
     Ties,
     boundaries,
     check_batch,
-    check_count,
     check_cutoff,
     check_positions,
     check_ties,
@@ -48,7 +48,7 @@ def periodic_radius_graph(
     more than 10^9 images.
     """
     cutoff = check_cutoff(cutoff, finite=True)
-    limit = None if max_neighbors is None else check_count(max_neighbors, "max_neighbors")
+    limit = None if max_neighbors is None else check_count("max_neighbors", max_neighbors)
     all_ties = check_ties(ties)
     points = check_positions(positions)
     index = check_batch(batch, positions)

@@ -42,13 +42,6 @@ def check_level(level: int, least: int = 1, why: str = "at level 0 all points ar
     return level
 
 
-def check_count(name: str, value: int) -> int:
-    """The number itself. Raises: ValueError where it is no positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}; expected a positive integer")
-    return value
-
-
 @dataclass(frozen=True)
 class Corners:
     """The twelve corners of a level: U_0 ... U_4, L_0 ... L_4, north pole, south pole.

@@ -18,10 +18,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from spheregeo.checks import check_count
 from spheregeo.nn.sphere.icosahedral.charts import (
     ORIENTATIONS,
     OnCharts,
-    check_count,
     check_level,
     clear,
     orientations,

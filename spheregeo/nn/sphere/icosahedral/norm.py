@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
+from spheregeo.checks import check_count
 from spheregeo.grids import Icosahedral
 from spheregeo.nn.exact_buffers import ExactBuffers
-from spheregeo.nn.sphere.icosahedral.charts import OnCharts, check_count, check_level, corners, orientations
+from spheregeo.nn.sphere.icosahedral.charts import OnCharts, check_level, corners, orientations
 from spheregeo.nn.statistics import ChannelSets, normalize, working_dtype
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spheregeo.checks import check_count
 from spheregeo.nn.sphere.icosahedral.charts import (
     ORIENTATIONS,
     OnCharts,
-    check_count,
     check_level,
     clear,
     corners,
