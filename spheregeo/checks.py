@@ -15,7 +15,7 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     except TypeError:
         count = least - 1
     if count < least or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; expected an integer of at least {least}")
+        raise ValueError(f"{name} is {value!r}; expected an integer >= {least}")
     return count
 
 

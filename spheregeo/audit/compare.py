@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spheregeo.audit.fields import Field
+from spheregeo.audit.fields import FieldSpec
 from spheregeo.audit.rotations import symmetries
 from spheregeo.audit.signals import BandFit, analyse, evaluate, resolved_degree
 from spheregeo.audit.turned import Ending, Turned
@@ -51,8 +51,8 @@ class Trial:
     signals: int
     dtype: torch.dtype
     device: torch.device
-    field_in: Field
-    field_out: Field | None = None  # scalars, of any number, where it is None
+    field_in: FieldSpec
+    field_out: FieldSpec | None = None  # scalars, of any number, where it is None
 
     def field(self, components: Tensor) -> Tensor:
         """Components of irreps, (fields, N) or (B, C, N), as the module's input."""
@@ -92,7 +92,7 @@ class Trial:
         return y if self.field_out is None else self.field_out.turn(y, rotation)
 
 
-def lifted(y: Tensor, field: Field, target: Grid, whole: bool = False) -> Tensor:
+def lifted(y: Tensor, field: FieldSpec, target: Grid, whole: bool = False) -> Tensor:
     """Output channels as components of irreps; checks how many there are. Shape: (B, field.dim, N) -> (B, O, N)."""
     if y.shape[1] != field.dim:
         raise ValueError(
@@ -105,7 +105,7 @@ def lifted(y: Tensor, field: Field, target: Grid, whole: bool = False) -> Tensor
     return field.lift(y, _frames(field, target))
 
 
-def _frames(field: Field, grid: Grid) -> Tensor | None:
+def _frames(field: FieldSpec, grid: Grid) -> Tensor | None:
     return grid.frames if field.has_frames else None
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spheregeo.audit.call import Called, gauge_extras
 from spheregeo.audit.compare import TINY, Comparison, Trial, exact, invariant, permuted, sampled
-from spheregeo.audit.fields import Field, declared_field
+from spheregeo.audit.fields import FieldSpec, declared_field
 from spheregeo.audit.on_meshes import on_mesh
 from spheregeo.audit.on_points import on_points
 from spheregeo.audit.on_voxels import cube_rotations, on_voxels
@@ -34,7 +34,7 @@ from spheregeo.sampling import rotation_matrix
 _CAST = {torch.float64: nn.Module.double, torch.float32: nn.Module.float, torch.bfloat16: nn.Module.bfloat16}
 GROUPS = ("so3", "o3", "azimuthal", "grid")
 METHODS = ("auto", "points", "resample", "project")
-FieldLike = Any  # text, a FieldType, e3nn Irreps, a Field or None
+FieldLike = Any  # text, a FieldType, e3nn Irreps, a FieldSpec or None
 RESOLVED = 0.25  # own² known to 6 % leaves √0.06 of own in the difference of squares
 
 
@@ -206,7 +206,7 @@ def _on_sphere(
     grid: Grid,
     target: Grid,
     rotations: Tensor | None,
-    fields: tuple[Field, Field | None],
+    fields: tuple[FieldSpec, FieldSpec | None],
     *,
     lmax: int | None,
     lmax_out: int | None,
@@ -255,7 +255,7 @@ def _on_sphere(
 
 def _fields(
     module: object, field_in: FieldLike, field_out: FieldLike, channels: int | None
-) -> tuple[Field, Field | None]:
+) -> tuple[FieldSpec, FieldSpec | None]:
     """Kinds of the input and the output; None for an output of any number of scalars."""
     network = callable(getattr(module, "neighbors", None))  # its irreps are those within
     found = [
@@ -263,10 +263,10 @@ def _fields(
         if given is None
         else None
         if given == "scalar"
-        else Field.of(given, f"field_{side}")
+        else FieldSpec.of(given, f"field_{side}")
         for side, given in (("in", field_in), ("out", field_out))
     ]
-    taken = found[0] or Field.of(declared_channels(module) if channels is None else channels)
+    taken = found[0] or FieldSpec.of(declared_channels(module) if channels is None else channels)
     if channels is not None and taken.dim != channels:
         raise ValueError(
             f"channels is {channels} but field_in is {taken!s}, {taken.dim} channels; give one of them"

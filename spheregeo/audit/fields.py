@@ -27,7 +27,7 @@ NAMES_OUT = ("out_type", "irreps_out", "field_type", "irreps")
 
 
 @dataclass(frozen=True)
-class Block:
+class FieldTerm:
     """``multiplicity`` fields of one kind: a tangent field of order ``degree``, or an irrep of that degree and parity."""
 
     multiplicity: int
@@ -42,7 +42,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Field:
+class FieldSpec:
     """The kind of the fields that a module takes or returns.
 
     Args:
@@ -51,15 +51,15 @@ class Field:
     Shape: ``dim`` channels as the module has them, ``lifted.dim`` channels as irreps.
 
     Example:
-        >>> field = Field.of("4x0 + 2x1 + 1x2e")
+        >>> field = FieldSpec.of("4x0 + 2x1 + 1x2e")
         >>> field.dim, str(field.lifted)
         (13, '4x0e+2x1o+1x2e')
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[FieldTerm, ...]
 
     @classmethod
-    def of(cls, spec: Any, name: str = "field") -> Field:
+    def of(cls, spec: Any, name: str = "field") -> FieldSpec:
         """Read a field's kind.
 
         Args:
@@ -69,14 +69,16 @@ class Field:
 
         Raises: ValueError for text that is no such sum; TypeError for another type.
         """
-        if isinstance(spec, Field):
+        if isinstance(spec, FieldSpec):
             return spec
         if isinstance(spec, int):
-            return cls((Block(spec, 0, 1, False),))
+            return cls((FieldTerm(spec, 0, 1, False),))
         if isinstance(spec, FieldType):
-            return cls(tuple(Block(t.multiplicity, t.order, _natural(t), t.order > 0) for t in spec.terms))
+            return cls(
+                tuple(FieldTerm(t.multiplicity, t.order, _natural(t), t.order > 0) for t in spec.terms)
+            )
         if isinstance(spec, Irreps):
-            return cls(tuple(Block(mul, ir.l, ir.p, False) for mul, ir in spec))
+            return cls(tuple(FieldTerm(mul, ir.l, ir.p, False) for mul, ir in spec))
         if not isinstance(spec, str):
             raise TypeError(
                 f"{name} is {spec!r}; expected text such as '4x0 + 2x1' or '4x0e + 2x1o', a FieldType or Irreps"
@@ -91,7 +93,7 @@ class Field:
             count, degree, parity = int(match[1] or 1), int(match[2]), match[3]
             tangent = degree > 0 and not parity
             sign = (-1) ** degree if tangent else -1 if parity == "o" else 1
-            blocks.append(Block(count, degree, sign, tangent))
+            blocks.append(FieldTerm(count, degree, sign, tangent))
         return cls(tuple(blocks))
 
     @property
@@ -183,7 +185,7 @@ def tangent_basis(frames: Tensor, order: int) -> Tensor:
     return wigner_D(order, turns) @ _pair_at_pole(order)
 
 
-def declared_field(module: object, side: str) -> Field | None:
+def declared_field(module: object, side: str) -> FieldSpec | None:
     """The kind of field that a module declares; None where it declares nothing.
 
     Args:
@@ -192,18 +194,18 @@ def declared_field(module: object, side: str) -> Field | None:
         side: "in" or "out".
     """
     found = _declared(module, side)
-    return found if isinstance(found, Field) else None
+    return found if isinstance(found, FieldSpec) else None
 
 
-def _declared(module: object, side: str) -> Field | str | None:
+def _declared(module: object, side: str) -> FieldSpec | str | None:
     """As :func:`declared_field`; "scalar" where the child that decides has plain channels."""
     own = getattr(module, f"field_{side}", None)
     if own is not None:
-        return "scalar" if own == "scalar" else Field.of(own, f"field_{side}")
+        return "scalar" if own == "scalar" else FieldSpec.of(own, f"field_{side}")
     for name in NAMES_IN if side == "in" else NAMES_OUT:
         kind = getattr(module, name, None)
         if isinstance(kind, (FieldType, Irreps)):
-            return Field.of(kind)
+            return FieldSpec.of(kind)
     if isinstance(module, nn.Sequential):
         for child in module if side == "in" else reversed(module):
             found = _declared(child, side)

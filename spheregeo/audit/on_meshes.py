@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spheregeo.audit.call import Called, gauge_extras
 from spheregeo.audit.compare import Comparison, lifted, power
-from spheregeo.audit.fields import Field
+from spheregeo.audit.fields import FieldSpec
 from spheregeo.grids import Grid
 from spheregeo.mesh import TriangleMesh
 from spheregeo.nn import ExactBuffers
@@ -66,7 +66,7 @@ def on_mesh(
     module: Any,
     mesh: TriangleMesh,
     turns: Tensor,
-    fields: tuple[Field, Field | None],
+    fields: tuple[FieldSpec, FieldSpec | None],
     *,
     signals: int,
     dtype: torch.dtype,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from spheregeo.audit.call import Called
 from spheregeo.audit.compare import Comparison
-from spheregeo.audit.fields import Field
+from spheregeo.audit.fields import FieldSpec
 from spheregeo.nn.space import EdgeGeometry, RadialBasis
 from spheregeo.sampling import radius_graph
 
@@ -35,7 +35,7 @@ def on_points(
     module: Any,
     positions: Tensor,
     turns: Tensor,
-    fields: tuple[Field, Field | None],
+    fields: tuple[FieldSpec, FieldSpec | None],
     *,
     dtype: torch.dtype,
     generator: torch.Generator,
@@ -122,6 +122,6 @@ def _distances(geometry: EdgeGeometry, size: int, radius: float | None) -> Tenso
 
 def _attributes(irreps: Any, edges: int, rotation: Tensor) -> Tensor:
     """White noise on each edge, turned."""
-    field = Field.of(irreps)
+    field = FieldSpec.of(irreps)
     noise = torch.randn(field.dim, edges, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     return field.turn(noise, rotation).T

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.audit.compare import Comparison
-from spheregeo.audit.fields import Field
+from spheregeo.audit.fields import FieldSpec
 from spheregeo.groups import octahedral
 
 
@@ -40,7 +40,7 @@ def on_voxels(
     module: Any,
     shape: tuple[int, ...],
     turns: Tensor,
-    fields: tuple[Field, Field | None],
+    fields: tuple[FieldSpec, FieldSpec | None],
     *,
     signals: int,
     dtype: torch.dtype,
@@ -62,7 +62,7 @@ def on_voxels(
             raise ValueError(f"the module returned shape {tuple(y.shape)}; expected (B, {channels}, n, n, n)")
         return y
 
-    def turned(values: Tensor, field: Field | None, rotation: Tensor) -> Tensor:
+    def turned(values: Tensor, field: FieldSpec | None, rotation: Tensor) -> Tensor:
         if values.ndim == 5:
             values = turn_volume(values, rotation)
         if field is None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo import audit, models
-from spheregeo.audit.fields import Field, declared_field, tangent_basis
+from spheregeo.audit.fields import FieldSpec, declared_field, tangent_basis
 from spheregeo.grids import Equiangular, Fibonacci, Grid, HEALPix, Icosahedral
 from spheregeo.groups import FieldType, random_rotations
 from spheregeo.harmonics import wigner_D
@@ -81,10 +81,13 @@ class Marked(nn.Module):
 
 
 def test_text_types_and_irreps_are_read() -> None:
-    assert Field.of("4x0 + 2x1") == Field.of(FieldType("4x0 + 2x1")) and Field.of("4x0 + 2x1").dim == 8
-    assert str(Field.of("2x0o + 2x1e + 1e + 3x2").lifted) == "2x0o+2x1e+1x1e+3x2e"
-    assert Field.of(3).dim == 3 and Field.of("3x0").invariant and not Field.of("1x0o").invariant
-    mixed = Field.of("1x0 + 2x1 + 1x1o + 1x2")
+    assert (
+        FieldSpec.of("4x0 + 2x1") == FieldSpec.of(FieldType("4x0 + 2x1"))
+        and FieldSpec.of("4x0 + 2x1").dim == 8
+    )
+    assert str(FieldSpec.of("2x0o + 2x1e + 1e + 3x2").lifted) == "2x0o+2x1e+1x1e+3x2e"
+    assert FieldSpec.of(3).dim == 3 and FieldSpec.of("3x0").invariant and not FieldSpec.of("1x0o").invariant
+    mixed = FieldSpec.of("1x0 + 2x1 + 1x1o + 1x2")
     assert mixed.dim == 1 + 4 + 3 + 2 and mixed.lifted.dim == 1 + 6 + 3 + 5
 
 
@@ -96,7 +99,7 @@ def test_pairs_turn_with_their_frames(order: int) -> None:
     c, s = torch.cos(angle)[:, None], torch.sin(angle)[:, None]
     e, f = frames.unbind(1)
     turned = torch.stack([c * e + s * f, c * f - s * e], 1)
-    kind, field = FieldType(f"2x{order}"), Field.of(f"2x{order}")
+    kind, field = FieldType(f"2x{order}"), FieldSpec.of(f"2x{order}")
     x = torch.randn(1, 4, len(frames), dtype=torch.float64)
     z = field.lift(x, frames)
     torch.testing.assert_close(field.project(z, turned), kind.turn(x, angle), rtol=0, atol=1e-12)
@@ -112,7 +115,7 @@ def test_vectors_in_frames_are_vectors() -> None:
     frames = HEALPix(2).frames
     x = torch.randn(1, 2, len(frames), dtype=torch.float64)
     expected = x[0, 0, :, None] * frames[:, 0] + x[0, 1, :, None] * frames[:, 1]
-    torch.testing.assert_close(Field.of("1x1").lift(x, frames)[0].T, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(FieldSpec.of("1x1").lift(x, frames)[0].T, expected, rtol=0, atol=1e-12)
 
 
 def test_sequentials_declare_the_first_and_the_last() -> None:
@@ -145,7 +148,7 @@ def test_tangent_fields_under_permutations_of_the_grid(grid: Grid) -> None:
 @pytest.mark.parametrize("grid", [HEALPix(8), Equiangular(24, 48), Fibonacci(800)], ids=str)
 def test_identity_of_any_field_is_equivariant_to_the_methods_own_error(grid: Grid) -> None:
     for kind in (KIND, "1x0e + 1x1o + 1x1e", "1x1 + 1x2e"):
-        channels = Field.of(kind).dim
+        channels = FieldSpec.of(kind).dim
         for group in ("so3", "o3"):
             found = audit.measure_equivariance(
                 nn.Identity(),
@@ -205,7 +208,7 @@ def test_mixtures_of_scalars_and_fields_and_vectors_for_whole_signals() -> None:
         field_in, field_out = "1x1", "1x1o"
 
         def forward(self, x: Tensor) -> Tensor:
-            vectors = Field.of("1x1").lift(x, grid.frames)
+            vectors = FieldSpec.of("1x1").lift(x, grid.frames)
             return vectors @ (grid.areas / grid.areas.sum())
 
     assert audit.equivariance_error(Mean(), grid, lmax=3) < 0.01

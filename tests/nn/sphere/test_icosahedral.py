@@ -326,7 +326,7 @@ def test_errors_say_what_came_and_what_to_do() -> None:
         IcosahedralConv(1, 1, 3, stride=3)
     with pytest.raises(ValueError, match="kernel_size is 5"):
         IcosahedralConv(1, 1, 3, kernel_size=5)
-    with pytest.raises(ValueError, match="out_channels is 0; expected a positive integer"):
+    with pytest.raises(ValueError, match="out_channels is 0; expected an integer >= 1"):
         IcosahedralConv(1, 0, 3)
     with pytest.raises(ValueError, match="reduce is 'sum'; expected one of 'mean', 'max'"):
         OrientationPool(1, 3, reduce="sum")
