@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spheregeo import __version__
 from spheregeo.audit.cost import count_parameters
-from spheregeo.audit.fields import Field
+from spheregeo.audit.fields import FieldSpec
 from spheregeo.audit.randomise import randomise as randomise_
 from spheregeo.sampling import random_rotations
 
@@ -53,7 +53,7 @@ def turned_features(features: Tensor | None, irreps: str | None, rotation: Tenso
     """
     if features is None or not irreps:
         return features
-    return Field.of(Irreps(irreps)).turn(features.T, rotation).T
+    return FieldSpec.of(Irreps(irreps)).turn(features.T, rotation).T
 
 
 @torch.no_grad()
