@@ -52,7 +52,8 @@ def _directive(module: str, name: str) -> str:
     if inspect.isclass(value):
         return f".. autoclass:: {name}\n   :members:\n"
     if inspect.ismodule(value):
-        return f".. automodule:: {value.__name__}\n"
+        again = "   :no-index:\n" if value.__name__ in modules() else ""  # has a page of its own
+        return f".. automodule:: {value.__name__}\n{again}"
     return (
         f".. autofunction:: {name}\n"
         if callable(value)
@@ -65,8 +66,14 @@ def write(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     pages = {module: names for module, names in placed().items() if names}
     written = {"index.rst": _index(sorted(pages))}
+    described = {
+        f"{home}.{name}" for names in pages.values() for home, name in names
+    }  # as a folder and a function may be
     for module, names in pages.items():
-        lines = [module, "=" * len(module), "", f".. automodule:: {module}", ""]
+        lines = [module, "=" * len(module), "", f".. automodule:: {module}"]
+        if module in described:
+            lines.append("   :no-index:")
+        lines.append("")
         for home, name in sorted(names, key=lambda place: place[1].lower()):
             lines += [f".. currentmodule:: {home}", "", _directive(home, name)]
         written[f"{module}.rst"] = "\n".join(lines)

@@ -39,8 +39,7 @@ def check_kernel(
     * ``independent``: no function is a mixture of the others;
     * ``kinks``: quadrature split at the declared kinks agrees with a fine rule;
     * ``value``: frozen, hashable, equal after ``repr``, ``pickle`` and ``deepcopy``;
-    * ``layers``: a convolution on the fast engine equals the reference and is equivariant, under SO(3) for isotropic kernels and
-      under turns about the axis by whole columns for all.
+    * ``layers``: a convolution on the fast engine equals the reference; equivariant under turns by columns, isotropic: SO(3).
 
     Args:
         kernel: the kernel.
