@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
+from spheregeo.cli.class_paths import public_paths
 from spheregeo.cli.own_task import import_task
 from spheregeo.files import write_bytes, write_json
 from spheregeo.tasks.training.average import Average
@@ -37,6 +38,9 @@ class SphereCLI(LightningCLI):
 
     def __init__(self, command: str, recipe: Path, folder: Path, overrides: list[str]) -> None:
         self.command, self.folder, self.recipe = command, folder, recipe
+        written = recipe.read_text(encoding="utf-8")
+        content = public_paths(written)
+        config = str(recipe) if content == written else content  # faults name the file where they can
         import_task(recipe)
         super().__init__(
             model_class=tasks.Task, subclass_mode_model=True,
@@ -45,7 +49,7 @@ class SphereCLI(LightningCLI):
             load_from_checkpoint_support=False,
             trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 10, "default_root_dir": str(folder)},
             parser_kwargs={"exit_on_error": False, "prog": f"spheregeo {command} {recipe.stem}"},
-            args=["--config", str(recipe), *overrides],
+            args=["--config", config, *map(public_paths, overrides)],
         )  # fmt: skip
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from spheregeo.cli.class_paths import public_paths
+
 
 def import_task(recipe: Path) -> None:
     """Import the module of a recipe's task, so that ``tasks.kinds`` lists the task.
@@ -18,7 +20,7 @@ def import_task(recipe: Path) -> None:
 
     Raises: ModuleNotFoundError for a module that is not on Python's path.
     """
-    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    content = yaml.safe_load(public_paths(recipe.read_text(encoding="utf-8")))
     path = str(((content or {}).get("model") or {}).get("class_path", ""))
     if "." in path:
         importlib.import_module(path.rpartition(".")[0])

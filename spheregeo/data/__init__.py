@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spheregeo.data.batches import collate, collate_clouds, collate_meshes, collate_molecules
     from spheregeo.data.common import IGNORE, Augmented, EpochSampler
     from spheregeo.data.download import ManualDownloadError, fetch, registry, verify
+    from spheregeo.data.files import read_class_names
     from spheregeo.data.meshes.dataset import MeshDataset, Template
     from spheregeo.data.meshes.faust import Faust
     from spheregeo.data.meshes.folder import MeshFolder, Shrec11
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from spheregeo.data.sphere.dataset import PanoramaDataset
     from spheregeo.data.sphere.field import Field, FieldSource, read_field
     from spheregeo.data.sphere.fields import Fields
-    from spheregeo.data.sphere.files import read_class_names, read_image, read_labels
+    from spheregeo.data.sphere.files import read_image, read_labels
     from spheregeo.data.sphere.folder import PanoramaFolder, read_depth
     from spheregeo.data.sphere.glyphs import GLYPHS
     from spheregeo.data.sphere.images import SphericalImages, SphericalImagesData
@@ -132,7 +133,7 @@ _HOMES = {
     "collate_molecules": "batches",
     "fetch": "download",
     "panorama_grid": "sphere.resize",
-    "read_class_names": "sphere.files",
+    "read_class_names": "files",
     "read_cloud": "points.files",
     "read_depth": "sphere.folder",
     "read_field": "sphere.field",
@@ -153,6 +154,7 @@ _PARTS = [
     "class_folder",
     "common",
     "download",
+    "files",
     "meshes",
     "module",
     "molecules",

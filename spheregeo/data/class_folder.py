@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spheregeo.data.common import SPLITS
-from spheregeo.data.sphere.files import read_lines
+from spheregeo.data.files import read_lines
 
 Entry = tuple[Path, int]
 

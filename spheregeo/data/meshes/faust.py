@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from spheregeo.data.files import read_array
 from spheregeo.data.meshes.dataset import NO_TARGET, MeshDataset, MeshItem, Template, scaled_mesh
 from spheregeo.data.meshes.files import MESH_SUFFIXES, read_mesh
-from spheregeo.data.sphere.files import read_array
 
 __all__ = ["Faust"]
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from spheregeo.data.class_folder import Entry, class_entries, files_in, listed
 from spheregeo.data.common import check_split
+from spheregeo.data.files import read_lines
 from spheregeo.data.meshes.dataset import MeshDataset, MeshItem
 from spheregeo.data.meshes.files import MESH_SUFFIXES, sound_mesh
-from spheregeo.data.sphere.files import read_lines
 
 __all__ = ["MeshFolder", "Shrec11"]
 

@@ -100,8 +100,12 @@ def _thin(points: np.ndarray, distance: float, rng: np.random.Generator) -> np.n
     return np.flatnonzero(kept)
 
 
-def _flip(points: np.ndarray, faces: np.ndarray, rounds: int = 30) -> np.ndarray:
-    """Flips edges whose two opposite angles add up to more than pi, where that folds nothing and doubles no edge."""
+def _flip_in_space(points: np.ndarray, faces: np.ndarray, rounds: int = 30) -> np.ndarray:
+    """Flip edges whose two opposite angles add up to more than pi, where that folds nothing and doubles no edge.
+
+    The result is a mesh in space. The flips of :mod:`spheregeo.mesh` for Laplacians are intrinsic: edges there may become bent
+    lines on the surface, and two edges may join the same vertices, so those flips cannot stand in for these.
+    """
     faces, count = faces.copy(), len(points)
     for _ in range(rounds):
         start, end = faces.ravel(), np.roll(faces, -1, 1).ravel()
@@ -188,7 +192,7 @@ def triangulate(
         chosen = np.concatenate([chosen, fixed])
         found = _disc_triangles(chosen)
     vertices = surface(chosen)
-    return vertices, _flip(vertices, found), chosen
+    return vertices, _flip_in_space(vertices, found), chosen
 
 
 def _disc_triangles(parameters: np.ndarray) -> np.ndarray:

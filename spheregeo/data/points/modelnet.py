@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from spheregeo.data.class_folder import Entry, files_in
+from spheregeo.data.files import read_class_names, read_lines
 from spheregeo.data.points.arrays import ArrayClouds, check_up, drawn_clouds, split_rows
 from spheregeo.data.points.dataset import AXES
-from spheregeo.data.sphere.files import read_class_names, read_lines
 
 __all__ = ["read_modelnet", "read_scanobjectnn"]
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from spheregeo.data.sphere.files import IMAGE_SUFFIXES, read_array, read_image
+from spheregeo.data.files import read_array
+from spheregeo.data.sphere.files import IMAGE_SUFFIXES, read_image
 from spheregeo.data.sphere.resize import AreaMap
 
 __all__ = ["Field", "FieldSource", "read_field"]

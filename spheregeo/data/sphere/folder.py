@@ -19,17 +19,9 @@ import numpy as np
 import torch
 
 from spheregeo.data.common import SPLITS, Item, check_split
+from spheregeo.data.files import read_array, read_class_names, read_lines
 from spheregeo.data.sphere.dataset import PanoramaDataset
-from spheregeo.data.sphere.files import (
-    IMAGE_SUFFIXES,
-    check_panorama,
-    read_array,
-    read_class_names,
-    read_image,
-    read_labels,
-    read_lines,
-    read_raster,
-)
+from spheregeo.data.sphere.files import IMAGE_SUFFIXES, check_panorama, read_image, read_labels, read_raster
 from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
 
 __all__ = ["PanoramaFolder", "read_depth"]

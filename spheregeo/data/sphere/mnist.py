@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.checks import check_least
-from spheregeo.data.sphere.files import read_array
+from spheregeo.data.files import read_array
 from spheregeo.data.sphere.glyphs import GLYPHS, make_glyphs
 from spheregeo.data.sphere.images import SphericalImagesData
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from spheregeo.checks import check_least
+from spheregeo.data.files import read_class_names
 from spheregeo.data.sphere.dataset import PanoramaDataset
 from spheregeo.data.sphere.field import FieldSource
 from spheregeo.data.sphere.fields import Fields, weighted_statistics
-from spheregeo.data.sphere.files import read_class_names
 from spheregeo.data.sphere.folder import PanoramaFolder
 from spheregeo.data.sphere.koppen import KOPPEN_CLASSES, Koppen
 from spheregeo.data.sphere.module import Augment, PanoramaData

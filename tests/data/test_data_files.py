@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spheregeo.data.sphere.files import read_array, read_class_names
+from spheregeo.data.files import read_array, read_class_names
 
 
 def test_class_names_may_have_comments(tmp_path: Path) -> None:
