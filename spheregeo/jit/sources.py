@@ -11,24 +11,34 @@ from pathlib import Path
 _CHOICES: dict[str, str] = {}
 
 
-def add_to_key(name: str, value: str) -> None:
-    """Keep compiled code apart by a choice that is made at run time, such as one by an environment variable.
+def add_to_key(module: str, value: str) -> None:
+    """Keep compiled code apart by a choice that a module makes when it is imported, such as one by an environment variable.
 
     Args:
-        name: of the choice.
+        module: ``__name__`` of the module that chooses; the choice counts for functions that are defined afterwards in this
+            module and in all that import from it.
         value: what was chosen; code compiled under another value is not used.
     """
-    _CHOICES[name] = value
+    _CHOICES[module] = value
 
 
-def choices() -> tuple[tuple[str, str], ...]:
-    """All choices made so far, in the order of their names."""
-    return tuple(sorted(_CHOICES.items()))
+def key_of(module: str, file: str) -> str:
+    """Hash of all that compiled code of a module depends on: sources, compilers, and choices made so far.
+
+    Args:
+        module: name of the module.
+        file: path of its source.
+
+    Raises: OSError if a source cannot be read, SyntaxError if one cannot be parsed.
+    """
+    hashed, modules = digest(module, file)
+    chosen = sorted((name, value) for name, value in _CHOICES.items() if name in modules)
+    return hashlib.sha256(repr((hashed, chosen)).encode()).hexdigest()
 
 
 @cache
-def digest(module: str, file: str) -> str:
-    """Hash of a module's source, of the sources of all modules of ours that it imports, and of the compilers' versions.
+def digest(module: str, file: str) -> tuple[str, frozenset[str]]:
+    """Hash of compilers' versions and of the sources of a module and of all modules of ours that it imports; their names.
 
     numba writes the value of a global name into compiled code, be it a function or a constant. Whatever a function draws on is
     therefore in its own file or in one that this file imports from. Read when the module is imported, not later: then an
@@ -52,7 +62,7 @@ def digest(module: str, file: str) -> str:
         new = [pair for pair in imported if pair[0] not in seen]
         waiting += new
         seen.update(target for target, _ in new)
-    return total.hexdigest()
+    return total.hexdigest(), frozenset(seen)
 
 
 @cache

@@ -20,7 +20,7 @@ from numba.core.serialize import dumps
 
 from spheregeo.files import write_bytes
 from spheregeo.jit.folders import cache_folder, remove_old, touch, warn_once
-from spheregeo.jit.sources import choices, digest
+from spheregeo.jit.sources import key_of
 
 # numba's settings that change the code it makes; the processor is in the key by itself
 _SETTINGS = (
@@ -40,7 +40,7 @@ class Store(_Cache):  # type: ignore[misc]
         self._function = function
         self._enabled = True
         try:
-            self._digest = digest(function.__module__, function.__code__.co_filename)
+            self._version = key_of(function.__module__, function.__code__.co_filename)
         except (OSError, SyntaxError):  # no sources: nothing tells when code is stale
             self._enabled = False
 
@@ -88,7 +88,7 @@ class Store(_Cache):  # type: ignore[misc]
 
     def enable(self) -> None:
         """Use the cache again."""
-        self._enabled = hasattr(self, "_digest")
+        self._enabled = hasattr(self, "_version")
 
     def disable(self) -> None:
         """Neither read nor write."""
@@ -102,10 +102,10 @@ class Store(_Cache):  # type: ignore[misc]
 
     def _folder(self) -> Path | None:
         root = cache_folder()
-        return None if root is None else root / f"{self._function.__module__}-{self._digest[:16]}"
+        return None if root is None else root / f"{self._function.__module__}-{self._version[:16]}"
 
     def _file(self, sig: Any, codegen: Any) -> str:
         settings = tuple(repr(getattr(config, name, None)) for name in _SETTINGS)
-        key = repr((sig, codegen.magic_tuple(), settings, choices(), self._function.__code__.co_firstlineno))
+        key = repr((sig, codegen.magic_tuple(), settings, self._function.__code__.co_firstlineno))
         name = "".join(c if c.isalnum() else "_" for c in self._function.__qualname__)
         return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}"

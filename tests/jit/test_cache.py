@@ -221,11 +221,13 @@ assert before == (list(caching.CacheImpl._locator_classes), numba.config.CACHE_D
 
 
 def test_choices_at_run_time_keep_code_apart(toy: Path, cache: Path) -> None:
-    choose = "from spheregeo.jit import add_to_key\nadd_to_key('loops', 'plain')\n"
+    choose = "from spheregeo.jit import add_to_key\nadd_to_key('toy.inner', 'plain')\n"
     python(REPORT, toy, cache)
     assert python(choose + REPORT, toy, cache) == "42 [0, 0] []"
     assert python(choose + REPORT, toy, cache) == "42 [1, 0] []"
     assert python(REPORT, toy, cache) == "42 [1, 0] []"
+    other = "from spheregeo.jit import add_to_key\nadd_to_key('toy.elsewhere', 'plain')\n"
+    assert python(other + REPORT, toy, cache) == "42 [1, 0] []"  # no file of the function's
 
 
 def test_latest_versions_stay(tmp_path: Path) -> None:
@@ -271,10 +273,10 @@ def test_versions_of_compilers_count(monkeypatch: pytest.MonkeyPatch) -> None:
     import llvmlite
 
     sources.digest.cache_clear()
-    before = sources.digest(__name__, __file__)
+    before = sources.key_of(__name__, __file__)
     sources.digest.cache_clear()
     monkeypatch.setattr(llvmlite, "__version__", "0.0.1")
-    assert sources.digest(__name__, __file__) != before
+    assert sources.key_of(__name__, __file__) != before
     sources.digest.cache_clear()
 
 

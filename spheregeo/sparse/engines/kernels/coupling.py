@@ -17,13 +17,9 @@ import numpy as np
 from numba import prange
 
 from spheregeo.jit import njit
-from spheregeo.sparse.engines.kernels.product import (
-    OPTIONS,
-    product_add,
-    product_set,
-    products_of_rows,
-)
-from spheregeo.sparse.engines.kernels.tiles import line_add, line_set, prefetch
+from spheregeo.sparse.engines.kernels.inner import line_add, line_set, prefetch
+from spheregeo.sparse.engines.kernels.options import OPTIONS
+from spheregeo.sparse.engines.kernels.product import product_add, product_set, products_of_rows
 
 PIECE = 16  # pairs whose coefficients are held at a time
 TASK = 8  # rows that a thread takes at a time
@@ -107,11 +103,11 @@ def _targets(functions, first, number, i, heads, targets, spots):  # type: ignor
 
 
 @njit(**OPTIONS)
-def _announce(r, stretch, streams, rows, blocks, functions, sizes):  # type: ignore[no-untyped-def]
-    """Have what the rows after r in the order need brought into the cache: where they are no loop can foresee.
+def _prefetch_rows(r, stretch, streams, rows, blocks, functions, sizes):  # type: ignore[no-untyped-def]
+    """Prefetch inputs and outputs of the next rows of ``order``; hardware prefetching fails on indirect access.
 
-    First where a row's pairs are, then the pairs, then their sources, of which only the stretch (first, last) of the blocks.
-    ``streams``: sources, pairs' features, weights, result.
+    Six rows ahead where a row's pairs begin, two rows ahead the pairs and the outputs, one row ahead the pairs' sources, of which
+    only the stretch (first, last) of the blocks. ``streams``: sources, pairs' features, weights, result.
     """
     first, last = stretch
     x, y, w, z = streams
@@ -132,7 +128,7 @@ def _announce(r, stretch, streams, rows, blocks, functions, sizes):  # type: ign
         prefetch(y, at * dim, count * dim)
         wide = inner if kind == 3 else width
         prefetch(w, at * wide, count * wide)
-        for f in range(len(functions)):  # where they begin; processors go on by themselves
+        for f in range(len(functions)):  # the beginning of each output; hardware prefetching follows
             prefetch(z, _target(functions, f, i, heads, num_target), 16)
 
 
@@ -173,7 +169,7 @@ def _couple_rows(stretch, given, rows, tables, sizes, z):  # type: ignore[no-unt
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _announce(r, (0, len(blocks)), (x, y, w, z), rows, blocks, functions, sizes)
+            _prefetch_rows(r, (0, len(blocks)), (x, y, w, z), rows, blocks, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]
@@ -248,7 +244,7 @@ def _couple_back_task(task, given, rows, tables, sizes, gx):  # type: ignore[no-
     for r in range(len(indptr) - 1):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _announce(r, (b, b + 1), (gx, y, w, g), rows, blocks, functions, sizes)
+            _prefetch_rows(r, (b, b + 1), (gx, y, w, g), rows, blocks, functions, sizes)
         if indptr[i] == indptr[i + 1]:
             continue
         _targets(functions, first, number, i, heads, num_target, spots)
@@ -350,7 +346,7 @@ def _couple_pairs_rows(stretch, given, rows, tables, sizes, wanted, results):  #
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _announce(r, (0, len(blocks)), (x, y, w, g), rows, blocks, functions, sizes)
+            _prefetch_rows(r, (0, len(blocks)), (x, y, w, g), rows, blocks, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]

@@ -11,8 +11,8 @@ import numpy as np
 from numba import prange
 
 from spheregeo.jit import njit
-from spheregeo.sparse.engines.kernels.product import OPTIONS
-from spheregeo.sparse.engines.kernels.tiles import tiled_add, tiled_dot, tiled_set
+from spheregeo.sparse.engines.kernels.inner import tiled_add, tiled_dot, tiled_set
+from spheregeo.sparse.engines.kernels.options import OPTIONS
 
 TASK = 64  # rows that a thread takes at a time
 

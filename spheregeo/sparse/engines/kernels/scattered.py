@@ -6,8 +6,9 @@ import numpy as np
 from numba import prange
 
 from spheregeo.jit import njit
-from spheregeo.sparse.engines.kernels.product import OPTIONS, accumulate
-from spheregeo.sparse.engines.kernels.tiles import tiled_set
+from spheregeo.sparse.engines.kernels.inner import tiled_set
+from spheregeo.sparse.engines.kernels.options import OPTIONS
+from spheregeo.sparse.engines.kernels.product import accumulate
 
 
 @njit(parallel=True, **OPTIONS)

@@ -7,7 +7,8 @@ import numpy as np
 from numba import prange
 
 from spheregeo.jit import njit
-from spheregeo.sparse.engines.kernels.product import OPTIONS, accumulate, correlate
+from spheregeo.sparse.engines.kernels.options import OPTIONS
+from spheregeo.sparse.engines.kernels.product import accumulate, correlate
 
 
 @njit(**OPTIONS)

@@ -6,7 +6,8 @@ import numpy as np
 from numba import prange
 
 from spheregeo.jit import njit
-from spheregeo.sparse.engines.kernels.product import OPTIONS, accumulate
+from spheregeo.sparse.engines.kernels.options import OPTIONS
+from spheregeo.sparse.engines.kernels.product import accumulate
 
 
 @njit(**OPTIONS)

@@ -19,6 +19,9 @@ from numba.core import cgutils
 from numba.core import types as numba_types
 from numba.core.errors import TypingError
 
+from spheregeo.jit import njit
+from spheregeo.sparse.engines.kernels.options import OPTIONS
+
 types: Any = numba_types  # types are made as attributes are read
 intrinsic: Any = extending.intrinsic
 
@@ -309,7 +312,7 @@ line_set.__doc__ = "As ``line_add``, with = in place of +=."
 
 @intrinsic
 def prefetch(context, x, first, count):  # type: ignore[no-untyped-def]
-    """Have x[first], ..., x[first + count - 1] brought into the cache, sooner or later."""
+    """Prefetch x[first], ..., x[first + count - 1] into the cache."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         x = _Array(context, builder, signature.args[0], given[0])
@@ -330,11 +333,23 @@ def prefetch(context, x, first, count):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def apart(context):  # type: ignore[no-untyped-def]
-    """Keeps the function that calls it from being copied into each of its callers, which takes LLVM seconds."""
+def no_inline(context):  # type: ignore[no-untyped-def]
+    """Mark the calling function ``noinline``: inlining it into every caller makes LLVM take seconds."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         builder.function.attributes.add("noinline")
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@njit(**OPTIONS)
+def each_once(x, places):  # type: ignore[no-untyped-def]
+    """Build every loop above once and run none: a test of whether this version of llvmlite takes them."""
+    no_inline()
+    prefetch(x, 0, 0)
+    line_add(x, 0, x, 0, x, 0, 0)
+    line_set(x, 0, x[0], 0, x, 0, 0)
+    tiled_add(x, 0, 0, 0, x, 0, places, x, 0, 0, 0, 0, 0)
+    tiled_set(x, 0, 0, 0, x, 0, 0, x, 0, places, 0, 0, 0)
+    tiled_dot(x, 0, places, x, 0, 0, x, 0, 0, 0, 0, 0, 0)
