@@ -118,14 +118,14 @@ import numpy as np
 from spheregeo.sparse.engines.kernels import csr_contract
 x, v, z = np.ones(10), np.ones((5, 1)), np.zeros((4, 2))
 indptr, indices = np.arange(0, 25, 5), np.tile(np.arange(5), 4)
-csr_contract(x, v, indptr, indices, np.zeros(4, int), np.arange(4), 0, 4, 5, 4, z)
+csr_contract(x, v, (indptr, indices, np.zeros(4, int), np.arange(4)), (0, 4), (5, 4), z)
 print(z.sum(), sum(csr_contract.stats.cache_hits.values()))
 """
     assert python(code, tmp_path, cache) == "40.0 0"
     assert python(code, tmp_path, cache) == "40.0 1"
     product = tmp_path / "spheregeo" / "sparse" / "engines" / "kernels" / "product.py"
     text = product.read_text()
-    broken = text.replace("m, count = a.shape\n", "m, count = a.shape\n    n = n // 2\n")
+    broken = text.replace("m, count = a.shape\n", "m, count, n = a.shape[0], a.shape[1], n // 2\n")
     assert broken != text
     product.write_text(broken)
     assert python(code, tmp_path, cache) == "20.0 0"

@@ -33,8 +33,9 @@ def spectral(rng: np.random.Generator) -> list[np.ndarray]:
     function, imaginary = np.array([0, 1, 1]), np.array([False, False, True])
     g = rng.normal(size=(2, 1, 1, 4, 2, 9))
     out, dw = np.zeros(g.shape), np.zeros((numba.config.NUMBA_NUM_THREADS, 4, 4))
-    kernels.spectral_mix(re, im, parts, function, imaginary, w, 4, *out)
-    kernels.spectral_correlate(re, im, parts, function, imaginary, 2, *g, 4, dw)
+    which = (function, imaginary)
+    kernels.spectral_mix((re, im), parts, which, w, 4, tuple(out))
+    kernels.spectral_correlate((re, im), parts, which, 2, tuple(g), 4, dw)
     return [out, dw.sum(0)]
 
 
