@@ -160,7 +160,8 @@ def _check_options(name: str, entry: Entry, options: dict[str, Any]) -> None:
     taken = _keyword_options(entry.builder)
     if passes_on and entry.options_of is not None:
         taken += [option for option in _keyword_options(entry.options_of) if option not in taken]
-    takers = (entry.builder, entry.options_of, getattr(entry.options_of, "__init__", None))
+    given = (entry.builder, entry.options_of)
+    takers = (*given, *(getattr(taker, "__init__", None) for taker in given))
     former = {option for taker in takers for option in getattr(taker, "former_names", ())}
     unknown = sorted(set(options) - set(taken) - former)
     if unknown:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.models.blocks import Pointwise
 from spheregeo.models.registry import register
 from spheregeo.models.sphere.pooled import Conv, PooledClassifier, PooledUNet
@@ -18,23 +19,23 @@ if TYPE_CHECKING:
     from spheregeo.grids import Grid
 
 
-def _chebyshev(order: int, neighbours: int, bias: bool) -> Conv:
+def _chebyshev(order: int, neighbors: int, bias: bool) -> Conv:
     def conv(a: int, b: int, grid: Grid) -> ChebConv:
-        few = min(neighbours, grid.num_points - 1)  # the coarsest grids have less
-        return ChebConv(a, b, grid, order, neighbours=few, bias=bias)
+        few = min(neighbors, grid.num_points - 1)  # the coarsest grids have less
+        return ChebConv(a, b, grid, order, neighbors=few, bias=bias)
 
     return conv
 
 
 @register("deepsphere-unet")
 class DeepSphereUNet(PooledUNet):
-    """U-Net of Chebyshev convolutions on the graph of nearest neighbours, any grid with nested levels.
+    """U-Net of Chebyshev convolutions on the graph of nearest neighbors, any grid with nested levels.
 
     Args:
         in_channels, out_channels, grid: fields (B, in_channels, *grid.shape) become (B, out_channels, *grid.shape).
         width, growth, max_width, depth, blocks, norm, reduce, checkpoint: as for :class:`spheregeo.models.HEALPixUNet`.
-        order, neighbours: of the convolutions, see :class:`spheregeo.nn.ChebConv`; the coarsest grids may have fewer
-            neighbours to offer.
+        order, neighbors: of the convolutions, see :class:`spheregeo.nn.ChebConv`; the coarsest grids may have fewer
+            neighbors to offer.
         upsample: "linear" interpolation, or "nearest", the copies of the paper.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
@@ -45,6 +46,7 @@ class DeepSphereUNet(PooledUNet):
     Reference: Defferrard et al. 2020, arXiv:2012.15000, the network of its segmentation experiments.
     """
 
+    @renamed_arguments(neighbours="neighbors")
     def __init__(
         self,
         in_channels: int,
@@ -58,7 +60,7 @@ class DeepSphereUNet(PooledUNet):
         max_width: int = 256,
         norm: str = "batch",
         order: int = 3,
-        neighbours: int = 20,
+        neighbors: int = 20,
         reduce: str = "mean",
         upsample: str = "linear",
         checkpoint: bool = False,
@@ -69,7 +71,7 @@ class DeepSphereUNet(PooledUNet):
             in_channels,
             out_channels,
             grid,
-            _chebyshev(order, neighbours, norm == "none"),
+            _chebyshev(order, neighbors, norm == "none"),
             lambda a, b, g: nn.Sequential(Pointwise(a, b), Unpool(g, upsample)),
             width=width,
             depth=depth,
@@ -92,6 +94,7 @@ class DeepSphereClassifier(PooledClassifier):
     Reference: Defferrard et al. 2020, arXiv:2012.15000.
     """
 
+    @renamed_arguments(neighbours="neighbors")
     def __init__(
         self,
         in_channels: int,
@@ -105,7 +108,7 @@ class DeepSphereClassifier(PooledClassifier):
         max_width: int = 256,
         norm: str = "batch",
         order: int = 3,
-        neighbours: int = 20,
+        neighbors: int = 20,
         reduce: str = "mean",
         dropout: float = 0.0,
     ) -> None:
@@ -113,7 +116,7 @@ class DeepSphereClassifier(PooledClassifier):
             in_channels,
             out_channels,
             grid,
-            _chebyshev(order, neighbours, norm == "none"),
+            _chebyshev(order, neighbors, norm == "none"),
             width=width,
             depth=depth,
             blocks=blocks,

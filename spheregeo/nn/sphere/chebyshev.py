@@ -1,8 +1,8 @@
-r"""Chebyshev convolution on the graph of a grid's nearest neighbours, as in DeepSphere.
+r"""Chebyshev convolution on the graph of a grid's nearest neighbors, as in DeepSphere.
 
     y_o = b_o + sum_c sum_{k=0}^{K-1} W_ock T_k(L~) x_c,      L~ = 2 L / lambda_max - 1,     L = D - A
 
-with A_pq = exp(-|p - q|² / 4t) between neighbours and D its row sums; T_0 = 1, T_1 = L~, T_k = 2 L~ T_{k-1} - T_{k-2}. A filter
+with A_pq = exp(-|p - q|² / 4t) between neighbors and D its row sums; T_0 = 1, T_1 = L~, T_k = 2 L~ T_{k-1} - T_{k-2}. A filter
 of K terms reaches K - 1 steps far, and is isotropic.
 Reference: Defferrard, Bresson & Vandergheynst 2016, arXiv:1606.09375, eq. 4; Defferrard, Milani, Gusset & Perraudin 2020
 (DeepSphere), arXiv:2012.15000.
@@ -19,24 +19,25 @@ from scipy.sparse.linalg import eigsh
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.grids import Grid
 from spheregeo.grids.cache import geometry
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.sparse import SparseMap
 
 TIE = 1e-9  # relative difference of distances that rounding makes
-WIDTH = 0.8  # 4t is WIDTH / sqrt(neighbours) of the mean squared reach; least equivariance error on HEALPix, measured
+WIDTH = 0.8  # 4t is WIDTH / sqrt(neighbors) of the mean squared reach; least equivariance error on HEALPix, measured
 BOUND = 1.01  # lambda_max is found to 1 %, and must not be exceeded
 _FEW = 64  # points below which all eigenvalues are computed
 
 
-def nearest(points: np.ndarray, neighbours: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def nearest(points: np.ndarray, neighbors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pairs (point, other, distance) of each point with its nearest ones, and each point's largest distance.
 
-    Points as far as the last neighbour are neighbours, too, so that the pairs keep the grid's symmetries.
+    Points as far as the last neighbour are neighbors, too, so that the pairs keep the grid's symmetries.
     """
     tree, n = cKDTree(points), len(points)
-    wanted, rows = neighbours + 1, np.arange(n)  # the point itself is found as well
+    wanted, rows = neighbors + 1, np.arange(n)  # the point itself is found as well
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     reach = np.zeros(n)
     extra = 8
@@ -55,10 +56,10 @@ def nearest(points: np.ndarray, neighbours: int) -> tuple[np.ndarray, np.ndarray
     return row, column, length, reach
 
 
-def laplacian(grid: Grid, neighbours: int) -> csr_array:
+def laplacian(grid: Grid, neighbors: int) -> csr_array:
     """L = D - A of the grid's graph: an edge joins two points if either is among the other's nearest ones."""
-    row, column, length, reach = nearest(grid.points.numpy(), neighbours)
-    four_t = WIDTH / math.sqrt(neighbours) * np.mean(reach**2)
+    row, column, length, reach = nearest(grid.points.numpy(), neighbors)
+    four_t = WIDTH / math.sqrt(neighbors) * np.mean(reach**2)
     n = grid.num_points
     half = coo_array((np.exp(-(length**2) / four_t), (row, column)), shape=(n, n)).tocsr()
     adjacency = half.maximum(half.T)
@@ -76,33 +77,33 @@ def largest_eigenvalue(matrix: csr_array, points: np.ndarray) -> float:
     return float(eigsh(matrix, k=1, which="LA", v0=start, tol=5e-3, return_eigenvectors=False)[0])
 
 
-def scaled_laplacian(grid: Grid, neighbours: int, dtype: torch.dtype) -> SparseMap:
+def scaled_laplacian(grid: Grid, neighbors: int, dtype: torch.dtype) -> SparseMap:
     """L~ = 2 L / lambda_max - 1 as a sparse map."""
 
     def build() -> SparseMap:
-        matrix = laplacian(grid, neighbours)
+        matrix = laplacian(grid, neighbors)
         scale = 2 / (BOUND * largest_eigenvalue(matrix, grid.points.numpy()))
         scaled = (scale * matrix - diags_array(np.ones(grid.num_points))).tocsr()
         scaled.sort_indices()
         rows, columns = torch.from_numpy(scaled.indptr), torch.from_numpy(scaled.indices)
         return SparseMap(rows, columns, torch.from_numpy(scaled.data), grid.num_points).to(dtype)
 
-    return geometry.get(("chebyshev", grid, neighbours, dtype), build).shared()
+    return geometry.get(("chebyshev", grid, neighbors, dtype), build).shared()
 
 
 class ChebConv(ExactBuffers):
-    """Graph convolution by Chebyshev polynomials of the Laplacian of nearest neighbours.
+    """Graph convolution by Chebyshev polynomials of the Laplacian of nearest neighbors.
 
     Args:
         in_channels, out_channels: channels of input and output.
         grid: any grid on the sphere.
         order: number K of polynomials, so that filters reach K - 1 steps of the graph; 1 mixes channels alone.
-        neighbours: how many nearest points each point is joined to, 8 or 20 as a rule; ties are all taken.
+        neighbors: how many nearest points each point is joined to, 8 or 20 as a rule; ties are all taken.
         bias: whether a constant is added to every channel.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape); weight (out, in, K).
     Equivariance: SO(3), approximate; exact under the rotations that permute the grid. Measured relative error of order 3 for
-        signals of degree < 8 on HEALPix of nside 16 / 32 / 64: 0.8 / 0.3 / 0.1 % with 8 neighbours and 0.4 / 0.1 / 0.03 %
+        signals of degree < 8 on HEALPix of nside 16 / 32 / 64: 0.8 / 0.3 / 0.1 % with 8 neighbors and 0.4 / 0.1 / 0.03 %
         with 20. On grids of uneven density the graph is no Laplacian of the sphere: 2 % on 32x64 and 4 % on
         icosahedral level 4, with 20; :class:`~spheregeo.nn.DiscoConv` weighs points by their areas.
     Raises: ValueError for sizes, a grid or an input that do not fit.
@@ -111,6 +112,7 @@ class ChebConv(ExactBuffers):
 
     map: SparseMap
 
+    @renamed_arguments(neighbours="neighbors")
     def __init__(
         self,
         in_channels: int,
@@ -118,7 +120,7 @@ class ChebConv(ExactBuffers):
         grid: Grid,
         order: int = 3,
         *,
-        neighbours: int = 20,
+        neighbors: int = 20,
         bias: bool = True,
     ) -> None:
         super().__init__()
@@ -128,12 +130,12 @@ class ChebConv(ExactBuffers):
                 raise ValueError(f"{name} is {value!r}; expected a positive integer")
         if not isinstance(grid, Grid) or not grid.is_sphere:
             raise ValueError(f"grid is {grid!r}; expected a grid on the sphere")
-        if not isinstance(neighbours, int) or not 1 <= neighbours < grid.num_points:
+        if not isinstance(neighbors, int) or not 1 <= neighbors < grid.num_points:
             raise ValueError(
-                f"neighbours is {neighbours!r}; expected 1 to {grid.num_points - 1}, the other points of {grid!r}"
+                f"neighbors is {neighbors!r}; expected 1 to {grid.num_points - 1}, the other points of {grid!r}"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.order, self.neighbours = order, neighbours
+        self.order, self.neighbors = order, neighbors
         self.source = self.target = grid
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, order))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
@@ -142,7 +144,7 @@ class ChebConv(ExactBuffers):
         self.reset_parameters()
 
     def _build(self, name: str, dtype: torch.dtype) -> SparseMap:
-        return scaled_laplacian(self.source, self.neighbours, dtype)
+        return scaled_laplacian(self.source, self.neighbors, dtype)
 
     def reset_parameters(self) -> None:
         """Weights of variance 2 / (in K), biases 0.01, as DeepSphere starts."""
@@ -170,5 +172,5 @@ class ChebConv(ExactBuffers):
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, {self.source!r}, order={self.order}, "
-            f"neighbours={self.neighbours}, bias={self.bias is not None}"
+            f"neighbors={self.neighbors}, bias={self.bias is not None}"
         )

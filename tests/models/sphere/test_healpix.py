@@ -76,7 +76,7 @@ def test_deepsphere_commutes_with_the_grids_rotations(grid: HEALPix, upsample: s
 
 @pytest.mark.parametrize("grid", [Equiangular(16, 32), Icosahedral(2), HEALPix(4)], ids=str)
 def test_deepsphere_on_nested_grids(grid: Grid) -> None:
-    model = DeepSphereUNet(2, 3, grid, width=4, depth=3, order=2, neighbours=8, norm="none", reduce="max")
+    model = DeepSphereUNet(2, 3, grid, width=4, depth=3, order=2, neighbors=8, norm="none", reduce="max")
     x = torch.randn(2, 2, *grid.shape)
     y = model(x)
     assert y.shape == (2, 3, *grid.shape)
@@ -136,3 +136,9 @@ def test_errors() -> None:
         HEALPixClassifier(2, 3, grid, depth=2)(torch.randn(1, 3, 192))
     with pytest.raises(ValueError, match="depth <= 1"):
         DeepSphereUNet(2, 3, Fibonacci(50), depth=2)
+
+
+def test_deepsphere_takes_the_former_name_of_neighbors() -> None:
+    with pytest.warns(DeprecationWarning, match="argument neighbours is called neighbors now"):
+        former = models.create("deepsphere-unet", 1, 1, HEALPix(4), width=4, depth=2, neighbours=8)
+    assert former.encoder[0][0].neighbors == 8  # type: ignore[index, union-attr]

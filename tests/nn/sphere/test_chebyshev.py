@@ -18,32 +18,32 @@ from spheregeo.testing import small_grids
 GRIDS = small_grids()
 
 
-def adjacency(grid: Grid, neighbours: int) -> Tensor:
+def adjacency(grid: Grid, neighbors: int) -> Tensor:
     """Dense weights, by sorting all distances."""
     p = grid.points
     distance = (p[:, None] - p[None]).norm(dim=2)
-    reach = distance.sort(1).values[:, neighbours]  # column 0 is the point itself
+    reach = distance.sort(1).values[:, neighbors]  # column 0 is the point itself
     near = distance <= reach[:, None] + 1e-8
     near = near | near.T
-    four_t = chebyshev.WIDTH / neighbours**0.5 * (reach**2).mean()
+    four_t = chebyshev.WIDTH / neighbors**0.5 * (reach**2).mean()
     return torch.where(near & ~torch.eye(len(p), dtype=torch.bool), torch.exp(-(distance**2) / four_t), 0.0)
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-@pytest.mark.parametrize("neighbours", [8, 20])
-def test_the_graph(grid: Grid, neighbours: int) -> None:
-    a = adjacency(grid, neighbours)
-    found = torch.from_numpy(chebyshev.laplacian(grid, neighbours).toarray())
+@pytest.mark.parametrize("neighbors", [8, 20])
+def test_the_graph(grid: Grid, neighbors: int) -> None:
+    a = adjacency(grid, neighbors)
+    found = torch.from_numpy(chebyshev.laplacian(grid, neighbors).toarray())
     torch.testing.assert_close(found, a.sum(1).diag() - a, rtol=0, atol=1e-12)
     exact = float(torch.linalg.eigvalsh(found)[-1])
-    estimate = chebyshev.largest_eigenvalue(chebyshev.laplacian(grid, neighbours), grid.points.numpy())
+    estimate = chebyshev.largest_eigenvalue(chebyshev.laplacian(grid, neighbors), grid.points.numpy())
     assert exact * 0.995 < estimate < exact * 1.001
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize(("order", "bias"), [(1, True), (2, False), (5, True)])
 def test_against_the_dense_polynomial(grid: Grid, order: int, bias: bool) -> None:
-    layer = ChebConv(3, 2, grid, order, neighbours=8, bias=bias).double()
+    layer = ChebConv(3, 2, grid, order, neighbors=8, bias=bias).double()
     for p in layer.parameters():
         torch.nn.init.normal_(p)
     n = grid.num_points
@@ -69,10 +69,10 @@ def test_against_the_dense_polynomial(grid: Grid, order: int, bias: bool) -> Non
 
 
 @pytest.mark.parametrize("grid", [HEALPix(4), HEALPix(4, "nested"), Icosahedral(2)], ids=str)
-@pytest.mark.parametrize("neighbours", [8, 20])
-def test_exact_under_the_grids_rotations(grid: Grid, neighbours: int) -> None:
+@pytest.mark.parametrize("neighbors", [8, 20])
+def test_exact_under_the_grids_rotations(grid: Grid, neighbors: int) -> None:
     assert grid.symmetry is not None
-    layer = ChebConv(2, 3, grid, 4, neighbours=neighbours).double()
+    layer = ChebConv(2, 3, grid, 4, neighbors=neighbors).double()
     for p in layer.parameters():
         torch.nn.init.normal_(p)
     x = torch.randn(1, 2, grid.num_points, dtype=torch.float64)
@@ -84,18 +84,18 @@ def test_exact_under_the_grids_rotations(grid: Grid, neighbours: int) -> None:
 
 
 def test_rotations_beyond_the_grids() -> None:
-    """Within the documented error, which more neighbours and a finer grid lessen."""
+    """Within the documented error, which more neighbors and a finer grid lessen."""
     errors = {}
-    for nside, neighbours in ((8, 20), (16, 8), (16, 20)):
+    for nside, neighbors in ((8, 20), (16, 8), (16, 20)):
         grid = HEALPix(nside, "nested")
-        layer = ChebConv(2, 2, grid, 3, neighbours=neighbours)
-        errors[nside, neighbours] = equivariance_error(layer, grid, lmax=8, num_rotations=1, num_signals=1)
+        layer = ChebConv(2, 2, grid, 3, neighbors=neighbors)
+        errors[nside, neighbors] = equivariance_error(layer, grid, lmax=8, num_rotations=1, num_signals=1)
     assert errors[16, 20] < 0.008 and errors[16, 20] < errors[16, 8] < 0.02
     assert errors[16, 20] < errors[8, 20] / 2
 
 
 def test_precision_compile_export_and_checkpoints() -> None:
-    layer = ChebConv(2, 3, HEALPix(2), 3, neighbours=8)
+    layer = ChebConv(2, 3, HEALPix(2), 3, neighbors=8)
     x = torch.randn(2, 2, 48)
     y = layer(x)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
@@ -112,8 +112,8 @@ def test_precision_compile_export_and_checkpoints() -> None:
     assert not hasattr(alone, "map") and alone.double()(x.double()).shape == (2, 3, 48)
 
 
-def test_coincident_points_are_neighbours() -> None:
-    """Nine columns of a pole are one point: all are joined, however few neighbours are asked for."""
+def test_coincident_points_are_neighbors() -> None:
+    """Nine columns of a pole are one point: all are joined, however few neighbors are asked for."""
     grid = Equiangular(4, 9, poles=True)
     row, column, distance, _ = chebyshev.nearest(grid.points.numpy(), 2)
     pole = row == 0
@@ -122,11 +122,11 @@ def test_coincident_points_are_neighbours() -> None:
 
 def test_errors() -> None:
     grid = HEALPix(1)
-    with pytest.raises(ValueError, match="neighbours is 20; expected 1 to 11"):
+    with pytest.raises(ValueError, match="neighbors is 20; expected 1 to 11"):
         ChebConv(1, 1, grid)
     with pytest.raises(ValueError, match="order is 0; expected a positive integer"):
-        ChebConv(1, 1, grid, 0, neighbours=8)
+        ChebConv(1, 1, grid, 0, neighbors=8)
     with pytest.raises(ValueError, match="expected a grid on the sphere"):
-        ChebConv(1, 1, Plane(4, 4), neighbours=8)
+        ChebConv(1, 1, Plane(4, 4), neighbors=8)
     with pytest.raises(ValueError, match=r"x has shape \(1, 2, 12\); expected \(batch, 1, 12\)"):
-        ChebConv(1, 1, grid, neighbours=8)(torch.randn(1, 2, 12))
+        ChebConv(1, 1, grid, neighbors=8)(torch.randn(1, 2, 12))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.audit import randomise
-from spheregeo.grids import Icosahedral
+from spheregeo.grids import HEALPix, Icosahedral
 from spheregeo.nn.sphere.icosahedral import (
     FromCharts,
     IcosahedralBatchNorm,
@@ -340,3 +340,22 @@ def test_errors_say_what_came_and_what_to_do() -> None:
             IcosahedralConv(2, 1, 3)(bad)
     with pytest.raises(ValueError, match=r"expected \(batch, 1, 642\)"):
         FromCharts(3)(torch.randn(1, 1, 641))
+
+
+def test_layers_take_the_grid_or_its_level() -> None:
+    grid = Icosahedral(2)
+    pairs = [
+        (IcosahedralConv(1, 2, grid), IcosahedralConv(1, 2, 2)),
+        (IcosahedralBatchNorm(2, grid), IcosahedralBatchNorm(2, 2)),
+        (IcosahedralPool(1, grid), IcosahedralPool(1, 2)),
+        (IcosahedralUpsample(1, grid), IcosahedralUpsample(1, 2)),
+        (OrientationPool(1, grid), OrientationPool(1, 2)),
+        (ToCharts(grid), ToCharts(2)),
+        (FromCharts(grid), FromCharts(2)),
+    ]
+    for given, counted in pairs:
+        assert given.level == counted.level == 2 and repr(given) == repr(counted)
+    with pytest.warns(DeprecationWarning, match="argument level is called grid now"):
+        assert ToCharts(level=2).level == 2
+    with pytest.raises(ValueError, match=r"level is HEALPix.*or give the grid, Icosahedral\(level\)"):
+        ToCharts(HEALPix(2))

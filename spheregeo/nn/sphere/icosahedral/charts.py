@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.autograd import Function
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.grids import Icosahedral
 
 ORIENTATIONS = 6
@@ -35,10 +36,15 @@ def orientations(name: str, value: str) -> int:
     return TYPES[value]
 
 
-def check_level(level: int, least: int = 1, why: str = "at level 0 all points are corners") -> int:
-    """The level itself. Raises: ValueError where it is below ``least`` or no integer."""
+def check_level(
+    grid: Icosahedral | int, least: int = 1, why: str = "at level 0 all points are corners"
+) -> int:
+    """Level of an icosahedral grid, given as the grid or as the level. Raises: ValueError below ``least`` or for other things."""
+    level = grid.level if isinstance(grid, Icosahedral) else grid
     if not isinstance(level, int) or isinstance(level, bool) or level < least:
-        raise ValueError(f"level is {level!r}; expected an integer >= {least}: {why}")
+        raise ValueError(
+            f"level is {level!r}; expected an integer >= {least}: {why}; or give the grid, Icosahedral(level)"
+        )
     return level
 
 
@@ -193,9 +199,10 @@ class ToCharts(nn.Module):
     Raises: ValueError for a level below 1 or an input that is not on the grid.
     """
 
-    def __init__(self, level: int) -> None:
+    @renamed_arguments(level="grid")
+    def __init__(self, grid: Icosahedral | int) -> None:
         super().__init__()
-        self.level = check_level(level)
+        self.level = check_level(grid)
 
     def forward(self, x: Tensor) -> Tensor:
         return enter(x, self.level, _channels(x)).contiguous(memory_format=MEMORY)
@@ -212,11 +219,12 @@ class FromCharts(Leaving):
     Raises: ValueError for a level below 1, another type, or an input that is not on the charts.
     """
 
-    def __init__(self, level: int, in_type: str = "scalar") -> None:
+    @renamed_arguments(level="grid")
+    def __init__(self, grid: Icosahedral | int, in_type: str = "scalar") -> None:
         super().__init__()
-        self.level, self.in_type = check_level(level), in_type
+        self.level, self.in_type = check_level(grid), in_type
         orientations("in_type", in_type)
-        self._place(level)
+        self._place(self.level)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.leave(enter(x, self.level, _channels(x)), self.in_type)

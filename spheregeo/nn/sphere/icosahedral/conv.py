@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.checks import check_count
+from spheregeo.deprecation import renamed_arguments
+from spheregeo.grids import Icosahedral
 from spheregeo.nn.sphere.icosahedral.charts import (
     ORIENTATIONS,
     OnCharts,
@@ -60,7 +62,7 @@ class IcosahedralConv(OnCharts):
 
     Args:
         in_channels, out_channels: numbers of fields; a regular field is six channels of the tensor.
-        level: of the input's grid.
+        grid: of the input, an ``Icosahedral`` or its level.
         in_type, out_type: "scalar" or "regular".
         stride: 1, or 2 for outputs on the next coarser grid, every second row and column of each chart.
         kernel_size: 3 for the seven points; 1 for the point itself, which mixes fields and orientations.
@@ -78,11 +80,12 @@ class IcosahedralConv(OnCharts):
 
     expand: Tensor
 
+    @renamed_arguments(level="grid")
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        level: int,
+        grid: Icosahedral | int,
         *,
         in_type: str = "regular",
         out_type: str = "regular",
@@ -97,7 +100,7 @@ class IcosahedralConv(OnCharts):
         if kernel_size not in (1, 3):
             raise ValueError(f"kernel_size is {kernel_size!r}; expected 3 (seven points) or 1 (one)")
         self._sizes = (orientations("in_type", in_type), orientations("out_type", out_type))
-        check_level(level, stride, "the output's grid must have points that are no corners")
+        level = check_level(grid, stride, "the output's grid must have points that are no corners")
         super().__init__(level, level - stride + 1, in_channels * self._sizes[0], out_type)
         self.in_type, self.stride, self.kernel_size = in_type, stride, kernel_size
         table = expansion(*self._sizes, 7 if kernel_size == 3 else 1)

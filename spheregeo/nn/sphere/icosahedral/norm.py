@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
 from spheregeo.checks import check_count
+from spheregeo.deprecation import renamed_arguments
 from spheregeo.grids import Icosahedral
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.sphere.icosahedral.charts import OnCharts, check_level, corners, orientations
@@ -37,10 +38,11 @@ class IcosahedralBatchNorm(OnCharts, ExactBuffers, _NormBase):
     field: Tensor
     part: Tensor
 
+    @renamed_arguments(level="grid")
     def __init__(
         self,
         num_features: int,
-        level: int,
+        grid: Icosahedral | int,
         *,
         in_type: str = "regular",
         eps: float = 1e-5,
@@ -49,7 +51,7 @@ class IcosahedralBatchNorm(OnCharts, ExactBuffers, _NormBase):
         track_running_stats: bool = True,
     ) -> None:
         self._size = orientations("in_type", in_type)
-        check_level(level)
+        level = check_level(grid)
         _NormBase.__init__(
             self, check_count("num_features", num_features), eps, momentum, affine, track_running_stats
         )

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from spheregeo.checks import check_count
+from spheregeo.deprecation import renamed_arguments
+from spheregeo.grids import Icosahedral
 from spheregeo.nn.sphere.icosahedral.charts import (
     ORIENTATIONS,
     OnCharts,
@@ -37,9 +39,12 @@ class IcosahedralPool(OnCharts):
     Reference: Cohen, Weiler, Kicanaoglu & Welling 2019, arXiv:1902.04615, section 6.
     """
 
-    def __init__(self, channels: int, level: int, *, in_type: str = "regular", reduce: str = "mean") -> None:
+    @renamed_arguments(level="grid")
+    def __init__(
+        self, channels: int, grid: Icosahedral | int, *, in_type: str = "regular", reduce: str = "mean"
+    ) -> None:
         size = orientations("in_type", in_type)
-        check_level(level, 2, "the coarser grid must have points that are no corners")
+        level = check_level(grid, 2, "the coarser grid must have points that are no corners")
         super().__init__(level, level - 1, check_count("channels", channels) * size, in_type)
         self.in_channels, self.in_type, self.reduce = channels, in_type, _check_reduce(reduce)
         self.padding = Padding(level, size, halved=True)
@@ -85,9 +90,10 @@ class IcosahedralUpsample(OnCharts):
 
     near: Tensor
 
-    def __init__(self, channels: int, level: int, *, in_type: str = "regular") -> None:
+    @renamed_arguments(level="grid")
+    def __init__(self, channels: int, grid: Icosahedral | int, *, in_type: str = "regular") -> None:
         size = orientations("in_type", in_type)
-        check_level(level)
+        level = check_level(grid)
         super().__init__(level, level + 1, check_count("channels", channels) * size, in_type)
         self.in_channels, self.in_type = channels, in_type
         self.padding = Padding(level, size)
@@ -118,8 +124,9 @@ class OrientationPool(OnCharts):
     Reference: Cohen, Weiler, Kicanaoglu & Welling 2019, arXiv:1902.04615, section 6.
     """
 
-    def __init__(self, channels: int, level: int, *, reduce: str = "max") -> None:
-        check_level(level)
+    @renamed_arguments(level="grid")
+    def __init__(self, channels: int, grid: Icosahedral | int, *, reduce: str = "max") -> None:
+        level = check_level(grid)
         super().__init__(level, level, check_count("channels", channels) * ORIENTATIONS, "scalar")
         self.in_channels, self.in_type, self.reduce = channels, "regular", _check_reduce(reduce)
 
