@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from spheregeo import models
 from spheregeo.grids import Equiangular, Fibonacci, Grid, HEALPix, Icosahedral
 from spheregeo.models import (
     DeepSphereClassifier,
