@@ -108,7 +108,7 @@ class Twin(nn.Module):
     def forward(self, x: Tensor, z: Tensor, batch: Tensor, graph: MoleculeGraph, count: int) -> Tensor:
         from e3nn.o3 import Irreps, spherical_harmonics
 
-        from spheregeo.nn.irreps.stacks import change_layout
+        from spheregeo.nn.irreps import Stacks
 
         net = self.net[0]
         source, target = graph.edge_index
@@ -119,17 +119,12 @@ class Twin(nn.Module):
         around = a.new_zeros(len(x), a.shape[1]).index_add(0, target, a) / NEIGHBOURS
         around = torch.cat([torch.ones_like(around[:, :1]), around[:, 1:]], 1)
         square = r.square().sum(1, keepdim=True)
-        f = change_layout(net.embedded(z, around), net.irreps, "ir_mul", "mul_ir")
+        f = net.embedded(z, around).to_mul_ir()
         for message1, message2, update1, update2, norm in self.layers:
             m = message2(message1(torch.cat([f[target], f[source], square], 1), a), a)
             m = torch.zeros_like(f).index_add(0, target, m)
             f = f + update2(update1(torch.cat([f, m], 1), around), around)
-            f = change_layout(
-                norm(change_layout(f, net.irreps, "mul_ir", "ir_mul"), batch, count),
-                net.irreps,
-                "ir_mul",
-                "mul_ir",
-            )
+            f = norm(Stacks.from_mul_ir(f, net.irreps), batch, count).to_mul_ir()
         f = self.last[1](self.last[0](f, around), around)
         return pooled(net.head(f), batch, count, "sum")
 

@@ -16,10 +16,6 @@ HOUSE = {
     "spheregeo.checks",
     "spheregeo.deprecation",
 }  # of no use outside: messages and former names of our own arguments
-EXCEPTIONS = {  # to be made public, then struck out
-    "spheregeo.nn.irreps.stacks.Copies",
-    "spheregeo.nn.irreps.stacks.Stacks",
-}
 
 
 def imports(source: str) -> Iterator[tuple[str, str]]:
@@ -55,7 +51,7 @@ def fault(module: str, name: str) -> str | None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE / "models")))
 def test_models_import_public_names_alone(file: Path) -> None:
     found = {f"{module}.{name}": fault(module, name) for module, name in imports(file.read_text())}
-    assert not {name: text for name, text in found.items() if text and name not in EXCEPTIONS}
+    assert not {name: text for name, text in found.items() if text}
 
 
 @pytest.mark.parametrize(

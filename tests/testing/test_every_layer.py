@@ -40,6 +40,7 @@ PARTS = {
     "FrameProduct": "nn/space/test_edge_frame.py",
     "FrameRotation": "nn/space/test_edge_frame.py",
     "PointProduct": "nn/space/test_edge_frame.py",
+    **dict.fromkeys(["Stacks", "ToStacks", "FromStacks"], "nn/irreps/test_stacks.py"),
 }
 
 

@@ -25,15 +25,14 @@ from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.steerable_blocks import invariants_of, split_scalars
-from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear
-from spheregeo.nn.irreps.stacks import Copies
+from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear, Stacks, ToStacks
 from spheregeo.nn.space import EdgeGeometry, ImplicitConv
 
 
 class ImplicitLayer(nn.Module):
     """Convolution with an implicit kernel plus a linear map of the point's own features, norm, gate; residual where sizes agree.
 
-    Shape: x (N, irreps_in.dim), geometry, attributes (E, A) or None -> (N, irreps_out.dim).
+    Shape: stacks of N points, geometry, attributes (E, A) or None -> stacks of N points.
     Equivariance: that of the kernel's group; O(3) exact.
     """
 
@@ -46,8 +45,8 @@ class ImplicitLayer(nn.Module):
         self.norm = IrrepsLayerNorm(wide, share="separable")
         self.residual = irreps_in == irreps_out
 
-    def forward(self, x: Tensor, geometry: EdgeGeometry, attributes: Tensor | None = None) -> Tensor:
-        y: Tensor = self.gate(self.norm(self.own(x) + self.conv(x, geometry, attributes)))
+    def forward(self, x: Stacks, geometry: EdgeGeometry, attributes: Tensor | None = None) -> Stacks:
+        y: Stacks = self.gate(self.norm(self.own(x) + self.conv(x, geometry, attributes)))
         return x + y if self.residual else y
 
 
@@ -59,13 +58,14 @@ class _Layers(nn.Module):
         self.layers = nn.ModuleList(
             ImplicitLayer(irreps_in if i == 0 else irreps, irreps, **options) for i in range(depth)
         )
-        self.scalars, rest = split_scalars(irreps)
-        self.copies = Copies(rest) if rest.dim else None
+        split_scalars(irreps)  # scalars must come first
+        self.to_stacks = ToStacks(irreps_in)
 
     def forward(self, x: Tensor, geometry: EdgeGeometry, attributes: Tensor | None = None) -> Tensor:
+        features = self.to_stacks(x)
         for layer in self.layers:
-            x = layer(x, geometry, attributes)
-        return invariants_of(x, self.scalars, self.copies)
+            features = layer(features, geometry, attributes)
+        return invariants_of(features)
 
 
 class ImplicitMolecule(AtomNetwork):

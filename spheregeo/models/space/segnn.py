@@ -24,8 +24,7 @@ from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.segnn_blocks import SEGNNTrunk, balanced_irreps
-from spheregeo.nn.irreps import NormalizedActivation, as_irreps, distinct_irreps
-from spheregeo.nn.irreps.stacks import Stacks
+from spheregeo.nn.irreps import NormalizedActivation, Stacks, ToStacks, as_irreps, terms_of
 from spheregeo.nn.space import polynomial_envelope
 from spheregeo.nn.space.edge_frame import PointProduct
 
@@ -90,14 +89,10 @@ class SEGNN(AtomNetwork):
         self.irreps = balanced_irreps(width, lmax, lmax_attributes) if irreps is None else as_irreps(irreps)
         count = self.irreps.num_irreps
         self.trunk = SEGNNTrunk(self.irreps, lmax_attributes, depth, num_neighbors=num_neighbors, norm=norm)
-        reached = [
-            ir if ir.l <= lmax_attributes and ir.p == (-1) ** ir.l else None
-            for ir in distinct_irreps(self.irreps)
-        ]
-        self.begins = [None if ir is None else int(ir.l) for ir in reached]
-        self.copies = [self.irreps.count(ir) for ir in distinct_irreps(self.irreps)]
+        begins = [l <= lmax_attributes and p == (-1) ** l for l, p, _ in terms_of(self.irreps)]
+        self.begins = tuple(zip(terms_of(self.irreps), begins, strict=True))
         self.embedding = nn.Embedding(
-            in_channels, sum(n for n, ir in zip(self.copies, reached) if ir is not None)
+            in_channels, sum(copies for (_, _, copies), begin in self.begins if begin)
         )
         last = nn.Linear(count, out_channels)
         nn.init.zeros_(last.bias)
@@ -105,17 +100,17 @@ class SEGNN(AtomNetwork):
             last.weight *= 0.1  # a sum over tens of atoms begins at order one
         self.head = nn.Sequential(nn.Linear(count, count), NormalizedActivation("silu"), last)
 
-    def embedded(self, numbers: Tensor, attributes: Tensor) -> Tensor:
-        """Features to begin with: numbers of the element times the attributes of each degree. (P, irreps.dim) in ir_mul."""
+    def embedded(self, numbers: Tensor, attributes: Tensor) -> Stacks:
+        """Features to begin with: numbers of the element times the attributes of each degree. Shape: stacks of P points."""
         table, at, parts = self.embedding(numbers), 0, []
-        for d, degree, copies in zip(self.trunk.shapes.degrees, self.begins, self.copies, strict=True):
-            if degree is None:
-                parts.append(table.new_zeros(len(numbers), d * copies))
+        for (degree, _, copies), begins in self.begins:
+            if not begins:
+                parts.append(table.new_zeros(len(numbers), 2 * degree + 1, copies))
                 continue
             own, here = table[:, at : at + copies], attributes[:, degree**2 : (degree + 1) ** 2]
             at += copies
-            parts.append((here[:, :, None] * own[:, None]).flatten(1))
-        return torch.cat(parts, 1)
+            parts.append(here[:, :, None] * own[:, None])
+        return Stacks.of(parts, tuple(term for term, _ in self.begins))
 
     def forward(
         self,
@@ -175,7 +170,7 @@ class SEGNNPoints(PointNetwork):
         self.trunk = SEGNNTrunk(
             irreps, lmax_attributes, depth, num_neighbors=float(k), norm=norm, unit=check_cutoff(unit)
         )
-        self.split = Stacks(self.irreps_in)
+        self.to_stacks = ToStacks(self.irreps_in)
         self.first = PointProduct(self.irreps_in, irreps, lmax_attributes)
         self.head = perceptron(irreps.num_irreps, 2 * width, out_channels, dropout=dropout)
 
@@ -189,8 +184,8 @@ class SEGNNPoints(PointNetwork):
     ) -> Tensor:
         x, batch, count = self.first_features(positions, features, batch, num_graphs)
         near = self.trunk.surroundings(sorted_geometry(positions, graph.edge_index), None)
-        x = self.trunk.shapes.rows(self.first(self.split.split(x), near.attributes))
-        x = self.trunk(x, near, batch, count)
+        begin = self.first(self.to_stacks(x), near.attributes)
+        x = self.trunk(begin, near, batch, count)
         result: Tensor = self.head(pooled(x, batch, count, "mean"))
         return result
 

@@ -14,8 +14,8 @@ from spheregeo.nn.irreps import (
     IrrepsBatchNorm,
     IrrepsInstanceNorm,
     IrrepsLayerNorm,
+    Stacks,
     as_irreps,
-    distinct_irreps,
 )
 from spheregeo.nn.space import EdgeGeometry
 from spheregeo.nn.space.edge_frame import FrameGate, FrameProduct, FrameRotation, PointProduct
@@ -64,7 +64,7 @@ class Surroundings(NamedTuple):
 
 
 class PointNorm(nn.Module):
-    """A norm of rows in ir_mul: of each point, of each graph, or of the batch."""
+    """A norm of each point, of each graph, or of the batch."""
 
     def __init__(self, irreps: Irreps, kind: str) -> None:
         super().__init__()
@@ -72,30 +72,13 @@ class PointNorm(nn.Module):
             raise ValueError(f"norm is {kind!r}; expected one of {', '.join(map(repr, NORMS))}")
         made = {"layer": IrrepsLayerNorm, "instance": IrrepsInstanceNorm, "batch": IrrepsBatchNorm}
         self.kind = kind
-        self.norm = made[kind](irreps, layout="ir_mul") if kind != "none" else None
+        self.norm = made[kind](irreps) if kind != "none" else None
 
-    def forward(self, x: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+    def forward(self, x: Stacks, batch: Tensor, num_graphs: int) -> Stacks:
         if self.norm is None:
             return x
-        result: Tensor = self.norm(x, batch, num_graphs) if self.kind == "instance" else self.norm(x)
+        result: Stacks = self.norm(x, batch, num_graphs) if self.kind == "instance" else self.norm(x)
         return result
-
-
-class Shapes(nn.Module):
-    """Rows in ir_mul (N, irreps.dim) to stacks (N, 2 l + 1, copies), and back."""
-
-    def __init__(self, irreps: Irreps) -> None:
-        super().__init__()
-        self.degrees = [int(ir.dim) for ir in distinct_irreps(irreps)]
-        self.widths = [int(ir.dim) * irreps.count(ir) for ir in distinct_irreps(irreps)]
-
-    def stacks(self, x: Tensor) -> list[Tensor]:
-        return [
-            part.unflatten(1, (d, -1)) for part, d in zip(x.split(self.widths, 1), self.degrees, strict=True)
-        ]
-
-    def rows(self, stacks: list[Tensor]) -> Tensor:
-        return torch.cat([stack.flatten(1) for stack in stacks], 1)
 
 
 class SEGNNLayer(nn.Module):
@@ -104,7 +87,7 @@ class SEGNNLayer(nn.Module):
     a_ij are the harmonics of an edge and a_i their mean at a point, G a gated and T a plain tensor product with bias. Both
     products of a message are done in the edge's frame.
 
-    Shape: x (N, irreps.dim) in ir_mul, surroundings, batch (N,), number of graphs -> as x.
+    Shape: stacks of N points, surroundings, batch (N,), number of graphs -> stacks of N points.
     Equivariance: O(3), exact.
     Reference: Brandstetter et al. 2022, arXiv:2110.02905, equations 8 to 10.
     """
@@ -114,7 +97,7 @@ class SEGNNLayer(nn.Module):
     ) -> None:
         super().__init__()
         irreps = as_irreps(irreps)
-        self.gate, self.shapes, self.num_neighbors = FrameGate(irreps), Shapes(irreps), num_neighbors
+        self.gate, self.num_neighbors = FrameGate(irreps), num_neighbors
         self.rotation = FrameRotation(irreps)
         wide = self.gate.irreps_in
         self.message1 = FrameProduct([irreps, irreps], wide, lmax_attributes, scalars=1)
@@ -123,9 +106,9 @@ class SEGNNLayer(nn.Module):
         self.update2 = PointProduct(irreps, irreps, lmax_attributes)
         self.norm = PointNorm(irreps, norm)
 
-    def messages(self, stacks: list[Tensor], near: Surroundings) -> list[Tensor]:
-        """Sums of the messages to each point. Shape: stacks (N, 2 l + 1, copies) -> the same."""
-        planar = torch.cat([stack.flatten() for stack in stacks])
+    def messages(self, x: Stacks, near: Surroundings) -> Stacks:
+        """Sums of the messages to each point. Shape: stacks of N points -> the same."""
+        planar = x.planar()
         own = self.rotation.inward(planar, near.inward, near.targets)
         theirs = self.rotation.inward(planar, near.inward, near.sources)
         count = near.squares.shape[0]
@@ -133,22 +116,21 @@ class SEGNNLayer(nn.Module):
         hidden = self.gate(self.message2([hidden], count), count)
         return self.rotation.outward(hidden, near.outward, near.targets)
 
-    def forward(self, x: Tensor, near: Surroundings, batch: Tensor, num_graphs: int) -> Tensor:
-        stacks = self.shapes.stacks(x)
-        heard = self.messages(stacks, near)
+    def forward(self, x: Stacks, near: Surroundings, batch: Tensor, num_graphs: int) -> Stacks:
+        sums = self.messages(x, near)
         if self.num_neighbors != 1.0:
-            heard = [part / math.sqrt(self.num_neighbors) for part in heard]
-        both = [torch.cat(pair, 2) for pair in zip(stacks, heard, strict=True)]
-        hidden = self.gate.of_stacks(self.update1(both, near.attributes, near.at_points))
-        update = self.update2(hidden, near.attributes, near.at_points)
-        return self.norm(x + self.shapes.rows(update), batch, num_graphs)
+            sums = sums.map(lambda part: part / math.sqrt(self.num_neighbors))
+        hidden = self.update1(Stacks.cat([x, sums]), near.attributes, near.at_points)
+        update = self.update2(self.gate.of_stacks(hidden), near.attributes, near.at_points)
+        result: Stacks = self.norm(x + update, batch, num_graphs)
+        return result
 
 
 class SEGNNTrunk(nn.Module):
     """Layers of SEGNN and the two products after them, from features of points to even scalars, one for each of their copies.
 
     Shape: ``surroundings(geometry, envelope (E, 1) or None)``, of a graph whose points are sources and targets; ``trunk(x,
-        surroundings, batch, number of graphs)``: x (N, irreps.dim) in ir_mul -> (N, irreps.num_irreps).
+        surroundings, batch, number of graphs)``: stacks of N points -> (N, irreps.num_irreps).
     """
 
     def __init__(
@@ -166,7 +148,7 @@ class SEGNNTrunk(nn.Module):
         self.layers = nn.ModuleList(
             SEGNNLayer(irreps, lmax_attributes, num_neighbors=num_neighbors, norm=norm) for _ in range(depth)
         )
-        self.gate, self.shapes = FrameGate(irreps), Shapes(irreps)
+        self.gate = FrameGate(irreps)
         self.last1 = PointProduct(irreps, self.gate.irreps_in, lmax_attributes)
         self.last2 = PointProduct(irreps, Irreps(f"{irreps.num_irreps}x0e"), lmax_attributes)
 
@@ -198,8 +180,9 @@ class SEGNNTrunk(nn.Module):
             Rows.of(edges.target, points, ordered=True),
         )
 
-    def forward(self, x: Tensor, near: Surroundings, batch: Tensor, num_graphs: int) -> Tensor:
+    def forward(self, x: Stacks, near: Surroundings, batch: Tensor, num_graphs: int) -> Tensor:
         for layer in self.layers:
             x = layer(x, near, batch, num_graphs)
-        hidden = self.gate.of_stacks(self.last1(self.shapes.stacks(x), near.attributes, near.at_points))
-        return self.last2(hidden, near.attributes)[0].flatten(1)
+        hidden = self.gate.of_stacks(self.last1(x, near.attributes, near.at_points))
+        scalars: Tensor = self.last2(hidden, near.attributes).parts[0]
+        return scalars.squeeze(1)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
-from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear
-from spheregeo.nn.irreps.stacks import Copies
+from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear, Stacks
 from spheregeo.nn.space import EdgeGeometry, RadialNetwork, SteerableConv
 
 SMALLEST = 1e-6
@@ -36,8 +37,8 @@ def split_scalars(irreps: Irreps) -> tuple[int, Irreps]:
 class MessageBlock(nn.Module):
     """Norm, linear map, depthwise steerable convolution with weights from the edges' lengths, gate, linear map, plus the input.
 
-    Shape: x (N_s, irreps_in.dim), geometry, basis (E, K), envelope (E,), extra (E, X) or None, rows of the targets among the
-        sources (N_t,) or None -> (N_t, irreps_out.dim).
+    Shape: stacks of N_s points, geometry, basis (E, K), envelope (E,), extra (E, X) or None, rows of the targets among the
+        sources (N_t,) or None -> stacks of N_t points.
     Equivariance: O(3) and translations, exact.
     """
 
@@ -73,16 +74,15 @@ class MessageBlock(nn.Module):
         self.skip = None if irreps_in == irreps_out else IrrepsLinear(irreps_in, irreps_out)
 
     def forward(
-        self, x: Tensor, geometry: EdgeGeometry, basis: Tensor, envelope: Tensor, extra: Tensor | None = None,
+        self, x: Stacks, geometry: EdgeGeometry, basis: Tensor, envelope: Tensor, extra: Tensor | None = None,
         rows: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Stacks:  # fmt: skip
         features = self.radial(basis, envelope, extra)
         y = self.conv(self.before(self.norm(x)), geometry, features)
-        scalars = len(self.bias)
-        y = torch.cat([y[:, :scalars] + self.bias, y[:, scalars:]], 1)
-        own = x if rows is None else x.index_select(0, rows)
+        y = Stacks.of([y.parts[0] + self.bias, *y.parts[1:]], y.terms)
+        own = x if rows is None else x.rows(rows)
         own = own if self.skip is None else self.skip(own)
-        result: Tensor = own + self.after(self.gate(y))
+        result: Stacks = own + self.after(self.gate(y))
         return result
 
 
@@ -92,12 +92,10 @@ class PointBlock(nn.Module):
     Two linear images u and v of the higher irreps give the invariants <u, v>/√(2l + 1), one a copy; a perceptron of scalars and
     invariants gives new scalars and a gate for each copy of u.
 
-    Shape: (N, irreps.dim) -> the same; residual.
+    Shape: stacks of N points -> the same; residual.
     Equivariance: O(3), exact.
     Reference: Schütt, Unke & Gastegger 2021, arXiv:2102.03150, equations 9 and 10, for irreps of any degree.
     """
-
-    width: Tensor
 
     def __init__(self, irreps: Irreps, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -106,29 +104,26 @@ class PointBlock(nn.Module):
         self.norm = IrrepsLayerNorm(irreps, share="separable")
         if self.copies_count:
             self.left, self.right, self.after = (IrrepsLinear(rest, rest) for _ in range(3))
-            self.copies = Copies(rest)
-            width = torch.tensor([float(ir.dim) for mul, ir in rest for _ in range(mul)])
-            self.register_buffer("width", width.sqrt(), persistent=False)
         count = self.scalars + self.copies_count
         self.mlp = nn.Sequential(
             nn.Linear(count, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, count)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Stacks) -> Stacks:
         y = self.norm(x)
+        scalars = y.parts[0].squeeze(1)
         if not self.copies_count:
-            return x + self.mlp(y)
-        scalars, rest = y[:, : self.scalars], y[:, self.scalars :]
+            return x + Stacks.of([self.mlp(scalars).unsqueeze(1)], x.terms)
+        rest = Stacks.of(y.parts[1:], y.terms[1:])
         u, v = self.left(rest), self.right(rest)
-        invariants = self.copies.collect(u * v) / self.width.to(y.dtype)
-        new = self.mlp(torch.cat([scalars, invariants], 1))
-        gated = self.after(u * self.copies.spread(new[:, self.scalars :]))
-        return x + torch.cat([new[:, : self.scalars], gated], 1)
+        products = [(a * b).sum(1) / math.sqrt(a.shape[1]) for a, b in zip(u.parts, v.parts, strict=True)]
+        new, gates = self.mlp(torch.cat([scalars, *products], 1)).split([self.scalars, self.copies_count], 1)
+        gated = self.after(u.scale(gates))
+        return x + Stacks.of([new.unsqueeze(1), *gated.parts], x.terms)
 
 
-def invariants_of(x: Tensor, scalars: int, copies: Copies | None) -> Tensor:
-    """Even scalars and the lengths of all other copies. Shape: (N, irreps.dim) -> (N, irreps.num_irreps)."""
-    if copies is None:
-        return x
-    square = copies.collect(x[:, scalars:].square())
-    return torch.cat([x[:, :scalars], (square + SMALLEST).sqrt()], 1)
+def invariants_of(x: Stacks) -> Tensor:
+    """Even scalars, which come first, and the lengths of all other copies. Shape: stacks of N points -> (N, number of copies)."""
+    scalars, *rest = x.parts
+    lengths = [(part.square().sum(1) + SMALLEST).sqrt() for part in rest]
+    return torch.cat([scalars.squeeze(1), *lengths], 1)

@@ -16,9 +16,8 @@ from spheregeo.models.space.steerable_blocks import (
     PointBlock,
     invariants_of,
     pyramid,
-    split_scalars,
 )
-from spheregeo.nn.irreps.stacks import Copies
+from spheregeo.nn.irreps import Stacks, ToStacks
 from spheregeo.nn.space import RadialBasis, polynomial_envelope
 
 
@@ -72,12 +71,12 @@ class SteerableMolecule(AtomNetwork):
     ) -> None:
         super().__init__(in_channels, out_channels, depth, cutoff, readout)
         irreps = pyramid(width, lmax)
-        self.scalars, rest = split_scalars(irreps)
-        self.lmax, self.dim = lmax, irreps.dim
+        self.lmax, self.irreps = lmax, irreps
         self.embedding = nn.Embedding(in_channels, width)
         self.elements = nn.Embedding(in_channels, element_dim) if element_dim else None
         self.basis = RadialBasis(self.cutoff, basis, envelope=False)
         first = pyramid(width, 0)
+        self.to_stacks = ToStacks(first)
         sizes: dict[str, Any] = {
             "lmax": lmax, "basis": basis, "hidden": hidden, "edge_dim": edge_dim, "num_neighbors": num_neighbors,
             "extra": 2 * element_dim,
@@ -87,7 +86,6 @@ class SteerableMolecule(AtomNetwork):
             MessageBlock(first if i == 0 else irreps, irreps, **sizes) for i in range(depth)
         )
         self.points = nn.ModuleList(PointBlock(irreps, 2 * width, dropout) for _ in range(depth))
-        self.copies = Copies(rest) if rest.dim else None
         count, last = irreps.num_irreps, nn.Linear(width, out_channels)
         nn.init.zeros_(last.bias)
         with torch.no_grad():
@@ -95,7 +93,11 @@ class SteerableMolecule(AtomNetwork):
         self.head = nn.Sequential(nn.LayerNorm(count), nn.Linear(count, width), nn.SiLU(), last)
 
     def features(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Tensor:
-        """Features of the atoms after the last block, (P, irreps.dim)."""
+        """Features of the atoms after the last block, (P, irreps.dim) in mul_ir."""
+        return self.stacks(positions, numbers, graph).to_mul_ir()
+
+    def stacks(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Stacks:
+        """Features of the atoms after the last block."""
         source, target = graph.edge_index
         geometry = self.geometry(positions, graph)
         basis = self.basis(geometry.lengths)
@@ -104,7 +106,7 @@ class SteerableMolecule(AtomNetwork):
         if self.elements is not None:
             of = self.elements(numbers)
             extra = torch.cat([of.index_select(0, source), of.index_select(0, target)], 1)
-        x = self.embedding(numbers)
+        x = self.to_stacks(self.embedding(numbers))
         for message, point in zip(self.messages, self.points, strict=True):
             x = point(message(x, geometry, basis, envelope, extra))
         return x
@@ -117,8 +119,7 @@ class SteerableMolecule(AtomNetwork):
         graph: MoleculeGraph,
         num_graphs: int | None = None,
     ) -> Tensor:
-        x = self.features(positions, features, graph)
-        values = self.head(invariants_of(x, self.scalars, self.copies))
+        values = self.head(invariants_of(self.stacks(positions, features, graph)))
         return self.read_out(values, positions, features, batch, num_graphs)
 
 

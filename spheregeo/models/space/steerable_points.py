@@ -15,11 +15,9 @@ from spheregeo.models.space.steerable_blocks import (
     PointBlock,
     invariants_of,
     pyramid,
-    split_scalars,
 )
 from spheregeo.models.space.vnn import group_max
-from spheregeo.nn.irreps import working_dtype
-from spheregeo.nn.irreps.stacks import Copies
+from spheregeo.nn.irreps import ToStacks, working_dtype
 from spheregeo.nn.space import EdgeGeometry, EdgeList, RadialBasis, polynomial_envelope
 from spheregeo.sampling import farthest_points, knn_between
 from spheregeo.sparse import Pairs
@@ -96,6 +94,7 @@ class SteerablePoints(nn.Module):
         self.other_columns = [c for c in range(given.dim) if c not in set(self.scalar_columns)]
         rest = Irreps([term for term in given if str(term.ir) != "0e"])
         before = Irreps([(width + scalars.dim, "0e"), (1, "1o"), *rest])
+        self.to_stacks = ToStacks(before)
         self.constant = nn.Parameter(torch.randn(width))
         self.basis = nn.ModuleList(RadialBasis(r, basis, envelope=False) for r in radii)
         self.radii = tuple(float(r) for r in radii)
@@ -115,8 +114,6 @@ class SteerablePoints(nn.Module):
             )
             self.points.append(PointBlock(irreps, 2 * irreps[0].mul))
             before = irreps
-        self.scalars, rest = split_scalars(before)
-        self.copies = Copies(rest) if rest.dim else None
         number = 2 * before.num_irreps
         self.head = nn.Sequential(
             nn.LayerNorm(number), nn.Linear(number, 4 * width), nn.SiLU(), nn.Dropout(dropout),
@@ -153,7 +150,7 @@ class SteerablePoints(nn.Module):
         if batch is None:
             batch = torch.zeros(positions.shape[0], dtype=torch.int64, device=positions.device)
         clouds = num_graphs if num_graphs is not None else (int(batch[-1]) + 1 if len(batch) else 0)
-        x = self._inputs(positions, features, batch, clouds)
+        x = self.to_stacks(self._inputs(positions, features, batch, clouds))
         for i, (message, block) in enumerate(zip(self.messages, self.points, strict=True)):
             rows, (source, target) = graph.rows[i], graph.edges[i]
             near = positions.index_select(0, rows)
@@ -163,8 +160,10 @@ class SteerablePoints(nn.Module):
             envelope = polynomial_envelope(geometry.lengths / self.radii[i])
             x = block(message(x, geometry, radial(geometry.lengths), envelope, rows=rows))
             positions, batch = near, batch.index_select(0, rows)
-        x = invariants_of(x, self.scalars, self.copies)
-        result: Tensor = self.head(torch.cat([_mean(x, batch, clouds), group_max(x, batch, clouds)], 1))
+        found = invariants_of(x)
+        result: Tensor = self.head(
+            torch.cat([_mean(found, batch, clouds), group_max(found, batch, clouds)], 1)
+        )
         return result
 
     def _inputs(self, positions: Tensor, features: Tensor | None, batch: Tensor, clouds: int) -> Tensor:

@@ -25,8 +25,15 @@ from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.steerable_blocks import invariants_of, split_scalars
-from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear, NormActivation, SphereActivation
-from spheregeo.nn.irreps.stacks import Copies
+from spheregeo.nn.irreps import (
+    IrrepsGate,
+    IrrepsLayerNorm,
+    IrrepsLinear,
+    NormActivation,
+    SphereActivation,
+    Stacks,
+    ToStacks,
+)
 from spheregeo.nn.space import EdgeGeometry, RadialBasis, RadialNetwork, SteerableConv, polynomial_envelope
 
 NONLINEARITIES = ("norm", "gate", "sphere")
@@ -47,7 +54,7 @@ def nonlinearity(name: str, irreps: Irreps) -> tuple[nn.Module, Irreps]:
 class TFNLayer(nn.Module):
     """Convolution with a weight matrix for every edge from its length, plus self-interaction, nonlinearity, norm.
 
-    Shape: x (N, irreps_in.dim), geometry, radial functions (E, K), envelope (E,), extra (E, X) or None -> (N, irreps_out.dim).
+    Shape: stacks of N points, geometry, radial functions (E, K), envelope (E,), extra (E, X) or None -> stacks of N points.
     Equivariance: O(3); exact but for "sphere", see :class:`~spheregeo.nn.space.SphereActivation`.
     """
 
@@ -63,9 +70,9 @@ class TFNLayer(nn.Module):
         self.norm = IrrepsLayerNorm(irreps_out, share="separable") if norm else None
 
     def forward(
-        self, x: Tensor, geometry: EdgeGeometry, basis: Tensor, envelope: Tensor, extra: Tensor | None = None
-    ) -> Tensor:
-        y: Tensor = self.act(self.own(x) + self.conv(x, geometry, self.radial(basis, envelope, extra)))
+        self, x: Stacks, geometry: EdgeGeometry, basis: Tensor, envelope: Tensor, extra: Tensor | None = None
+    ) -> Stacks:
+        y: Stacks = self.act(self.own(x) + self.conv(x, geometry, self.radial(basis, envelope, extra)))
         return y if self.norm is None else self.norm(y)
 
 
@@ -77,15 +84,16 @@ class _Layers(nn.Module):
         self.layers = nn.ModuleList(
             TFNLayer(irreps_in if i == 0 else irreps, irreps, **options) for i in range(depth)
         )
-        self.scalars, rest = split_scalars(irreps)
-        self.copies = Copies(rest) if rest.dim else None
+        split_scalars(irreps)  # scalars must come first
+        self.to_stacks = ToStacks(irreps_in)
 
     def forward(
         self, x: Tensor, geometry: EdgeGeometry, basis: Tensor, envelope: Tensor, extra: Tensor | None = None
     ) -> Tensor:
+        features = self.to_stacks(x)
         for layer in self.layers:
-            x = layer(x, geometry, basis, envelope, extra)
-        return invariants_of(x, self.scalars, self.copies)
+            features = layer(features, geometry, basis, envelope, extra)
+        return invariants_of(features)
 
 
 class TFN(AtomNetwork):

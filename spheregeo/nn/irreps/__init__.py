@@ -1,7 +1,7 @@
 """Pointwise layers on features that are irreps of O(3) or SO(3): linear maps, gates, norms, activations on the sphere."""
 
 from spheregeo.nn.irreps.activations import NormalizedActivation
-from spheregeo.nn.irreps.batch_norm import IrrepsBatchNorm, working_dtype
+from spheregeo.nn.irreps.batch_norm import IrrepsBatchNorm
 from spheregeo.nn.irreps.gates import IrrepsGate, NormActivation
 from spheregeo.nn.irreps.instance_norm import IrrepsInstanceNorm
 from spheregeo.nn.irreps.layer_norm import IrrepsLayerNorm
@@ -15,8 +15,11 @@ from spheregeo.nn.irreps.sphere_activation import (
 )
 from spheregeo.nn.irreps.sphere_mlp import SphereMLP
 from spheregeo.nn.irreps.spin import SpinActivation, SpinLinear, SpinType, lift, project, sphere_correlation
+from spheregeo.nn.irreps.stacks import FromStacks, Stacks, ToStacks, terms_of
+from spheregeo.nn.statistics import working_dtype
 
 __all__ = [
+    "FromStacks",
     "IrrepsBatchNorm",
     "IrrepsDropout",
     "IrrepsGate",
@@ -32,6 +35,8 @@ __all__ = [
     "SpinActivation",
     "SpinLinear",
     "SpinType",
+    "Stacks",
+    "ToStacks",
     "as_irreps",
     "change_layout",
     "distinct_irreps",
@@ -39,6 +44,7 @@ __all__ = [
     "project",
     "rotation_irreps",
     "sphere_correlation",
+    "terms_of",
     "working_dtype",
 ]
 

@@ -12,7 +12,8 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from spheregeo.nn.exact_buffers import ExactBuffers
-from spheregeo.nn.irreps.stacks import as_irreps, check_features, check_layout, copy_of, is_scalar
+from spheregeo.nn.irreps.layout import as_irreps, check_features, check_layout, copy_of, is_scalar
+from spheregeo.nn.irreps.stacks import ByRows, Features, Stacks
 from spheregeo.nn.statistics import ChannelSets, normalize, working_dtype
 
 
@@ -56,7 +57,7 @@ class IrrepsBatchNorm(ExactBuffers):
         )
         self.affine, self.track_running_stats, self.dim = affine, track_running_stats, self.irreps.dim
         copies, column = self.irreps.num_irreps, copy_of(self.irreps, layout)
-        self.copies = copies
+        self.copies, self.by_rows = copies, ByRows(self.irreps, layout)
         has_mean = is_scalar(self.irreps)
         self.register_buffer("column", column, persistent=False)
         self.keep("has_mean", has_mean)
@@ -74,7 +75,9 @@ class IrrepsBatchNorm(ExactBuffers):
         else:
             self.running_mean = self.running_var = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
+        if isinstance(x, Stacks):
+            return self.by_rows(self.forward, x)
         check_features(x, self.irreps)
         if x.numel() == 0:
             return x

@@ -6,6 +6,7 @@ other copy may be multiplied by an even scalar: a gate that was computed for it,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.activations import Activation, activation_name
 from spheregeo.nn.irreps.activations import NormalizedActivation, parity
-from spheregeo.nn.irreps.stacks import EVEN, Copies, as_irreps, blocks, check_features, check_layout
+from spheregeo.nn.irreps.copies import Copies, PerCopy
+from spheregeo.nn.irreps.layout import EVEN, as_irreps, blocks, check_features, check_layout, distinct_irreps
+from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
 
 
 class _Gated(torch.autograd.Function):
@@ -131,9 +134,15 @@ class IrrepsGate(nn.Module):
         )
         self.gate = NormalizedActivation(gate, normalize=normalize)
         self.copies = Copies(gated, layout) if self.num_gates else None
+        self.gated = PerCopy(gated) if self.num_gates else None
+        self._terms = terms_of(self.irreps_in), terms_of(self.irreps_out)
+        self._gated_irs = [(ir.l, ir.p) for ir in distinct_irreps(gated)]
         self._plain = any(True for _ in self.parameters())
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
+        if isinstance(x, Stacks):
+            check_stacks(x, self._terms[0])
+            return self._of_stacks(x)
         check_features(x, self.irreps_in)
         rows = x.reshape(-1, self.dim_in)
         if self.copies is None or self._plain or torch.compiler.is_compiling():
@@ -141,6 +150,24 @@ class IrrepsGate(nn.Module):
         else:
             y = _Gated.apply(rows, self)
         return y.reshape(*x.shape[:-1], self.dim_out)
+
+    def _of_stacks(self, x: Stacks) -> Stacks:
+        every = {term[:2]: part for term, part in zip(x.terms, x.parts, strict=True)}
+        given = every.get((0, 1))
+        factors: dict[tuple[int, int], Tensor] = {}
+        if self.gated is not None and given is not None:
+            given, gates = given.split([given.shape[-1] - self.num_gates, self.num_gates], -1)
+            factors = dict(zip(self._gated_irs, self.gated.split(self.gate(gates)), strict=True))
+        out = []
+        for l, p, _ in self._terms[1]:
+            if (l, p) in factors:
+                out.append(every[l, p] * factors[l, p])
+            elif (l, p) == (0, 1):
+                out.append(self.act(given))
+            else:
+                assert self.odd_act is not None
+                out.append(self.odd_act(every[l, p]))
+        return Stacks.of(out, self._terms[1])
 
     def scalar_act(self, what: str) -> nn.Module:
         """The activation of a run of scalars."""
@@ -196,7 +223,8 @@ class NormActivation(nn.Module):
             raise ValueError(f"normalization is {normalization!r}; expected 'component' or 'norm'")
         self.irreps, self.eps, self.normalization, self.layout = as_irreps(irreps), eps, normalization, layout
         self.act = NormalizedActivation(act, normalize=False)
-        self.copies = Copies(self.irreps, layout)
+        self.copies, self.per_copy = Copies(self.irreps, layout), PerCopy(self.irreps)
+        self._terms = terms_of(self.irreps)
         self.bias = nn.Parameter(torch.zeros(self.irreps.num_irreps)) if bias else None
         self._pieces = [(b.ir == EVEN, b.stop - b.start, b.first) for b in blocks(self.irreps, layout)]
         evens = [piece[0] for piece in self._pieces]
@@ -204,7 +232,10 @@ class NormActivation(nn.Module):
         width = [ir.dim if normalization == "component" else 1 for mul, ir in self.irreps for _ in range(mul)]
         self.register_buffer("width", torch.tensor(width), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
+        if isinstance(x, Stacks):
+            check_stacks(x, self._terms)
+            return self._of_stacks(x)
         check_features(x, self.irreps)
         rows = x.reshape(-1, self.dim)
         bias = None if self.bias is None else self.bias.to(x.dtype)
@@ -223,6 +254,20 @@ class NormActivation(nn.Module):
                     parts[i] = self.act(part if bias is None else part + bias.narrow(0, first, width))
             y = torch.cat(parts, 1)
         return y.reshape(x.shape)
+
+    def _of_stacks(self, x: Stacks) -> Stacks:
+        biases: Sequence[Tensor | None] = [None] * len(x.parts)
+        if self.bias is not None:
+            biases = self.per_copy.split(self.bias.to(x.parts[0].dtype))
+        out = []
+        for (l, p, _), part, bias in zip(x.terms, x.parts, biases, strict=True):
+            if (l, p) == (0, 1):
+                out.append(self.act(part if bias is None else part + bias))
+                continue
+            width = 2 * l + 1 if self.normalization == "component" else 1
+            n = torch.sqrt(part.square().sum(-2, keepdim=True) / width + self.eps**2)
+            out.append(part * (self.act(n if bias is None else n + bias) / n))
+        return Stacks.of(out, x.terms)
 
     def extra_repr(self) -> str:
         return f"'{self.irreps}', bias={self.bias is not None}, normalization={self.normalization!r}, eps={self.eps}"

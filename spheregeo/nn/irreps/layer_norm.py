@@ -8,8 +8,8 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
-from spheregeo.nn.irreps.batch_norm import working_dtype
-from spheregeo.nn.irreps.stacks import (
+from spheregeo.nn.irreps.copies import PerCopy
+from spheregeo.nn.irreps.layout import (
     EVEN,
     as_irreps,
     check_features,
@@ -18,6 +18,8 @@ from spheregeo.nn.irreps.stacks import (
     distinct_irreps,
     is_scalar,
 )
+from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
+from spheregeo.nn.statistics import working_dtype
 
 
 class _Piece(NamedTuple):
@@ -150,6 +152,10 @@ class IrrepsLayerNorm(nn.Module):
             groups = [group for group in groups if group]
         group_of = {i: g for g, group in enumerate(groups) for i in group}
         self.num_groups = len(groups)
+        self._terms, self.per_copy = terms_of(self.irreps), PerCopy(self.irreps)
+        sizes = [len(groups[group_of[i]]) * int((of == i).sum()) for i in range(len(every))]
+        # of each stack: its group, and what its squares are divided by
+        self._stacks = [(group_of[i], size) for i, size in enumerate(sizes)]
         centred = scalar if share != "all" else torch.zeros_like(scalar)
         self.num_centred = int(centred.sum())
         self.pieces: list[_Piece] = []
@@ -166,10 +172,13 @@ class IrrepsLayerNorm(nn.Module):
         self.register_buffer("column", copy_of(self.irreps, layout), persistent=False)
         self.register_buffer("scalars", scalar.nonzero()[:, 0], persistent=False)
         self.weight = nn.Parameter(torch.ones(self.irreps.num_irreps)) if affine else None
-        scalars = int(scalar.sum())
+        scalars, self._even = int(scalar.sum()), every.index(EVEN) if EVEN in every else -1
         self.bias = nn.Parameter(torch.zeros(scalars)) if affine and scalars else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
+        if isinstance(x, Stacks):
+            check_stacks(x, self._terms)
+            return self._of_stacks(x)
         check_features(x, self.irreps)
         dtype = working_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
@@ -184,6 +193,27 @@ class IrrepsLayerNorm(nn.Module):
             else:
                 y = _Normalise.apply(rows, weight, bias, self)[0]
         return y.to(x.dtype).reshape(x.shape)
+
+    def _of_stacks(self, x: Stacks) -> Stacks:
+        given = x.parts[0].dtype
+        dtype = working_dtype(x.parts[0])
+        with torch.autocast(x.parts[0].device.type, enabled=False):
+            parts = [part.to(dtype) for part in x.parts]
+            squares: list[Any] = [0.0] * self.num_groups
+            even = self._even if self.num_centred else -1
+            for i, (group, size) in enumerate(self._stacks):
+                if i == even:
+                    parts[i] = parts[i] - parts[i].mean(-1, keepdim=True)
+                squares[group] = squares[group] + parts[i].square().sum((-2, -1), keepdim=True) / size
+            scales: list[Tensor] = [torch.rsqrt(square + self.eps) for square in squares]
+            factors = [scales[group] for group, _ in self._stacks]
+            if self.weight is not None:
+                weights = self.per_copy.split(self.weight.to(dtype))
+                factors = [factor * weight for factor, weight in zip(factors, weights, strict=True)]
+            parts = [part * factor for part, factor in zip(parts, factors, strict=True)]
+            if self.bias is not None:
+                parts[self._even] = parts[self._even] + self.bias.to(dtype)
+        return Stacks.of([part.to(given) for part in parts], self._terms)
 
     def plain(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         """The norm in differentiable pieces; weight and bias have an entry for each component. Shape: (rows, dim) -> the same."""

@@ -6,6 +6,7 @@ all copies of one irrep, wherever they lie, as (rows, 2l + 1, copies): matrices 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -116,3 +117,43 @@ def change_layout(x: Tensor, irreps: str | Irreps, source: str, target: str) -> 
         for from_, to in zip(a.components, b.components, strict=True):
             order[to] = every[from_]
     return x.index_select(-1, order.to(x.device))
+
+
+Places = tuple[tuple[int, int, int], ...]  # of each term of irreps: copies, components of each, which stack
+
+
+def places_of(irreps: Irreps) -> Places:
+    """Return, for each term of irreps, the number of copies, of components of each, and the place of the stack they go to."""
+    every = distinct_irreps(irreps)
+    return tuple((mul, ir.dim, every.index(ir)) for mul, ir in irreps)
+
+
+def split_rows(x: Tensor, places: Places, layout: str = "mul_ir") -> list[Tensor]:
+    """The stacks of rows, as views where each irrep is one term. Shape: (..., dim) -> list of (..., 2l + 1, copies)."""
+    found: dict[int, list[Tensor]] = {}
+    for part, (mul, dim, which) in zip(
+        x.split([mul * dim for mul, dim, _ in places], -1), places, strict=True
+    ):
+        if dim == 1:
+            part = part.unsqueeze(-2)
+        elif layout == "mul_ir":
+            part = part.unflatten(-1, (mul, dim)).mT
+        else:
+            part = part.unflatten(-1, (dim, mul))
+        found.setdefault(which, []).append(part)
+    return [parts[0] if len(parts) == 1 else torch.cat(parts, -1) for parts in found.values()]
+
+
+def join_rows(parts: Sequence[Tensor], places: Places, layout: str = "mul_ir") -> Tensor:
+    """Rows of stacks, the inverse of :func:`split_rows`. Shape: list of (..., 2l + 1, copies) -> (..., dim)."""
+    used, out = [0] * len(parts), []
+    for mul, dim, which in places:
+        part = parts[which]
+        if part.shape[-1] > mul:  # several terms of one irrep
+            part = part.narrow(-1, used[which], mul)
+            used[which] += mul
+        if dim > 1:
+            out.append((part.mT if layout == "mul_ir" else part).flatten(-2))
+        else:
+            out.append(part.squeeze(-2))
+    return out[0] if len(out) == 1 else torch.cat(out, -1)

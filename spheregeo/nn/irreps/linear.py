@@ -7,17 +7,29 @@ irrep, the same for all components. A bias is legal on even scalars (0e) only; o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from e3nn.o3 import Irrep, Irreps, Linear
 from torch import Tensor, nn
+from torch.nn import functional
 
+from spheregeo.nn.irreps.copies import PerCopy
+from spheregeo.nn.irreps.layout import (
+    EVEN,
+    as_irreps,
+    check_features,
+    check_layout,
+    join_rows,
+    places_of,
+    split_rows,
+)
 from spheregeo.nn.irreps.linear_product import Mix, Plan, Product
-from spheregeo.nn.irreps.stacks import EVEN, Copies, Stacks, as_irreps, check_features, check_layout
+from spheregeo.nn.irreps.stack_layout import StackLayout
+from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
 
 
-def _plan(source: Stacks, target: Stacks) -> Plan:
+def _plan(source: StackLayout, target: StackLayout) -> Plan:
     begin = {ir: i for i, ir in enumerate(source.irs)}
     products, numel, weights_of = [], 0, {}
     for j, ir in enumerate(target.irs):
@@ -72,17 +84,19 @@ class IrrepsLinear(nn.Module):
             as_irreps(irreps_out, "irreps_out"),
         )
         self.layout = check_layout(layout)
-        self.source, self.target = Stacks(self.irreps_in, layout), Stacks(self.irreps_out, layout)
+        self.source, self.target = StackLayout(self.irreps_in, layout), StackLayout(self.irreps_out, layout)
         self.plan = _plan(self.source, self.target)
         if not self.plan.numel:
             raise ValueError(
                 f"irreps_out is {self.irreps_out}, none of which irreps_in {self.irreps_in} has; the map would be zero"
             )
+        self._sizes = [p.copies_in * p.copies_out for p in self.plan.products if p.weights >= 0]
         self.weight = nn.Parameter(torch.empty(self.plan.numel))
         scalars = self.irreps_out.count(EVEN)
         self.bias = nn.Parameter(torch.zeros(scalars)) if bias and scalars else None
         self._bias_at = next((p.start_out for p, ir in self._parts() if ir == EVEN), 0)
         self._sources = [self.source.irs.index(ir) if ir in self.source.irs else -1 for ir in self.target.irs]
+        self._terms = terms_of(self.irreps_in), terms_of(self.irreps_out)
         self.reset_parameters()
 
     def _parts(self) -> Iterator[tuple[Product, Irrep]]:
@@ -105,31 +119,40 @@ class IrrepsLinear(nn.Module):
         if self.bias is not None:
             self.bias.zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
+        if isinstance(x, Stacks):
+            check_stacks(x, self._terms[0])
+            return Stacks.of(self._products(x.parts), self._terms[1])
         check_features(x, self.irreps_in)
+        if torch.compiler.is_compiling():
+            return self.target.join(self._products(self.source.split(x)))
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         rows = x.reshape(-1, self.plan.dim_in)
         weight = self.weight.to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        if torch.compiler.is_compiling():
-            y = self._plain(rows, weight, bias)
-        else:
-            tables = (*self.source.tables(), *self.target.tables())
-            y = Mix.apply(rows, weight, bias, self._bias_at, self.plan, False, *tables)
+        tables = (*self.source.tables(), *self.target.tables())
+        y = Mix.apply(rows, weight, bias, self._bias_at, self.plan, False, *tables)
         return y.reshape(*x.shape[:-1], self.plan.dim_out)
 
-    def _plain(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The same in plain torch, which a compiler sees through and the tests compare with."""
-        parts, out = self.source.split_plain(x), []
+    def _products(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """One matrix product for each stack, in plain torch."""
+        first = parts[0]
+        if torch.is_autocast_enabled(first.device.type):
+            first = first.to(torch.get_autocast_dtype(first.device.type))
+        weights = iter(self.weight.to(first.dtype).split(self._sizes))
+        out = []
         for p, source in zip(self.plan.products, self._sources, strict=True):
-            if p.weights < 0:
-                part = x.new_zeros(x.shape[0], p.degree, p.copies_out)
+            bias = None
+            if self.bias is not None and p.start_out == self._bias_at:
+                bias = self.bias.to(first.dtype)
+            if p.weights >= 0:
+                matrix = next(weights).view(p.copies_in, p.copies_out)
+                out.append(functional.linear(parts[source].to(first.dtype), matrix.T, bias))
             else:
-                matrix = weight.narrow(0, p.weights, p.copies_in * p.copies_out).view(p.copies_in, -1)
-                part = parts[source] @ matrix
-            out.append(part + bias if p.start_out == self._bias_at and bias is not None else part)
-        return self.target.join_plain(out)
+                part = first.new_zeros(*first.shape[:-2], p.degree, p.copies_out)
+                out.append(part if bias is None else part + bias)
+        return out
 
     @torch.no_grad()
     def load_e3nn(self, linear: Linear) -> IrrepsLinear:
@@ -191,18 +214,26 @@ class IrrepsDropout(nn.Module):
         super().__init__()
         if not 0 <= p < 1:
             raise ValueError(f"p is {p}; expected a probability in [0, 1)")
-        self.irreps, self.p, self.layout = as_irreps(irreps), p, layout
-        self.dim, self.num_copies = self.irreps.dim, self.irreps.num_irreps
-        self.copies = Copies(self.irreps, layout)
+        self.irreps, self.p, self.layout = as_irreps(irreps), p, check_layout(layout)
+        self.num_copies = self.irreps.num_irreps
+        self.copies = PerCopy(self.irreps)
+        self._terms, self._places = terms_of(self.irreps), places_of(self.irreps)
 
-    def forward(self, x: Tensor) -> Tensor:
-        check_features(x, self.irreps)
-        if not self.training or self.p == 0:
-            return x
-        rows = x.reshape(-1, self.dim)
-        keep = torch.empty(rows.shape[0], self.num_copies, dtype=x.dtype, device=x.device)
+    def forward(self, x: Features) -> Features:
+        if not isinstance(x, Stacks):
+            check_features(x, self.irreps)
+            if not self.training or self.p == 0:
+                return x
+            stacks = Stacks.of(split_rows(x, self._places, self.layout), self._terms)
+            return join_rows(self._dropped(stacks).parts, self._places, self.layout)
+        check_stacks(x, self._terms)
+        return self._dropped(x) if self.training and self.p > 0 else x
+
+    def _dropped(self, x: Stacks) -> Stacks:
+        like = x.parts[0]
+        keep = torch.empty(*x.shape, self.num_copies, dtype=like.dtype, device=like.device)
         keep = keep.bernoulli_(1 - self.p) / (1 - self.p)
-        return (rows * self.copies.spread(keep)).reshape(x.shape)
+        return x.scale(self.copies.by_stack(keep))
 
     def extra_repr(self) -> str:
         return f"'{self.irreps}', p={self.p}"

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from spheregeo.nn.activations import Activation, activation_name
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.activations import NormalizedActivation, parity
+from spheregeo.nn.irreps.layout import check_features
 from spheregeo.nn.irreps.sample_grids import (
     Shape,
     Signal,
@@ -31,7 +32,7 @@ from spheregeo.nn.irreps.sample_grids import (
     sampling_error,
     sampling_matrices,
 )
-from spheregeo.nn.irreps.stacks import check_features
+from spheregeo.nn.irreps.stacks import ByRows, Features, Stacks
 
 BLOCK = 150_000  # samples at a time on a CPU: they stay in its cache
 
@@ -135,6 +136,7 @@ class FunctionalActivation(ExactBuffers):
     ) -> None:
         super().__init__()
         self.irreps, self.layout, self.dim = irreps, layout, irreps.dim
+        self.by_rows = ByRows(irreps, layout)
         self.on_group, self.amplitude = on_group, amplitude
         if not amplitude > 0:
             raise ValueError(f"amplitude is {amplitude}; expected the positive size of a field's components")
@@ -194,7 +196,9 @@ class FunctionalActivation(ExactBuffers):
             for act, signal, shape in zip(self._acts, self.signals, self.shapes, strict=True)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
+        if isinstance(x, Stacks):
+            return self.by_rows(self.forward, x)
         check_features(x, self.irreps)
         dtype = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
         groups: Groups = [

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.activations import Activation
+from spheregeo.nn.irreps.layout import as_irreps, blocks, check_layout
 from spheregeo.nn.irreps.sample_grids import Signal
 from spheregeo.nn.irreps.sampled import Channels, FunctionalActivation
-from spheregeo.nn.irreps.stacks import as_irreps, blocks, check_layout
+from spheregeo.nn.irreps.stacks import Features, Stacks
 
 
 def copies_by_irrep(irreps: Irreps, layout: str = "mul_ir") -> dict[Irrep, Tensor]:
@@ -111,7 +112,9 @@ class SeparableSphereActivation(SphereActivation):
         for name, ir in (("scalars", Irrep(0, 1)), ("odd_scalars", Irrep(0, -1))):
             self.register_buffer(name, copies.get(ir, torch.zeros(0, 1).long())[:, 0], persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
+        if isinstance(x, Stacks):
+            return self.by_rows(self.forward, x)
         y = super().forward(x)
         for i, odd in enumerate(self._odd):
             index = self.odd_scalars if odd else self.scalars

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from spheregeo.nn.activations import Activation
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.activations import NormalizedActivation
+from spheregeo.nn.irreps.layout import as_irreps, check_features
 from spheregeo.nn.irreps.sample_grids import grid_shape, sampling_matrices
 from spheregeo.nn.irreps.sphere_activation import sphere_channels
-from spheregeo.nn.irreps.stacks import as_irreps, check_features
+from spheregeo.nn.irreps.stacks import Features, Stacks
 
 
 class SphereMLP(ExactBuffers):
@@ -81,7 +82,9 @@ class SphereMLP(ExactBuffers):
         self.register_buffer("out_order", torch.argsort(out), persistent=False)
         self.dim_in, self.dim_out = self.irreps_in.dim, self.irreps_out.dim
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
+        if isinstance(x, Stacks):
+            return Stacks.from_mul_ir(self.forward(x.to_mul_ir(self.irreps_in)), self.irreps_out)
         check_features(x, self.irreps_in)
         rows = x.reshape(-1, self.dim_in).index_select(1, self.order)
         samples = self.sample.to(x.dtype) @ rows.unflatten(

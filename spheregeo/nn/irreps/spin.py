@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.activations import Activation
+from spheregeo.nn.irreps.layout import check_features
 from spheregeo.nn.irreps.linear import IrrepsLinear
 from spheregeo.nn.irreps.sample_grids import Signal
 from spheregeo.nn.irreps.sampled import Channels, FunctionalActivation
-from spheregeo.nn.irreps.stacks import check_features
 
 
 class _Column(NamedTuple):

@@ -1,254 +1,259 @@
-r"""The few moves that layers make of irreps features: to stacks of one irrep each and back, and between copies and components."""
+"""``Stacks``: features on irreps as layers hand them to one another inside a network, one tensor for each distinct irrep.
+
+A stack (..., 2l + 1, copies) holds all copies of one irrep, copies side by side in memory. A linear map is one matrix product
+per stack, a gate one multiplication, and a convolution reads stacks block after block as they lie: nothing is put into another
+order between layers. Rows in e3nn's ``mul_ir`` are for a network's border.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
-from e3nn.o3 import Irreps
+from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
 from spheregeo.nn.irreps.layout import (
-    EVEN,
-    LAYOUTS,
-    IrrepsTerm,
     as_irreps,
-    blocks,
-    change_layout,
     check_features,
-    check_layout,
-    copy_of,
     distinct_irreps,
-    is_scalar,
-    stack_index,
+    join_rows,
+    places_of,
+    split_rows,
 )
 
-__all__ = [
-    "EVEN",
-    "LAYOUTS",
-    "Copies",
-    "IrrepsTerm",
-    "Stacks",
-    "as_irreps",
-    "blocks",
-    "change_layout",
-    "check_features",
-    "check_layout",
-    "copy_of",
-    "distinct_irreps",
-    "is_scalar",
-    "stack_index",
-]
+Term = tuple[int, int, int]  # degree l, parity p, copies: plain numbers, which compilers read
 
 
-class _Part(torch.autograd.Function):
-    """Rows to stacks: columns by index, each a matrix of its own; the adjoint puts them back in one pass."""
-
-    @staticmethod
-    def forward(x: Tensor, inverse: Tensor, *indices: Tensor) -> tuple[Tensor, ...]:
-        return tuple(x.index_select(1, index) for index in indices)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        inverse, *indices = ctx.saved_tensors
-        return _Join.apply(inverse, len(indices), *indices, *grads), *[None] * (1 + len(indices))
+def terms_of(irreps: Irreps) -> tuple[Term, ...]:
+    """The stacks that features of these irreps have, in the order in which irreps first appear."""
+    return tuple((ir.l, ir.p, irreps.count(ir)) for ir in distinct_irreps(irreps))
 
 
-class _Join(torch.autograd.Function):
-    """Stacks to rows, the inverse and the adjoint of :class:`_Part`."""
+class Stacks:
+    """Features on irreps, one tensor (..., 2l + 1, copies) for each distinct irrep.
 
-    @staticmethod
-    def forward(inverse: Tensor, count: int, *given: Tensor) -> Tensor:
-        return torch.cat(given[count:], 1).index_select(1, inverse)
+    Every layer of ``nn.irreps`` and the convolutions of ``nn.space`` take stacks in place of a tensor and then return stacks.
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[0], *inputs[2 : 2 + inputs[1]])
+    Args:
+        parts: the stacks, in the order in which the irreps first appear.
+        irreps: what they are, such as ``"16x0e + 8x1o"``; terms of one irrep are one stack.
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        inverse, *indices = ctx.saved_tensors
-        return *[None] * (2 + len(indices)), *_Part.apply(grad, inverse, *indices)
+    Shape: parts (..., 2l + 1, copies), all with the same leading axes (points, or none).
+    Raises: ValueError for parts that do not fit the irreps.
 
-
-class Stacks(nn.Module):
-    """Features to one (rows, 2l + 1, copies) array for each distinct irrep, and back.
-
-    Shape: ``split``: (rows, irreps.dim) -> list of (rows, 2l + 1, copies); ``join``: the inverse.
+    Example:
+        >>> x = Stacks.from_mul_ir(torch.arange(5.0), "2x0e + 1x1o")
+        >>> x["1o"].shape, x.to_mul_ir()
+        (torch.Size([3, 1]), tensor([0., 1., 2., 3., 4.]))
     """
 
-    order: Tensor
-    inverse: Tensor
+    def __init__(self, parts: Sequence[Tensor], irreps: str | Irreps) -> None:
+        self.terms = terms_of(as_irreps(irreps))
+        self.parts = tuple(parts)
+        found, expected = (
+            [tuple(part.shape[-2:]) for part in self.parts],
+            [(2 * l + 1, n) for l, _, n in self.terms],
+        )
+        if found != expected or len({part.shape[:-2] for part in self.parts}) > 1:
+            raise ValueError(
+                f"parts have shapes {[tuple(part.shape) for part in self.parts]}; expected {expected} after the same leading "
+                f"axes, for irreps {irreps}"
+            )
 
-    def __init__(self, irreps: Irreps, layout: str = "mul_ir") -> None:
-        super().__init__()
-        self.irs, self.layout = distinct_irreps(irreps), layout
-        self.degrees = [ir.dim for ir in self.irs]
-        self._pieces = [
-            (block.start, block.mul, block.ir.dim, self.irs.index(block.ir))
-            for block in blocks(irreps, layout)
+    @classmethod
+    def of(cls, parts: Sequence[Tensor], terms: tuple[Term, ...]) -> Stacks:
+        """Stacks of known terms, see :func:`terms_of`; nothing is checked."""
+        new = cls.__new__(cls)
+        new.parts, new.terms = tuple(parts), terms
+        return new
+
+    @classmethod
+    def from_mul_ir(cls, x: Tensor, irreps: str | Irreps) -> Stacks:
+        """Stacks of rows in e3nn's layout.
+
+        Shape: x (..., irreps.dim) -> parts (..., 2l + 1, copies).
+        Raises: ValueError for another number of components.
+        """
+        irreps = as_irreps(irreps)
+        if x.ndim < 1 or x.shape[-1] != irreps.dim:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected (..., {irreps.dim}), features of {irreps}"
+            )
+        return cls.of(split_rows(x, places_of(irreps)), terms_of(irreps))
+
+    def to_mul_ir(self, irreps: str | Irreps | None = None) -> Tensor:
+        """Rows in e3nn's layout.
+
+        Args:
+            irreps: the same irreps in any order and number of terms; by default one term for each stack.
+
+        Shape: parts (..., 2l + 1, copies) -> (..., irreps.dim).
+        Raises: ValueError for irreps that differ in more than order.
+        """
+        irreps = self.irreps if irreps is None else as_irreps(irreps)
+        given = {term[:2]: i for i, term in enumerate(self.terms)}
+        if sorted(terms_of(irreps)) != sorted(self.terms):
+            raise ValueError(f"irreps is {irreps}; expected those of the stacks, {self.irreps}")
+        order = [given[term[:2]] for term in terms_of(irreps)]
+        return join_rows([self.parts[i] for i in order], places_of(irreps))
+
+    @property
+    def irreps(self) -> Irreps:
+        """What the features are, one term for each stack."""
+        return Irreps([(copies, (l, p)) for l, p, copies in self.terms])
+
+    @property
+    def shape(self) -> torch.Size:
+        """The leading axes, which all stacks share."""
+        return self.parts[0].shape[:-2]
+
+    def __getitem__(self, ir: str | Irrep) -> Tensor:
+        ir = Irrep(ir)
+        for (l, p, _), part in zip(self.terms, self.parts, strict=True):
+            if (l, p) == (ir.l, ir.p):
+                return part
+        raise KeyError(f"there is no stack of {ir}; irreps are {self.irreps}")
+
+    def __repr__(self) -> str:
+        return f"Stacks('{self.irreps}', {tuple(self.shape)})"
+
+    def __add__(self, other: Stacks) -> Stacks:
+        if self.terms != other.terms:
+            raise ValueError(
+                f"irreps are {self.irreps} and {other.irreps}; expected the same in the same order"
+            )
+        return Stacks.of([a + b for a, b in zip(self.parts, other.parts, strict=True)], self.terms)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Stacks:
+        """The stacks that a function of one stack, which keeps the last two axes, makes of each."""
+        return Stacks.of([function(part) for part in self.parts], self.terms)
+
+    def rows(self, index: Tensor) -> Stacks:
+        """The features of some points, in that order. Shape: index (M,) int64 -> parts (M, 2l + 1, copies)."""
+        return self.map(lambda part: part.index_select(0, index))
+
+    def take(self, *irs: str | Irrep) -> Stacks:
+        """The stacks of these irreps alone, in this order. Raises: KeyError for one that is not there."""
+        every = [Irrep(ir) for ir in irs]
+        parts = [self[ir] for ir in every]
+        return Stacks.of(
+            parts, tuple((ir.l, ir.p, part.shape[-1]) for ir, part in zip(every, parts, strict=True))
+        )
+
+    def dot(self, other: Stacks) -> Tensor:
+        """Inner products of the copies of two features, stack after stack, copy by copy; invariant.
+
+        Shape: parts (..., 2l + 1, copies), twice -> (..., number of copies).
+        """
+        found = [
+            (a * b).sum(-2) if a.shape[-2] > 1 else (a * b).squeeze(-2)
+            for a, b in zip(self.parts, other.parts, strict=True)
         ]
-        indices = [stack_index(irreps, ir, layout) for ir in self.irs]
-        order = torch.cat(indices)
-        self.in_order = bool((order == torch.arange(irreps.dim)).all())
-        self.widths = [len(index) for index in indices]
-        self.copies = [width // ir.dim for width, ir in zip(self.widths, self.irs, strict=True)]
-        self.starts = [sum(self.widths[:i]) for i in range(len(self.widths))]
-        self.register_buffer("order", order, persistent=False)
-        self.register_buffer("inverse", torch.argsort(order), persistent=False)
+        return found[0] if len(found) == 1 else torch.cat(found, -1)
 
-    def tables(self) -> tuple[Tensor, Tensor]:
-        """Which component comes next in the order of stacks, and the inverse."""
-        return self.order, self.inverse
-
-    def _indices(self) -> list[Tensor]:
-        return list(self.order.split(self.widths))
-
-    def split(self, x: Tensor) -> list[Tensor]:
-        if torch.compiler.is_compiling():
-            return self.split_plain(x)
-        parts: Sequence[Tensor]
-        if self.in_order:
-            parts = x.split(self.widths, 1)
-        else:
-            parts = _Part.apply(x, self.inverse, *self._indices())
-        return [part.unflatten(1, (d, -1)) for part, d in zip(parts, self.degrees, strict=True)]
-
-    def join(self, parts: Sequence[Tensor]) -> Tensor:
-        if torch.compiler.is_compiling():
-            return self.join_plain(parts)
-        flat = [part.flatten(1) for part in parts]
-        if self.in_order:
-            return flat[0] if len(flat) == 1 else torch.cat(flat, 1)
-        y: Tensor = _Join.apply(self.inverse, len(flat), *self._indices(), *flat)
-        return y
-
-    def split_plain(self, x: Tensor) -> list[Tensor]:
-        """``split`` by views, which a compiler sees through."""
-        found: list[list[Tensor]] = [[] for _ in self.widths]
-        for start, copies, degree, which in self._pieces:
-            part = x.narrow(1, start, copies * degree)
-            if self.layout == "mul_ir":
-                found[which].append(part.unflatten(1, (copies, degree)).transpose(1, 2))
-            else:
-                found[which].append(part.unflatten(1, (degree, copies)))
-        return [torch.cat(parts, 2) for parts in found]
-
-    def join_plain(self, parts: Sequence[Tensor]) -> Tensor:
-        """``join`` by views."""
-        used, out = [0] * len(parts), []
-        for _, copies, _, which in self._pieces:
-            part = parts[which].narrow(2, used[which], copies)
-            used[which] += copies
-            out.append((part.transpose(1, 2) if self.layout == "mul_ir" else part).flatten(1))
-        return torch.cat(out, 1)
-
-
-Pieces = tuple[
-    tuple[int, int, int, bool], ...
-]  # of each block: where it starts, copies, components of each, mul_ir
-
-
-def _sum(x: Tensor, pieces: Pieces, other: Tensor | None = None) -> Tensor:
-    """Sums over the components of each copy, of x or of x times ``other``; neighbours in memory by a product with ones."""
-    sums = []
-    for start, copies, degree, together in pieces:
-        part = x.narrow(1, start, copies * degree)
-        if other is not None:
-            part = part * other.narrow(1, start, copies * degree)
-        if degree == 1:
-            sums.append(part)
-        elif together:
-            total = part.reshape(-1, degree).mv(part.new_ones(degree))
-            sums.append(total.view(-1, copies))
-        else:
-            sums.append(part.reshape(-1, degree, copies).sum(1))
-    return sums[0] if len(sums) == 1 else torch.cat(sums, 1)
-
-
-class _Spread(torch.autograd.Function):
-    """One number a copy to all its components."""
+    def scale(self, factors: Tensor) -> Stacks:
+        """Each copy times a number of its own. Shape: factors (..., number of copies), stack after stack."""
+        each = factors.unsqueeze(-2).split([part.shape[-1] for part in self.parts], -1)
+        return Stacks.of([part * factor for part, factor in zip(self.parts, each, strict=True)], self.terms)
 
     @staticmethod
-    def forward(x: Tensor, index: Tensor, parts: Any) -> Tensor:
-        return x.index_select(1, index)
+    def cat(features: Sequence[Stacks]) -> Stacks:
+        """Features side by side, as of the sum of their irreps: copies of one irrep are one stack."""
+        found: dict[tuple[int, int], list[Tensor]] = {}
+        for x in features:
+            for (l, p, _), part in zip(x.terms, x.parts, strict=True):
+                found.setdefault((l, p), []).append(part)
+        parts = [several[0] if len(several) == 1 else torch.cat(several, -1) for several in found.values()]
+        return Stacks.of(parts, tuple((*ir, part.shape[-1]) for ir, part in zip(found, parts, strict=True)))
+
+    def planar(self) -> Tensor:
+        """One vector, stack after stack, as the kernels of the sparse backend read features. Shape: (points · dim,)."""
+        return torch.cat([part.reshape(-1) for part in self.parts])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-        ctx.parts = inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _Collect.apply(grad, ctx.saved_tensors[0], ctx.parts), None, None
+    def from_planar(x: Tensor, terms: tuple[Term, ...], points: int) -> Stacks:
+        """Stacks of such a vector, as views. Shape: (points · dim,) -> parts (points, 2l + 1, copies)."""
+        parts = x.split([points * (2 * l + 1) * copies for l, _, copies in terms])
+        shapes = [(points, 2 * l + 1, copies) for l, _, copies in terms]
+        return Stacks.of([part.view(shape) for part, shape in zip(parts, shapes, strict=True)], terms)
 
 
-class _Collect(torch.autograd.Function):
-    """The sum over the components of each copy: the adjoint of :class:`_Spread`."""
+class ToStacks(nn.Module):
+    """Layer at a network's entrance: rows in e3nn's layout to stacks, see :class:`Stacks`.
 
-    @staticmethod
-    def forward(x: Tensor, index: Tensor, parts: Any) -> Tensor:
-        return _sum(x, parts)
+    Args:
+        irreps: what the rows are.
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-        ctx.parts = inputs[2]
+    Shape: (..., irreps.dim) -> stacks (..., 2l + 1, copies), views where each irrep is one term.
+    Equivariance: O(3), exact.
+    Raises: ValueError for rows of another length.
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _Spread.apply(grad, ctx.saved_tensors[0], ctx.parts), None, None
-
-
-class Copies(nn.Module):
-    """Numbers that belong to whole copies: given to all their components, or summed over them.
-
-    Shape: ``spread``: (rows, irreps.num_irreps) -> (rows, irreps.dim); ``collect``: the adjoint.
+    Example:
+        >>> ToStacks("2x0e + 1x1o")(torch.ones(4, 5))
+        Stacks('2x0e+1x1o', (4,))
     """
 
-    index: Tensor
+    def __init__(self, irreps: str | Irreps) -> None:
+        super().__init__()
+        self.irreps = as_irreps(irreps)
+        self._places, self._terms = places_of(self.irreps), terms_of(self.irreps)
+
+    def forward(self, x: Tensor) -> Stacks:
+        check_features(x, self.irreps)
+        return Stacks.of(split_rows(x, self._places), self._terms)
+
+    def extra_repr(self) -> str:
+        return f"'{self.irreps}'"
+
+
+class FromStacks(nn.Module):
+    """Layer at a network's exit: stacks to rows in e3nn's layout, the inverse of :class:`ToStacks`.
+
+    Args:
+        irreps: what the rows are to be; the irreps of the stacks, in any number of terms.
+
+    Shape: stacks (..., 2l + 1, copies) -> (..., irreps.dim).
+    Equivariance: O(3), exact.
+    Raises: ValueError for stacks of other irreps.
+
+    Example:
+        >>> FromStacks("1x0e + 1x1o + 1x0e")(ToStacks("2x0e + 1x1o")(torch.arange(5.0)))
+        tensor([0., 2., 3., 4., 1.])
+    """
+
+    def __init__(self, irreps: str | Irreps) -> None:
+        super().__init__()
+        self.irreps = as_irreps(irreps)
+        self._places, self._terms = places_of(self.irreps), terms_of(self.irreps)
+
+    def forward(self, x: Stacks) -> Tensor:
+        check_stacks(x, self._terms)
+        return join_rows(x.parts, self._places)
+
+    def extra_repr(self) -> str:
+        return f"'{self.irreps}'"
+
+
+def check_stacks(x: Stacks, terms: tuple[Term, ...], name: str = "x") -> None:
+    """Raises: ValueError where stacks are not of these terms."""
+    if x.terms != terms:
+        expected = Irreps([(copies, (l, p)) for l, p, copies in terms])
+        raise ValueError(f"{name} has stacks of {x.irreps}; expected {expected}, in this order")
+
+
+class ByRows(nn.Module):
+    """Stacks for a layer that keeps irreps and takes rows alone: ``by_rows(layer, stacks)``."""
 
     def __init__(self, irreps: Irreps, layout: str = "mul_ir") -> None:
         super().__init__()
-        self.register_buffer("index", copy_of(irreps, layout), persistent=False)
-        every = blocks(irreps, layout)
-        self.layout, self._pieces = layout, [(block.first, block.mul, block.ir.dim) for block in every]
-        together = layout == "mul_ir"
-        self.parts = tuple((block.start, block.mul, block.ir.dim, together) for block in every)
-        self.trivial = irreps.dim == irreps.num_irreps
+        self.layout, self._places, self._terms = layout, places_of(irreps), terms_of(irreps)
 
-    def spread(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
-            return self.spread_plain(x)
-        return x if self.trivial else _Spread.apply(x, self.index, self.parts)
+    def forward(self, layer: Callable[[Tensor], Tensor], x: Stacks) -> Stacks:
+        check_stacks(x, self._terms)
+        y = layer(join_rows(x.parts, self._places, self.layout))
+        return Stacks.of(split_rows(y, self._places, self.layout), self._terms)
 
-    def spread_plain(self, x: Tensor) -> Tensor:
-        """``spread`` by views, which a compiler sees through."""
-        out = []
-        for first, copies, degree in self._pieces:
-            axis = 1 if self.layout == "ir_mul" else 2
-            part = x.narrow(1, first, copies).unsqueeze(axis)
-            out.append(torch.cat([part] * degree, axis).flatten(1))
-        return torch.cat(out, 1)
 
-    def collect(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
-            return self.collect_plain(x)
-        return x if self.trivial else _Collect.apply(x, self.index, self.parts)
-
-    def collect_plain(self, x: Tensor) -> Tensor:
-        """``collect`` by views."""
-        axis = 1 if self.layout == "ir_mul" else 2
-        parts = x.split([copies * degree for _, copies, degree in self._pieces], 1)
-        shapes = [(d, u) if axis == 1 else (u, d) for _, u, d in self._pieces]
-        return torch.cat([p.unflatten(1, s).sum(axis) for p, s in zip(parts, shapes, strict=True)], 1)
-
-    @torch.no_grad()
-    def collect_product(self, a: Tensor, b: Tensor) -> Tensor:
-        """``collect(a * b)`` without the product in one piece; not differentiable."""
-        return _sum(a, self.parts, b)
+Features = TypeVar("Features", Tensor, Stacks)  # rows in mul_ir, or stacks: layers return what they are given

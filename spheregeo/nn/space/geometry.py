@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -208,3 +209,46 @@ class EdgeGeometry:
         """Sum messages (E, ...) over the edges of each target, (N_t, ...)."""
         out = messages.new_zeros(self.num_target, *messages.shape[1:])
         return out.index_add(0, self.edges.target, messages)
+
+
+def edge_inputs(
+    positions: Tensor | tuple[Tensor, Tensor] | EdgeGeometry,
+    edge_index: Tensor | EdgeList | None,
+    features: Tensor | None,
+    check: Callable[[Tensor | None, int], None],
+) -> tuple[EdgeGeometry, Tensor | None]:
+    """The geometry of a convolution's call, and features of edges in the order of its edges.
+
+    Calls are ``conv(x, positions, edge_index, features)`` and ``conv(x, geometry, features)``; features may be named, too.
+
+    Args:
+        positions: of the points, or the geometry.
+        edge_index: (2, E) source -> target in any order, or a list of edges; with a geometry, the features or None.
+        features: (E, F) in the order of ``edge_index``, or of the geometry's edges; None where there are none.
+        check: called with features and number of edges before features are put in order; raises where they do not fit.
+
+    Raises: TypeError for edges beside a geometry, or positions alone; ValueError for shapes that do not fit.
+    """
+    if isinstance(positions, EdgeGeometry):
+        if isinstance(edge_index, EdgeList) or (edge_index is not None and features is not None):
+            raise TypeError(
+                "edge_index is given beside a geometry, which has its own edges; expected conv(x, geometry, features)"
+            )
+        features = edge_index if features is None else features
+        check(features, positions.num_edges)
+        return positions, features
+    if edge_index is None:
+        raise TypeError("edge_index is missing; expected conv(x, positions, edge_index) or conv(x, geometry)")
+    if (
+        isinstance(edge_index, Tensor)
+        and edge_index.ndim == 2
+        and len(edge_index) == 2
+        and features is not None
+    ):
+        check(features, edge_index.shape[1])
+        if bool((edge_index[1].diff() < 0).any()):
+            order = torch.argsort(edge_index[1], stable=True)
+            edge_index, features = edge_index[:, order], features.index_select(0, order)
+    geometry = EdgeGeometry.of(positions, edge_index)
+    check(features, geometry.num_edges)
+    return geometry, features

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from spheregeo.nn.irreps.batch_norm import working_dtype
+from spheregeo.nn.statistics import working_dtype
 
 BASES = ("bessel", "gaussian")
 

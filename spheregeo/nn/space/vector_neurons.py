@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spheregeo.nn.irreps.batch_norm import working_dtype
+from spheregeo.nn.statistics import working_dtype
 
 EPS = 1e-6  # of the original, in squared lengths and in lengths
 TINY = 1e-30  # a squared length

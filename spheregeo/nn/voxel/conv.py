@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
-from spheregeo.nn.irreps.layout import couples
-from spheregeo.nn.irreps.stacks import Stacks, as_irreps, is_scalar
+from spheregeo.nn.irreps.layout import as_irreps, couples, is_scalar
+from spheregeo.nn.irreps.stack_layout import StackLayout
 from spheregeo.nn.voxel.basis import VoxelBasis
 from spheregeo.nn.voxel.low_pass import gaussian_taps, low_pass, placement, triple
 
@@ -78,7 +78,7 @@ class SteerableVoxelConv(ExactBuffers):
         if self.antialias and padding is not None:
             raise ValueError(f"padding is {padding!r}; with antialias it follows from the size, leave it out")
         self.padding = None if self.antialias else self._padding(padding)
-        self.inside, self.outside = Stacks(self.irreps_in), Stacks(self.irreps_out)
+        self.inside, self.outside = StackLayout(self.irreps_in), StackLayout(self.irreps_out)
         self.basis = VoxelBasis(self.kernel_size, self.spacing, rings, sigma, cutoff)
         self.taps = math.prod(self.kernel_size)
         # sizes apart: torch.compile cannot read e3nn's irreps

@@ -10,7 +10,7 @@ from e3nn.util.test import assert_equivariant
 
 from spheregeo.audit import randomise
 from spheregeo.nn.irreps.activations import NormalizedActivation, parity, second_moment
-from spheregeo.nn.irreps.stacks import LAYOUTS, change_layout
+from spheregeo.nn.irreps.layout import LAYOUTS, change_layout
 from spheregeo.nn.space import IrrepsGate, NormActivation
 
 

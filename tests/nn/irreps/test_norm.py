@@ -8,7 +8,7 @@ from e3nn.util.test import assert_equivariant
 
 from spheregeo.audit import randomise
 from spheregeo.nn.irreps.instance_norm import IrrepsInstanceNorm
-from spheregeo.nn.irreps.stacks import LAYOUTS, change_layout
+from spheregeo.nn.irreps.layout import LAYOUTS, change_layout
 from spheregeo.nn.space import IrrepsBatchNorm, IrrepsLayerNorm
 
 MIXED = "4x0e+3x0o+2x1o+3x1e+2x2e"

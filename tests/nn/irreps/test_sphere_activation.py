@@ -10,6 +10,7 @@ from e3nn.util.test import assert_equivariant
 
 from spheregeo.harmonics import component_harmonics
 from spheregeo.nn.irreps.activations import second_moment
+from spheregeo.nn.irreps.layout import change_layout
 from spheregeo.nn.irreps.sample_grids import (
     grid_for,
     grid_shape,
@@ -19,7 +20,6 @@ from spheregeo.nn.irreps.sample_grids import (
     sphere_grid,
 )
 from spheregeo.nn.irreps.sphere_activation import rotation_channels, rotation_irreps, sphere_channels
-from spheregeo.nn.irreps.stacks import change_layout
 from spheregeo.nn.space import SeparableSphereActivation, SO3Activation, SphereActivation
 
 RAGGED = "2x1o+4x0e+3x2e+2x0o+3x1e+1x3o"

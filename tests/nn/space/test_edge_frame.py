@@ -10,7 +10,7 @@ from e3nn.o3 import FullyConnectedTensorProduct, Irreps
 from torch import Tensor
 
 from spheregeo.harmonics import component_harmonics, wigner_to_y
-from spheregeo.nn.irreps.stacks import Stacks
+from spheregeo.nn.irreps import Stacks
 from spheregeo.nn.space.edge_frame.frame_product import FrameProduct
 from spheregeo.nn.space.edge_frame.gate import FrameGate
 from spheregeo.nn.space.edge_frame.products import FrameRotation, PointProduct
@@ -26,14 +26,6 @@ def double_precision() -> Iterator[None]:
     torch.set_default_dtype(F64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def planar(x: Tensor, irreps: str | Irreps) -> Tensor:
-    return torch.cat([part.flatten() for part in Stacks(Irreps(irreps)).split(x)])
-
-
-def rows(parts: list[Tensor], irreps: str | Irreps) -> Tensor:
-    return Stacks(Irreps(irreps)).join(parts)
 
 
 def gated(x: Tensor, gate: FrameGate) -> Tensor:
@@ -78,13 +70,13 @@ def test_message_layer_equals_e3nn(irreps: str) -> None:
 
     def frames() -> Tensor:
         k = rotation.coefficients(wigner_to_y(v, max(ir.l for _, ir in h)))
-        flat = planar(x, h)
+        flat = Stacks.from_mul_ir(x, h)
         own = rotation.inward(flat, k, Rows.of(target, points, ordered=True))
         other = rotation.inward(flat, k, Rows.of(source, points))
         square = v.square().sum(1, keepdim=True)
         hidden = gate(second([gate(first([own, other], edges, square), edges)], edges), edges)
         parts = rotation.outward(hidden, weight * k, Rows.of(target, points, ordered=True))
-        return rows(parts, h)
+        return parts.to_mul_ir(h)
 
     def e3nn() -> Tensor:
         y, square = component_harmonics(v, lmax), v.square().sum(1, keepdim=True)
@@ -129,8 +121,7 @@ def test_point_product_equals_e3nn(irreps: str) -> None:
     theirs = FullyConnectedTensorProduct(h + h, a, h).double()
     ours.load_e3nn(theirs)
     x, y = torch.randn(5, 2 * h.dim, dtype=F64), torch.randn(5, a.dim, dtype=F64)
-    both = Stacks(h + h)
-    got = rows(ours(both.split(x), y), h)
+    got = ours(Stacks.from_mul_ir(x, h + h), y).to_mul_ir(h)
     expected = theirs(x, y)
     expected[:, : h[0].mul] += ours.bias
     assert torch.allclose(got, expected, rtol=1e-12, atol=1e-12)
@@ -142,8 +133,8 @@ def test_rotations_in_and_out_are_adjoint_and_inverse() -> None:
     rotation = FrameRotation(h)
     x = torch.randn(len(r), h.dim, dtype=F64)
     where, k = Rows.of(torch.arange(len(r)), len(r)), rotation.coefficients(wigner_to_y(r, 2))
-    flat = rotation.inward(planar(x, h), k, where)
-    assert torch.allclose(rows(rotation.outward(flat, k, where), h), x, atol=1e-12)
+    flat = rotation.inward(Stacks.from_mul_ir(x, h), k, where)
+    assert torch.allclose(rotation.outward(flat, k, where).to_mul_ir(h), x, atol=1e-12)
     sizes = [d * c for d, c in rotation.maps.groups]
     assert sizes == [6, 5, 12, 2]  # natural m = 0, unnatural m = 0, m = ±1, ±2
 

@@ -255,7 +255,7 @@ def test_inputs_that_do_not_fit() -> None:
         conv(x, positions, edges)
     with pytest.raises(ValueError, match="one row for each edge"):
         conv(x, positions, edges, attributes[:5])
-    with pytest.raises(ValueError, match="a row for each source"):
+    with pytest.raises(ValueError, match=r"x has \(3,\) points; expected \(4,\)"):
         conv(x[:3], positions, edges, attributes)
     with pytest.raises(ValueError, match="edge_index"):
         conv(x, positions, edges + 4, attributes)

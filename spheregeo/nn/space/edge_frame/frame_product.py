@@ -8,7 +8,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
-from spheregeo.nn.irreps.stacks import EVEN, as_irreps, distinct_irreps
+from spheregeo.nn.irreps.layout import EVEN, as_irreps, distinct_irreps
 from spheregeo.nn.space.edge_frame.dense import Job, Mixing
 from spheregeo.nn.space.edge_frame.products import ProductWeights, orders_of
 from spheregeo.nn.space.steerable.so2 import SO2Maps, natural

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,8 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from spheregeo.nn.irreps.activations import NormalizedActivation
-from spheregeo.nn.irreps.stacks import EVEN, as_irreps, distinct_irreps
+from spheregeo.nn.irreps.layout import EVEN, as_irreps, distinct_irreps
+from spheregeo.nn.irreps.stacks import Stacks, check_stacks, terms_of
 from spheregeo.nn.space.edge_frame.products import orders_of
 
 
@@ -98,6 +99,7 @@ class FrameGate(nn.Module):
             )
         self.scalars, self.gates = self.copies[0], sum(self.copies[1:])
         self.irreps_in = Irreps([(self.scalars + self.gates, EVEN), *self.irreps_out[1:]])
+        self._terms = terms_of(self.irreps_in), terms_of(self.irreps_out)
         self.act, self.gate = NormalizedActivation("silu"), NormalizedActivation("sigmoid")
         starts = [sum(self.copies[1:i]) for i in range(1, len(irs) + 1)]
         self.gated: list[GatedOrder] = []
@@ -163,9 +165,10 @@ class FrameGate(nn.Module):
                 out.append(gated)
         return torch.cat([part.flatten() for part in out])
 
-    def of_stacks(self, stacks: Sequence[Tensor]) -> list[Tensor]:
-        """The same for features outside frames, stacks (N, 2 l + 1, copies)."""
-        scalars, gates = stacks[0].split([self.scalars, self.gates], 2)
-        each = self.gate(gates).split(self.copies[1:], 2)
-        gated = [stack * factor for stack, factor in zip(stacks[1:], each, strict=True)]
-        return [self.act(scalars), *gated]
+    def of_stacks(self, x: Stacks) -> Stacks:
+        """The gate of features of points, outside frames. Shape: stacks of ``irreps_in`` -> stacks of ``irreps_out``."""
+        check_stacks(x, self._terms[0])
+        scalars, gates = x.parts[0].split([self.scalars, self.gates], -1)
+        each = self.gate(gates).split(self.copies[1:], -1)
+        gated = [part * factor for part, factor in zip(x.parts[1:], each, strict=True)]
+        return Stacks.of([self.act(scalars), *gated], self._terms[1])

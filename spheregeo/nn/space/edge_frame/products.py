@@ -17,7 +17,8 @@ import torch
 from e3nn.o3 import FullyConnectedTensorProduct, Irrep, Irreps
 from torch import Tensor, nn
 
-from spheregeo.nn.irreps.stacks import EVEN, as_irreps, distinct_irreps
+from spheregeo.nn.irreps.layout import EVEN, as_irreps, distinct_irreps
+from spheregeo.nn.irreps.stacks import Stacks, check_stacks, terms_of
 from spheregeo.nn.space.edge_frame.dense import Job, Mixing
 from spheregeo.nn.space.steerable.paths import CGPath, path_table, row_maps_of, transposed_row_maps_of
 from spheregeo.nn.space.steerable.so2 import natural
@@ -68,20 +69,20 @@ def _rows(ir: Irrep, m: int, size: int) -> Tensor:
 class FrameRotation(nn.Module):
     """Features of points into the frames of edges, and messages out of them, summed over the edges of each target.
 
-    Shape: ``coefficients``: packed Wigner matrices (E, S) -> (E, K), the same for all layers of these irreps; ``inward``: x
-        planar, stack after stack, each (N, 2 l + 1, copies), coefficients, the points that edges take it from -> planar by order;
-        ``outward``: planar by order, coefficients, the points that edges lead to -> list of stacks (N, 2 l + 1, copies).
+    Shape: ``coefficients``: packed Wigner matrices (E, S) -> (E, K), alike for all layers of these irreps; ``inward``: stacks
+        of N points, or their :meth:`~spheregeo.nn.irreps.Stacks.planar` vector, coefficients, the points that edges take
+        features from -> planar by order; ``outward``: planar by order, coefficients, the points that edges lead to -> stacks.
     Equivariance: exact; the two are adjoint.
     """
 
     def __init__(self, irreps: Irreps) -> None:
         super().__init__()
         irs = distinct_irreps(irreps)
-        self.sizes = [(int(ir.dim), irreps.count(ir)) for ir in irs]
+        sizes, self._terms = [(int(ir.dim), irreps.count(ir)) for ir in irs], terms_of(irreps)
         size = packed_size(max(ir.l for ir in irs))
         orders = orders_of(irs)
         self.maps = RowMaps(
-            self.sizes,
+            sizes,
             [order.components for order in orders],
             [Path(i, g, _rows(irs[i], o.m, size)) for g, o in enumerate(orders) for i in o.members],
             size,
@@ -90,14 +91,12 @@ class FrameRotation(nn.Module):
     def coefficients(self, packed: Tensor) -> Tensor:
         return self.maps.coefficients(packed)
 
-    def inward(self, x: Tensor, coefficients: Tensor, rows: Rows) -> Tensor:
-        result: Tensor = self.maps(x, coefficients, rows)
+    def inward(self, x: Stacks | Tensor, coefficients: Tensor, rows: Rows) -> Tensor:
+        result: Tensor = self.maps(x.planar() if isinstance(x, Stacks) else x, coefficients, rows)
         return result
 
-    def outward(self, z: Tensor, coefficients: Tensor, rows: Rows) -> list[Tensor]:
-        planar = self.maps.adjoint(z, coefficients, rows)
-        parts = planar.split([rows.points * d * count for d, count in self.sizes])
-        return [part.view(rows.points, *size) for part, size in zip(parts, self.sizes, strict=True)]
+    def outward(self, z: Tensor, coefficients: Tensor, rows: Rows) -> Stacks:
+        return Stacks.from_planar(self.maps.adjoint(z, coefficients, rows), self._terms, rows.points)
 
 
 class ProductWeights(nn.Module):
@@ -168,8 +167,8 @@ class PointProduct(ProductWeights):
 
     A product from few components to many is cheaper mixed first, the others are mixed last.
 
-    Shape: list of stacks (N, 2 l + 1, copies) of ``irreps_in``; attributes (N, (lmax + 1)²), and what ``coefficients`` makes of
-        them, the same for all layers with these kinds of irreps -> list of stacks of ``irreps_out``.
+    Shape: stacks of ``irreps_in`` at N points; attributes (N, (lmax + 1)²), and what ``coefficients`` makes of
+        them, alike for all layers with these irreps, whatever their copies -> stacks of ``irreps_out``.
     Equivariance: O(3), exact.
     Raises: ValueError for irreps that nothing reaches.
     Reference: Brandstetter et al. 2022, arXiv:2110.02905, equation 7; e3nn's ``FullyConnectedTensorProduct`` and a bias.
@@ -177,7 +176,7 @@ class PointProduct(ProductWeights):
 
     def __init__(self, irreps_in: str | Irreps, irreps_out: str | Irreps, lmax: int) -> None:
         super().__init__(as_irreps(irreps_in, "irreps_in"), irreps_out, lmax)
-        table = self.table
+        table, self._terms = self.table, (terms_of(self.irreps_in), terms_of(self.irreps_out))
         self.first = [p for p in table.paths if table.sources[p.source].dim < table.targets[p.target].dim]
         self.last = [p for p in table.paths if p not in self.first]
         self.after, self.before = transposed_row_maps_of(table, self.first), row_maps_of(table, self.last)
@@ -213,20 +212,19 @@ class PointProduct(ProductWeights):
         return self.after.coefficients(attributes), self.before.coefficients(attributes)
 
     def forward(
-        self, stacks: Sequence[Tensor], attributes: Tensor, coefficients: tuple[Tensor, Tensor] | None = None
-    ) -> list[Tensor]:
-        points = stacks[0].shape[0]
-        every = torch.arange(points + 1, device=stacks[0].device)
+        self, stacks: Stacks, attributes: Tensor, coefficients: tuple[Tensor, Tensor] | None = None
+    ) -> Stacks:
+        check_stacks(stacks, self._terms[0], "stacks")
+        points = stacks.shape[0]
+        every = torch.arange(points + 1, device=attributes.device)
         rows = Rows(every[:points], every, every[:points], points)
         after, before = self.coefficients(attributes) if coefficients is None else coefficients
-        x = torch.cat([stack.flatten() for stack in stacks])
+        x = stacks.planar()
         first, last = self._weights()
         y = self.mix_last.mixed(points, self.before(x, before, rows), None, self.bias, *last)
         if first:
             y = y + self.after.adjoint(self.mix_first.mixed(points, x, None, None, *first), after, rows)
-        jobs = self.mix_last.jobs
-        parts = y.split([points * job.components * job.width for job in jobs])
-        return [part.view(points, job.components, job.width) for part, job in zip(parts, jobs, strict=True)]
+        return Stacks.from_planar(y, self._terms[1], points)
 
 
 class _Mix(Mixing):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.layout import couples
-from spheregeo.nn.irreps.stacks import Stacks
+from spheregeo.nn.irreps.stack_layout import StackLayout
 from spheregeo.sparse import Coupling, Pairs, Path, segment_outer
 
 
@@ -44,7 +44,7 @@ class KernelCoupling(ExactBuffers):
     ) -> None:
         super().__init__()
         self.irreps_in, self.irreps_out, self.hidden = irreps_in, irreps_out, hidden
-        self.inside, self.outside = Stacks(irreps_in), Stacks(irreps_out)
+        self.inside, self.outside = StackLayout(irreps_in), StackLayout(irreps_out)
         self.types = tuple(types)
         self.channels = [irreps_in.count(ir) for ir in self.inside.irs]
         self.starts = [0]
@@ -120,17 +120,21 @@ class KernelCoupling(ExactBuffers):
         buffer = self._buffers.get(f"table{source}")
         return None if buffer is None else buffer.to(like.dtype)
 
-    def gated(self, coupling: Coupling, x: Tensor, h: Tensor, y: Tensor, pairs: Pairs) -> Tensor:
-        """Kernels whose hidden values are h ⊗ y. Shape: x (M, dim), h (E, R), y (E, D) -> (N, dim)."""
-        planar = torch.cat([part.reshape(-1) for part in self.inside.split(x)])
+    def gated(
+        self, coupling: Coupling, x: Sequence[Tensor], h: Tensor, y: Tensor, pairs: Pairs
+    ) -> list[Tensor]:
+        """Kernels whose hidden values are h ⊗ y. Shape: stacks x (M, 2l + 1, copies), h (E, R), y (E, D) -> stacks (N, ...)."""
+        planar = torch.cat([part.reshape(-1) for part in x])
         parts = coupling.split(coupling(planar, y, pairs, h), pairs.num_target)
-        return self._mix([part.flatten(2) for part in parts], x, pairs.num_target)
+        return self._mix([part.flatten(2) for part in parts], planar, pairs.num_target)
 
-    def general(self, x: Tensor, h: Tensor, pairs: Pairs, engine: str | None = None) -> Tensor:
-        """Kernels of any hidden values: sum outer products with x, then couple. Shape: h (E, D, R) -> (N, dim)."""
+    def general(
+        self, x: Sequence[Tensor], h: Tensor, pairs: Pairs, engine: str | None = None
+    ) -> list[Tensor]:
+        """Kernels of any hidden values: sum outer products with x, then couple. Shape: h (E, D, R) -> stacks (N, ...)."""
         count = pairs.num_target
         leaving: list[Tensor | None] = []
-        for i, part in enumerate(self.inside.split(x)):
+        for i, part in enumerate(x):
             table = self.table(i, h)
             if table is None:
                 leaving.append(None)
@@ -151,23 +155,22 @@ class KernelCoupling(ExactBuffers):
             given = [(leaving[p.source], p.start) for p in paths]
             rows = [t[:, start : start + dim] for t, start in given if t is not None]
             parts.append(torch.cat(rows, 3).flatten(2))
-        return self._mix(parts, x, count)
+        return self._mix(parts, x[0], count)
 
     def _columns(self, source: int) -> list[int]:
         """Hidden components that couple with an input irrep."""
         used = sorted({p.hidden for paths in self.paths for p in paths if p.source == source})
         return [m for t in used for m in range(self.starts[t], self.starts[t + 1])]
 
-    def _mix(self, parts: Sequence[Tensor], x: Tensor, count: int) -> Tensor:
-        """Last layer: (N, 2l + 1, R · rows) of each output irrep -> (N, dim)."""
+    def _mix(self, parts: Sequence[Tensor], x: Tensor, count: int) -> list[Tensor]:
+        """Last layer: (N, 2l + 1, R · rows) of each output irrep -> stacks (N, 2l + 1, copies); zero where nothing reaches."""
         found = {}
         for k, dim, part, weight in zip(self.reached, self.dims, parts, self.weights):
             mixed = part.flatten(0, 1) @ weight.to(x.dtype).flatten(0, 1)
             found[k] = mixed.view(count, dim, weight.shape[2])
-        every = [
+        return [
             found[k] if k in found else x.new_zeros(count, *shape) for k, shape in enumerate(self.all_dims)
         ]
-        return self.outside.join(every)
 
     def blocks(self, h: Tensor) -> Iterator[tuple[int, int, Tensor]]:
         """The kernels themselves, the slow twin: (output irrep, input irrep, block) of each pair that couples.

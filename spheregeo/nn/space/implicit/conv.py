@@ -8,6 +8,7 @@ Reference: Zhdanov, Hoffmann & Cesa 2023, arXiv:2212.06096, eq. 4 and section 4.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.harmonics import wigner_D
 from spheregeo.nn.exact_buffers import ExactBuffers
-from spheregeo.nn.irreps.layout import couples
-from spheregeo.nn.irreps.stacks import EVEN, as_irreps, is_scalar
-from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
+from spheregeo.nn.irreps.layout import EVEN, as_irreps, couples, is_scalar, join_rows, places_of, split_rows
+from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
+from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList, edge_inputs
 from spheregeo.nn.space.implicit.contraction import KernelCoupling
 from spheregeo.nn.space.implicit.gated_kernel import GatedNetwork, reachable
 from spheregeo.nn.space.implicit.product_kernel import ProductNetwork
@@ -97,6 +98,8 @@ class ImplicitConv(nn.Module):
             as_irreps(irreps_out, "irreps_out"),
         )
         self.attributes = None if attributes is None else as_irreps(attributes, "attributes")
+        self._terms = terms_of(self.irreps_in), terms_of(self.irreps_out)
+        self._places = places_of(self.irreps_in), places_of(self.irreps_out)
         # sizes apart: torch.compile cannot read e3nn's irreps
         size = 0 if self.attributes is None else self.attributes.dim
         self.sizes = (self.irreps_in.dim, self.irreps_out.dim, size)
@@ -176,49 +179,44 @@ class ImplicitConv(nn.Module):
     def _needed(self, ir: Any, parity: bool) -> bool:
         return any(couples(a, ir, b, parity) for _, a in self.irreps_in for _, b in self.irreps_out)
 
-    def forward(self, x: Tensor, *where: Any, attributes: Tensor | None = None) -> Tensor:
-        geometry, attributes = self._geometry(where, attributes)
-        if x.ndim != 2 or x.shape != (geometry.num_source, self.sizes[0]):
+    def forward(
+        self,
+        x: Features,
+        positions: Tensor | tuple[Tensor, Tensor] | EdgeGeometry,
+        edge_index: Tensor | EdgeList | None = None,
+        attributes: Tensor | None = None,
+    ) -> Features:
+        geometry, attributes = edge_inputs(positions, edge_index, attributes, self._check_attributes)
+        if isinstance(x, Stacks):
+            check_stacks(x, self._terms[0])
+            return Stacks.of(self._convolved(x, geometry, attributes), self._terms[1])
+        if x.ndim != 2 or x.shape[1] != self.sizes[0]:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected ({geometry.num_source}, {self.sizes[0]}), a row for each source"
             )
-        self._check_attributes(attributes, geometry.num_edges)
-        pairs, vectors = geometry.edges.pairs, geometry.vectors
-        dtype = torch.promote_types(x.dtype, vectors.dtype)
-        attributes = None if attributes is None else attributes.to(dtype)
-        with torch.autocast(x.device.type, enabled=False):
-            y = self._messages(x.to(dtype), vectors.to(dtype), attributes, pairs)
-            if self.reduce == "mean":
-                y = y / pairs.indptr.diff().clamp(min=1)[:, None].to(y.dtype)
-            else:
-                y = y / math.sqrt(self.num_neighbors)
-            return y if self.fixed is None else y + self.fixed().to(y.dtype)
+        stacks = Stacks.of(split_rows(x, self._places[0]), self._terms[0])
+        return join_rows(self._convolved(stacks, geometry, attributes), self._places[1])
 
-    def _geometry(
-        self, where: tuple[Any, ...], attributes: Tensor | None
-    ) -> tuple[EdgeGeometry, Tensor | None]:
-        """Arguments of a call as a geometry, attributes in the order of its edges."""
-        given = list(where)
-        by_geometry = bool(given) and isinstance(given[0], EdgeGeometry)
-        count = 1 if by_geometry else 2
-        if not count <= len(given) <= count + 1 or (len(given) > count and attributes is not None):
-            raise TypeError(
-                "expected conv(x, positions, edge_index, attributes) or conv(x, geometry, attributes)"
+    def _convolved(self, x: Stacks, geometry: EdgeGeometry, attributes: Tensor | None) -> list[Tensor]:
+        """All output stacks, (N_t, 2l + 1, copies)."""
+        if tuple(x.shape) != (geometry.num_source,):
+            raise ValueError(
+                f"x has {tuple(x.shape)} points; expected ({geometry.num_source},), the sources of the edges"
             )
-        if len(given) > count:
-            attributes = given[count]
-        if by_geometry:
-            return given[0], attributes
-        positions, edges = given[:2]
-        if attributes is not None and isinstance(edges, Tensor) and edges.ndim == 2 and len(edges) == 2:
-            self._check_attributes(attributes, edges.shape[1])
-            if bool((edges[1].diff() < 0).any()):
-                order = torch.argsort(edges[1], stable=True)
-                edges, attributes = edges[:, order], attributes.index_select(0, order)
-        if isinstance(edges, Tensor):
-            sources, targets = positions if isinstance(positions, tuple) else (positions, positions)
-            edges = EdgeList.of(edges, len(sources), len(targets))
-        return EdgeGeometry.of(positions, edges), attributes
+        pairs, vectors = geometry.edges.pairs, geometry.vectors
+        dtype = torch.promote_types(x.parts[0].dtype, vectors.dtype)
+        attributes = None if attributes is None else attributes.to(dtype)
+        with torch.autocast(vectors.device.type, enabled=False):
+            parts = self._messages([part.to(dtype) for part in x.parts], vectors.to(dtype), attributes, pairs)
+            if self.reduce == "mean":
+                count = pairs.indptr.diff().clamp(min=1)[:, None, None].to(dtype)
+                parts = [part / count for part in parts]
+            else:
+                parts = [part / math.sqrt(self.num_neighbors) for part in parts]
+            if self.fixed is not None:
+                constant = split_rows(self.fixed().to(dtype), self._places[1])
+                parts = [part + c for part, c in zip(parts, constant, strict=True)]
+        return parts
 
     def _check_attributes(self, attributes: Tensor | None, edges: int) -> None:
         size = self.sizes[2]
@@ -231,18 +229,20 @@ class ImplicitConv(nn.Module):
                 f"attributes has shape {tuple(attributes.shape)}; expected ({edges}, {size}), one row for each edge"
             )
 
-    def _messages(self, x: Tensor, vectors: Tensor, attributes: Tensor | None, pairs: Pairs) -> Tensor:
+    def _messages(
+        self, x: Sequence[Tensor], vectors: Tensor, attributes: Tensor | None, pairs: Pairs
+    ) -> list[Tensor]:
         count, indptr = len(pairs.sources), pairs.indptr
         if self.chunk is None or count <= self.chunk:
             return self._sums(x, vectors, attributes, pairs)
-        out = x.new_zeros(pairs.num_target, self.sizes[1])
+        out = [x[0].new_zeros(pairs.num_target, 2 * l + 1, copies) for l, _, copies in self._terms[1]]
         for begin in range(0, count, self.chunk):
             end = min(begin + self.chunk, count)
             # targets with pairs from begin to end, the first and last perhaps not with all of theirs
             first = int(torch.searchsorted(indptr, begin, right=True)) - 1
             last = int(torch.searchsorted(indptr, end))
             within = indptr[first : last + 1].clamp(begin, end) - begin
-            part = checkpoint(
+            parts = checkpoint(
                 self._sums,
                 x,
                 vectors[begin:end],
@@ -251,10 +251,13 @@ class ImplicitConv(nn.Module):
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
-            out[first:last] += part
+            for total, part in zip(out, parts, strict=True):
+                total[first:last] += part
         return out
 
-    def _sums(self, x: Tensor, vectors: Tensor, attributes: Tensor | None, pairs: Pairs) -> Tensor:
+    def _sums(
+        self, x: Sequence[Tensor], vectors: Tensor, attributes: Tensor | None, pairs: Pairs
+    ) -> list[Tensor]:
         """Kernels applied and summed over each target's pairs, none of them formed."""
         if isinstance(self.network, GatedNetwork):
             assert isinstance(self.coupling, KernelCoupling) and self.sums is not None

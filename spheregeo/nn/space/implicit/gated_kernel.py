@@ -17,8 +17,8 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
 from spheregeo.nn.exact_buffers import ExactBuffers
+from spheregeo.nn.irreps.layout import EVEN
 from spheregeo.nn.irreps.solid_harmonics import SolidHarmonics
-from spheregeo.nn.irreps.stacks import EVEN
 
 SILU_GAIN = 1.6765324  # 1/√E[silu(z)²] for z normal
 

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
-from spheregeo.nn.irreps.layout import couples
+from spheregeo.nn.irreps.layout import EVEN, couples
 from spheregeo.nn.irreps.solid_harmonics import SolidHarmonics
-from spheregeo.nn.irreps.stacks import EVEN, Stacks
+from spheregeo.nn.irreps.stack_layout import StackLayout
 from spheregeo.nn.space.implicit.gated_kernel import SILU_GAIN, KernelNetwork, shell_mean_square
 
 SIGMOID_GAIN = 1.8462286  # 1/√E[sigmoid(z)²] for z normal
@@ -154,7 +154,7 @@ class ProductNetwork(KernelNetwork):
         super().__init__(attributes, hidden, **shell)  # type: ignore[arg-type]
         self.types, self.lmax = tuple(types), max(ir.l for ir in types)
         self.harmonics = SolidHarmonics(self.lmax)
-        self.stacks = Stacks(attributes) if attributes is not None else None
+        self.stacks = StackLayout(attributes) if attributes is not None else None
         given = self.stacks.irs if self.stacks is not None else []
         copies = [attributes.count(ir) for ir in given] if attributes is not None else []
         # inputs: the harmonics by degree, then the attributes; for SO(3) all labelled even

@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from spheregeo.groups import cyclic, dihedral, icosahedral, multiplication_table, octahedral, tetrahedral
 from spheregeo.harmonics import wigner_D
 from spheregeo.nn.exact_buffers import ExactBuffers
+from spheregeo.nn.irreps.layout import stack_index
 from spheregeo.nn.irreps.solid_harmonics import SolidHarmonics
-from spheregeo.nn.irreps.stacks import Stacks, stack_index
+from spheregeo.nn.irreps.stack_layout import StackLayout
 from spheregeo.nn.space.implicit.gated_kernel import SILU_GAIN, KernelNetwork, shell_mean_square
 from spheregeo.sparse import Pairs, segment_outer
 
@@ -153,7 +154,7 @@ class RegularCoupling(ExactBuffers):
     def __init__(self, group: Tensor, irreps_in: Irreps, irreps_out: Irreps, hidden: int) -> None:
         super().__init__()
         self.irreps_in, self.irreps_out, self.hidden, self.order = irreps_in, irreps_out, hidden, len(group)
-        self.inside, self.outside = Stacks(irreps_in), Stacks(irreps_out)
+        self.inside, self.outside = StackLayout(irreps_in), StackLayout(irreps_out)
         for name, stacks in (("in", self.inside), ("out", self.outside)):
             for i, ir in enumerate(stacks.irs):
                 self.keep(f"{name}{i}", wigner_D(Irreps([(1, ir)]), group))
@@ -165,32 +166,33 @@ class RegularCoupling(ExactBuffers):
         """Normal weights; unit variance from each neighbour."""
         self.weight.normal_(std=(self.hidden * self.order * self.irreps_in.dim) ** -0.5)
 
-    def _matrices(self, name: str, stacks: Stacks, like: Tensor) -> Sequence[Tensor]:
+    def _matrices(self, name: str, stacks: StackLayout, like: Tensor) -> Sequence[Tensor]:
         return [self.get_buffer(f"{name}{i}").to(like.dtype) for i in range(len(stacks.widths))]
 
-    def general(self, x: Tensor, f: Tensor, pairs: Pairs, engine: str | None = None) -> Tensor:
-        """Shape: x (M, dim), f (E, R, G) -> (N, irreps_out.dim)."""
-        near = x.index_select(0, pairs.sources)
+    def general(
+        self, x: Sequence[Tensor], f: Tensor, pairs: Pairs, engine: str | None = None
+    ) -> list[Tensor]:
+        """Shape: stacks x (M, 2l + 1, copies), f (E, R, G) -> stacks (N, 2l + 1, copies)."""
+        flat = torch.cat([part.flatten(1) for part in x], 1)
+        near = flat.index_select(0, pairs.sources)
         summed = segment_outer(f.flatten(1), near, pairs.indptr, engine=engine)  # (N, R G, dim)
         n = pairs.num_target
         rows = summed.view(n * self.hidden, self.order, sum(self.inside.widths))
         turned = []
-        for part, D in zip(self._split(rows), self._matrices("in", self.inside, x)):
+        parts = rows.split(self.inside.widths, 2)
+        for part, D in zip(parts, self._matrices("in", self.inside, flat)):
+            part = part.unflatten(2, (D.shape[1], -1))
             turned.append(torch.einsum("gba,ngbc->ngac", D, part))  # ρ_in(h)⁻¹
         mixed = torch.cat([part.flatten(2) for part in turned], 2).view(n, self.hidden, *rows.shape[1:])
-        weight = self._ordered_weight(x)
+        weight = self._ordered_weight(flat)
         sums = mixed.transpose(1, 2).flatten(0, 1).flatten(1) @ weight.flatten(0, 1)  # (N G, dim out)
         out = []
         parts = sums.view(n, self.order, sum(self.outside.widths)).split(self.outside.widths, 2)
-        for part, D in zip(parts, self._matrices("out", self.outside, x)):
+        for part, D in zip(parts, self._matrices("out", self.outside, flat)):
             out.append(
                 torch.einsum("gab,ngbc->nac", D, part.unflatten(2, (D.shape[1], part.shape[2] // D.shape[1])))
             )
-        return self.outside.join(out)
-
-    def _split(self, rows: Tensor) -> list[Tensor]:
-        parts = self.inside.split(rows.reshape(-1, rows.shape[-1]))
-        return [part.unflatten(0, rows.shape[:2]) for part in parts]
+        return out
 
     def _ordered_weight(self, like: Tensor) -> Tensor:
         """Weights with components in the order of the stacks."""

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from spheregeo.deprecation import renamed_arguments
-from spheregeo.nn.irreps.stacks import Stacks, as_irreps, check_features
-from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
+from spheregeo.nn.irreps.layout import as_irreps, check_features, join_rows, places_of, split_rows
+from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
+from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList, edge_inputs
 from spheregeo.nn.space.steerable.paths import coupling_of, path_table
 from spheregeo.nn.space.steerable.so2 import FrameRotations, SO2Maps, so2_convolution
 from spheregeo.nn.space.steerable.tensor import tensor_convolution
@@ -108,7 +109,8 @@ class SteerableConv(nn.Module):
             )
         heads = 1 if edge_dim is None or depthwise else edge_dim
         kind = "factored" if depthwise else None if edge_dim is None else "shared"
-        self.source, self.target = Stacks(self.irreps_in), Stacks(self.irreps_out)
+        self._terms = terms_of(self.irreps_in), terms_of(self.irreps_out)
+        self._places = places_of(self.irreps_in), places_of(self.irreps_out)
         self.coupling = coupling_of(self.table, kind, heads, engine)
         self.so2 = None if depthwise else SO2Maps(self.table, mmax)
         self.engine = self.coupling.engine
@@ -153,87 +155,59 @@ class SteerableConv(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Features,
         positions: Tensor | tuple[Tensor, Tensor] | EdgeGeometry,
         edge_index: Tensor | EdgeList | None = None,
         edge_features: Tensor | None = None,
-    ) -> Tensor:
-        if isinstance(positions, EdgeGeometry) and edge_features is None:
-            assert not isinstance(edge_index, EdgeList)
-            edge_index, edge_features = None, edge_index  # conv(x, geometry, edge_features)
-        geometry, edge_features = self._geometry(positions, edge_index, edge_features)
+    ) -> Features:
+        geometry, edge_features = edge_inputs(positions, edge_index, edge_features, self._check_features)
+        if isinstance(x, Stacks):
+            check_stacks(x, self._terms[0])
+            return Stacks.of(self._convolved(x, geometry, edge_features), self._terms[1])
         check_features(x, self.irreps_in)
-        if x.ndim != 2 or x.shape[0] != geometry.num_source:
+        if x.ndim != 2:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (sources, {self.irreps_in.dim})")
+        stacks = Stacks.of(split_rows(x, self._places[0]), self._terms[0])
+        return join_rows(self._convolved(stacks, geometry, edge_features), self._places[1])
+
+    def _check_features(self, edge_features: Tensor | None, num_edges: int) -> None:
+        if self.edge_dim is None and edge_features is not None:
+            raise ValueError("edge_features are given to a layer without edge_dim; build it with edge_dim=")
+        if self.edge_dim is not None and (
+            edge_features is None or tuple(edge_features.shape) != (num_edges, self.edge_dim)
+        ):
+            found = None if edge_features is None else tuple(edge_features.shape)
+            raise ValueError(f"edge_features has shape {found}; expected ({num_edges}, {self.edge_dim})")
+
+    def _convolved(self, x: Stacks, geometry: EdgeGeometry, edge_features: Tensor | None) -> list[Tensor]:
+        """All output stacks (N_t, 2l + 1, copies), zero where no product reaches one."""
+        like, vectors = x.parts[0], geometry.vectors
+        if tuple(x.shape) != (geometry.num_source,):
             raise ValueError(
-                f"x has shape {tuple(x.shape)}; expected ({geometry.num_source}, {self.irreps_in.dim}), a row a source"
+                f"x has {tuple(x.shape)} points; expected ({geometry.num_source},), the sources of the edges"
             )
-        if x.dtype != geometry.vectors.dtype and torch.float64 in (x.dtype, geometry.vectors.dtype):
-            raise ValueError(f"x is {x.dtype} but positions are {geometry.vectors.dtype}; expected one type")
-        method = self.method or ("product" if x.device.type == "cpu" or self.depthwise else "so2")
-        x = self._planar(x)
+        if like.dtype != vectors.dtype and torch.float64 in (like.dtype, vectors.dtype):
+            raise ValueError(f"x is {like.dtype} but positions are {vectors.dtype}; expected one type")
+        method = self.method or ("product" if like.device.type == "cpu" or self.depthwise else "so2")
         if method == "so2":
             assert self.so2 is not None and self.rotations is not None
             weights = self.scaled_weights()
             parts = so2_convolution(self.so2, self.rotations, weights, x, geometry, edge_features)
         elif method == "tensor":
             weights, factor = self.scaled_weights(), self.factor()
-            parts = tensor_convolution(self.table, weights, factor, x, geometry, edge_features)
+            parts = tensor_convolution(self.table, weights, factor, x.parts, geometry, edge_features)
         elif self.chunk is not None and geometry.num_edges > self.chunk:
-            parts = self._in_chunks(x, geometry, edge_features)
+            parts = self._in_chunks(x.planar(), geometry, edge_features)
         else:
-            parts = self._products(x, geometry.harmonics(self.lmax), geometry.edges.pairs, edge_features)
-        return self._public(parts, geometry.num_target, x)
-
-    # ---- borders
-
-    def _geometry(
-        self,
-        positions: Tensor | tuple[Tensor, Tensor] | EdgeGeometry,
-        edges: Tensor | EdgeList | None,
-        edge_features: Tensor | None,
-    ) -> tuple[EdgeGeometry, Tensor | None]:
-        """The geometry of a call, and its edge features in the order of the geometry's edges."""
-        order = None
-        if isinstance(positions, EdgeGeometry):
-            if edges is not None:
-                raise TypeError("edge_index is given beside a geometry, which has its own edges")
-            geometry = positions
-        elif edges is None:
-            raise TypeError(
-                "edge_index is missing; expected conv(x, positions, edge_index) or conv(x, geometry)"
-            )
-        else:
-            unsorted = isinstance(edges, Tensor) and edges.ndim == 2 and len(edges) == 2
-            if unsorted and bool((edges[1].diff() < 0).any()):  # type: ignore[index]
-                assert isinstance(edges, Tensor)
-                order = torch.argsort(edges[1], stable=True)
-                edges = edges[:, order]
-            geometry = EdgeGeometry.of(positions, edges)
-        if self.edge_dim is None and edge_features is not None:
-            raise ValueError("edge_features are given to a layer without edge_dim; build it with edge_dim=")
-        if self.edge_dim is not None and (
-            edge_features is None or tuple(edge_features.shape) != (geometry.num_edges, self.edge_dim)
-        ):
-            found = None if edge_features is None else tuple(edge_features.shape)
-            raise ValueError(
-                f"edge_features has shape {found}; expected ({geometry.num_edges}, {self.edge_dim})"
-            )
-        if order is not None and edge_features is not None:
-            edge_features = edge_features[order]
-        return geometry, edge_features
-
-    def _planar(self, x: Tensor) -> Tensor:
-        """(N, irreps_in.dim) to (N * dim,): stack after stack, channels fastest."""
-        return torch.cat([part.reshape(-1) for part in self.source.split(x)])
-
-    def _public(self, parts: list[Tensor], num_target: int, like: Tensor) -> Tensor:
-        """Output stacks (N_t, d, copies) of the reached irreps, zero for the others, to (N_t, irreps_out.dim)."""
+            pairs = geometry.edges.pairs
+            parts = self._products(x.planar(), geometry.harmonics(self.lmax), pairs, edge_features)
+        if len(parts) == len(self._terms[1]):
+            return parts
         found = dict(zip(self.table.reached, parts, strict=True))
-        every = [
-            found[t] if t in found else like.new_zeros(num_target, ir.dim, copies)
-            for t, (ir, copies) in enumerate(zip(self.table.targets, self.table.target_copies, strict=True))
+        return [
+            found[t] if t in found else like.new_zeros(geometry.num_target, 2 * l + 1, copies)
+            for t, (l, _, copies) in enumerate(self._terms[1])
         ]
-        return self.target.join(every)
 
     # ---- methods
 

@@ -11,7 +11,7 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
 from spheregeo.harmonics import clebsch_gordan
-from spheregeo.nn.irreps.stacks import distinct_irreps
+from spheregeo.nn.irreps.layout import distinct_irreps
 from spheregeo.sparse import Coupling, Path, RowMaps
 
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
-from spheregeo.nn.irreps.stacks import as_irreps
+from spheregeo.nn.irreps.layout import as_irreps
+from spheregeo.nn.irreps.stacks import Stacks
 from spheregeo.nn.space.steerable.paths import PathTable, path_table
 from spheregeo.sparse import Path, RowMaps
 
@@ -136,7 +137,7 @@ def _read(x: Tensor, m: int, is_natural: bool) -> Tensor:
 
 
 def _turned(u: Tensor, is_natural: bool) -> Tensor:
-    """Outputs from u' = i u of the unnatural ones."""
+    """Undo the factor i that outputs of parity -(-1)^l were multiplied by."""
     if is_natural:
         return u
     return torch.stack([u[:, 1], -u[:, 0]], 1)
@@ -226,32 +227,33 @@ def so2_convolution(
     maps: SO2Maps,
     rotations: FrameRotations,
     weights: Sequence[Tensor],
-    x: Tensor,
+    x: Stacks,
     geometry: EdgeGeometry,
     edge_features: Tensor | None,
 ) -> list[Tensor]:
-    """The convolution's reached output stacks (N_t, 2 l + 1, copies) from planar features."""
-    messages = maps(rotations.inward(x, geometry), weights, edge_features)
+    """Sum over each target's edges of products with the edges' harmonics, worked out in the frames of the edges.
+
+    Args:
+        maps: the products.
+        rotations: into the frames of edges and back.
+        weights: (H, rows, copies) of each reached output stack, scaled as they are to be used.
+        x: stacks (N_s, 2 l + 1, copies) of the sources.
+        geometry: the edges.
+        edge_features: (E, H), or None where H is 1 and each edge counts once.
+
+    Shape: returns the reached output stacks, (N_t, 2 l + 1, copies).
+    Equivariance: O(3), exact.
+    """
+    messages = maps(rotations.inward(x.planar(), geometry), weights, edge_features)
     apart = geometry.lengths > 0
     if not torch.compiler.is_compiling() and bool(apart.all()):
         return rotations.outward(messages, geometry)
     # an edge of length zero has no direction: the part with l2 = 0 alone is defined
     turned = [torch.where(apart[:, None, None], m, 0) for m in messages]
-    still = _without_direction(maps.table, _at_sources(maps.table, x, geometry), weights, edge_features)
+    still = _without_direction(maps.table, x.rows(geometry.edges.source).parts, weights, edge_features)
     still = [torch.where(apart[:, None, None], 0, s) for s in still]
     found = rotations.outward(turned, geometry)
     return [m + geometry.scatter(s) for m, s in zip(found, still, strict=True)]
-
-
-def _at_sources(table: PathTable, x: Tensor, geometry: EdgeGeometry) -> list[Tensor]:
-    """Stacks (E, 2 l + 1, copies) of the edges' sources, as they are."""
-    stacks, at = [], 0
-    for ir, copies in zip(table.sources, table.source_copies, strict=True):
-        size = geometry.num_source * ir.dim * copies
-        stack = x[at : at + size].view(geometry.num_source, ir.dim, copies)
-        stacks.append(stack[geometry.edges.source])
-        at += size
-    return stacks
 
 
 def _without_direction(

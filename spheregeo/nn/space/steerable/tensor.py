@@ -9,31 +9,32 @@ import torch
 from torch import Tensor
 
 from spheregeo.harmonics import clebsch_gordan
+from spheregeo.nn.space.steerable.paths import PathTable
 
 if TYPE_CHECKING:
     from spheregeo.nn.space.geometry import EdgeGeometry
-    from spheregeo.nn.space.steerable.paths import PathTable
 
 
 def tensor_convolution(
-    table: PathTable,
-    weights: Sequence[Tensor],
-    factor: Tensor | None,
-    x: Tensor,
-    geometry: EdgeGeometry,
+    table: PathTable, weights: Sequence[Tensor], factor: Tensor | None, x: Sequence[Tensor], geometry: EdgeGeometry,
     edge_features: Tensor | None,
-) -> list[Tensor]:
-    """Every product of every edge, one Clebsch–Gordan contraction a path, weights applied to each message.
+) -> list[Tensor]:  # fmt: skip
+    """Sum over each target's edges of products with the edges' harmonics, one Clebsch-Gordan contraction per path and edge.
 
-    ``factor`` makes depthwise weights of edge features.
+    Args:
+        table: the products.
+        weights: (H, rows, copies) of each reached output stack, scaled as they are to be used.
+        factor: of depthwise products (F, channels of all paths), by which edge features are multiplied to give each channel of a
+            path its weight; None for others.
+        x: stacks (N_s, 2 l + 1, copies) of the sources.
+        geometry: the edges.
+        edge_features: (E, H), (E, F) for depthwise products, or None.
+
+    Shape: returns the reached output stacks, (N_t, 2 l + 1, copies).
+    Equivariance: O(3), exact.
     """
-    num_source = geometry.num_source
     source, harmonics = geometry.edges.source, geometry.harmonics(table.lmax)
-    stacks, at = [], 0
-    for ir, copies in zip(table.sources, table.source_copies, strict=True):
-        size = num_source * ir.dim * copies
-        stacks.append(x[at : at + size].view(num_source, ir.dim, copies)[source])
-        at += size
+    stacks = [part.index_select(0, source) for part in x]
     pair, channel = edge_features, 0
     if pair is not None and factor is not None:
         pair = pair @ factor
@@ -42,7 +43,7 @@ def tensor_convolution(
     out: list[Tensor | None] = [None] * len(reached)
     for path in table.paths:
         l1, l3 = table.sources[path.source].l, table.targets[path.target].l
-        c = clebsch_gordan(l1, path.degree, l3).to(x) * (2 * l3 + 1) ** 0.5
+        c = clebsch_gordan(l1, path.degree, l3).to(stacks[0]) * (2 * l3 + 1) ** 0.5
         y = harmonics[:, path.degree**2 : (path.degree + 1) ** 2]
         message = torch.einsum("abc,eau,eb->ecu", c, stacks[path.source], y)
         k = reached[path.target]
