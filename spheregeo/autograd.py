@@ -37,4 +37,4 @@ class Function(torch.autograd.Function):
         """The function's value, differentiable by ``backward``."""
         if torch._C._are_functorch_transforms_active():
             return super().apply(*args)
-        return super(torch.autograd.Function, cls).apply(*args)
+        return super(torch.autograd.Function, cls).apply(*args)  # type: ignore[misc]
