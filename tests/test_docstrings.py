@@ -1,9 +1,11 @@
-"""Examples in docstrings run and print what they say."""
+"""Docstrings: examples run and print what they say, and public classes explain every argument."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,52 @@ def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         runner.run(example, out=said.append)
     assert not runner.failures, "".join(said)
     assert runner.tries, f"{name} has >>> in its text but no example that is found"
+
+
+ROOMS = ("nn", "models", "grids", "kernels")
+UNFINISHED = ("spheregeo.nn.irreps", "spheregeo.nn.space", "spheregeo.nn.voxel", "spheregeo.models.space")
+
+
+def public_classes() -> dict[str, type]:
+    """Return every class that a package inside one of the rooms lists in ``__all__``, by its own name."""
+    found = {}
+    for room in ROOMS:
+        for file in sorted((ROOT / "spheregeo" / room).rglob("__init__.py")):
+            package = importlib.import_module(module(file))
+            for public in getattr(package, "__all__", ()):
+                value = getattr(package, public)
+                if inspect.isclass(value) and value.__module__.startswith("spheregeo."):
+                    found[value.__name__] = value
+    return found
+
+
+CLASSES = public_classes()
+
+
+def arguments(thing: type) -> list[str]:
+    """Return the names of a constructor's arguments; those of torch's own ``Module`` are none."""
+    return [name for name in inspect.signature(thing).parameters if name not in ("self", "args", "kwargs")]
+
+
+def explained(docstring: str) -> set[str]:
+    """Return the names before the colons of a docstring's Args, or of its Attributes for plain tuples and dataclasses."""
+    found: set[str] = set()
+    for section in re.findall(r"^(?:Args|Attributes):[ ]*\n((?:[ ]{4,}.*\n|\n)+)", docstring + "\n", re.M):
+        for names in re.findall(r"^[ ]{4}(\*{0,2}\w+(?:, ?\*{0,2}\w+)*)(?: \([^)]*\))?:", section, re.M):
+            found.update(name.strip().lstrip("*") for name in names.split(","))
+    return found
+
+
+def test_what_counts_as_explained() -> None:
+    text = "Layer.\n\nArgs:\n    a, b: two.\n        longer: text.\n    **options: rest.\n\nShape: (c: none)\n    d: no.\n"
+    assert explained(text) == {"a", "b", "options"}
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_public_classes_explain_their_arguments_and_have_an_example(name: str) -> None:
+    docstring = inspect.getdoc(CLASSES[name]) or ""
+    silent = [argument for argument in arguments(CLASSES[name]) if argument not in explained(docstring)]
+    if CLASSES[name].__module__.startswith(UNFINISHED) and (silent or ">>> " not in docstring):
+        pytest.skip(f"the docstring of {name} is to be completed")
+    assert not silent, f"{name} does not explain {', '.join(silent)}"
+    assert ">>> " in docstring, f"{name} has no example"

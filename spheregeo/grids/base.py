@@ -24,8 +24,19 @@ from spheregeo.grids.cache import by_value
 class LatitudeRings:
     """Rings of equal colatitude, north to south, each with equidistant points going east.
 
+    Args:
+        colatitude: (R,) colatitude of each ring.
+        length: (R,) number of points of each ring.
+        start: (R,) flat index of each ring's first point.
+        phase: (R,) longitude of each ring's first point, in [0, 2π).
+
     Shape: all (R,); ``length`` and ``start`` int64, the others float64.
-    Units: radians; ``start`` is the flat index of the ring's first point and ``phase`` that point's longitude in [0, 2π).
+    Units: radians.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> HEALPix(2).rings.length.tolist()
+        [4, 8, 8, 8, 8, 8, 4]
     """
 
     colatitude: Tensor
@@ -38,7 +49,16 @@ class LatitudeRings:
 class Symmetry:
     """Finite rotations that permute a grid's points: ``rotations[g] @ points[i] == points[permutations[g, i]]``.
 
+    Args:
+        rotations: (G, 3, 3) rotation matrices, the identity first.
+        permutations: (G, N) index of the point to which each point goes.
+
     Shape: rotations (G, 3, 3) float64, permutations (G, N) int64; element 0 is the identity.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> HEALPix(2).symmetry.rotations.shape
+        torch.Size([8, 3, 3])
     """
 
     rotations: Tensor
@@ -79,6 +99,11 @@ class Grid(ABC):
 
     Tensors are float64 on the CPU, computed when first asked for and shared by all equal grids: do not modify them.
     Fields on a grid are (batch, channel, *grid.shape).
+
+    Example:
+        >>> from spheregeo.grids import Equiangular
+        >>> Equiangular(8, 16).points.shape
+        torch.Size([128, 3])
     """
 
     is_sphere: ClassVar[bool] = True

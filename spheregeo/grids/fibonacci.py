@@ -22,8 +22,16 @@ from spheregeo.grids.cache import by_value
 class Fibonacci(Grid):
     """``n`` points on a golden spiral from north to south, of equal area 4π/n.
 
+    Args:
+        n: number of points.
+
     Shape: (n,).
     Raises: TypeError, ValueError for n that is not a positive integer.
+
+    Example:
+        >>> from spheregeo.grids import Fibonacci
+        >>> Fibonacci(100).shape
+        (100,)
     """
 
     n: int

@@ -27,8 +27,17 @@ ORDERS = ("ring", "nested")
 class HEALPix(Grid):
     """Equal-area pixels on rings; any ``nside`` in ring order, powers of two in nested order.
 
+    Args:
+        nside: pixels along the side of each of the twelve faces.
+        order: "ring" or "nested" numbering of the pixels.
+
     Shape: (12 nside²,).
     Raises: TypeError, ValueError for a bad nside or order.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> HEALPix(4).shape
+        (192,)
     """
 
     nside: int

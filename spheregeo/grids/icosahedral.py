@@ -28,8 +28,16 @@ from spheregeo.groups.finite import closure, icosahedral_generators
 class Icosahedral(Grid):
     """Points of a ``level`` times subdivided icosahedron.
 
+    Args:
+        level: number of subdivisions, 0 to 12.
+
     Shape: (10 · 4^level + 2,).
     Raises: TypeError, ValueError for a level that is not an integer from 0 to 12.
+
+    Example:
+        >>> from spheregeo.grids import Icosahedral
+        >>> Icosahedral(2).shape
+        (162,)
     """
 
     level: int

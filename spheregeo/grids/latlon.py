@@ -26,11 +26,21 @@ from spheregeo.harmonics.quadrature import clenshaw_curtis, fejer1, gauss_legend
 class LatLon(Grid):
     """Rows of equal colatitude, columns of equal longitude.
 
+    Args:
+        nlat: number of rows.
+        nlon: number of columns.
+        offset: longitude of the first column, in columns.
+
     Shape: (nlat, nlon), row 0 in the north.
     Units: ``offset`` is the first column's longitude, in columns: φ_j = 2π (j + offset)/nlon. Halves and quarters of a
     column stay exact there, so ``refine`` undoes ``coarsen`` to the bit. A panorama photo, whose first column is centred
     half a pixel after −π, has offset (1 − nlon)/2.
     Raises: TypeError, ValueError for sizes that are not integers of at least 2.
+
+    Example:
+        >>> from spheregeo.grids import GaussLegendre, LatLon
+        >>> isinstance(GaussLegendre(8, 16), LatLon)
+        True
     """
 
     nlat: int
@@ -168,6 +178,17 @@ class Equiangular(LatLon):
     """Equidistant colatitudes: cell centres θ_i = (i + ½)π/nlat, or with pole rows θ_i = iπ/(nlat − 1).
 
     Weights are Fejér's first rule for centres, Clenshaw–Curtis with poles; both are exact for degrees below nlat.
+
+    Args:
+        nlat: number of rows.
+        nlon: number of columns.
+        offset: longitude of the first column, in columns.
+        poles: whether the first and last row lie at the poles.
+
+    Example:
+        >>> from spheregeo.grids import Equiangular
+        >>> Equiangular(8, 16, poles=True).colatitudes[0].item()
+        0.0
     """
 
     poles: bool = False
@@ -216,7 +237,18 @@ class Equiangular(LatLon):
 
 @dataclass(frozen=True)
 class GaussLegendre(LatLon):
-    """Colatitudes at the roots of the Legendre polynomial P_nlat: exact for degrees below 2 nlat, no point at a pole."""
+    """Colatitudes at the roots of the Legendre polynomial P_nlat: exact for degrees below 2 nlat, no point at a pole.
+
+    Args:
+        nlat: number of rows.
+        nlon: number of columns.
+        offset: longitude of the first column, in columns.
+
+    Example:
+        >>> from spheregeo.grids import GaussLegendre
+        >>> GaussLegendre(8, 16).shape
+        (8, 16)
+    """
 
     def _rule(self) -> tuple[Tensor, Tensor]:
         return gauss_legendre(self.nlat)

@@ -21,9 +21,19 @@ from spheregeo.grids.cache import by_value
 class Plane(Grid):
     """``height`` × ``width`` square pixels in the plane z = 0. Not a sphere: it has no colatitude or longitude.
 
+    Args:
+        height: number of rows.
+        width: number of columns.
+        pixel: side of a pixel, in pixels of the finest level.
+
     Shape: (height, width).
     Units: pixels of the finest level; ``pixel`` is this grid's pixel side (1 unless set, doubled by ``coarsen``).
     Raises: TypeError, ValueError for sizes that are not positive integers.
+
+    Example:
+        >>> from spheregeo.grids import Plane
+        >>> Plane(4, 6).coarsen().shape
+        (2, 3)
     """
 
     is_sphere = False

@@ -28,9 +28,18 @@ class Scattered(Grid):
     Points off the unit sphere by rounding are normalised. Two grids are equal when their points and given areas are, to
     the bit. Given areas are used as they are (they need not sum to 4π: a partial sky may say what it covers).
 
+    Args:
+        points: (N, 3) unit vectors.
+        areas: (N,) area of each point's cell; None for the areas of Voronoi cells.
+
     Shape: points (N, 3); areas (N,) or None. Units: steradians.
     Raises: ValueError for points that are not finite, not unit vectors or not distinct, for fewer than 4 points without
     areas, and for areas of the wrong shape, negative or not finite.
+
+    Example:
+        >>> from spheregeo.grids import Fibonacci, Scattered
+        >>> Scattered(Fibonacci(50).points).shape
+        (50,)
     """
 
     _positions: Tensor

@@ -23,7 +23,16 @@ from spheregeo.kernels.kernel import Kernel, hann
 class CircularHarmonics(Kernel):
     """`num_rings` radial profiles for each of the orders 0, +1, -1, ..., +max_order, -max_order (order-major).
 
+    Args:
+        num_rings: number of radial profiles.
+        max_order: highest angular order.
+
     Equivariance: order 0 SO(3), up to quadrature; an order-m pair turns with the frame by m times its angle.
+
+    Example:
+        >>> from spheregeo.kernels import CircularHarmonics
+        >>> CircularHarmonics(2, 1).num_functions
+        6
     """
 
     num_rings: int

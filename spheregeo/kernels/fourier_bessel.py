@@ -22,8 +22,17 @@ from spheregeo.kernels.kernel import Kernel
 class FourierBessel(Kernel):
     """Eigenfunctions up to the `num_radial`-th zero of J_0 and angular order `max_order`; cosine before sine.
 
+    Args:
+        num_radial: number of zeros of J_0 up to which eigenfunctions are taken.
+        max_order: highest angular order.
+
     Equivariance: order 0 SO(3), up to quadrature; others turn with the frame.
     Reference: torch-harmonics' "fourier-bessel" basis of kernel_shape (num_radial, max_order).
+
+    Example:
+        >>> from spheregeo.kernels import FourierBessel
+        >>> max(FourierBessel(2, 1).orders)
+        1
     """
 
     num_radial: int

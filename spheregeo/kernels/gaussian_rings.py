@@ -19,7 +19,15 @@ from spheregeo.kernels.kernel import Kernel, column, hann
 class GaussianRings(Kernel):
     """Gaussians in r at `num_rings` distances, the first at the centre, under a Hann window.
 
+    Args:
+        num_rings: number of distances, the centre included.
+
     Equivariance: SO(3), up to quadrature.
+
+    Example:
+        >>> from spheregeo.kernels import GaussianRings
+        >>> GaussianRings(3).num_functions
+        3
     """
 
     num_rings: int

@@ -18,6 +18,11 @@ class Kernel(ABC):
     """Base of all filter bases: a frozen dataclass that says its orders and evaluates itself on the unit disc.
 
     Equivariance: functions of order 0 are isotropic (SO(3), up to quadrature); all others depend on the frame.
+
+    Example:
+        >>> from spheregeo.kernels import Rings
+        >>> Rings(3).num_functions
+        2
     """
 
     @property

@@ -21,8 +21,18 @@ from spheregeo.kernels.kernel import Kernel, hann
 class Morlet(Kernel):
     """`num_x` waves along the frame's first axis times `num_y` along its second: (3, 3) gives nine; y runs fastest.
 
+    Args:
+        num_x: waves along the frame's first axis.
+        num_y: waves along its second axis.
+        normalized: whether each function has unit norm, as torch-harmonics' "harmonic" basis.
+
     Equivariance: only the first function is isotropic; the rest follow the frame (azimuthal on a sphere's (e_theta, e_phi)).
     Reference: torch-harmonics 0.9.3, basis types "harmonic" (normalized) and "morlet" (not).
+
+    Example:
+        >>> from spheregeo.kernels import Morlet
+        >>> Morlet(3, 3).num_functions
+        9
     """
 
     num_x: int

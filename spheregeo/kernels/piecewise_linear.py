@@ -22,8 +22,17 @@ from spheregeo.kernels.rings import TIE, Rings, hat, in_hat, ring_centres, ring_
 class PiecewiseLinear(Kernel):
     """Hats in ring x angle: (3, 3) gives a centre hat and three directions. Ring-major order.
 
+    Args:
+        num_rings: stations of the hats along a diameter.
+        num_angles: directions of the hats of each ring.
+
     Equivariance: rotations about the axis of the frame field alone; one angle is `Rings`, hence SO(3).
     Reference: torch-harmonics' "piecewise linear" basis. For even `num_rings` the value at r = 0 depends on phi.
+
+    Example:
+        >>> from spheregeo.kernels import PiecewiseLinear
+        >>> PiecewiseLinear(3, 3).num_functions
+        4
     """
 
     num_rings: int

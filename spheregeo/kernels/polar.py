@@ -23,8 +23,18 @@ class PolarKernel(Kernel):
     :math:`t^j`, as mesh networks do; functions of order j > 0 are then zero at the centre, where phi is undefined.
     Each function has unit L2 norm on the flat unit disc.
 
+    Args:
+        profile: isotropic kernel whose functions are the radial profiles.
+        max_order: highest angular order j.
+        smooth: whether functions of order j carry the factor :math:`t^j`.
+
     Equivariance: order 0 SO(3), up to quadrature; an order-j pair turns with the frame by j times its angle.
     Raises: ValueError for a profile that depends on the angle, or a negative order.
+
+    Example:
+        >>> from spheregeo.kernels import GaussianRings, PolarKernel
+        >>> PolarKernel(GaussianRings(2), 1).num_functions
+        6
     """
 
     profile: Kernel

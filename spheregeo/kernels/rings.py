@@ -22,8 +22,16 @@ TIE = 1e-9  # points this close to the border of a hat's support count as inside
 class Rings(Kernel):
     """Hats in r at `num_rings` stations along a diameter: 3 gives a centre hat and one ring.
 
+    Args:
+        num_rings: stations of the hats along a diameter.
+
     Equivariance: SO(3), up to quadrature.
     Reference: torch-harmonics' "piecewise linear" basis with one angle.
+
+    Example:
+        >>> from spheregeo.kernels import Rings
+        >>> Rings(3).num_functions
+        2
     """
 
     num_rings: int

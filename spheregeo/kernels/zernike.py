@@ -21,8 +21,16 @@ from spheregeo.kernels.kernel import Kernel, harmonic
 class Zernike(Kernel):
     """All Zernike polynomials up to `degree`: (degree + 1)(degree + 2) / 2 functions, by degree and then order.
 
+    Args:
+        degree: highest degree of the polynomials.
+
     Equivariance: order 0 SO(3), up to quadrature; others turn with the frame. They do not vanish at the rim.
     Reference: torch-harmonics' "zernike" basis of kernel_shape degree + 1.
+
+    Example:
+        >>> from spheregeo.kernels import Zernike
+        >>> Zernike(2).num_functions
+        6
     """
 
     degree: int

@@ -61,8 +61,18 @@ def check_channels(x: Tensor, in_channels: int) -> None:
 class Pointwise(nn.Module):
     """Linear map of the channels, the same at every point (a 1x1 convolution for fields of any shape).
 
+    Args:
+        in_channels, out_channels: channels of input and output.
+        bias: whether to add a learned constant to every output channel.
+
     Shape: (B, in_channels, *) -> (B, out_channels, *).
     Equivariance: exact for any permutation or rotation of the points (scalar fields).
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.models import Pointwise
+        >>> Pointwise(3, 8)(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 8, 8, 16])
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
@@ -185,8 +195,23 @@ def make_conv(*channels_and_grids: Any, **options: Any) -> DiscoConv:
 class ResidualBlock(nn.Module):
     """DISCO convolution, norm, GELU, pointwise map, norm, added to the input; then GELU.
 
+    Args:
+        channels: of input and output.
+        grid: the points that the fields live on.
+        kernel: filter basis of the convolution.
+        spacings: radius of the filters in grid spacings.
+        norm: "batch", "group" or "none".
+
     Shape: (B, channels, *grid.shape) -> the same.
     Equivariance: SO(3) up to the convolution's quadrature error when the kernel is isotropic.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.kernels import Rings
+        >>> from spheregeo.models import ResidualBlock
+        >>> ResidualBlock(4, HEALPix(4), kernel=Rings(3), spacings=2.0, norm="batch")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     def __init__(self, channels: int, grid: Grid, *, kernel: Kernel, spacings: float, norm: str) -> None:

@@ -23,9 +23,23 @@ if TYPE_CHECKING:
 class OnGrid(nn.Module):
     """A model between two linear interpolations: ``grid`` to ``native`` before it, and back after it for fields.
 
+    Args:
+        model: network built for ``native``.
+        grid: of input and output.
+        native: the grid that the model knows.
+        output: "field" for a value per point, interpolated back; else the model's output as it is.
+
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape), or (B, out_channels) for output "label".
     Equivariance: that of the model, lessened by the interpolations, which are of second order in the spacing.
     Raises: ValueError for an input that is not on ``grid``.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular, HEALPix
+        >>> from spheregeo.models import HEALPixUNet, OnGrid
+        >>> model = OnGrid(HEALPixUNet(3, 2, HEALPix(4), width=4, depth=2), Equiangular(8, 16), HEALPix(4))
+        >>> model(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 2, 8, 16])
     """
 
     def __init__(self, model: nn.Module, grid: Grid, native: Grid, output: str = "field") -> None:

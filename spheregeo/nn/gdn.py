@@ -39,10 +39,22 @@ class _AtLeast(Function):
 class GDN(nn.Module):
     """Generalised divisive normalisation, or, ``inverse``, the multiplication that stands in a decoder for it.
 
+    Args:
+        channels: of input and output.
+        inverse: multiply by the norm instead of dividing by it, as decoders do.
+        beta_min: least value of the constant under the root, above 0.
+        gamma_init: weight of each channel in its own norm at first.
+
     Shape: (B, channels, *) -> the same.
     Equivariance: exact for any permutation or rotation of the points (scalar fields).
     Raises: ValueError for channels below 1 or an input with other channels.
     Reference: Ballé et al. 2016, arXiv:1511.06281, eq. 3.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import GDN
+        >>> GDN(3)(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 3, 8, 16])
     """
 
     def __init__(

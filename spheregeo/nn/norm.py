@@ -34,12 +34,28 @@ def _on_points(x: Tensor, share: Tensor, *learned: Tensor | None, **options: Any
 class AreaBatchNorm(AreaWeighted, _NormBase):
     """Batch norm with area-weighted statistics, and running ones for evaluation.
 
-    Arguments as for ``torch.nn.BatchNorm2d``; running variances are the weighted ones, without Bessel's correction.
+    Running variances are the weighted ones, without Bessel's correction.
+
+    Args:
+        num_features: channels.
+        grid: the points that the fields live on.
+        eps: added to the variance.
+        momentum: share of a batch in the running statistics; None for the mean of all batches.
+        affine: whether to learn a scale and a shift.
+        track_running_stats: whether to keep running statistics for evaluation.
 
     Shape: (B, num_features, *grid.shape) -> the same, in the strides of the input.
     Equivariance: SO(3); exact for rotations that permute the grid, else to the accuracy of its quadrature.
     Raises: ValueError for an input that is not on the grid.
     Reference: Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 1.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular
+        >>> from spheregeo.nn import AreaBatchNorm
+        >>> grid = Equiangular(8, 16)
+        >>> AreaBatchNorm(3, grid)(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 3, 8, 16])
     """
 
     def __init__(
@@ -66,10 +82,25 @@ class AreaBatchNorm(AreaWeighted, _NormBase):
 class AreaGroupNorm(AreaWeighted):
     """Group norm with area-weighted statistics of each sample.
 
+    Args:
+        num_groups: groups of channels that share statistics.
+        num_channels: channels, a multiple of the groups.
+        grid: the points that the fields live on.
+        eps: added to the variance.
+        affine: whether to learn a scale and a shift of each channel.
+
     Shape: (B, num_channels, *grid.shape) -> the same, in the strides of the input.
     Equivariance: SO(3); exact for rotations that permute the grid, else to the accuracy of its quadrature.
     Raises: ValueError for groups that do not divide the channels, or an input that is not on the grid.
     Reference: Wu & He 2018, arXiv:1803.08494, eq. 7.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular
+        >>> from spheregeo.nn import AreaGroupNorm
+        >>> grid = Equiangular(8, 16)
+        >>> AreaGroupNorm(1, 3, grid)(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 3, 8, 16])
     """
 
     of: Tensor
@@ -104,11 +135,25 @@ class AreaGroupNorm(AreaWeighted):
 
 
 class AreaInstanceNorm(AreaGroupNorm):
-    """Instance norm with area-weighted statistics: :class:`AreaGroupNorm` with one channel a group.
+    """Instance norm with area-weighted statistics: :class:`AreaGroupNorm` with one channel per group.
+
+    Args:
+        num_features: channels.
+        grid: the points that the fields live on.
+        eps: added to the variance.
+        affine: whether to learn a scale and a shift of each channel.
 
     Shape: (B, num_features, *grid.shape) -> the same.
     Equivariance: as for :class:`AreaGroupNorm`.
     Reference: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular
+        >>> from spheregeo.nn import AreaInstanceNorm
+        >>> grid = Equiangular(8, 16)
+        >>> AreaInstanceNorm(3, grid)(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 3, 8, 16])
     """
 
     def __init__(self, num_features: int, grid: Grid, *, eps: float = 1e-5, affine: bool = False) -> None:

@@ -13,10 +13,21 @@ REDUCE = ("mean", "max")
 class GlobalPool(AreaWeighted):
     """Area-weighted mean over the sphere, or the maximum over its points.
 
+    Args:
+        grid: the points that the fields live on.
+        reduce: "mean", weighted by areas, or "max".
+
     Shape: (B, C, *grid.shape) -> (B, C).
     Equivariance: invariant to SO(3): exactly for rotations that permute the grid; for others the mean to the accuracy
         of the quadrature, the maximum to the spacing of the points.
     Raises: ValueError for another ``reduce`` or an input that is not on the grid.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import GlobalPool
+        >>> GlobalPool(HEALPix(4))(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 3])
     """
 
     def __init__(self, grid: Grid, reduce: str = "mean") -> None:

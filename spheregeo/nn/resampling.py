@@ -61,9 +61,20 @@ class _Between(ExactBuffers, ABC):
 class Pool(_Between):
     """Field on the next coarser grid: mean, area-weighted mean or maximum over each point's children.
 
+    Args:
+        grid: of the input, with a nested coarser one.
+        reduce: "mean" of the children, "area" for their area-weighted mean, or "max".
+
     Shape: (B, C, *grid.shape) -> (B, C, *grid.coarsen().shape).
     Equivariance: exact under the rotations that permute both grids and carry parents to parents.
     Raises: ValueError for another ``reduce``, a grid without a nested coarser one, or an input of another shape.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import Pool
+        >>> Pool(HEALPix(4))(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 3, 48])
     """
 
     def __init__(self, grid: Grid, reduce: str = "mean") -> None:
@@ -108,9 +119,20 @@ class Pool(_Between):
 class Unpool(_Between):
     """Field on the next finer grid: each value copied to its children ("nearest"), or interpolated ("linear").
 
+    Args:
+        grid: of the input, the coarse one.
+        method: "nearest" copies each value to its children, "linear" interpolates.
+
     Shape: (B, C, *grid.shape) -> (B, C, *grid.refine().shape).
     Equivariance: exact under the rotations that permute both grids and carry parents to parents.
     Raises: ValueError for another ``method``, a grid that no finer one is nested in, or an input of another shape.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import Unpool
+        >>> Unpool(HEALPix(4), "linear")(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 3, 768])
     """
 
     def __init__(self, grid: Grid, method: str = "nearest") -> None:
@@ -148,9 +170,21 @@ class Unpool(_Between):
 class Resample(_Between):
     """Field on another grid, by :func:`spheregeo.sampling.interpolation_map`: "linear", "nearest" or "average".
 
+    Args:
+        source: grid of the input.
+        target: grid of the output.
+        method: "linear" between the nearest samples, "nearest", or "average" over the target's cells.
+
     Shape: (B, C, *source.shape) -> (B, C, *target.shape).
     Equivariance: approximate, to the order of the method; exact under rotations that permute both grids.
     Raises: ValueError for another ``method`` or an input of another shape.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular, HEALPix
+        >>> from spheregeo.nn import Resample
+        >>> Resample(Equiangular(8, 16), HEALPix(4))(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 3, 192])
     """
 
     def __init__(self, source: Grid, target: Grid, method: str = "linear") -> None:

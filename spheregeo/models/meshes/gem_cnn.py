@@ -174,6 +174,13 @@ class GemCNN(ExactBuffers):
         1e-8 with 101 samples); rotations of the mesh as far as the input is invariant.
     Raises: ValueError for types, sizes and input that do not fit.
     Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425, section 5.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.models import GemCNN
+        >>> GemCNN(3, 2, Icosahedral(2), width=4, blocks=1)(torch.randn(1, 3, 162)).shape
+        torch.Size([1, 2, 162])
     """
 
     levels: SurfaceLevels | None

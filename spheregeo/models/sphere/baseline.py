@@ -19,8 +19,22 @@ if TYPE_CHECKING:
 class PixelMLP(nn.Module):
     """Multilayer perceptron on each point's own channels; it sees no neighbour.
 
+    Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid.
+        width: channels of the hidden layers.
+        depth: number of hidden layers.
+        norm: "batch", "group" or "none".
+
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
     Equivariance: exact for every permutation of the points.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular
+        >>> from spheregeo.models import PixelMLP
+        >>> PixelMLP(3, 2, Equiangular(8, 16))(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 2, 8, 16])
     """
 
     def __init__(
@@ -66,10 +80,24 @@ class _WrapConv(nn.Module):
 class PlanarUNet(nn.Module):
     """U-Net of planar 3x3 convolutions on the equirectangular image, circular in longitude.
 
+    Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid.
+        width: channels of the finest level, twice as many on each further one.
+        depth: number of levels.
+        norm: "batch", "group" or "none".
+
     Shape: (B, in_channels, nlat, nlon) -> (B, out_channels, nlat, nlon); nlat, nlon multiples of 2^(depth-1).
     Equivariance: longitude shifts by multiples of 2^(depth-1) pixels, exact; no other rotation.
     Raises: ValueError when the grid has not two axes that halve depth-1 times.
     Reference: Ronneberger, Fischer & Brox 2015, arXiv 1505.04597.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular
+        >>> from spheregeo.models import PlanarUNet
+        >>> PlanarUNet(3, 2, Equiangular(8, 16), width=4, depth=2)(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 2, 8, 16])
     """
 
     def __init__(

@@ -26,6 +26,21 @@ if TYPE_CHECKING:
 class DiscoClassifier(nn.Module):
     """Classifier of residual DISCO blocks, one grid a level, any kind of grid.
 
+    Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid.
+        width: channels of the finest level.
+        depth: number of levels.
+        blocks: residual blocks of each level.
+        growth: factor by which channels grow from level to level.
+        max_width: most channels of a level.
+        kernel: filter basis; None for :class:`~spheregeo.kernels.Rings` ``(3)``.
+        spacings: radius of the filters in grid spacings of the level (the coarser one between two levels).
+        levels: grids from fine to coarse in place of those that ``grid`` and ``depth`` make.
+        skip: how many times the first convolution halves the resolution.
+        norm: "batch", "group" or "none".
+        dropout: probability with which the head drops a value.
+
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels).
     Units: ``skip`` is how many times the first convolution halves the resolution: ``skip=1`` reads a fine grid and works on
         the next coarser one. ``spacings`` is the filters' radius in grid spacings of the level (the coarser one between
@@ -36,6 +51,13 @@ class DiscoClassifier(nn.Module):
         about z remain.
     Raises: ValueError when the grid has fewer levels than ``depth``, or x has another shape than promised.
     Reference: Ocampo et al. 2023, arXiv 2209.13603, eq. 4.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.models import DiscoClassifier
+        >>> DiscoClassifier(3, 10, HEALPix(4), width=4, depth=2)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -91,10 +113,29 @@ class DiscoClassifier(nn.Module):
 class PlanarCNN(nn.Module):
     """Planar classifier on the equirectangular image, for comparison: it takes the sphere for a rectangle.
 
+    Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid.
+        width: channels of the finest level.
+        depth: number of levels.
+        blocks: convolutions of each level beyond the first.
+        growth: factor by which channels grow from level to level.
+        max_width: most channels of a level.
+        norm: "batch", "group" or "none".
+        padding: "zeros", or "circular" in longitude with the polar rows repeated.
+        dropout: probability with which the head drops a value.
+
     Shape: (B, in_channels, nlat, nlon) -> (B, out_channels).
     Units: ``padding`` is "zeros", the plain network, or "circular" in longitude with the polar rows repeated.
     Equivariance: none with "zeros"; with "circular", invariant to longitude shifts by multiples of 2^(depth-1) pixels.
     Raises: ValueError when the grid has not two axes that halve depth-1 times, or for another padding.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular
+        >>> from spheregeo.models import PlanarCNN
+        >>> PlanarCNN(3, 10, Equiangular(8, 16), width=4, depth=2)(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

@@ -32,11 +32,19 @@ class DeepSphereUNet(PooledUNet):
     """U-Net of Chebyshev convolutions on the graph of nearest neighbors, any grid with nested levels.
 
     Args:
-        in_channels, out_channels, grid: fields (B, in_channels, *grid.shape) become (B, out_channels, *grid.shape).
-        width, growth, max_width, depth, blocks, norm, reduce, checkpoint: as for :class:`spheregeo.models.HEALPixUNet`.
-        order, neighbors: of the convolutions, see :class:`spheregeo.nn.ChebConv`; the coarsest grids may have fewer
-            neighbors to offer.
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid.
+        width: channels of the finest level.
+        depth: number of levels.
+        blocks: convolutions of each level beyond the first.
+        growth: factor by which channels grow from level to level.
+        max_width: most channels of a level.
+        norm: "batch", "group" or "none".
+        order: number of Chebyshev polynomials of each convolution, see :class:`spheregeo.nn.ChebConv`.
+        neighbors: nearest points that each point is joined to; all others where the coarsest grids have fewer.
+        reduce: "mean", "area" or "max" pooling.
         upsample: "linear" interpolation, or "nearest", the copies of the paper.
+        checkpoint: whether to compute each level again in the backward pass instead of keeping it.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
     Equivariance: SO(3), approximate: relative error 10 % at nside 32, width 8, signals of degree < 8, weights randomised,
@@ -44,6 +52,13 @@ class DeepSphereUNet(PooledUNet):
         parents to parents.
     Raises: ValueError for a grid with fewer nested levels than ``depth``, or x of another shape.
     Reference: Defferrard et al. 2020, arXiv:2012.15000, the network of its segmentation experiments.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.models import DeepSphereUNet
+        >>> DeepSphereUNet(3, 2, HEALPix(4), width=4, depth=2, neighbors=8)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 2, 192])
     """
 
     @renamed_arguments(neighbours="neighbors")
@@ -88,10 +103,31 @@ class DeepSphereUNet(PooledUNet):
 class DeepSphereClassifier(PooledClassifier):
     """Classifier of Chebyshev convolutions; options as for :class:`DeepSphereUNet`.
 
+    Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid.
+        width: channels of the finest level.
+        depth: number of levels.
+        blocks: convolutions of each level beyond the first.
+        growth: factor by which channels grow from level to level.
+        max_width: most channels of a level.
+        norm: "batch", "group" or "none".
+        order: number of Chebyshev polynomials of each convolution, see :class:`spheregeo.nn.ChebConv`.
+        neighbors: nearest points that each point is joined to; all others where the coarsest grids have fewer.
+        reduce: "mean", "area" or "max" pooling.
+        dropout: probability with which the head drops a value.
+
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels).
     Equivariance: invariant to O(3), approximate; exactly to the rotations that permute every level's grid.
     Raises: as :class:`DeepSphereUNet`; ValueError for a dropout outside [0, 1).
     Reference: Defferrard et al. 2020, arXiv:2012.15000.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.models import DeepSphereClassifier
+        >>> DeepSphereClassifier(3, 10, HEALPix(4), width=4, depth=2, neighbors=8)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 10])
     """
 
     @renamed_arguments(neighbours="neighbors")

@@ -92,15 +92,31 @@ class GaugeUNet(Checkpointed):
     """U-Net of tangent fields on the sphere: residual gauge blocks, skip connections, one grid a level.
 
     Args:
-        width: scalars at the finest level, with half as many fields of each order up to ``max_order``.
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid.
+        width: scalars of the finest level, with half as many fields of each order up to ``max_order``.
+        depth: number of levels.
+        blocks: residual blocks of each level.
+        growth: factor by which the fields grow from level to level.
+        max_width: most scalars of a level.
+        max_order: highest order of the hidden fields.
+        num_rings: radial profiles of the filters.
         spacings: radius of the filters in grid spacings of the level.
         nonlinearity: "gated" or "regular", see :class:`~spheregeo.nn.surface.GaugeBlock`.
-        checkpoint: compute each stage again in the backward pass instead of keeping its inside.
+        levels: grids from fine to coarse in place of those that ``grid`` and ``depth`` make.
+        checkpoint: whether to compute each stage again in the backward pass instead of keeping it.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
     Equivariance: SO(3), approximate and falling with resolution; measured in docs/guides/equivariance.md. Not to reflections.
     Raises: ValueError when the grid has fewer levels than ``depth``, or x has another shape than promised.
     Reference: Ronneberger et al. 2015, arXiv:1505.04597; Cohen et al. 2019, arXiv:1902.04615.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.models import GaugeUNet
+        >>> GaugeUNet(3, 2, HEALPix(4), width=4, depth=2)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 2, 192])
     """
 
     def __init__(
@@ -170,11 +186,33 @@ class GaugeUNet(Checkpointed):
 class GaugeClassifier(nn.Module):
     """Classifier of gauge blocks: the mean over the sphere of the last scalars and field sizes, then two linear layers.
 
+    Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid.
+        width: scalars of the finest level, with half as many fields of each order up to ``max_order``.
+        depth: number of levels.
+        blocks: residual blocks of each level.
+        growth: factor by which the fields grow from level to level.
+        max_width: most scalars of a level.
+        max_order: highest order of the hidden fields.
+        num_rings: radial profiles of the filters.
+        spacings: radius of the filters in grid spacings of the level.
+        nonlinearity: "gated" or "regular", see :class:`~spheregeo.nn.surface.GaugeBlock`.
+        levels: grids from fine to coarse in place of those that ``grid`` and ``depth`` make.
+        skip: how many times the first convolution halves the resolution.
+        dropout: probability with which the head drops a value.
+
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels).
-    Units: ``skip`` is how many times the first convolution halves the resolution, as in ``disco-classifier``.
     Equivariance: invariant to SO(3), approximate; mirror images differ. Measured errors are in docs/guides/classification.md.
     Raises: ValueError when the grid has fewer levels than ``depth``, or x has another shape than promised.
     Reference: Cohen et al. 2019, arXiv:1902.04615.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.models import GaugeClassifier
+        >>> GaugeClassifier(3, 10, HEALPix(4), width=4, depth=2)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

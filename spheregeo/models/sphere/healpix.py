@@ -35,17 +35,19 @@ class HEALPixUNet(PooledUNet):
     """U-Net of nine-neighbour convolutions on HEALPix.
 
     Args:
-        in_channels, out_channels, grid: fields (B, in_channels, N) on a HEALPix grid of either order become
-            (B, out_channels, N).
-        width, growth, max_width: channels of level i are width · growth^i, at most max_width.
+        in_channels, out_channels: channels of input and output.
+        grid: the input's HEALPix grid, either order.
+        width: channels of the finest level.
         depth: number of levels.
-        blocks: convolutions of a level beyond the first.
+        blocks: convolutions of each level beyond the first.
+        growth: factor by which channels grow from level to level.
+        max_width: most channels of a level.
         norm: "batch", "group" or "none".
         missing: rule for the 24 pixels that lack a neighbour, see :class:`spheregeo.nn.HEALPixConv`.
-        reduce: "mean" or "max" pooling.
+        reduce: "mean", "area" or "max" pooling.
         upsample: "shuffle", a convolution to four times the channels and a pixel shuffle, or "nearest", copies and a
             convolution.
-        checkpoint: compute each level again in the backward pass in place of keeping it.
+        checkpoint: whether to compute each level again in the backward pass instead of keeping it.
 
     Shape: (B, in_channels, N) -> (B, out_channels, N).
     Equivariance: exact for quarter turns about z, which keep each child's place. Not SO(3), see
@@ -53,6 +55,13 @@ class HEALPixUNet(PooledUNet):
         randomised.
     Raises: ValueError for another grid than HEALPix, one with fewer levels than ``depth``, or x of another shape.
     Reference: Ronneberger et al. 2015, arXiv 1505.04597; Mahmoudian Bidgoli et al. 2021, arXiv:2107.09179.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.models import HEALPixUNet
+        >>> HEALPixUNet(3, 2, HEALPix(4), width=4, depth=2)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 2, 192])
     """
 
     def __init__(
@@ -94,12 +103,32 @@ class HEALPixUNet(PooledUNet):
 
 @register("healpix-classifier", output="label", native=to_healpix, alias="healpix")
 class HEALPixClassifier(PooledClassifier):
-    """Classifier of nine-neighbour convolutions on HEALPix; options as for :class:`HEALPixUNet`.
+    """Classifier of nine-neighbour convolutions on HEALPix.
+
+    Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the input's HEALPix grid, either order.
+        width: channels of the finest level.
+        depth: number of levels.
+        blocks: convolutions of each level beyond the first.
+        growth: factor by which channels grow from level to level.
+        max_width: most channels of a level.
+        norm: "batch", "group" or "none".
+        missing: rule for the 24 pixels that lack a neighbour, see :class:`spheregeo.nn.HEALPixConv`.
+        reduce: "mean", "area" or "max" pooling.
+        dropout: probability with which the head drops a value.
 
     Shape: (B, in_channels, N) -> (B, out_channels).
     Equivariance: invariant to quarter turns about z, exactly; to other rotations not.
     Raises: as :class:`HEALPixUNet`; ValueError for a dropout outside [0, 1).
     Reference: Mahmoudian Bidgoli et al. 2021, arXiv:2107.09179.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.models import HEALPixClassifier
+        >>> HEALPixClassifier(3, 10, HEALPix(4), width=4, depth=2)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

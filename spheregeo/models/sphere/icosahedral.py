@@ -66,8 +66,19 @@ def _unit(
 class IcosahedralBlock(nn.Module):
     """Convolution, norm, ReLU, convolution, norm, added to the input; then ReLU.
 
+    Args:
+        channels: regular fields, six channels each.
+        level: of the icosahedral grid.
+        norm: "batch" or "none".
+
     Shape: chart layout (B, channels · 6, 5, n, 2n) -> the same.
     Equivariance: exact under the 60 rotations of the icosahedron.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.models import IcosahedralBlock
+        >>> IcosahedralBlock(2, 2)(torch.randn(1, 12, 5, 4, 8)).shape
+        torch.Size([1, 12, 5, 4, 8])
     """
 
     def __init__(self, channels: int, level: int, norm: str = "batch") -> None:
@@ -91,9 +102,14 @@ class IcosahedralUNet(nn.Module):
     Values at the grid's twelve corners are not read; the output there is the mean of the five neighbours.
 
     Args:
-        width: regular fields, of six channels each, on the first level; ``growth`` times as many on each further one,
-            up to ``max_width``.
-        depth: number of levels. blocks: residual blocks a level, on the way down and on the way up. norm: batch or none.
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid, an ``Icosahedral``.
+        width: regular fields, of six channels each, on the first level.
+        depth: number of levels.
+        blocks: residual blocks of each level, on the way down and on the way up.
+        growth: factor by which the fields grow from level to level.
+        max_width: most fields of a level.
+        norm: "batch" or "none".
 
     Shape: (B, in_channels, N) -> (B, out_channels, N), N points of ``grid``, an ``Icosahedral``.
     Equivariance: exact under the 60 rotations of the icosahedron, 4e-15 in float64. For others it is not: with depth 3, random
@@ -101,6 +117,13 @@ class IcosahedralUNet(nn.Module):
         (docs/guides/equivariance.md).
     Raises: ValueError for another kind of grid, more levels than it has, or x of another shape.
     Reference: Cohen et al. 2019, section 6; Ronneberger, Fischer & Brox 2015, arXiv:1505.04597.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.models import IcosahedralUNet
+        >>> IcosahedralUNet(3, 2, Icosahedral(2), width=2, depth=2)(torch.randn(1, 3, 162)).shape
+        torch.Size([1, 2, 162])
     """
 
     def __init__(
@@ -164,13 +187,24 @@ class IcosahedralClassifier(nn.Module):
     With width 8 and depth 4 it has regular fields 8, 16, 16, 24, 24, 32, 64 with strides 1, 2, 1, 2, 1, 2, 1.
 
     Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid, an ``Icosahedral``.
         width: regular fields, of six channels each, of the first convolution.
-        depth: number of levels. norm: batch or none. dropout: before the last layer, 0 for none.
+        depth: number of levels.
+        norm: "batch" or "none".
+        dropout: probability with which a value before the last layer is dropped.
 
     Shape: (B, in_channels, N) -> (B, out_channels), N points of ``grid``, an ``Icosahedral``.
     Equivariance: invariant to the 60 rotations of the icosahedron, 1e-15 in float64; to others only as far as it learns it.
     Raises: ValueError for another kind of grid, more levels than it has, or x of another shape.
     Reference: Cohen et al. 2019, section 6.1 (spherical MNIST).
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.models import IcosahedralClassifier
+        >>> IcosahedralClassifier(3, 10, Icosahedral(2), width=2, depth=2)(torch.randn(2, 3, 162)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

@@ -36,13 +36,34 @@ if TYPE_CHECKING:
 class SphericalUNet(Checkpointed, ExactBuffers):
     """U-Net on the sphere: residual DISCO blocks, skip connections, one grid per level.
 
+    Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the input's grid.
+        width: channels of the finest level.
+        depth: number of levels.
+        blocks: residual blocks of each level.
+        growth: factor by which channels grow from level to level.
+        max_width: most channels of a level.
+        kernel: filter basis; None for :class:`~spheregeo.kernels.Rings` ``(3)``.
+        spacings: radius of the filters in grid spacings of the level (the coarser one between two levels).
+        levels: grids from fine to coarse in place of those that ``grid`` and ``depth`` make.
+        norm: "batch", "group" or "none".
+        checkpoint: whether to compute each stage again in the backward pass instead of keeping it.
+        position: whether the sine of the latitude is one more input channel.
+
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
-    Units: ``spacings`` is the filters' radius in grid spacings of the level (the coarser one between two levels).
     Equivariance: SO(3), approximate, with an isotropic kernel (the default) and ``position=False``: 0.3 % relative
         error for the small size on 64x128, signals of degree < 8, weights randomised; exact under the rotations that
         permute every level's grid. With ``position=True`` or a directional kernel only those about z remain.
     Raises: ValueError when the grid has fewer levels than ``depth``, or x has another shape than promised.
     Reference: Ronneberger et al. 2015; Ocampo et al. 2023, eq. 4.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular
+        >>> from spheregeo.models import SphericalUNet
+        >>> SphericalUNet(3, 2, Equiangular(8, 16), width=4, depth=2)(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 2, 8, 16])
     """
 
     def __init__(

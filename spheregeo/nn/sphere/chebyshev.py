@@ -108,6 +108,13 @@ class ChebConv(ExactBuffers):
         icosahedral level 4, with 20; :class:`~spheregeo.nn.DiscoConv` weighs points by their areas.
     Raises: ValueError for sizes, a grid or an input that do not fit.
     Reference: Defferrard et al. 2020, arXiv:2012.15000.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import ChebConv
+        >>> ChebConv(3, 8, HEALPix(4), order=3, neighbors=8)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 8, 192])
     """
 
     map: SparseMap

@@ -172,17 +172,19 @@ class DiscoConv(_Disco):
 
     Args:
         in_channels, out_channels: channels of input and output.
-        source, target: spherical grids; ``target=None`` keeps the source.
-        kernel: filter basis, :class:`~spheregeo.kernels.Rings` ``(3)`` by default.
-        radius: cutoff in radians; or
-        spacings: cutoff in spacings of the coarser grid (2 by default).
-        groups, bias: as in ``torch.nn.Conv2d``.
-        moments: degree up to which the discrete moments of every filter are made exact at every point; ``None`` for
+        source: grid of the input.
+        target: grid of the output; None for that of the input.
+        kernel: filter basis; None for :class:`~spheregeo.kernels.Rings` ``(3)``.
+        radius: cutoff in radians.
+        spacings: cutoff in spacings of the coarser grid, in place of ``radius``; 2 where neither is given.
+        groups: groups of channels that do not mix; it divides both numbers of channels.
+        bias: whether to add a learned constant to every output channel.
+        moments: degree up to which the discrete moments of every filter are made exact at every point; None for
             plain quadrature. It costs nothing at run time.
         normalization: torch-harmonics' ``basis_norm_mode`` ("none", "nodal", "mean", "support", "geometric" or
-            "modal", each with its 1/(4 pi)), for weights trained there; turns the moment correction off. ``None``:
+            "modal", each with its 1/(4 pi)), for weights trained there; it turns the moment correction off. None leaves
             filters as they are.
-        engine: of the sparse backend, see :func:`spheregeo.sparse.engines`.
+        engine: of the sparse backend, see :func:`spheregeo.sparse.engines`; None for the default.
 
     Shape:
         (B, in_channels, *source.shape) -> (B, out_channels, *target.shape); weight (out, in/groups, K).
@@ -193,6 +195,14 @@ class DiscoConv(_Disco):
         resolution (Morlet(3, 3), degree < 8; docs/guides/equivariance.md).
     Raises: ValueError for sizes, radius or input that do not fit.
     Reference: Ocampo, Price & McEwen 2023, arXiv:2209.13603.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Equiangular, HEALPix
+        >>> from spheregeo.nn import DiscoConv
+        >>> conv = DiscoConv(3, 8, Equiangular(8, 16), HEALPix(4))
+        >>> conv(torch.randn(2, 3, 8, 16)).shape
+        torch.Size([2, 8, 192])
     """
 
     _transposed = False
@@ -203,10 +213,35 @@ class DiscoConvTranspose(_Disco):
 
     The layer for upsampling: source coarse, target fine. For isotropic kernels it is ``DiscoConv(source, target)``,
     moment correction included; directional filters turn with the frames of the source and stay uncorrected.
-    Arguments, shapes and errors as for :class:`DiscoConv`.
 
+    Args:
+        in_channels, out_channels: channels of input and output.
+        source: grid of the input.
+        target: grid of the output; None for that of the input.
+        kernel: filter basis; None for :class:`~spheregeo.kernels.Rings` ``(3)``.
+        radius: cutoff in radians.
+        spacings: cutoff in spacings of the coarser grid, in place of ``radius``; 2 where neither is given.
+        groups: groups of channels that do not mix; it divides both numbers of channels.
+        bias: whether to add a learned constant to every output channel.
+        moments: degree up to which the discrete moments of every filter are made exact at every point; None for
+            plain quadrature. It costs nothing at run time.
+        normalization: torch-harmonics' ``basis_norm_mode`` ("none", "nodal", "mean", "support", "geometric" or
+            "modal", each with its 1/(4 pi)), for weights trained there; it turns the moment correction off. None leaves
+            filters as they are.
+        engine: of the sparse backend, see :func:`spheregeo.sparse.engines`; None for the default.
+
+    Shape: (B, in_channels, *source.shape) -> (B, out_channels, *target.shape); weight (out, in/groups, K).
+    Units: radius in radians.
     Equivariance: as for :class:`DiscoConv`.
+    Raises: ValueError for sizes, radius or input that do not fit.
     Reference: Ocampo, Price & McEwen 2023, arXiv:2209.13603, section 4.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import DiscoConvTranspose
+        >>> DiscoConvTranspose(8, 3, HEALPix(2), HEALPix(4))(torch.randn(2, 8, 48)).shape
+        torch.Size([2, 3, 192])
     """
 
     _transposed = True

@@ -41,6 +41,13 @@ class GaugeBlock(nn.Module):
     Equivariance: SO(2) gauge: exact with "gated" (1e-15 in float64), below 1e-3 with "regular"; SO(3) as the convolution.
     Raises: ValueError for a nonlinearity of another name or input that does not fit.
     Reference: He, Zhang, Ren & Sun 2016; de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425, figure 4.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import GaugeBlock
+        >>> GaugeBlock("2x0 + 1x1", HEALPix(4))(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     def __init__(

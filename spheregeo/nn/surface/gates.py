@@ -16,12 +16,25 @@ class NormNonlinearity(nn.Module):
     """Acts on the size of each field and keeps its direction: y = x f(n + b)/n, n = √(|x|² + eps²).
 
     With eps > 0 the map is as smooth as f, at zero too, where its slope is f(eps + b)/eps. Even scalars are acted on as
-    usual, y = f(x + b); odd ones as fields are. ``act`` is a name or a pointwise function; biases b are learned.
+    usual, y = f(x + b); odd ones as fields are. The layer for irreps of O(3) is
+    :class:`~spheregeo.nn.NormActivation`.
+
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        act: activation, a name or a pointwise function f.
+        bias: whether to learn the constants b.
+        eps: smallest size n, above 0.
 
     Shape: (B, dim, *points) -> the same.
     Equivariance: SO(2) gauge and reflections, exact (1e-15 measured in float64).
     Raises: ValueError for eps that is not positive, or input of another type.
     Reference: Worrall, Garbin, Turmukhambetov & Brostow 2017, arXiv:1612.04642; smoothed at zero here.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import NormNonlinearity
+        >>> NormNonlinearity("2x0 + 1x1")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     def __init__(
@@ -74,14 +87,26 @@ class NormNonlinearity(nn.Module):
 class GatedNonlinearity(nn.Module):
     """Scalars are acted on; every other field is multiplied by a gate in (0, 1) that scalars decide.
 
-    ``gates="linear"``: gates are a learned affine map of the even scalars, and input and output have one type.
-    ``gates="channels"``: the input carries one more even scalar, in front, for each field to be gated, see ``in_type``.
-    ``act`` acts on even scalars, ``gate`` on gates; names or pointwise functions. Odd scalars are gated as fields are.
+    Odd scalars are gated as fields are. The layer for irreps of O(3) is :class:`~spheregeo.nn.IrrepsGate`, whose gates
+    always come as channels of the input.
+
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        act: activation of the even scalars, a name or a pointwise function.
+        gate: activation of the gates, a name or a pointwise function.
+        gates: "linear" for gates that are a learned affine map of the even scalars; "channels" for an input with one more
+            even scalar, in front, for each field to be gated (``in_type``).
 
     Shape: (B, in_type.dim, *points) -> (B, dim, *points).
     Equivariance: SO(2) gauge and reflections, exact (1e-15 measured in float64).
     Raises: ValueError for another choice of gates, a type without even scalars to make gates of, or input of another type.
     Reference: Weiler, Geiger, Welling, Boomsma & Cohen 2018, arXiv:1807.02547.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import GatedNonlinearity
+        >>> GatedNonlinearity("2x0 + 1x1")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     even: Tensor

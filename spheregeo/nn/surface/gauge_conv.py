@@ -30,12 +30,16 @@ class GaugeConv(ExactBuffers):
         in_type, out_type: such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
         source, target: grids of input and output; ``target=None`` keeps the source. Without a source the geometry
             comes with each call, as for batches of different meshes.
-        radius, spacings, num_rings, kernel, smooth, moments, engine: see :meth:`GaugeGeometry.of`; of these only num_rings
-            or kernel matter without a source.
+        radius, spacings: cutoff of the filters, see :meth:`GaugeGeometry.of`. Without a source the geometry of the call decides.
+        num_rings: radial profiles of the filters.
+        kernel: isotropic kernel with other radial profiles than ``num_rings`` gives.
+        smooth, moments: see :meth:`GaugeGeometry.of`.
+        log_map, transport: how directions and frames are carried between points, see :meth:`GaugeGeometry.of`.
+        engine: of the sparse backend, see :func:`spheregeo.sparse.engines`; None for the default.
         bias: True for a constant on the (even) scalars; "edge" for a free bias inside the frame of every edge, which adds
             what the layer would make of a constant scalar field; False for none.
         self_interaction: whether the point itself acts through weights of its own (only where target is source).
-        reflections: whether frames may be reflected too: O(2) in place of SO(2), with about half the weights.
+        reflections: whether frames may be reflected: filters then keep to what O(2) permits.
 
     Shape:
         (B, in_type.dim, *source.shape) -> (B, out_type.dim, *target.shape); weight (out, in, R).
@@ -45,6 +49,13 @@ class GaugeConv(ExactBuffers):
         64x128; 3 to 8e-3 without moments at 8 spacings (docs/guides/equivariance.md).
     Raises: ValueError for types, sizes or input that do not fit.
     Reference: Cohen et al. 2019, eq. 3; de Haan et al. 2021, eq. 2; evaluation order and moment correction are this library's.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import GaugeConv
+        >>> GaugeConv("2x0 + 1x1", "2x0 + 1x1", HEALPix(4))(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     geometry: GaugeGeometry | None

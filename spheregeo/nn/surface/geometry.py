@@ -35,11 +35,17 @@ class GaugeGeometry(nn.Module):
     One geometry serves all layers between its points whose orders add up to at most ``frequency``. Tensors are non-persistent
     buffers, shared by all geometries of equal grids and settings.
 
-    Attributes:
-        map: the :class:`~spheregeo.sparse.TangentMap`.
+    Args:
+        map_: :class:`~spheregeo.sparse.TangentMap` between fields in the frames of sources and targets, kept as ``map``.
         areas: (P,) areas of the target points, by which norms and pools weight.
-        counts: points of each target surface in a batch of several, else one number.
+        counts: points of each target surface in a batch of several; None for one surface.
         same_points: whether sources and targets are the same points.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import GaugeGeometry
+        >>> GaugeGeometry.of(HEALPix(2)).areas.shape
+        torch.Size([48])
     """
 
     areas: Tensor

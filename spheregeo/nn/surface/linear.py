@@ -22,13 +22,24 @@ class FieldLinear(ExactBuffers):
     """Linear map at each point between field types; the self-interaction of a gauge convolution.
 
     Parameters lie in one vector, ordered by output field, input field, and for orders ≥ 1 (real, imaginary); ``matrix`` is the
-    map they make. Outputs of an order that the input lacks are zero. ``reflections`` keeps what O(2) permits.
+    map they make. Outputs of an order that the input lacks are zero.
     Drawn at first so that unit inputs give unit outputs.
+
+    Args:
+        in_type, out_type: of input and output, such as ``"16x0 + 8x1"``.
+        bias: whether to add learned constants to the even scalars.
+        reflections: whether to keep to what O(2) permits, so that mirrored frames give mirrored outputs.
 
     Shape: (B, in_type.dim, *points) -> (B, out_type.dim, *points).
     Equivariance: SO(2) gauge, exact (1e-15 measured in float64); reflections too with ``reflections=True``.
     Raises: ValueError where no output field has a counterpart in the input, or for input of another type.
     Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import FieldLinear
+        >>> FieldLinear("2x0 + 1x1", "4x0 + 2x1")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 8, 192])
     """
 
     index: Tensor
@@ -100,10 +111,19 @@ class FieldLinear(ExactBuffers):
 class FieldBias(nn.Module):
     """Learned constants on the even scalars; other fields have no constant that all frames agree on.
 
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+
     Shape: (B, dim, *points) -> the same.
     Equivariance: SO(2) gauge and reflections, exact.
     Raises: ValueError for a type without even scalars, or input of another type.
     Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425; a bias on every component breaks the symmetry.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import FieldBias
+        >>> FieldBias("2x0 + 1x1")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     even: Tensor
@@ -131,10 +151,20 @@ class FieldBias(nn.Module):
 class FieldDropout(nn.Module):
     """Dropout of whole fields: both components of a pair at a point go, or stay, together.
 
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        p: probability with which a field is dropped.
+
     Shape: (B, dim, *points) -> the same.
     Equivariance: SO(2) gauge and reflections, exact for one draw.
     Raises: ValueError for p outside [0, 1), or input of another type.
     Reference: Srivastava et al. 2014, Journal of Machine Learning Research 15.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import FieldDropout
+        >>> FieldDropout("2x0 + 1x1", 0.1)(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     field_of: Tensor

@@ -39,10 +39,13 @@ class RegularNonlinearity(ExactBuffers):
     Channel i is the function made of the i-th field of every order that has one: ``"16x0 + 16x1 + 16x2"`` is 16 functions of
     orders 0, 1, 2; ``"16x0 + 8x1"`` is 8 of orders 0, 1, and 8 scalars, on which the activation acts as it is.
 
-    ``act`` is a name or a pointwise function; a module with parameters is trained. ``samples`` directions are used; where
-    not given, their number is the smallest tried one whose measured gauge error is below ``tolerance`` for normal fields of
-    standard deviation ``amplitude`` per component. ``batch_norm`` puts a :class:`RegularBatchNorm` in front, which is batch
-    norm over points and samples and so also sets the amplitude.
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        act: a name or a pointwise function; a module with parameters is trained.
+        tolerance: greatest measured gauge error, by which the number of samples is chosen.
+        amplitude: standard deviation per component of the normal fields for which the error is measured.
+        samples: number of directions, in place of the one that ``tolerance`` chooses.
+        batch_norm: whether to put a :class:`RegularBatchNorm` in front, which also sets the amplitude.
 
     Shape: (B, dim, *points) -> the same, in the strides of the input where channels come first or last.
     Equivariance: SO(2) gauge, approximate, and reflections of the frame, exact. Measured relative RMS error at the defaults
@@ -53,6 +56,12 @@ class RegularNonlinearity(ExactBuffers):
     Raises: ValueError for odd scalars, fewer than 2M + 1 samples (the identity itself would change), a tolerance out of
     reach, or input of another type.
     Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import RegularNonlinearity
+        >>> RegularNonlinearity("2x0 + 1x1")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     index: Tensor

@@ -27,10 +27,24 @@ class FieldBatchNorm(FieldNorm):
     Running ones serve in evaluation; no Bessel correction. On a ragged batch (1, dim, V₁ + V₂ + …) areas weigh large meshes
     more: divide each mesh's by its sum where that is not wanted.
 
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        grid: the points that the fields live on; without it, points weigh alike unless areas come with the call.
+        eps: added to the variance.
+        momentum: share of a batch in the running statistics; None for the mean of all batches.
+        affine: whether to learn a scale and a shift.
+        track_running_stats: whether to keep running statistics for evaluation.
+
     Shape: (B, dim, *points), areas (P,) or (B, P) with P points, or shaped as the points -> (B, dim, *points).
     Equivariance: SO(2) gauge and reflections, exact (1e-15 measured in float64); to rotations of a grid as its quadrature is.
     Raises: ValueError for input of another type, or areas that do not fit.
     Reference: Ioffe & Szegedy 2015, arXiv:1502.03167; Weiler & Cesa 2019, arXiv:1911.08251.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import FieldBatchNorm
+        >>> FieldBatchNorm("2x0 + 1x1")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     def __init__(
@@ -52,10 +66,22 @@ class FieldBatchNorm(FieldNorm):
 class FieldInstanceNorm(FieldNorm):
     """:class:`FieldBatchNorm` with the statistics of each sample by itself, and none kept.
 
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        grid: the points that the fields live on; without it, points weigh alike unless areas come with the call.
+        eps: added to the variance.
+        affine: whether to learn scales and shifts.
+
     Shape: (B, dim, *points), areas (P,) or (B, P) with P points, or shaped as the points -> (B, dim, *points).
     Equivariance: as for :class:`FieldBatchNorm`.
     Raises: ValueError as for :class:`FieldBatchNorm`.
     Reference: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import FieldInstanceNorm
+        >>> FieldInstanceNorm("2x0 + 1x1")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     def __init__(
@@ -71,10 +97,24 @@ class RegularBatchNorm(FieldNorm):
     The samples' mean is the order-0 component and their mean square Σ|x|² over the orders (Parseval), so no samples are
     needed, and nothing is aliased: all orders of a channel share one scale, its scalar alone is shifted.
 
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        grid: the points that the fields live on; without it, points weigh alike unless areas come with the call.
+        eps: added to the variance.
+        momentum: share of a batch in the running statistics; None for the mean of all batches.
+        affine: whether to learn a scale and a shift.
+        track_running_stats: whether to keep running statistics for evaluation.
+
     Shape: (B, dim, *points), areas (P,) or (B, P) with P points, or shaped as the points -> (B, dim, *points).
     Equivariance: as for :class:`FieldBatchNorm`.
     Raises: ValueError for odd scalars, input of another type, or areas that do not fit.
     Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import RegularBatchNorm
+        >>> RegularBatchNorm("2x0 + 1x1")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     def __init__(
@@ -98,10 +138,21 @@ class FieldLayerNorm(ExactBuffers):
 
     Nothing is averaged over points or samples, so it serves ragged batches and batches of one.
 
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        eps: added to the variance.
+        affine: whether to learn a scale for each field and a shift for each even scalar.
+
     Shape: (B, dim, *points) -> the same.
     Equivariance: SO(2) gauge and reflections, exact (1e-15 measured in float64); SO(3) as far as the input is.
     Raises: ValueError for input of another type.
     Reference: Ba, Kiros & Hinton 2016, arXiv:1607.06450; over fields, as in Liao & Smidt 2023, arXiv:2206.11990.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import FieldLayerNorm
+        >>> FieldLayerNorm("2x0 + 1x1")(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 192])
     """
 
     average: Tensor

@@ -17,9 +17,17 @@ from spheregeo.sparse import SparseMap
 class ClusterGeometry(nn.Module):
     """Which coarse point each fine point belongs to, how frames turn between the two, and areas.
 
-    Attributes:
-        parents: (N,) coarse point of each fine one; turn: (N,) angle g that carries a field at it to the coarse point's frame.
-        mean: (coarse, fine) map of area-weighted means; areas: (coarse,) areas.
+    Args:
+        parents: (N,) coarse point of each fine one.
+        turn: (N,) angle g that carries a field at the fine point to the coarse point's frame.
+        mean: (coarse, fine) map of area-weighted means.
+        areas: (coarse,) areas of the coarse points.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import ClusterGeometry
+        >>> ClusterGeometry.of(HEALPix(4)).parents.shape
+        torch.Size([192])
     """
 
     parents: Tensor
@@ -126,12 +134,21 @@ class _Clustered(ExactBuffers):
 class FieldPool(_Clustered):
     """Area-weighted mean over each cluster of the fields carried to its coarse point.
 
-    Clusters are those of ``grid`` and its next level, or come with each call.
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        grid: the fine points, a grid or mesh with a nested coarser one; None where clusters come with each call.
 
     Shape: (B, dim, *fine shape) -> (B, dim, *coarse shape).
     Equivariance: SO(2) gauge, exact (1e-15 measured in float64).
     Raises: ValueError for input that does not fit.
     Reference: de Haan, Weiler, Cohen & Welling 2021, arXiv:2003.05425, appendix on pooling.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import FieldPool
+        >>> FieldPool("2x0 + 1x1", HEALPix(4))(torch.randn(2, 4, 192)).shape
+        torch.Size([2, 4, 48])
     """
 
     def forward(self, x: Tensor, clusters: ClusterGeometry | None = None) -> Tensor:
@@ -147,11 +164,20 @@ class FieldPool(_Clustered):
 class FieldUnpool(_Clustered):
     """Each fine point gets the fields of its cluster's coarse point, carried to its own frame.
 
-    ``grid`` is the fine one; without it clusters come with each call.
+    Args:
+        field_type: of input and output, such as ``"16x0 + 8x1"``: 16 scalars and 8 vector fields.
+        grid: the fine points, a grid or mesh with a nested coarser one; None where clusters come with each call.
 
     Shape: (B, dim, *coarse shape) -> (B, dim, *fine shape).
     Equivariance: SO(2) gauge, exact (1e-15 measured in float64).
     Raises: ValueError for input that does not fit.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import FieldUnpool
+        >>> FieldUnpool("2x0 + 1x1", HEALPix(4))(torch.randn(2, 4, 48)).shape
+        torch.Size([2, 4, 192])
     """
 
     def forward(self, x: Tensor, clusters: ClusterGeometry | None = None) -> Tensor:

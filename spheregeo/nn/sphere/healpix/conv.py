@@ -53,6 +53,13 @@ class HEALPixFaceConv(OnHEALPix):
     Raises: ValueError for another grid than HEALPix, for sizes, stride or rule that do not fit, or an input that is not
         on the grid.
     Reference: Karlbauer et al. 2024, arXiv:2311.06253.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import HEALPixFaceConv
+        >>> HEALPixFaceConv(3, 8, HEALPix(4), kernel_size=5)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 8, 192])
     """
 
     def __init__(
@@ -180,6 +187,13 @@ class HEALPixConv(HEALPixFaceConv):
     Raises: ValueError for another grid than HEALPix, for sizes, stride or rule that do not fit, or an input that is not
         on the grid.
     Reference: Mahmoudian Bidgoli et al. 2021, arXiv:2107.09179.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import HEALPixConv
+        >>> HEALPixConv(3, 8, HEALPix(4))(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 8, 192])
     """
 
     def __init__(

@@ -17,14 +17,22 @@ class HEALPixHops(nn.Module):
     Args:
         in_channels, out_channels: channels of input and output.
         grid: HEALPix grid, either order.
-        hops: number of convolutions; the i-th sees i rings of neighbours.
+        hops: number of convolutions; the i-th reaches i rings of neighbours.
         aggregate: "sum" or "max" over the convolutions' outputs, or "concat", each giving an equal share of the channels.
-        bias, missing: as for :class:`HEALPixConv`.
+        bias: whether to add a learned constant to every output channel.
+        missing: rule for pixels that lack a neighbour, see :class:`HEALPixConv`.
 
     Shape: (B, in_channels, N) -> (B, out_channels, N).
     Equivariance: as for :class:`HEALPixConv`.
     Raises: ValueError for hops or aggregate that do not fit, and as :class:`HEALPixConv`.
     Reference: Mahmoudian Bidgoli et al. 2021, arXiv:2107.09179.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import HEALPixHops
+        >>> HEALPixHops(3, 8, HEALPix(4), hops=2)(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 8, 192])
     """
 
     def __init__(

@@ -50,8 +50,18 @@ class ToFaces(OnHEALPix):
 
     Row y and column x are healpy's ``pix2xyf``: from the south corner, columns go north-east, rows north-west.
 
+    Args:
+        grid: HEALPix grid, either order.
+
     Shape: (B, C, N) -> (12 B, C, nside, nside), channels last in memory.
     Raises: ValueError for another grid than HEALPix, or an input that is not on it.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import ToFaces
+        >>> ToFaces(HEALPix(4))(torch.randn(2, 3, 192)).shape
+        torch.Size([24, 3, 4, 4])
     """
 
     def __init__(self, grid: HEALPix) -> None:
@@ -66,8 +76,18 @@ class ToFaces(OnHEALPix):
 class FromFaces(OnHEALPix):
     """The inverse of :class:`ToFaces`.
 
+    Args:
+        grid: HEALPix grid, either order.
+
     Shape: (12 B, C, nside, nside) -> (B, C, N), channels last in memory.
     Raises: ValueError for another grid than HEALPix, or an input that is no faces of it.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import FromFaces
+        >>> FromFaces(HEALPix(4))(torch.randn(24, 3, 4, 4)).shape
+        torch.Size([2, 3, 192])
     """
 
     def __init__(self, grid: HEALPix) -> None:
@@ -94,6 +114,13 @@ class HEALPixPad(OnHEALPix):
     Equivariance: exact under the eight rotations of the grid, up to the planar turns that they bring to the faces.
     Raises: ValueError for another grid than HEALPix, a width or rule that does not fit, or an input that is not on the grid.
     Reference: Karlbauer et al. 2024, arXiv:2311.06253.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import HEALPixPad
+        >>> HEALPixPad(HEALPix(4), 1)(torch.randn(2, 3, 192)).shape
+        torch.Size([24, 3, 6, 6])
     """
 
     def __init__(self, grid: HEALPix, width: int, *, missing: str = "mean", faces: bool = False) -> None:

@@ -16,10 +16,20 @@ class PixelShuffle(OnHEALPix):
     Channel i C + c of pixel p becomes channel c of p's child i, which in nested order is pixel 4p + i: with channels last in
     memory a view. (``torch.nn.PixelShuffle`` takes channel 4c + i.)
 
+    Args:
+        grid: of the input, the coarse HEALPix grid.
+
     Shape: (B, 4 C, N) -> (B, C, 4 N).
     Equivariance: exact for quarter turns about z; others of the grid's rotations permute the four channels.
     Raises: ValueError for another grid than HEALPix, channels that are no multiple of 4, or an input that is not on the grid.
     Reference: Mahmoudian Bidgoli et al. 2021, arXiv:2107.09179; Shi et al. 2016, arXiv:1609.05158.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import PixelShuffle
+        >>> PixelShuffle(HEALPix(4))(torch.randn(2, 12, 192)).shape
+        torch.Size([2, 3, 768])
     """
 
     def __init__(self, grid: HEALPix) -> None:
@@ -39,12 +49,22 @@ class PixelShuffle(OnHEALPix):
 
 
 class PixelUnshuffle(OnHEALPix):
-    """The inverse of :class:`PixelShuffle`: the four children of a pixel become its channels. ``grid`` is the fine one.
+    """The inverse of :class:`PixelShuffle`: the four children of a pixel become its channels.
+
+    Args:
+        grid: of the input, the fine HEALPix grid.
 
     Shape: (B, C, N) -> (B, 4 C, N / 4).
     Equivariance: as for :class:`PixelShuffle`.
     Raises: ValueError for another grid than HEALPix, an odd nside, or an input that is not on the grid.
     Reference: as for :class:`PixelShuffle`.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import PixelUnshuffle
+        >>> PixelUnshuffle(HEALPix(4))(torch.randn(2, 3, 192)).shape
+        torch.Size([2, 12, 48])
     """
 
     def __init__(self, grid: HEALPix) -> None:

@@ -194,9 +194,19 @@ class ToCharts(nn.Module):
 
     The values at the twelve corners are dropped: no layer reads them.
 
+    Args:
+        grid: of the input, an ``Icosahedral`` or its level.
+
     Shape: (B, C, N) -> (B, C, 5, n, 2n), n = 2^level; C is any number of channels.
     Equivariance: exact under the 60 rotations.
     Raises: ValueError for a level below 1 or an input that is not on the grid.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.nn import ToCharts
+        >>> ToCharts(Icosahedral(2))(torch.randn(1, 3, 162)).shape
+        torch.Size([1, 3, 5, 4, 8])
     """
 
     @renamed_arguments(level="grid")
@@ -214,9 +224,20 @@ class ToCharts(nn.Module):
 class FromCharts(Leaving):
     """Chart layout to points layout, once at the exit of a network; corners are zero or the mean of their neighbours.
 
+    Args:
+        grid: of the input, an ``Icosahedral`` or its level.
+        in_type: "scalar" or "regular", which says what the twelve corners get.
+
     Shape: (B, C, 5, n, 2n) -> (B, C, N).
     Equivariance: exact under the 60 rotations.
     Raises: ValueError for a level below 1, another type, or an input that is not on the charts.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.nn import FromCharts
+        >>> FromCharts(Icosahedral(2))(torch.randn(1, 3, 5, 4, 8)).shape
+        torch.Size([1, 3, 162])
     """
 
     @renamed_arguments(level="grid")

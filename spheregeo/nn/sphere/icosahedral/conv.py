@@ -76,6 +76,13 @@ class IcosahedralConv(OnCharts):
         < 8, and 8 and 6 % at levels 3 and 4 for degree < 2^level (docs/guides/equivariance.md).
     Raises: ValueError for sizes, types, stride or input that do not fit.
     Reference: Cohen, Weiler, Kicanaoglu & Welling 2019, arXiv:1902.04615, section 5.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.nn import IcosahedralConv
+        >>> IcosahedralConv(3, 4, Icosahedral(2), in_type="scalar")(torch.randn(1, 3, 162)).shape
+        torch.Size([1, 24, 162])
     """
 
     expand: Tensor

@@ -25,13 +25,28 @@ from spheregeo.nn.statistics import ChannelSets, normalize, working_dtype
 class IcosahedralBatchNorm(OnCharts, ExactBuffers, _NormBase):
     """Batch norm of scalar or regular fields, with area-weighted statistics and running ones for evaluation.
 
-    Arguments after ``in_type`` as for ``torch.nn.BatchNorm2d``; ``num_features`` counts fields. Running variances are the
-    weighted ones, without Bessel's correction.
+    Running variances are the weighted ones, without Bessel's correction.
+
+    Args:
+        num_features: fields, each with a mean and a variance of its own.
+        grid: of the input, an ``Icosahedral`` or its level.
+        in_type: "scalar" or "regular", six channels per field.
+        eps: added to the variance.
+        momentum: share of a batch in the running statistics; None for the mean of all batches.
+        affine: whether to learn a scale and a shift.
+        track_running_stats: whether to keep running statistics for evaluation.
 
     Shape: (B, num_features [· 6], N) -> the same, or likewise in chart layout.
     Equivariance: exact under the 60 rotations of the icosahedron, in training and in evaluation.
     Raises: ValueError for a level below 1, another type, or an input that does not fit.
     Reference: Ioffe & Szegedy 2015, arXiv:1502.03167; Cohen et al. 2019, arXiv:1902.04615, section 5.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.nn import IcosahedralBatchNorm
+        >>> IcosahedralBatchNorm(4, Icosahedral(2))(torch.randn(1, 24, 162)).shape
+        torch.Size([1, 24, 162])
     """
 
     share: Tensor

@@ -33,10 +33,23 @@ class IcosahedralPool(OnCharts):
     Regular fields are transported: each orientation meets the same direction at the neighbours. None of the seven points
     is a corner.
 
+    Args:
+        channels: number of fields.
+        grid: of the input, an ``Icosahedral`` or its level.
+        in_type: "scalar" or "regular".
+        reduce: "mean" or "max" over the seven points.
+
     Shape: (B, channels [· 6], N) -> (B, channels [· 6], N'), or the same in chart layout.
     Equivariance: exact under the 60 rotations of the icosahedron.
     Raises: ValueError for a level below 2, another type or ``reduce``, or an input that does not fit.
     Reference: Cohen, Weiler, Kicanaoglu & Welling 2019, arXiv:1902.04615, section 6.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.nn import IcosahedralPool
+        >>> IcosahedralPool(4, Icosahedral(2))(torch.randn(1, 24, 162)).shape
+        torch.Size([1, 24, 42])
     """
 
     @renamed_arguments(level="grid")
@@ -83,9 +96,21 @@ class IcosahedralUpsample(OnCharts):
 
     Regular fields are transported to the midpoint; where one end is a corner, the other alone counts.
 
+    Args:
+        channels: number of fields.
+        grid: of the input, an ``Icosahedral`` or its level.
+        in_type: "scalar" or "regular".
+
     Shape: (B, channels [· 6], N) -> (B, channels [· 6], N'), or the same in chart layout.
     Equivariance: exact under the 60 rotations of the icosahedron.
     Raises: ValueError for a level below 1, another type, or an input that does not fit.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.nn import IcosahedralUpsample
+        >>> IcosahedralUpsample(4, Icosahedral(1))(torch.randn(1, 24, 42)).shape
+        torch.Size([1, 24, 162])
     """
 
     near: Tensor
@@ -118,10 +143,22 @@ class IcosahedralUpsample(OnCharts):
 class OrientationPool(OnCharts):
     """Regular fields to scalars: maximum or mean over the six orientations.
 
+    Args:
+        channels: number of fields.
+        grid: of the input, an ``Icosahedral`` or its level.
+        reduce: "max" or "mean" over the six orientations.
+
     Shape: (B, channels · 6, N) -> (B, channels, N), or the same in chart layout.
     Equivariance: exact under the 60 rotations of the icosahedron.
     Raises: ValueError for another ``reduce``, or an input that does not fit.
     Reference: Cohen, Weiler, Kicanaoglu & Welling 2019, arXiv:1902.04615, section 6.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import Icosahedral
+        >>> from spheregeo.nn import OrientationPool
+        >>> OrientationPool(4, Icosahedral(2))(torch.randn(1, 24, 162)).shape
+        torch.Size([1, 4, 162])
     """
 
     @renamed_arguments(level="grid")
