@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from spheregeo.data.points.modelnet_modules import ModelNetData, ScanObjectNNData
     from spheregeo.data.points.modules import PointData, PointFolderData, PrimitiveCloudsData
     from spheregeo.data.points.views import PointAugment, Views
+    from spheregeo.data.pyg import from_pyg, to_pyg
     from spheregeo.data.sphere.augment import (
         AzimuthalShift,
         ColourJitter,
@@ -132,6 +133,7 @@ _HOMES = {
     "collate_meshes": "batches",
     "collate_molecules": "batches",
     "fetch": "download",
+    "from_pyg": "pyg",
     "panorama_grid": "sphere.resize",
     "read_class_names": "files",
     "read_cloud": "points.files",
@@ -146,6 +148,7 @@ _HOMES = {
     "resize_image": "sphere.resize",
     "resize_labels": "sphere.resize",
     "stanford_classes": "sphere.stanford2d3ds",
+    "to_pyg": "pyg",
     "unit_sphere": "points.dataset",
     "verify": "download",
 }
@@ -159,6 +162,7 @@ _PARTS = [
     "module",
     "molecules",
     "points",
+    "pyg",
     "sphere",
 ]
 
@@ -232,6 +236,7 @@ __all__ = [
     "collate_meshes",
     "collate_molecules",
     "fetch",
+    "from_pyg",
     "panorama_grid",
     "read_class_names",
     "read_cloud",
@@ -246,6 +251,7 @@ __all__ = [
     "resize_image",
     "resize_labels",
     "stanford_classes",
+    "to_pyg",
     "unit_sphere",
     "verify",
 ]
