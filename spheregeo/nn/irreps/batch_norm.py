@@ -20,14 +20,26 @@ from spheregeo.nn.statistics import ChannelSets, normalize, working_dtype
 class IrrepsBatchNorm(ExactBuffers):
     """Batch norm: each copy divided by its root mean square over points and components, even scalars centred first.
 
-    Arguments and running statistics as ``e3nn.nn.BatchNorm`` has them; ``running_mean`` has one entry a copy, zero but for 0e.
-    A batch without points is passed through and leaves the statistics alone.
+    A batch without points is passed through and leaves the running statistics alone.
 
-    Shape: (..., irreps.dim) -> the same; all leading axes are points.
-    Equivariance: O(3), exact in training and evaluation (relative error 6e-16 measured in
-        float64, 9e-8 in float32).
+    Args:
+        irreps: of the features.
+        eps: added to mean squares.
+        momentum: share by which running statistics move towards those of a batch; None for means over all batches.
+        affine: whether each copy has a learned scale and each even scalar a learned shift.
+        track_running_stats: whether evaluation uses running statistics; else those of the batch. ``running_mean`` has one
+            entry per copy, zero but for 0e, as ``e3nn.nn.BatchNorm`` has it.
+        layout: how the components of rows lie in memory, "mul_ir" (e3nn's) or "ir_mul"; of no meaning for stacks.
+
+    Shape: (..., irreps.dim), or stacks -> the same; all leading axes are points.
+    Equivariance: O(3), exact in training and evaluation (relative error 6e-16 measured in float64, 9e-8 in float32).
     Raises: ValueError for features of other irreps, or eps that is not positive.
     Reference: Ioffe & Szegedy 2015, arXiv:1502.03167; Weiler et al. 2018, arXiv:1807.02547, section 4.3.
+
+    Example:
+        >>> norm = IrrepsBatchNorm("8x0e + 4x1o")
+        >>> norm(torch.randn(100, 20)).shape
+        torch.Size([100, 20])
     """
 
     column: Tensor

@@ -75,16 +75,29 @@ class _Gated(torch.autograd.Function):
 
 
 class IrrepsGate(nn.Module):
-    """Scalars are acted on; every other copy is multiplied by a gate, an even scalar that the input brings for it.
+    """Gated nonlinearity: scalars are acted on, every other copy is multiplied by an activated even scalar that the input
+    brings for it.
 
-    ``act`` acts on 0e, the odd ``odd_act`` on 0o, ``gate`` on gates; all three are rescaled to unit second moment. With
-    ``odd_act=None`` 0o are gated as higher irreps are. ``irreps_in`` is scalars, gates, gated irreps, the order
-    of e3nn's ``Gate`` where there are no 0o; make it with an :class:`IrrepsLinear` or a convolution.
+    ``irreps_in`` is scalars, gates, gated irreps: the order of e3nn's ``Gate`` where there are no 0o. An
+    :class:`IrrepsLinear` or a convolution to ``irreps_in`` goes before.
 
-    Shape: (..., irreps_in.dim) -> (..., irreps_out.dim).
+    Args:
+        irreps_out: of the output.
+        act: activation of even scalars (0e).
+        odd_act: activation of odd scalars (0o), an odd function; None to gate them like higher irreps.
+        gate: activation of gates.
+        normalize: whether the three are rescaled to unit second moment.
+        layout: how the components of rows lie in memory, "mul_ir" (e3nn's) or "ir_mul"; of no meaning for stacks.
+
+    Shape: (..., irreps_in.dim) -> (..., irreps_out.dim), or stacks -> stacks.
     Equivariance: O(3), exact (relative error 1e-16 measured in float64, 7e-8 in float32).
     Raises: ValueError for an ``odd_act`` that is not odd, or features of other irreps.
     Reference: Weiler, Geiger, Welling, Boomsma & Cohen 2018, arXiv:1807.02547, section 4.3; e3nn's ``Gate``.
+
+    Example:
+        >>> gate = IrrepsGate("8x0e + 4x1o")
+        >>> gate.irreps_in, gate(torch.randn(10, 24)).shape
+        (12x0e+4x1o, torch.Size([10, 20]))
     """
 
     @renamed_arguments(normalise="normalize")
@@ -192,16 +205,29 @@ class IrrepsGate(nn.Module):
 
 
 class NormActivation(nn.Module):
-    """Acts on the norm of each copy and keeps its direction: y = x f(n + b)/n, n = √(|x|² + eps²).
+    """Activation of the norm of each copy, whose direction is kept: y = x f(n + b)/n, n = √(|x|² + eps²).
 
-    With eps > 0 the map is as smooth as f, at zero too. ``component`` norms, |x|²/(2l + 1), are about 1 for features of unit
-    component variance at any l, and are the default; ``norm`` takes |x|. Even scalars are acted on as usual, f(x + b), odd ones
-    as higher irreps are. Biases b, one a copy, are learned.
+    With eps > 0 the map is as smooth as f, at zero too. Even scalars are acted on as usual, f(x + b), odd ones as higher
+    irreps are.
 
-    Shape: (..., irreps.dim) -> the same.
+    Args:
+        irreps: of the features.
+        act: f, a name or a pointwise function.
+        bias: whether b is learned, one number per copy; else zero.
+        normalization: "component" takes |x|²/(2l + 1) for the squared norm, about 1 for features of unit component variance at
+            any l; "norm" takes |x|².
+        eps: size below which a direction fades out.
+        layout: how the components of rows lie in memory, "mul_ir" (e3nn's) or "ir_mul"; of no meaning for stacks.
+
+    Shape: (..., irreps.dim), or stacks -> the same.
     Equivariance: O(3), exact (relative error 3e-16 measured in float64, 8e-8 in float32).
     Raises: ValueError for eps that is not positive, an unknown normalisation, or features of other irreps.
     Reference: Thomas et al. 2018, arXiv:1802.08219, section 4.3; smoothed at zero here.
+
+    Example:
+        >>> act = NormActivation("8x0e + 4x1o", "silu")
+        >>> act(torch.randn(10, 20)).shape
+        torch.Size([10, 20])
     """
 
     width: Tensor

@@ -23,14 +23,25 @@ from spheregeo.nn.statistics import working_dtype
 
 
 class IrrepsInstanceNorm(nn.Module):
-    """Each copy divided by its root mean square over the points of a graph and the components, even scalars centred first.
+    """Norm of each graph by itself: copies divided by their root mean square over a graph's points, even scalars centred first.
 
     In a graph of one point even scalars are zero after centring: they become the bias.
 
-    Shape: x (N, irreps.dim), batch (N,) int64, number of graphs -> (N, irreps.dim).
+    Args:
+        irreps: of the features.
+        eps: added to mean squares.
+        affine: whether each copy has a learned scale and each even scalar a learned shift.
+        layout: how the components of rows lie in memory, "mul_ir" (e3nn's) or "ir_mul"; of no meaning for stacks.
+
+    Shape: x (N, irreps.dim) or stacks, batch (N,) int64 (the graph of each point), number of graphs -> as x.
     Equivariance: O(3), exact (1e-15 in float64).
     Raises: ValueError for features of other irreps, or eps that is not positive.
     Reference: Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022; Brandstetter et al. 2022, arXiv:2110.02905, appendix C.
+
+    Example:
+        >>> norm = IrrepsInstanceNorm("8x0e + 4x1o")
+        >>> norm(torch.randn(5, 20), torch.tensor([0, 0, 1, 1, 1]), 2).shape
+        torch.Size([5, 20])
     """
 
     def __init__(

@@ -49,20 +49,33 @@ def sphere_channels(irreps: Irreps, layout: str = "mul_ir") -> list[Channels]:
 class SphereActivation(FunctionalActivation):
     """Pointwise activation of the functions on the sphere that irreps describe together.
 
-    Channel i is the i-th copy of every natural irrep: ``"16x0e + 16x1o + 16x2e"`` is 16 functions of degree ≤ 2. Pseudo irreps
-    are channels of their own, on which the odd ``odd_act`` acts. ``act`` is a name or a pointwise function; a module with
-    parameters is trained. ``resolution`` is (rings, points a ring) of a Gauss–Legendre grid about y; by default
-    (2L + 1) × (4L + 1), L the channel's largest degree. With ``tolerance`` it is the smallest tried one whose measured
-    equivariance error is below that for normal coefficients of standard deviation ``amplitude``; ``error`` measures it.
-    ``normalize`` rescales the activation to unit second moment.
+    Channel i is the i-th copy of every natural irrep: "16x0e + 16x1o + 16x2e" is 16 functions of degree ≤ 2. Pseudo irreps
+    (0o, 1e, 2o, ...) are channels of their own. ``error`` measures the equivariance error of the layer as it is.
 
-    Shape: (..., irreps.dim) -> the same.
+    Args:
+        irreps: of the features.
+        act: a name or a pointwise function; a module with parameters is trained.
+        odd_act: activation of the channels of pseudo irreps, an odd function.
+        resolution: (rings, points per ring) of a Gauss-Legendre grid about y; None for (2L + 1, 4L + 1), L the channel's largest
+            degree.
+        tolerance: a bound of the measured equivariance error, for normal coefficients of standard deviation ``amplitude``, which
+            chooses the smallest tried grid below it; None to take ``resolution``.
+        amplitude: see tolerance.
+        normalize: whether the activation is rescaled to unit second moment.
+        layout: how the components of rows lie in memory, "mul_ir" (e3nn's) or "ir_mul"; of no meaning for stacks.
+
+    Shape: (..., irreps.dim), or stacks -> the same.
     Equivariance: O(3), approximate. Measured relative RMS error for unit components at L = 2, 4, 6 at the default grid: SiLU
         4.8e-3, 3.3e-3, 2.8e-3, GELU 1.1e-2 to 7e-3, tanh 1.7e-2 to 1.2e-2, ReLU 3.6e-2 to 3.0e-2; at twice as many rings and
         points SiLU has 4e-6. Exact (2e-15) for x² and x³.
     Raises: ValueError for a grid that loses the input itself, a tolerance out of reach, pseudo irreps without an odd ``odd_act``,
-    or features of other irreps.
+        or features of other irreps.
     Reference: Cohen et al. 2018, arXiv:1801.10130; ``e3nn.nn.S2Activation``.
+
+    Example:
+        >>> act = SphereActivation("4x0e + 4x1o + 4x2e")
+        >>> act(torch.randn(10, 36)).shape
+        torch.Size([10, 36])
     """
 
     @renamed_arguments(normalise="normalize")
@@ -94,13 +107,23 @@ class SphereActivation(FunctionalActivation):
 
 
 class SeparableSphereActivation(SphereActivation):
-    """:class:`SphereActivation` for l > 0 beside the plain activation of scalars, so that scalars keep their own path.
+    """:class:`SphereActivation` for l > 0 beside the plain activation of scalars, so that scalars keep a path of their own.
 
-    Scalars still enter the functions that the other degrees are read from. Arguments as there.
+    Scalars still enter the functions that the other degrees are read from.
 
-    Shape: (..., irreps.dim) -> the same.
+    Args:
+        irreps: of the features.
+        act: a name or a pointwise function.
+        options: the other arguments of :class:`SphereActivation`.
+
+    Shape: (..., irreps.dim), or stacks -> the same.
     Equivariance: O(3), exact in the scalars only as far as they go through ``act`` alone; the rest as for the sphere activation.
     Reference: Liao, Wood, Das & Smidt 2023, arXiv:2306.12059, section 4 (EquiformerV2), where the plain one diverged.
+
+    Example:
+        >>> act = SeparableSphereActivation("4x0e + 4x1o")
+        >>> act(torch.randn(10, 16)).shape
+        torch.Size([10, 16])
     """
 
     scalars: Tensor
@@ -176,14 +199,28 @@ class SO3Activation(FunctionalActivation):
     Channel c has 2l + 1 copies of each degree, the columns n of its Fourier matrices: copy c (2l + 1) + n + l of ``le`` is
     x^l_n, and F(R) = Σ √(2l+1) x^l_mn D^l_mn(R). With all irreps even, inversion leaves functions alone. With reflections,
     F ↦ F(R h), h the rotation by π about x, columns n ≥ 0 are natural irreps and n < 0 pseudo ones: C (l + 1) and C l
-    copies. ``rotation_irreps`` lists either. ``resolution`` is (β, α, γ) samples of an Euler grid, by default
-    (2L + 1) × (4L + 1) × (4L + 1); the other arguments are :class:`SphereActivation`'s.
+    copies. ``rotation_irreps`` lists either.
 
-    Shape: (..., irreps.dim) -> the same.
+    Args:
+        irreps: of the features.
+        act: a name or a pointwise function; a module with parameters is trained.
+        resolution: (β, α, γ) samples of an Euler grid; None for (2L + 1, 4L + 1, 4L + 1).
+        tolerance: a bound of the measured equivariance error, for normal coefficients of standard deviation ``amplitude``, which
+            chooses the smallest tried grid below it; None to take ``resolution``.
+        amplitude: see tolerance.
+        normalize: whether the activation is rescaled to unit second moment.
+        layout: how the components of rows lie in memory, "mul_ir" (e3nn's) or "ir_mul"; of no meaning for stacks.
+
+    Shape: (..., irreps.dim), or stacks -> the same.
     Equivariance: O(3), approximate; measured relative RMS error of SiLU at the default grid for unit components, L = 1, 2:
         4.2e-3, 2.6e-3. Exact (2e-15) for x² and x³.
     Raises: ValueError for irreps that are no functions on SO(3), a grid that loses the input itself, or a tolerance out of reach.
     Reference: Poulenard, Ovsjanikov & Guibas 2022, arXiv:2211.15903; ``e3nn.nn.SO3Activation``.
+
+    Example:
+        >>> act = SO3Activation(rotation_irreps(channels=2, lmax=1))
+        >>> act.irreps, act(torch.randn(10, 20)).shape
+        (2x0e+6x1e, torch.Size([10, 20]))
     """
 
     @renamed_arguments(normalise="normalize")

@@ -19,17 +19,29 @@ from spheregeo.nn.irreps.stacks import Features, Stacks
 
 
 class SphereMLP(ExactBuffers):
-    """Functional nonlinearity that mixes channels: a small network from C to C' values, the same at every sample of the sphere.
+    """Functional nonlinearity that mixes channels: a small network from C to C' values, applied alike at every sample of the
+    sphere.
 
-    Irreps are C copies of each natural irrep (0e, 1o, 2e, …) up to some degree, read as C functions; the output is C' copies
-    of the same. ``hidden`` are the widths between, with ``act`` after each. ``resolution`` as for
-    :class:`~spheregeo.nn.space.SphereActivation`. For one activation and no mixing, that layer is faster.
+    For one activation and no mixing, :class:`~spheregeo.nn.irreps.SphereActivation` is faster.
 
-    Shape: (..., irreps_in.dim) -> (..., irreps_out.dim), layout mul_ir.
+    Args:
+        irreps: C copies of each natural irrep (0e, 1o, 2e, ...) up to some degree, read as C functions on the sphere.
+        hidden: widths of the network between C and C'.
+        out_channels: C'; None for C. The output is C' copies of each irrep.
+        act: activation after each hidden layer.
+        resolution: (rings, points per ring) of samples, see :class:`~spheregeo.nn.irreps.SphereActivation`; None for (2L +
+            1, 4L + 1).
+
+    Shape: (..., irreps_in.dim) in mul_ir -> (..., irreps_out.dim), or stacks -> stacks.
     Equivariance: O(3), approximate; relative RMS error measured with random weights, biases and unit components, one
         hidden SiLU layer, default grid: up to 6e-3 (L = 2), 5e-3 (L = 4). Exact (1e-15) for polynomial activations of degree ≤ 3.
     Raises: ValueError for irreps with unequal copies or pseudo ones, widths below 1, a grid that loses the input itself.
     Reference: Poulenard & Guibas 2021, "A functional approach to rotation equivariant non-linearities for tensor field networks".
+
+    Example:
+        >>> mlp = SphereMLP("4x0e + 4x1o", hidden=[16], out_channels=6)
+        >>> mlp(torch.randn(10, 16)).shape
+        torch.Size([10, 24])
     """
 
     order: Tensor

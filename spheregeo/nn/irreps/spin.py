@@ -37,12 +37,22 @@ class _Column(NamedTuple):
 
 
 class SpinType:
-    """Spin fields of some orders up to a degree: ``SpinType("8x0 + 4x1", lmax=3)``; a value, equal where its parts are.
+    """Type of spin fields of some orders up to a degree; a value, equal where its parts are.
 
-    Features are irreps, term by term, degree by degree from k, columns n = k and then n = −k, copies side by side. Irreps carry
+    Features are irreps, term by term, degree by degree from k, columns n = k and then n = -k, copies side by side. Irreps carry
     parity as the module's text says; without ``reflections`` all are even, and only rotations are respected.
 
+    Args:
+        fields: copies times order, such as "8x0 + 4x1".
+        lmax: largest degree.
+        reflections: whether irreps carry parity.
+
     Raises: ValueError for text that is no such list, no fields, or an order above lmax.
+
+    Example:
+        >>> spin = SpinType("8x0 + 4x1", lmax=2)
+        >>> spin.irreps
+        8x0e+8x1o+8x2e+4x1o+4x1e+4x2e+4x2o
     """
 
     def __init__(self, fields: str, lmax: int, *, reflections: bool = True) -> None:
@@ -171,10 +181,19 @@ class SpinLinear(nn.Module):
     on; with reflections natural columns go to natural ones alone, which halves a 2 × 2 block. A bias is added to the mean (l = 0)
     of fields of order 0. The same as a convolution over the sphere with the most general filter of that band limit.
 
+    Args:
+        in_type, out_type: spin fields before and after.
+        bias: whether a learned number is added to the mean of each field of order 0.
+
     Shape: (..., in_type.dim) -> (..., out_type.dim).
     Equivariance: SO(3), and O(3) where both types have reflections; exact (2e-16 measured in float64).
     Raises: ValueError for types that disagree about reflections or have no degree in common.
     Reference: Kondor & Trivedi 2018, arXiv:1802.03690; Xu et al. 2022, arXiv:2206.08362.
+
+    Example:
+        >>> spin = SpinType("8x0 + 4x1", lmax=2)
+        >>> SpinLinear(spin, spin)(torch.randn(10, spin.dim)).shape
+        torch.Size([10, 136])
     """
 
     def __init__(self, in_type: SpinType, out_type: SpinType, bias: bool = True) -> None:
@@ -198,16 +217,29 @@ class SpinActivation(FunctionalActivation):
     """Pointwise activation of spin fields on SO(3): lift, sample, act, project on the columns that the type has.
 
     Channel i is the i-th field of every order of the type, so ``"8x0 + 8x1"`` is 8 functions with columns −1, 0, 1, whose orders
-    the activation mixes. ``resolution`` is (β, α, γ) samples; by default (2L+1) × (4L+1) × (min(4L, 6k) + 1), k the
-    channel's largest order, hence one sample of γ for fields of order 0, which makes it the activation on the sphere. Other
-    arguments as for :class:`~spheregeo.nn.space.SphereActivation`. A field of order k > 0 alone meets only the odd part of the
-    activation, which for SiLU is linear: give channels a field of order 0, too.
+    the activation mixes. A field of order k > 0 alone meets only the odd part of the activation, which for SiLU is linear: give
+    channels a field of order 0, too.
+
+    Args:
+        spin: the fields' type.
+        act: a name or a pointwise function; a module with parameters is trained.
+        resolution: (β, α, γ) samples; None for (2L + 1, 4L + 1, min(4L, 6k) + 1), k the channel's largest order, hence one
+            sample of γ for fields of order 0, where the layer is the activation on the sphere.
+        tolerance: a bound of the measured equivariance error, for normal coefficients of standard deviation ``amplitude``, which
+            chooses the smallest tried grid below it; None to take ``resolution``.
+        amplitude: see tolerance.
+        normalize: whether the activation is rescaled to unit second moment.
 
     Shape: (..., spin.dim) -> the same.
     Equivariance: SO(3), with reflections O(3), approximate. Measured relative RMS error of SiLU at the default grid for unit
         components, orders 0 and 1 together: 2.8e-3 (L = 2), 2.4e-3 (L = 4). Exact (2e-15) for x² and x³.
     Raises: as for ``SphereActivation``.
     Reference: Xu et al. 2022, arXiv:2206.08362.
+
+    Example:
+        >>> spin = SpinType("4x0 + 4x1", lmax=1)
+        >>> SpinActivation(spin)(torch.randn(10, spin.dim)).shape
+        torch.Size([10, 40])
     """
 
     @renamed_arguments(normalise="normalize")
