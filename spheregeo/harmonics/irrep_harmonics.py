@@ -9,16 +9,16 @@ Reference: Press et al., Numerical Recipes, 3rd ed., §6.7 (recurrence); Drautz 
 
 from __future__ import annotations
 
-import math
 import operator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST_DEGREE = 300
+from spheregeo.harmonics.recurrence import LARGEST_COMPILED as LARGEST_DEGREE
+from spheregeo.harmonics.recurrence import coefficients, polynomials
+
 SINGLE_DEGREE = 12  # beyond it torch's float32 points are done in float64: the recurrence's numbers grow
 NORMALIZATIONS = ("component", "norm", "integral")
 
@@ -59,29 +59,6 @@ def component_harmonics(
     return plain_harmonics(vectors, lmax, normalization, normalize).to(dtype)
 
 
-@lru_cache(maxsize=64)
-def coefficients(lmax: int, normalization: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Q_mm, and a and b of Q_lm = a y Q_{l−1,m} − b Q_{l−2,m}; float64, √2 of the orders m > 0 included."""
-    first, a, b = np.zeros(lmax + 1), np.zeros((lmax + 1, lmax + 1)), np.zeros((lmax + 1, lmax + 1))
-    start = 1.0
-    scale = {
-        "component": np.ones(lmax + 1),
-        "norm": 1 / np.sqrt(2 * np.arange(lmax + 1) + 1.0),
-        "integral": np.full(lmax + 1, 1 / math.sqrt(4 * math.pi)),
-    }[normalization]
-    for m in range(lmax + 1):
-        if m:
-            start *= math.sqrt((2 * m + 1) / (2 * m))
-        first[m] = start * scale[m] * (math.sqrt(2) if m else 1)
-        for degree in range(m + 1, lmax + 1):
-            gain = math.sqrt((4 * degree**2 - 1) / (degree**2 - m**2))
-            a[degree, m] = gain * scale[degree] / scale[degree - 1]
-            if degree > m + 1:
-                drag = math.sqrt(((degree - 1) ** 2 - m**2) / (4 * (degree - 1) ** 2 - 1))
-                b[degree, m] = gain * drag * scale[degree] / scale[degree - 2]
-    return first, a, b
-
-
 def plain_harmonics(vectors: Tensor, lmax: int, normalization: str, normalize: bool = True) -> Tensor:
     """The same by differentiable torch operations alone: the slow twin, and the path of other devices."""
     first, a, b = coefficients(lmax, normalization)
@@ -100,14 +77,8 @@ def plain_harmonics(vectors: Tensor, lmax: int, normalization: str, normalize: b
     values: list[Tensor] = [vectors.new_empty(0)] * (lmax + 1) ** 2
     cos, sin = torch.ones_like(x), torch.zeros_like(x)
     for m in range(lmax + 1):
-        before, current = torch.zeros_like(y), torch.full_like(y, first[m])
-        for degree in range(m, lmax + 1):
-            if degree > m:
-                drag = b[degree, m] * before
-                before, current = (
-                    current,
-                    a[degree, m] * y * current - (drag if squared is None else drag * squared),
-                )
+        start = torch.full_like(y, first[m])
+        for degree, current in polynomials(start, y, m, lmax, a, b, squared):
             centre = degree * degree + degree
             if m:
                 values[centre + m], values[centre - m] = current * cos, current * sin

@@ -1,20 +1,21 @@
-r"""Real orthonormal spherical harmonics by the stable recurrence in degree at fixed order.
+r"""Real orthonormal spherical harmonics with polar axis z, for signals on grids.
 
 S_l0 = Y_l0, S_{l,m} = √2 (−1)^m Re Y_lm and S_{l,−m} = √2 (−1)^m Im Y_lm for m > 0: no Condon–Shortley phase, order
-(l, m = −l…l). With x = cos θ, s = sin θ and normalised P̄_lm (phase dropped):
-P̄_mm = √((2m+1)/2m) s P̄_{m−1,m−1}, and for l > m
-P̄_lm = √((4l²−1)/(l²−m²)) [x P̄_{l−1,m} − √(((l−1)²−m²)/(4(l−1)²−1)) P̄_{l−2,m}].
-P̄_mm = O(s^m) underflows harmfully only beyond degree 1900 in float64.
+(l, m = −l…l). They are the harmonics of features (:mod:`.irrep_harmonics`, polar axis y) at (y, z, x), and up to degree 300 come
+from the same kernels. Beyond, the recurrence of :mod:`.recurrence` starts from P̄_mm = Q_mm s^m, which underflows harmfully only
+beyond degree 1900 in float64.
 Reference: Press et al., Numerical Recipes, 3rd ed., §6.7; Holmes & Featherstone 2002 on the range.
 """
 
 from __future__ import annotations
 
-import math
 import operator
 
 import torch
 from torch import Tensor
+
+from spheregeo.harmonics.irrep_harmonics import component_harmonics
+from spheregeo.harmonics.recurrence import LARGEST_COMPILED, coefficients, polynomials
 
 LARGEST_DEGREE = 1900  # beyond it P̄_mm underflows where P̄_lm does not (worst norm error 8e-12 at degree 1920)
 
@@ -42,29 +43,34 @@ def real_harmonics(points: Tensor, lmax: int) -> Tensor:
         raise ValueError(
             "real_harmonics: points must be finite unit vectors (to 1e-5); divide them by their norm first"
         )
+    if lmax <= LARGEST_COMPILED:
+        turned = torch.stack([y, z, x], -1)  # the same point with its pole along y
+        return component_harmonics(turned, lmax, normalization="integral")
+    return stable_harmonics(x, y, z, s, lmax)
+
+
+def stable_harmonics(x: Tensor, y: Tensor, z: Tensor, s: Tensor, lmax: int) -> Tensor:
+    """Harmonics of any degree by torch operations, with s^m in the polynomials; s is √(x² + y²).
+
+    Shape: four (...) -> (..., (lmax + 1)²).
+    """
     pole = s < 1e-300  # every order but m = 0 vanishes there, so any longitude will do
     safe = torch.where(pole, torch.ones_like(s), s)
     east = torch.complex(
         torch.where(pole, torch.ones_like(s), x / safe), torch.where(pole, torch.zeros_like(s), y / safe)
     )
-
-    out = points.new_empty((*points.shape[:-1], (lmax + 1) ** 2), dtype=torch.float64)
-    diagonal = torch.full_like(s, 1 / math.sqrt(4 * math.pi))  # P̄_mm
+    first, a, b = coefficients.__wrapped__(lmax, "integral")  # large tables are not kept
+    out = s.new_empty((*s.shape, (lmax + 1) ** 2))
+    power = torch.ones_like(s)  # s^m
     turn = torch.ones_like(east)  # e^{imφ}
     for m in range(lmax + 1):
         if m:
-            diagonal = diagonal * s * math.sqrt((2 * m + 1) / (2 * m))
-            turn = turn * east
-        before, current = torch.zeros_like(s), diagonal
-        for degree in range(m, lmax + 1):
-            if degree > m:
-                gain = math.sqrt((4 * degree**2 - 1) / (degree**2 - m**2))
-                drag = math.sqrt(((degree - 1) ** 2 - m**2) / (4 * (degree - 1) ** 2 - 1))
-                before, current = current, gain * (z * current - drag * before)
+            power, turn = power * s, turn * east
+        for degree, value in polynomials(first[m] * power, z, m, lmax, a, b):
             centre = degree * degree + degree
             if m == 0:
-                out[..., centre] = current
+                out[..., centre] = value
             else:
-                out[..., centre + m] = math.sqrt(2) * current * turn.real
-                out[..., centre - m] = math.sqrt(2) * current * turn.imag
+                out[..., centre + m] = value * turn.real
+                out[..., centre - m] = value * turn.imag
     return out

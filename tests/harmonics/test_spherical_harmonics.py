@@ -13,6 +13,7 @@ import torch
 from spheregeo.grids import Equiangular, GaussLegendre
 from spheregeo.groups import random_rotations
 from spheregeo.harmonics import real_harmonics
+from spheregeo.harmonics.spherical_harmonics import stable_harmonics
 
 
 @pytest.fixture
@@ -136,3 +137,16 @@ def test_orthonormal_under_lebedev_rules(real_data: Path, rule: str, degree: int
     gram = values.T @ (torch.from_numpy(4 * np.pi * weight)[:, None] * values)
     # the tables give angles in degrees to 15 digits
     assert (gram - torch.eye(len(gram), dtype=torch.float64)).abs().max() < 1e-11
+
+
+def test_the_two_evaluations_agree() -> None:
+    """Kernels of features at permuted coordinates, and the recurrence that no degree overflows."""
+    theta = torch.tensor([0.0, 1e-9, 1e-3, 0.1, 1.0, math.pi / 2, 3.1, math.pi], dtype=torch.float64)
+    phi = torch.linspace(0.0, 6.0, 8, dtype=torch.float64)
+    x, y, z = theta.sin() * phi.cos(), theta.sin() * phi.sin(), theta.cos()
+    points = torch.stack([x, y, z], -1)
+    for lmax in (0, 1, 5, 60):
+        slow = stable_harmonics(x, y, z, torch.hypot(x, y), lmax)
+        assert (real_harmonics(points, lmax) - slow).abs().max() < 1e-12
+    above = real_harmonics(points, 301)
+    assert (above[..., : 301**2] - real_harmonics(points, 300)).abs().max() < 2e-11

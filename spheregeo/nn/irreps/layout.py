@@ -13,6 +13,8 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
+from spheregeo.harmonics import to_ir_mul, to_mul_ir
+
 LAYOUTS = ("mul_ir", "ir_mul")
 EVEN = Irrep(0, 1)
 
@@ -111,12 +113,9 @@ def change_layout(x: Tensor, irreps: str | Irreps, source: str, target: str) -> 
     """
     irreps = as_irreps(irreps)
     check_features(x, irreps)
-    every = torch.arange(irreps.dim)
-    order = torch.empty_like(every)
-    for a, b in zip(blocks(irreps, source), blocks(irreps, target), strict=True):
-        for from_, to in zip(a.components, b.components, strict=True):
-            order[to] = every[from_]
-    return x.index_select(-1, order.to(x.device))
+    if check_layout(source) == check_layout(target):
+        return x
+    return to_ir_mul(x, irreps) if target == "ir_mul" else to_mul_ir(x, irreps)
 
 
 Places = tuple[tuple[int, int, int], ...]  # of each term of irreps: copies, components of each, which stack
