@@ -133,7 +133,7 @@ def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> 
     content["model"]["init_args"].update(
         {k: v for k, v in linked.items() if k in inspect.signature(task).parameters}
     )
-    extra = {k: content.pop(k) for k in ("ema", "patience", "settle", "seed_everything") if k in content}
+    extra = {k: content.pop(k) for k in ("ema", "patience", "precise_bn", "seed_everything") if k in content}
     assert all(isinstance(v, (int, float)) for v in extra.values())
     config: Any = parser.parse_object(content)
     if "size" in config.data.init_args:
@@ -145,6 +145,18 @@ def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> 
     model = task(**({**given, "grid": Equiangular(32, 64)} if "grid" in given else given))
     assert model.network is not None
     assert recipes.summary(name)
+
+
+@pytest.mark.parametrize("place", ["recipe", "option", "option="])
+def test_a_former_name_of_an_option_goes_on_working(place: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE + ("settle: 2\n" if place == "recipe" else ""))
+    given = {"recipe": [], "option": ["--settle", "2"], "option=": ["--settle=2"]}[place]
+    call = ["fit", str(recipe), "--output", str(tmp_path / "run"), "--trainer.max_epochs", "1", *given]
+    with pytest.warns(FutureWarning, match="option settle is called precise_bn now"):
+        assert main(call) == 0
+    recorded = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert recorded["precise_bn"] == 2 and "settle" not in recorded
 
 
 def test_a_bundled_recipe_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,11 +24,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import best_checkpoint, run_folder
 from spheregeo.cli.class_paths import public_paths
+from spheregeo.cli.former import current_options, current_recipe
 from spheregeo.cli.own_task import import_task
 from spheregeo.files import write_bytes, write_json
 from spheregeo.tasks.training.average import Average
-from spheregeo.tasks.training.batch_statistics import Settle
 from spheregeo.tasks.training.callbacks import Curves, EpochLine, EpochSeed, TestReport
+from spheregeo.tasks.training.precise_bn import PreciseBatchNorm
 
 COMMON = ("recipe.yaml", "metrics.json", "curves.png")  # files of every run
 
@@ -39,7 +40,7 @@ class SphereCLI(LightningCLI):
     def __init__(self, command: str, recipe: Path, folder: Path, overrides: list[str]) -> None:
         self.command, self.folder, self.recipe = command, folder, recipe
         written = recipe.read_text(encoding="utf-8")
-        content = public_paths(written)
+        content = current_recipe(public_paths(written))
         config = str(recipe) if content == written else content  # faults name the file where they can
         import_task(recipe)
         super().__init__(
@@ -49,7 +50,7 @@ class SphereCLI(LightningCLI):
             load_from_checkpoint_support=False,
             trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 10, "default_root_dir": str(folder)},
             parser_kwargs={"exit_on_error": False, "prog": f"spheregeo {command} {recipe.stem}"},
-            args=["--config", config, *map(public_paths, overrides)],
+            args=["--config", config, *map(public_paths, current_options(overrides))],
         )  # fmt: skip
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -60,8 +61,8 @@ class SphereCLI(LightningCLI):
             "--patience", type=int, default=0, help="epochs without progress before stopping; 0: never"
         )
         parser.add_argument(
-            "--settle", type=int, default=0,
-            help="batches from which norms take their statistics anew before a validation; 0: as they ran",
+            "--precise_bn", type=int, default=0,
+            help="re-estimate batch-norm statistics from the last N training batches before each validation; 0: keep them",
         )  # fmt: skip
         for name in sorted({name for kind in tasks.kinds() for name in kind.linked_from_data}):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
@@ -81,8 +82,8 @@ class SphereCLI(LightningCLI):
             callbacks.append(EpochSeed(int(config.seed_everything)))
             if config.ema:
                 callbacks.append(Average(config.ema))
-            if config.settle:
-                callbacks.append(Settle(config.settle))
+            if config.precise_bn:
+                callbacks.append(PreciseBatchNorm(config.precise_bn))
             if config.patience:
                 callbacks.append(EarlyStopping(model.monitor, mode=model.mode, patience=config.patience))
             # Two of them: one alone writes `last` only in epochs that have a new best.

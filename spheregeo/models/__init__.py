@@ -10,6 +10,7 @@ from spheregeo.models.registry import aliases, builder_of, create, domain_of, na
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
 from spheregeo.models.space.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
+from spheregeo.models.space.pointnet import PointNet
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.schnet import SchNet
 from spheregeo.models.space.segnn import SEGNN, SEGNNPoints
@@ -53,6 +54,7 @@ __all__ = [
     "PixelMLP",
     "PlanarCNN",
     "PlanarUNet",
+    "PointNet",
     "Pointwise",
     "ResidualBlock",
     "SEGNNPoints",

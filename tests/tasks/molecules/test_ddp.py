@@ -12,7 +12,7 @@ import torch
 
 COMMON = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--data.train=16", "--data.val=4", "--ema=0"]
 FORCES = ["--data.test=2", "--model.width=8", "--model.depth=1", "--model.options={cutoff: 5.0, basis: 8}"]
-CLOUDS = ["--data.test=10", "--data.num_points=64", "--settle=0"]
+CLOUDS = ["--data.test=10", "--data.num_points=64", "--precise_bn=0"]
 STEERABLE = "{steerable-points: {width: 8, counts: [16, 4], radii: [0.6, 1.2], k: 8, dropout: 0.0}}"
 RUNS = {
     "schnet": ("fit-forces", FORCES, ("val/force_mae", "val/energy_mae")),

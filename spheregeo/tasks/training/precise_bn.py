@@ -1,4 +1,4 @@
-"""Batch statistics taken anew before each validation, with the weights as they then are.
+"""Precise batch norm: batch statistics estimated anew before each validation, with the weights as they then are.
 
 Running statistics are a memory of the last dozen steps. While the learning rate is high the weights have moved on since,
 and a classifier notices: what all samples share (a dark background, say) shifts by more than the samples differ, and the scores
@@ -20,7 +20,7 @@ from spheregeo.tasks.checks import Batch
 
 
 def _norms(module: nn.Module) -> list[Any]:
-    """The layers that keep running statistics and take them from the batch when they train."""
+    """Return the layers that keep running statistics and take them from the batch when they train."""
     names = ("running_mean", "running_var")
     return [
         m
@@ -30,8 +30,13 @@ def _norms(module: nn.Module) -> list[Any]:
 
 
 @torch.no_grad()
-def settle(task: Task, batches: list[Batch]) -> None:
-    """Replace the running statistics of all norms by their mean over the batches; all else stays as it is."""
+def estimate_statistics(task: Task, batches: list[Batch]) -> None:
+    """Replace the running statistics of all norms by their mean over some batches; all else stays as it is.
+
+    Args:
+        task: the task whose norms are estimated.
+        batches: training batches; none leave everything as it is.
+    """
     norms = _norms(task)
     if not norms or not batches:
         return
@@ -57,10 +62,15 @@ def settle(task: Task, batches: list[Batch]) -> None:
                 statistic /= distributed.get_world_size()
 
 
-class Settle(Callback):
-    """Before each validation of a fit: :func:`settle` on the last few batches of the epoch.
+class PreciseBatchNorm(Callback):
+    """Lightning callback: :func:`estimate_statistics` from the last training batches, before each validation of a fit.
 
-    To stand after a callback that averages weights, so that the statistics are those of the average.
+    The callback belongs after one that averages weights, so that the statistics are those of the averaged weights.
+
+    Args:
+        batches: number of batches.
+
+    Raises: ValueError for fewer than one batch.
     """
 
     def __init__(self, batches: int) -> None:
@@ -69,7 +79,7 @@ class Settle(Callback):
         self._batches: deque[Batch] = deque(maxlen=batches)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._batches.clear()  # a resumed run knows nothing of the epoch before
+        self._batches.clear()  # a resumed run has seen nothing of the epoch before
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -78,4 +88,4 @@ class Settle(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and isinstance(pl_module, Task):
-            settle(pl_module, list(self._batches))
+            estimate_statistics(pl_module, list(self._batches))
