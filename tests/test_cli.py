@@ -278,6 +278,35 @@ def test_killed_and_resumed_equals_unbroken(folder: Path, tmp_path: Path) -> Non
     assert last_scores(run) == pytest.approx(last_scores(folder / "run"), rel=1e-5)
 
 
+def test_resumed_equals_unbroken_where_training_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout draws from the global generator: opening the loader of a resumed run may not move it."""
+    from spheregeo.tasks.training.callbacks import EpochSeed
+
+    small = "--data.grid HEALPix(4) --data.train 16 --data.val 8 --data.test 8 --data.batch_size 8 --data.num_workers 1"
+    less = "--model.width 4 --model.depth 2 --trainer.max_epochs 2 --trainer.accelerator cpu"
+    options = ["--model.options", "{dropout: 0.5}", *small.split(), *less.split()]
+    for name in ("unbroken", "broken"):
+        call = ["fit", "classify-sphere", "--output", str(tmp_path / name), *options]
+        if name == "unbroken":
+            assert main(call) == 0
+            continue
+        own = EpochSeed.on_train_epoch_start
+
+        def stop(self: EpochSeed, trainer: Any, module: Any, own: Any = own) -> None:
+            if trainer.current_epoch == 1:
+                raise ValueError("the power went out")
+            own(self, trainer, module)
+
+        monkeypatch.setattr(EpochSeed, "on_train_epoch_start", stop)
+        assert "the power went out" in error_of(capsys, *call)
+        monkeypatch.undo()
+        assert main([*call[:4], "--resume"]) == 0
+    last = Path("checkpoints") / "last.ckpt"
+    assert equal_checkpoints(tmp_path / "broken" / last, tmp_path / "unbroken" / last)
+
+
 def test_a_run_is_not_replaced_by_accident(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

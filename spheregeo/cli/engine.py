@@ -122,8 +122,8 @@ class SphereCLI(LightningCLI):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence of what is no fault here: small generated data need neither many workers nor a full log interval."""
+def quiet() -> Iterator[None]:
+    """Keep silent what is no fault here: small generated data need neither many workers nor a full log interval."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -185,7 +185,7 @@ def fit(
         )
     if resume:
         path = _source(recipe, folder)
-    with _quiet():
+    with quiet():
         cli = SphereCLI("fit", path, folder, overrides)
         if resume:  # before the run's recipe is written anew
             cli.model.on_load_checkpoint(tasks.read_checkpoint(last))
@@ -215,7 +215,7 @@ def score(
     # The checkpoint says how its network was built: the recipe may have been changed since.
     import_task(source)
     task: LightningModule = tasks.load(checkpoint)
-    with _quiet():
+    with quiet():
         cli = SphereCLI(command, source, folder, overrides)
         report = TestReport(folder, extra={"recipe": recipe, "checkpoint": str(checkpoint)})
         if command == "test":
@@ -231,6 +231,17 @@ def score(
     return {k: float(v) for k, v in values.items()}
 
 
+def load_run(folder: Path, overrides: list[str]) -> tuple[tasks.Task, LightningDataModule]:
+    """Return the best task of a run, and the data of its recorded recipe.
+
+    Args:
+        folder: folder of the run.
+        overrides: options that differ from the recipe.
+    """
+    cli = SphereCLI("test", folder / "recipe.yaml", folder, overrides)
+    return tasks.load(best_checkpoint(folder)), cli.datamodule
+
+
 def audit(
     recipe: str, ckpt: str | None, output: str | None, json_file: str | None, overrides: list[str]
 ) -> dict[str, Any]:
@@ -243,7 +254,7 @@ def audit(
         if ckpt:
             raise
         print("no checkpoint in the run's folder: this is the recipe's model, untrained")
-        with _quiet():
+        with quiet():
             task = SphereCLI("audit", recipes.find(recipe), folder, overrides).model
     result: dict[str, Any] = task.audit()
     if json_file:

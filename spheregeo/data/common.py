@@ -69,16 +69,18 @@ class EpochSampler(DistributedSampler[Any]):
         shuffle: False keeps the dataset's order.
         seed: seed of the order.
         pairs: False yields plain indices, for datasets whose items are the same in every epoch.
+        epoch: the epoch to begin with.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], shuffle: bool = True, seed: int = 0, pairs: bool = True
+        self, dataset: Dataset[Any], shuffle: bool = True, seed: int = 0, pairs: bool = True, epoch: int = 0
     ) -> None:
         running = torch.distributed.is_available() and torch.distributed.is_initialized()
         replicas = torch.distributed.get_world_size() if running else 1
         rank = torch.distributed.get_rank() if running else 0
         super().__init__(dataset, num_replicas=replicas, rank=rank, shuffle=shuffle, seed=seed)
         self.pairs = pairs
+        self.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:
         indices = super().__iter__()

@@ -46,6 +46,9 @@ class DataModule(LightningDataModule, ABC, Generic[Data]):
     constants: tuple[str, ...] = ()
     # True if training items change from epoch to epoch: their dataset is then indexed by (epoch, index).
     drawn_anew = False
+    # Epoch with which training loaders begin. A resumed run opens its loader, and worker processes read ahead, before
+    # Lightning tells the sampler the epoch.
+    first_epoch = 0
     collate = staticmethod(collate)
 
     def __init__(
@@ -87,7 +90,7 @@ class DataModule(LightningDataModule, ABC, Generic[Data]):
         data, train = self.items(split), split == "train"
         return DataLoader(
             data, self.batch_size if train else self.eval_batch_size, collate_fn=self.collate,
-            sampler=EpochSampler(data, seed=self.seed, pairs=self.drawn_anew) if train else None,
+            sampler=EpochSampler(data, seed=self.seed, pairs=self.drawn_anew, epoch=self.first_epoch) if train else None,
             num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
         )  # fmt: skip
 

@@ -18,32 +18,46 @@ from spheregeo.tasks.pictures.fields import curves_picture
 
 
 class EpochSeed(Callback):
-    """Every epoch starts from random states that depend on (seed, epoch, process) only.
+    """Lightning callback that starts every epoch from random states of (seed, epoch, process) alone.
 
-    Data order and augmentation of epoch n are then the same in an unbroken run and in one resumed before n.
+    Data order, augmentation and dropout of epoch n are then the same in an unbroken run and in one resumed before n. The data
+    module of a resumed run is told the epoch with which its training loader begins.
+
+    Args:
+        seed: seed of all epochs.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._resumed = False
+        self._next = 0  # the epoch that runs, or follows where one has ended
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"next_epoch": self._next}
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self._resumed = True
+        # Of checkpoints that hold no state of this callback; those were written at the end of their epoch.
+        self._next = checkpoint["epoch"] + 1
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._next = state_dict["next_epoch"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.datamodule is not None:  # type: ignore[attr-defined]
+            trainer.datamodule.first_epoch = self._next  # type: ignore[attr-defined]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._next = trainer.current_epoch + 1
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._next = trainer.current_epoch
         states = np.random.SeedSequence(
             [self.seed, trainer.current_epoch, trainer.global_rank]
         ).generate_state(3)
         torch.manual_seed(int(states[0]))
         np.random.seed(int(states[1]))
         random.seed(int(states[2]))
-        if self._resumed:
-            # Lightning opens the loader of a resumed run before it tells the sampler the epoch, and worker processes
-            # have read ahead in epoch 0 by now: open it again.
-            iter(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
-            self._resumed = False
 
 
 class EpochLine(Callback):
