@@ -55,6 +55,6 @@ def test_the_table_lines_up() -> None:
         "longer": {"score": "MAE", "baseline": ["elements", 12.345], "ours": ["network", 3.4567]},
     }
     lines = demo.table(found).splitlines()
-    assert lines[2].split() == ["a", "mIoU", "pixels", "0.12", "U-Net", "0.50"]
+    assert lines[2].split() == ["a", "mIoU", "pixels", "0.125", "U-Net", "0.500"]
     assert lines[3].split() == ["longer", "MAE", "elements", "12.3", "network", "3.46"]
     assert len({line.index(name) for line, name in zip(lines[2:], ("U-Net", "network"), strict=True)}) == 1

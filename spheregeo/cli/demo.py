@@ -169,7 +169,10 @@ def table(scores: dict[str, dict[str, Any]]) -> str:
     """
     rows = [("job", "score", "baseline", "", "spheregeo", "")]
     for job, found in scores.items():
-        values = [f"{v:.2f}" if v < 10 else f"{v:.1f}" for v in (found["baseline"][1], found["ours"][1])]
+        values = [
+            f"{v:.3f}" if v < 1 else f"{v:.2f}" if v < 10 else f"{v:.1f}"
+            for v in (found["baseline"][1], found["ours"][1])
+        ]
         rows.append((job, found["score"], found["baseline"][0], values[0], found["ours"][0], values[1]))
     widths = [max(len(row[k]) for row in rows) for k in range(6)]
     lines = ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
