@@ -12,17 +12,19 @@ from spheregeo.kernels.piecewise_linear import PiecewiseLinear
 from spheregeo.kernels.polar import PolarKernel
 from spheregeo.kernels.rings import Rings
 from spheregeo.kernels.torch_harmonics import (
-    NORMALISATIONS,
+    NORMALIZATIONS,
     from_torch_harmonics,
-    normalise,
+    normalize,
     radius_from_torch_harmonics,
     weight_from_torch_harmonics,
     weight_to_torch_harmonics,
 )
 from spheregeo.kernels.zernike import Zernike
 
+NORMALISATIONS, normalise = NORMALIZATIONS, normalize  # the former names
+
 __all__ = [
-    "NORMALISATIONS",
+    "NORMALIZATIONS",
     "CircularHarmonics",
     "FourierBessel",
     "GaussianRings",
@@ -36,7 +38,7 @@ __all__ = [
     "correct_moments",
     "from_torch_harmonics",
     "moment_functions",
-    "normalise",
+    "normalize",
     "radius_from_torch_harmonics",
     "weight_from_torch_harmonics",
     "weight_to_torch_harmonics",

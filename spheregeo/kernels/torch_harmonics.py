@@ -6,7 +6,7 @@ coefficient :math:`q\, (\psi - b) / s` with q the quadrature weight as a share o
 support: 0, :math:`\sum q`; geometric: 0, :math:`(1 - \cos\theta_c)/4`; modal: the q-mean of functions that are not isotropic,
 :math:`\sum |\psi - b| q`. Its polar angle, like ours, runs from south to east, and its functions come in the same order with
 the same signs. Its transposed layer sees the fine point from the coarse one, :math:`\psi(r, \phi_{qp})`, weighs with the coarse
-point's q, and averages each fine ring's sums over the ring (`ring` of `normalise`).
+point's q, and averages each fine ring's sums over the ring (`ring` of `normalize`).
 Where a function all but vanishes on a row's neighbours, nodal and modal divide rounding by 1e-9, and where points lie
 on the border of an angular hat (due south, east, ...), support and modal let rounding decide whether they count:
 there their figures are arbitrary (they differ between north and south pole), ours are not.
@@ -27,7 +27,7 @@ from spheregeo.kernels.piecewise_linear import PiecewiseLinear
 from spheregeo.kernels.rings import Rings
 from spheregeo.kernels.zernike import Zernike
 
-NORMALISATIONS = ("none", "nodal", "mean", "support", "geometric", "modal")
+NORMALIZATIONS = ("none", "nodal", "mean", "support", "geometric", "modal")
 WIDENING = 1.001  # torch_harmonics.quadrature.THETA_CUTOFF_EPS = 1e-3
 EPS = 1e-9  # their floor under every divisor
 
@@ -83,7 +83,7 @@ def _check_weight(weight: Tensor, kernel: Kernel) -> None:
         )
 
 
-def normalise(
+def normalize(
     values: Tensor,
     weights: Tensor,
     indptr: Tensor,
@@ -102,8 +102,8 @@ def normalise(
     `ring` (P,) share the average of their sums, by default every row stands alone.
     Raises: ValueError for an unknown mode or sizes that do not fit.
     """
-    if mode not in NORMALISATIONS:
-        raise ValueError(f"mode is {mode!r}, expected one of {', '.join(NORMALISATIONS)}")
+    if mode not in NORMALIZATIONS:
+        raise ValueError(f"mode is {mode!r}, expected one of {', '.join(NORMALIZATIONS)}")
     if values.dim() != 2 or weights.shape != values.shape[1:] or int(indptr[-1]) != values.shape[1]:
         got = (tuple(values.shape), tuple(weights.shape), int(indptr[-1]))
         raise ValueError(f"values, weights, indptr[-1] are {got}; expected (K, nnz), (nnz,) and nnz")

@@ -8,7 +8,7 @@ from torch import Tensor
 from spheregeo.grids import Grid
 from spheregeo.grids.cache import geometry
 from spheregeo.grids.latlon import LatLon
-from spheregeo.kernels import Kernel, correct_moments, normalise
+from spheregeo.kernels import Kernel, correct_moments, normalize
 from spheregeo.sampling.relation import Relation, relation
 from spheregeo.sparse import RingPattern, SparseMap
 
@@ -68,7 +68,7 @@ def coefficients(
     weights = _areas(rows, found.representatives)[near.rows] if transposed else _areas(columns, near.indices)
     if normalization is not None:
         support = kernel.support(near.distance, near.angle, radius)
-        run = _normalise_columns if transposed else _normalise_rows
+        run = _normalize_columns if transposed else _normalize_rows
         values = run(found, columns, values, weights, support, kernel, radius, normalization)
     elif moments is not None:
         values = correct_moments(
@@ -77,7 +77,7 @@ def coefficients(
     return found, values * weights
 
 
-def _normalise_rows(
+def _normalize_rows(
     found: Relation,
     columns: Grid,
     values: Tensor,
@@ -95,10 +95,10 @@ def _normalise_rows(
         mean = (size * found.multiplicity).sum(1) / found.multiplicity.sum()
         return values / mean.clamp(min=1e-9)[:, None]
     isotropic = [order == 0 for order in kernel.orders]
-    return normalise(values, weights, near.indptr, radius, mode, support=support, isotropic=isotropic)
+    return normalize(values, weights, near.indptr, radius, mode, support=support, isotropic=isotropic)
 
 
-def _normalise_columns(
+def _normalize_columns(
     found: Relation,
     columns: Grid,
     values: Tensor,
@@ -122,7 +122,7 @@ def _normalise_columns(
         pair, counts = pair[order], torch.bincount(point, minlength=columns.num_points)
         indptr, width = torch.cat([counts.new_zeros(1), counts.cumsum(0)]), columns.shape[-1]
     ring = torch.arange(len(indptr) - 1) // width if isinstance(columns, LatLon) else None
-    normalised = normalise(
+    normalized = normalize(
         values[:, pair],
         weights[pair],
         indptr,
@@ -133,7 +133,7 @@ def _normalise_columns(
         ring=ring,
     )
     out = torch.empty_like(values)
-    out[:, pair] = normalised  # a pair that several equivalent points share gets equal values from each
+    out[:, pair] = normalized  # a pair that several equivalent points share gets equal values from each
     return out
 
 

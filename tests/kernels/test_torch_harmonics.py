@@ -12,10 +12,10 @@ from torch import Tensor
 from spheregeo.grids import Equiangular, GaussLegendre
 from spheregeo.grids.latlon import LatLon
 from spheregeo.kernels import (
-    NORMALISATIONS,
+    NORMALIZATIONS,
     Kernel,
     from_torch_harmonics,
-    normalise,
+    normalize,
     radius_from_torch_harmonics,
     weight_from_torch_harmonics,
     weight_to_torch_harmonics,
@@ -78,12 +78,12 @@ def coefficients(kernel: Kernel, rows: Rows, radius: float, mode: str) -> Tensor
     support = kernel.support(rows.r, rows.phi, radius)
     values = kernel(rows.r, rows.phi, radius)
     return (
-        normalise(values, rows.weights, rows.indptr, radius, mode, support=support, isotropic=isotropic)
+        normalize(values, rows.weights, rows.indptr, radius, mode, support=support, isotropic=isotropic)
         * rows.weights
     )
 
 
-@pytest.mark.parametrize("mode", NORMALISATIONS)
+@pytest.mark.parametrize("mode", NORMALIZATIONS)
 @pytest.mark.parametrize(("basis_type", "shape"), BASES)
 @pytest.mark.parametrize(("grid_in", "in_shape", "grid_out", "out_shape"), GRIDS)
 @pytest.mark.parametrize("spacings", [2.0, 3.3])
@@ -127,7 +127,7 @@ def test_coefficients(
     )
 
 
-@pytest.mark.parametrize("mode", NORMALISATIONS)
+@pytest.mark.parametrize("mode", NORMALIZATIONS)
 @pytest.mark.parametrize(
     ("basis_type", "shape"), [("piecewise linear", 3), ("piecewise linear", (3, 3)), ("harmonic", (3, 3))]
 )
@@ -157,7 +157,7 @@ def test_transposed_coefficients(
     ring = torch.arange(fine[0]).repeat_interleave(fine[1])
     isotropic = [o == 0 for o in kernel.orders]
     got = (
-        normalise(values, weights, indptr, radius, mode, support=support, isotropic=isotropic, ring=ring)
+        normalize(values, weights, indptr, radius, mode, support=support, isotropic=isotropic, ring=ring)
         * weights
     )
     full = got.new_zeros(len(got), coarse[0], coarse[1], fine[0] * fine[1])
@@ -230,6 +230,6 @@ def test_wrong_arguments() -> None:
         weight_from_torch_harmonics(torch.zeros(2, 2, 5), "harmonic", 3)
     values, weights, indptr = torch.ones(2, 4), torch.ones(4), torch.tensor([0, 4])
     with pytest.raises(ValueError, match="mode is 'individual'"):
-        normalise(values, weights, indptr, 0.3, "individual")
+        normalize(values, weights, indptr, 0.3, "individual")
     with pytest.raises(ValueError, match="expected \\(K, nnz\\)"):
-        normalise(values, weights[:3], indptr, 0.3, "nodal")
+        normalize(values, weights[:3], indptr, 0.3, "nodal")

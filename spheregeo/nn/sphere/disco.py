@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.grids import Grid
-from spheregeo.kernels import NORMALISATIONS, Kernel, Rings
+from spheregeo.kernels import NORMALIZATIONS, Kernel, Rings
 from spheregeo.nn.coefficients import disco_map
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.sphere.torch_harmonics import layer_arguments, weights_of, write_weights
@@ -66,9 +66,9 @@ class _Disco(ExactBuffers):
             radius = min(spacings * max(self.source.spacing, self.target.spacing), math.pi)
         self.radius = float(radius)
         if normalization is not None:
-            if normalization not in NORMALISATIONS:
+            if normalization not in NORMALIZATIONS:
                 raise ValueError(
-                    f"normalization is {normalization!r}; expected None or one of {', '.join(NORMALISATIONS)}"
+                    f"normalization is {normalization!r}; expected None or one of {', '.join(NORMALIZATIONS)}"
                 )
             moments = None
         self.moments, self.normalization, self.engine = moments, normalization, engine

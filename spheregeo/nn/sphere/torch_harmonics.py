@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spheregeo.grids import Equiangular, GaussLegendre
 from spheregeo.grids.latlon import LatLon
 from spheregeo.kernels import (
-    NORMALISATIONS,
+    NORMALIZATIONS,
     Kernel,
     from_torch_harmonics,
     radius_from_torch_harmonics,
@@ -62,7 +62,7 @@ def layer_arguments(
         raise ValueError(
             f"module has coefficients that differ by {best:.2g} (relative) from those of every combination of "
             f"grids {_names(grid_in, GRIDS)} -> {_names(grid_out, GRIDS)} and basis_norm_mode "
-            f"{_names(basis_norm_mode, NORMALISATIONS)}; expected one of them to agree. Lobatto and trapezoidal "
+            f"{_names(basis_norm_mode, NORMALIZATIONS)}; expected one of them to agree. Lobatto and trapezoidal "
             "grids are not supported: train on equiangular or legendre-gauss"
         )
     source, target, mode = found
@@ -138,8 +138,8 @@ def _candidates(
     module: Any, grid_in: str | None, grid_out: str | None, mode: str | None
 ) -> Iterator[tuple[LatLon, LatLon, str]]:
     """Pairs of grids and modes, the likeliest first."""
-    if mode is not None and mode not in NORMALISATIONS:
-        raise ValueError(f"basis_norm_mode is {mode!r}; expected one of {', '.join(NORMALISATIONS)}")
+    if mode is not None and mode not in NORMALIZATIONS:
+        raise ValueError(f"basis_norm_mode is {mode!r}; expected one of {', '.join(NORMALIZATIONS)}")
     modes = ("nodal", "modal", "mean", "support", "geometric", "none") if mode is None else (mode,)
     names_in = GRIDS if grid_in is None else (grid_in,)
     names_out = GRIDS if grid_out is None else (grid_out,)

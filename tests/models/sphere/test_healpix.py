@@ -90,7 +90,7 @@ def test_options_change_the_network() -> None:
     x = torch.randn(2, 2, 192)
     for options in (
         {"missing": "drop"},
-        {"missing": "renormalise", "norm": "group"},
+        {"missing": "renormalize", "norm": "group"},
         {"upsample": "nearest", "blocks": 0},
         {"reduce": "max", "norm": "none"},
     ):

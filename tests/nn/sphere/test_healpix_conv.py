@@ -14,7 +14,7 @@ from spheregeo.audit import equivariance_error
 from spheregeo.grids import Equiangular, HEALPix
 from spheregeo.nn import HEALPixConv, HEALPixFaceConv
 
-RULES = ("drop", "renormalise", "mean")
+RULES = ("drop", "renormalize", "mean")
 
 
 def gathered(x: Tensor, layer: HEALPixConv) -> Tensor:
@@ -30,7 +30,7 @@ def gathered(x: Tensor, layer: HEALPixConv) -> Tensor:
         taps = torch.cat([taps[:, :, :1], torch.where(there[1:], taps[:, :, 1:], both)], 2)
     weight = layer.weight.unflatten(0, (layer.groups, -1))
     y = torch.einsum("gock,bgckp->bgop", weight, taps.unflatten(1, (layer.groups, -1))).flatten(1, 2)
-    if layer.missing == "renormalise":
+    if layer.missing == "renormalize":
         y = y * 9 / there.sum(0)
     y = y if layer.bias is None else y + layer.bias[:, None]
     for _ in range(int(layer.stride).bit_length() - 1):  # child 0 of four, again and again
@@ -108,7 +108,7 @@ def test_wide_kernels_are_planar_convolutions_of_padded_faces(missing: str, size
     if missing != "mean":
         images = images * ~gap
     y = torch.stack([torch.conv2d(images[:, :, f], layer.weight, stride=stride) for f in range(12)], 2)
-    if missing == "renormalise":
+    if missing == "renormalize":
         ones = torch.ones(1, 1, size, size, dtype=torch.float64)
         y = y * size**2 / torch.conv2d((~gap)[:, None].double(), ones, stride=stride)[:, 0]
     assert layer.bias is not None
@@ -205,3 +205,8 @@ def test_errors() -> None:
         HEALPixFaceConv(1, 1, grid, 11)
     with pytest.raises(ValueError, match=r"x has shape \(1, 2, 192\); expected \(batch, 3, 192\)"):
         HEALPixConv(3, 1, grid)(torch.randn(1, 2, 192))
+
+
+def test_the_former_spelling_of_a_rule() -> None:
+    with pytest.warns(DeprecationWarning, match="is spelled"):
+        assert HEALPixConv(1, 1, HEALPix(4), missing="renormalise").missing == "renormalize"

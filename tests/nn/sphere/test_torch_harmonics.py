@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spheregeo.grids import Equiangular, GaussLegendre, HEALPix
-from spheregeo.kernels import NORMALISATIONS
+from spheregeo.kernels import NORMALIZATIONS
 from spheregeo.nn import DiscoConv, DiscoConvTranspose
 
 th = pytest.importorskip("torch_harmonics")
@@ -53,11 +53,11 @@ def randomise(module: torch.nn.Module) -> None:
 
 # Every basis and pair of grids, every mode on every pair and with every basis; coefficients are tested in full elsewhere.
 CASES = [
-    (*pair, *basis, NORMALISATIONS[(i + j) % 6])
+    (*pair, *basis, NORMALIZATIONS[(i + j) % 6])
     for i, pair in enumerate(PAIRS)
     for j, basis in enumerate(BASES)
 ]
-CASES += [(*PAIRS[1], "piecewise linear", (4, 3), mode) for mode in NORMALISATIONS]
+CASES += [(*PAIRS[1], "piecewise linear", (4, 3), mode) for mode in NORMALIZATIONS]
 
 
 @pytest.mark.parametrize(("grid_in", "in_shape", "grid_out", "out_shape", "basis", "shape", "mode"), CASES)
@@ -90,7 +90,7 @@ def test_convolution(
     compare(module, layer, in_shape, slice(1, -1) if poles and basis == "piecewise linear" else slice(None))
 
 
-@pytest.mark.parametrize("mode", NORMALISATIONS)
+@pytest.mark.parametrize("mode", NORMALIZATIONS)
 @pytest.mark.parametrize(("basis", "shape"), [("piecewise linear", 3), ("piecewise linear", (3, 3))])
 @pytest.mark.parametrize(
     ("grid", "coarse", "fine"), [(EQUIANGULAR, (7, 12), (13, 24)), (LEGENDRE, (6, 8), (12, 24))]
@@ -124,7 +124,7 @@ def test_transposed_convolution(
 
 @pytest.mark.parametrize(
     ("grid_in", "in_shape", "grid_out", "out_shape", "mode"),
-    [(*PAIRS[i % 6], mode) for i, mode in enumerate(NORMALISATIONS)],
+    [(*PAIRS[i % 6], mode) for i, mode in enumerate(NORMALIZATIONS)],
 )
 def test_grids_and_mode_are_found(
     grid_in: str, in_shape: Shape, grid_out: str, out_shape: Shape, mode: str

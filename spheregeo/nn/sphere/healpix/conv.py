@@ -11,6 +11,7 @@ arXiv:2311.06253.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +45,7 @@ class HEALPixFaceConv(OnHEALPix):
         stride: keeps every ``stride``-th row and column of a face; with 2, child 0 of each pixel of the coarser grid.
         groups, bias: as in ``torch.nn.Conv2d``.
         missing: what stands in the two tiles that a face lacks at three-valent corners: "mean", the neighbours on both
-            sides, averaged on the diagonal (:mod:`spheregeo.nn.sphere.healpix.faces`); "drop", nothing; "renormalise",
+            sides, averaged on the diagonal (:mod:`spheregeo.nn.sphere.healpix.faces`); "drop", nothing; "renormalize",
             nothing, and the sum is divided by the share of the taps that are there, before the bias.
 
     Shape: (B, in_channels, N) -> (B, out_channels, N / stride²), channels last in memory; weight (out, in/groups, k, k).
@@ -84,6 +85,13 @@ class HEALPixFaceConv(OnHEALPix):
                 f"groups is {groups} but in_channels is {in_channels} and out_channels {out_channels}; "
                 "groups must divide both"
             )
+        if missing == "renormalise":
+            warnings.warn(
+                'missing="renormalise" is spelled "renormalize" now; the former spelling will go in 0.3',
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            missing = "renormalize"
         n = grid.nside
         if not isinstance(kernel_size, int) or kernel_size % 2 == 0 or not 1 <= kernel_size <= 2 * n + 1:
             raise ValueError(f"kernel_size is {kernel_size!r}; expected an odd number from 1 to {2 * n + 1}")
@@ -98,7 +106,7 @@ class HEALPixFaceConv(OnHEALPix):
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.pad = padding_map(grid, kernel_size // 2, missing)
         self.unpad = pixels_map(self.target)
-        if missing == "renormalise":
+        if missing == "renormalize":
             pixel, present = self._partial()
             self.register_buffer("partial", pixel, persistent=False)
             self.register_buffer("present", present, persistent=False)
@@ -137,7 +145,7 @@ class HEALPixFaceConv(OnHEALPix):
         images = to_images(self.pad(x), side)  # (12 B, in_channels, side, side)
         y = nn.functional.conv2d(images, self._kernel(), self.bias, self.stride, groups=self.groups)
         y = self.unpad(from_images(y))  # (B, out_channels, N / stride^2)
-        if self.missing == "renormalise":
+        if self.missing == "renormalize":
             pixel, present = self.get_buffer("partial"), self.get_buffer("present").to(y.dtype)
             rows = y.transpose(1, 2)
             found = rows.index_select(1, pixel)  # (B, n, out_channels)
@@ -174,7 +182,7 @@ class HEALPixConv(HEALPixFaceConv):
         grid: HEALPix grid, either order.
         stride: 2 keeps child 0 of each pixel of the coarser grid.
         groups, bias: as in ``torch.nn.Conv2d``.
-        missing: for the pixels that lack a neighbour: "drop" leaves its term out (as OSLO does); "renormalise" then
+        missing: for the pixels that lack a neighbour: "drop" leaves its term out (as OSLO does); "renormalize" then
             multiplies the sum by 9/8, before the bias; "mean" takes the mean of the two adjacent neighbours for it.
 
     Shape: (B, in_channels, N) -> (B, out_channels, N / stride²), channels last in memory; weight (out, in/groups, 9).

@@ -29,7 +29,7 @@ from spheregeo.sparse import Gather
 
 # (dx, dy) of the centre and of healpy's neighbours SW, W, NW, N, NE, E, SE, S
 OFFSETS = ((0, 0), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
-MISSING = ("drop", "renormalise", "mean")
+MISSING = ("drop", "renormalize", "mean")
 
 
 def check_grid(grid: object, name: str = "grid") -> HEALPix:
@@ -58,7 +58,7 @@ def _turn(u: np.ndarray, v: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]
 
 
 @cache
-def neighbouring_faces() -> tuple[np.ndarray, np.ndarray]:
+def neighboring_faces() -> tuple[np.ndarray, np.ndarray]:
     """Face at each step (dx, dy) from each face, -1 for none, and the quarter turns into its own columns and rows.
 
     Shape: both (12, 3, 3), by face, dy + 1 and dx + 1. Read off the neighbours of nside 2, whose pixels are corners.
@@ -85,7 +85,7 @@ def neighbouring_faces() -> tuple[np.ndarray, np.ndarray]:
 
 def _cells(nside: int, x: np.ndarray, y: np.ndarray, face: int) -> np.ndarray:
     """Cell at any column and row within one face's width of a face; -1 in the missing tiles."""
-    faces, turns = (table[face, y // nside + 1, x // nside + 1] for table in neighbouring_faces())
+    faces, turns = (table[face, y // nside + 1, x // nside + 1] for table in neighboring_faces())
     u, v = x % nside, y % nside
     for quarter in range(1, 4):
         u, v = np.where(turns >= quarter, _turn(u, v, nside), (u, v))
@@ -121,7 +121,7 @@ def padded_cells(nside: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 def missing_cells(nside: int, width: int) -> np.ndarray:
     """Which cells of the padded faces lie in missing tiles. Shape: (12, nside + 2 width, nside + 2 width) bool."""
     side = np.arange(-width, nside + width) // nside + 1
-    missing: np.ndarray = (neighbouring_faces()[0] < 0)[:, side[:, None], side]
+    missing: np.ndarray = (neighboring_faces()[0] < 0)[:, side[:, None], side]
     return missing
 
 
