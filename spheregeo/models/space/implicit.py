@@ -93,6 +93,12 @@ class ImplicitMolecule(AtomNetwork):
         num_neighbors: mean number of neighbors, a constant that scales sums over them.
         readout: "sum", "mean", "dipole" or "extent" of atoms.
         chunk: edges done at a time; None for all.
+
+    Example:
+        >>> network = ImplicitMolecule(10, 1, width=8, depth=1)
+        >>> positions, numbers, batch = torch.randn(6, 3), torch.randint(1, 9, (6,)), torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> network(positions, numbers, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 1])
     """
 
     @renamed_arguments(degree="num_neighbors")
@@ -147,10 +153,18 @@ class ImplicitPoints(PointNetwork):
     Reference: Zhdanov et al. 2023, arXiv:2212.06096; layer norm in place of batch norm.
 
     Args:
+        in_channels: features of each point, 0 for none.
+        out_channels: numbers for each cloud.
         radius: unit of length of the kernels, whose Gaussian shell begins with half of it.
         group: of the kernels, see :class:`~spheregeo.nn.space.implicit.conv.ImplicitConv`.
         k, dropout, feature_irreps: as of the other networks of clouds.
         width, depth, lmax, kernel_width, kernel_layers, chunk: as of :class:`ImplicitMolecule`.
+
+    Example:
+        >>> network = ImplicitPoints(0, 5, width=8, depth=1)
+        >>> positions, batch = torch.randn(40, 3), torch.arange(2).repeat_interleave(20)
+        >>> network(positions, None, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 5])
     """
 
     def __init__(

@@ -17,6 +17,12 @@ class MoleculeGraph(NamedTuple):
     Shape: edge_index (2, E) int64, rows (source j, target i), sorted by target; offset (E, 3), what is added to x_j - x_i
         because j is met in another cell, or None where nothing is periodic.
     Units: Å.
+
+    Example:
+        >>> graph = molecule_graph(torch.tensor([[0.0, 0, 0], [1.1, 0, 0]]), cutoff=5.0)
+        >>> graph.edge_index
+        tensor([[1, 0],
+                [0, 1]])
     """
 
     edge_index: Tensor

@@ -74,6 +74,12 @@ class SchNet(AtomNetwork):
         basis: Gaussians on [0, cutoff].
         envelope: "polynomial" (twice differentiable) or "cosine".
         readout: "sum" or "mean" of the atoms' outputs, or "dipole" or "extent" from them and the atoms' places.
+
+    Example:
+        >>> network = SchNet(10, 1)
+        >>> positions, numbers, batch = torch.randn(6, 3), torch.randint(1, 9, (6,)), torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> network(positions, numbers, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 1])
     """
 
     def __init__(

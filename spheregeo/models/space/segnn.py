@@ -60,6 +60,12 @@ class SEGNN(AtomNetwork):
         readout: "sum", "mean", "dipole" or "extent" of atoms, see :func:`~spheregeo.models.sphere.pooled`.
         head: "atoms": a perceptron gives each atom's numbers, which are pooled, so that sums are extensive; "molecule": pooled
             first, as published; "sum" and "mean" only.
+
+    Example:
+        >>> network = SEGNN(10, 1, width=8, depth=1)
+        >>> positions, numbers, batch = torch.randn(6, 3), torch.randint(1, 9, (6,)), torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> network(positions, numbers, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 1])
     """
 
     @renamed_arguments(degree="num_neighbors")
@@ -144,10 +150,18 @@ class SEGNNPoints(PointNetwork):
     Reference: Brandstetter et al. 2022, arXiv:2110.02905.
 
     Args:
+        in_channels: features of each point, 0 for none.
+        out_channels: numbers for each cloud.
         k: neighbours.
         unit: squared distances are counted in its square; about the distance of neighbours.
         dropout, feature_irreps: as of the other networks of clouds.
         width, depth, lmax, lmax_attributes, norm: as of :class:`SEGNN`.
+
+    Example:
+        >>> network = SEGNNPoints(0, 5, width=8, depth=1)
+        >>> positions, batch = torch.randn(40, 3), torch.arange(2).repeat_interleave(20)
+        >>> network(positions, None, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 5])
     """
 
     def __init__(

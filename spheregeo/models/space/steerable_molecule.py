@@ -48,6 +48,12 @@ class SteerableMolecule(AtomNetwork):
         dropout: in the feed-forward blocks.
         readout: "sum", "mean", "dipole" or "extent", see :func:`~spheregeo.models.space.readout.pooled`.
         chunk: edges done at a time, for large systems; None for all.
+
+    Example:
+        >>> network = SteerableMolecule(10, 1, width=8, depth=1)
+        >>> positions, numbers, batch = torch.randn(6, 3), torch.randint(1, 9, (6,)), torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> network(positions, numbers, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 1])
     """
 
     @renamed_arguments(degree="num_neighbors")

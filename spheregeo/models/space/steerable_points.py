@@ -58,6 +58,12 @@ class SteerablePoints(nn.Module):
         edge_dim: numbers that a radial network gives each edge.
         dropout: of the head.
         feature_irreps: what the features are, such as "1x1o" for normals; scalars if empty.
+
+    Example:
+        >>> network = SteerablePoints(0, 5, width=8, counts=(8, 4), radii=(1.0, 2.0), k=4)
+        >>> positions, batch = torch.randn(40, 3), torch.arange(2).repeat_interleave(20)
+        >>> network(positions, None, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 5])
     """
 
     def __init__(

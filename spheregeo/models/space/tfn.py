@@ -122,6 +122,12 @@ class TFN(AtomNetwork):
         element_dim: numbers of each end's element that radial networks see; 0 for none.
         norm: layer norm after each layer.
         readout: "sum", "mean", "dipole" or "extent" of atoms.
+
+    Example:
+        >>> network = TFN(10, 1, width=8, depth=1)
+        >>> positions, numbers, batch = torch.randn(6, 3), torch.randint(1, 9, (6,)), torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> network(positions, numbers, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 1])
     """
 
     @renamed_arguments(degree="num_neighbors")
@@ -181,11 +187,19 @@ class TFNPoints(PointNetwork):
     Reference: Thomas et al. 2018, arXiv:1802.08219.
 
     Args:
+        in_channels: features of each point, 0 for none.
+        out_channels: numbers for each cloud.
         feature_irreps: what the features are, such as "1x1o" for normals; scalars if None.
         k: neighbours.
         cutoff: the distance up to which radial functions tell lengths apart.
         dropout: in the head.
         width, depth, lmax, nonlinearity, basis, hidden, edge_dim, norm: as of :class:`TFN`.
+
+    Example:
+        >>> network = TFNPoints(0, 5, width=8, depth=1)
+        >>> positions, batch = torch.randn(40, 3), torch.arange(2).repeat_interleave(20)
+        >>> network(positions, None, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 5])
     """
 
     def __init__(

@@ -17,7 +17,21 @@ MANY_POINTS = 1 << 15  # from here on features of all points leave the cache
 class EdgeList(NamedTuple):
     """Edges sorted by target, with the way back: everything about a graph that does not move with its points.
 
-    Shape: pairs, see :class:`~spheregeo.sparse.Pairs`; target (E,) int64; shift (E, 3) in the unit of positions, or None.
+    :meth:`of` makes one from an ``edge_index`` in any order.
+
+    Args:
+        pairs: the edges in the order of their targets, see :class:`~spheregeo.sparse.Pairs`.
+        target: of each edge.
+        shift: added to the vector of each edge, the lattice vectors of periodic systems; None for none.
+
+    Shape: target (E,) int64; shift (E, 3).
+    Units: shift in the unit of positions.
+
+    Example:
+        >>> edges = EdgeList.of(torch.tensor([[0, 1, 2], [1, 0, 1]]), num_source=3)
+        >>> edges.edge_index
+        tensor([[1, 0, 2],
+                [0, 1, 1]])
     """
 
     pairs: Pairs
@@ -104,6 +118,11 @@ class EdgeGeometry:
         edges: the graph they belong to.
 
     Equivariance: vectors turn with the points and do not see translations.
+
+    Example:
+        >>> geometry = EdgeGeometry.of(torch.randn(3, 3), torch.tensor([[0, 1, 2], [1, 0, 1]]))
+        >>> geometry.lengths.shape, geometry.harmonics(2).shape
+        (torch.Size([3]), torch.Size([3, 9]))
     """
 
     def __init__(self, vectors: Tensor, edges: EdgeList) -> None:

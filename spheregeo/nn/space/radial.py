@@ -34,14 +34,24 @@ def _sinc(x: Tensor) -> Tensor:
 
 
 class RadialBasis(nn.Module):
-    r"""Functions of the distance on [0, cutoff], K for each edge; zero with two derivatives at the cutoff and beyond.
+    """Functions of the distance on [0, cutoff], K for each edge; zero with two derivatives at the cutoff and beyond.
 
-    "bessel": √2 sin(nπt)/(πt) for t = r/cutoff, n = 1 ... K, regular at 0; "gaussian": exp(-(t - t_k)²/2s²), the K centres spread
-    evenly and s their spacing.
+    Args:
+        cutoff: where the functions end.
+        count: K.
+        kind: "bessel", √2 sin(nπt)/(πt) for t = r/cutoff, n = 1 ... K, regular at 0; or "gaussian", exp(-(t - t_k)²/2s²), the K
+            centres spread evenly and s their spacing.
+        envelope: whether functions are multiplied by :func:`polynomial_envelope`, which makes them end smoothly.
 
     Shape: (E,) -> (E, K). In float32 the waves are right to 2e-6 of the largest for K = 8, 2e-5 for K = 32.
     Units: cutoff in the unit of the distances.
+    Equivariance: invariant; distances are.
     Raises: ValueError for an unknown kind, no function, or a cutoff that is not positive.
+
+    Example:
+        >>> basis = RadialBasis(cutoff=5.0, count=8)
+        >>> basis(torch.rand(20)).shape
+        torch.Size([20, 8])
     """
 
     centres: Tensor  # of Gaussians
@@ -86,9 +96,22 @@ class RadialBasis(nn.Module):
 
 
 class RadialNetwork(nn.Module):
-    """A perceptron from radial functions and other numbers of an edge to its features, which vanish smoothly at the cutoff.
+    """A perceptron from radial functions and other numbers of an edge to the edge's features, which vanish smoothly at the
+    cutoff.
+
+    Args:
+        basis: number K of radial functions.
+        hidden: widths of the hidden layers.
+        out_channels: number of features.
+        extra: number X of other numbers per edge.
 
     Shape: basis (E, K), envelope (E,), extra (E, X) or None -> (E, out_channels).
+    Equivariance: invariant, where what comes in is.
+
+    Example:
+        >>> network = RadialNetwork(8, [32], 16)
+        >>> network(torch.randn(20, 8), torch.ones(20)).shape
+        torch.Size([20, 16])
     """
 
     def __init__(self, basis: int, hidden: Sequence[int], out_channels: int, extra: int = 0) -> None:

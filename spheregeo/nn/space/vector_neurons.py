@@ -45,9 +45,16 @@ def vector_leaky_relu(q: Tensor, k: Tensor, slope: float = 0.2) -> Tensor:
 
 
 class StatisticsNorm(nn.BatchNorm1d):
-    """Batch norm over rows that takes the running statistics where a batch has one row alone, which has none of its own.
+    """Batch norm over rows that takes the running statistics where a batch has a single row, which has no variance.
+
+    Args:
+        num_features, eps, momentum, affine, track_running_stats, device, dtype: of ``torch.nn.BatchNorm1d``.
 
     Shape: (N, C) -> (N, C).
+
+    Example:
+        >>> StatisticsNorm(5)(torch.randn(1, 5)).shape
+        torch.Size([1, 5])
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +67,19 @@ class StatisticsNorm(nn.BatchNorm1d):
 
 
 class VectorLinear(nn.Linear):
-    """Linear map of the channels of vectors, without bias. Shape: (..., 3, C_in) -> (..., 3, C_out). Equivariance: O(3)."""
+    """Linear map of the channels of vectors, without bias.
+
+    Args:
+        in_channels, out_channels: numbers of vectors.
+
+    Shape: (..., 3, C_in) -> (..., 3, C_out).
+    Equivariance: O(3), exact.
+    Reference: Deng et al. 2021, arXiv:2104.12229.
+
+    Example:
+        >>> VectorLinear(4, 8)(torch.randn(10, 3, 4)).shape
+        torch.Size([10, 3, 8])
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, bias=False)
@@ -71,6 +90,10 @@ class VectorBatchNorm(nn.Module):
 
     Shape: (..., 3, C) -> (..., 3, C).
     Equivariance: O(3), 3e-16 (float64).
+
+    Example:
+        >>> VectorBatchNorm(4)(torch.randn(10, 3, 4)).shape
+        torch.Size([10, 3, 4])
     """
 
     def __init__(self, channels: int) -> None:
@@ -93,6 +116,10 @@ class VectorLinearReLU(nn.Module):
 
     Shape: (..., 3, C_in) -> (..., 3, C_out).
     Equivariance: O(3), 4e-16 (float64).
+
+    Example:
+        >>> VectorLinearReLU(4, 8)(torch.randn(10, 3, 4)).shape
+        torch.Size([10, 3, 8])
     """
 
     def __init__(
@@ -122,6 +149,11 @@ class VectorEdgeConv(nn.Module):
     Shape: x (P, 3, C_in), edge_index (2, E) -> (P, 3, C_out); a point without edges gets 0.
     Equivariance: O(3), or SO(3) with ``cross``; 4e-16 (float64).
     Raises: ValueError for another pool.
+
+    Example:
+        >>> conv, edge_index = VectorEdgeConv(4, 8), torch.tensor([[0, 1, 2], [1, 0, 1]])
+        >>> conv(torch.randn(3, 3, 4), edge_index).shape
+        torch.Size([3, 3, 8])
     """
 
     def __init__(
@@ -180,6 +212,11 @@ class VectorMeanPool(nn.Module):
 
     Shape: v (N, 3, C), group (N,), count -> (count, 3, C); empty groups give 0.
     Equivariance: O(3), any action on the axes but the first.
+
+    Example:
+        >>> pool = VectorMeanPool()
+        >>> pool(torch.randn(5, 3, 4), torch.tensor([0, 0, 1, 1, 1]), 2).shape
+        torch.Size([2, 3, 4])
     """
 
     def forward(self, v: Tensor, group: Tensor, count: int) -> Tensor:
@@ -196,6 +233,11 @@ class VectorMaxPool(nn.Module):
 
     Shape: v (N, 3, C), group (N,), count -> (count, 3, C); empty groups give 0.
     Equivariance: O(3), exact but for ties.
+
+    Example:
+        >>> pool = VectorMaxPool(4)
+        >>> pool(torch.randn(5, 3, 4), torch.tensor([0, 0, 1, 1, 1]), 2).shape
+        torch.Size([2, 3, 4])
     """
 
     def __init__(self, channels: int) -> None:
@@ -228,6 +270,10 @@ class VectorInvariants(nn.Module):
     Args: channels; slope of the layers' negative side.
     Shape: (..., 3, C) -> (..., 3C).
     Equivariance: invariant to O(3), 5e-16 (float64).
+
+    Example:
+        >>> VectorInvariants(4)(torch.randn(10, 3, 4)).shape
+        torch.Size([10, 12])
     """
 
     def __init__(self, channels: int, *, slope: float = 0.2) -> None:

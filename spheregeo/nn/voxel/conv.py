@@ -45,6 +45,11 @@ class SteerableVoxelConv(ExactBuffers):
         l ≤ 2, waves of 8 voxels and longer: 2 % (size 3 and 7) and 3 % (size 5), stride or not.
     Raises: ValueError for irreps without a kernel, sizes, and volumes on which the stride would break the symmetry.
     Reference: Weiler et al. 2018, arXiv:1807.02547; Cesa, Lang & Weiler 2022 (shells and their widths).
+
+    Example:
+        >>> conv = SteerableVoxelConv("1x0e", "4x0e + 2x1o", 3, padding=1)
+        >>> conv(torch.randn(1, 1, 8, 8, 8)).shape
+        torch.Size([1, 10, 8, 8, 8])
     """
 
     def __init__(

@@ -69,6 +69,10 @@ class LowPassDownsample(nn.Module):
     Equivariance: the 48 rotations and reflections of the cube: exact (3e-16 in float64), for one stride.
     Raises: ValueError for a stride below 1, or input of another number of axes.
     Reference: Zhang 2019, arXiv:1904.11486; the width is that of e3nn's voxel models.
+
+    Example:
+        >>> LowPassDownsample(2)(torch.randn(1, 4, 8, 8, 8)).shape
+        torch.Size([1, 4, 4, 4, 4])
     """
 
     def __init__(self, stride: int | Sequence[int]) -> None:

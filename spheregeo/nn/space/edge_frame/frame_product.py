@@ -26,6 +26,11 @@ class FrameProduct(ProductWeights, Mixing):
     Shape: features of each part planar by order, number of edges, scalars (E, scalars) or None -> planar by order.
     Equivariance: commutes with rotations about ŷ and reflections in planes that hold it.
     Raises: ValueError for irreps that nothing reaches.
+
+    Example:
+        >>> product = FrameProduct(["8x0e + 4x1o", "8x0e + 4x1o"], "4x0e + 2x1o", lmax=2)
+        >>> product([torch.randn(10 * 20), torch.randn(10 * 20)], 10).shape
+        torch.Size([100])
     """
 
     def __init__(

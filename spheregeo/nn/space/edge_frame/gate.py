@@ -79,13 +79,23 @@ class GatedOrder(NamedTuple):
 
 
 class FrameGate(nn.Module):
-    """:class:`~spheregeo.nn.space.IrrepsGate` for features in frames: scalars acted on, other copies multiplied by a gate each.
+    """:class:`~spheregeo.nn.irreps.IrrepsGate` for features in the frames of edges: scalars acted on, other copies
+    multiplied by a gate.
 
-    ``irreps_in`` is even scalars, gates, and the rest of ``irreps_out``; odd scalars are gated.
+    ``irreps_in`` is even scalars, gates, and the rest of ``irreps_out``; odd scalars are gated. ``of_stacks`` is the gate for
+    features of points.
 
-    Shape: planar by order of ``irreps_in``, number of edges -> the same of ``irreps_out``.
+    Args:
+        irreps_out: of the output; distinct, 0e first.
+
+    Shape: planar by order of ``irreps_in``, number of edges -> planar by order of ``irreps_out``.
     Equivariance: exact; gates multiply whole copies.
     Raises: ValueError where even scalars do not come first, in one term.
+
+    Example:
+        >>> gate = FrameGate("8x0e + 4x1o")
+        >>> gate.irreps_in, gate(torch.randn(10 * 24), 10).shape
+        (12x0e+4x1o, torch.Size([200]))
     """
 
     def __init__(self, irreps_out: str | Irreps) -> None:

@@ -69,10 +69,21 @@ def _rows(ir: Irrep, m: int, size: int) -> Tensor:
 class FrameRotation(nn.Module):
     """Features of points into the frames of edges, and messages out of them, summed over the edges of each target.
 
+    Args:
+        irreps: of the features.
+
     Shape: ``coefficients``: packed Wigner matrices (E, S) -> (E, K), alike for all layers of these irreps; ``inward``: stacks
         of N points, or their :meth:`~spheregeo.nn.irreps.Stacks.planar` vector, coefficients, the points that edges take
         features from -> planar by order; ``outward``: planar by order, coefficients, the points that edges lead to -> stacks.
     Equivariance: exact; the two are adjoint.
+
+    Example:
+        >>> from spheregeo.harmonics import wigner_to_y
+        >>> irreps, source = Irreps("8x0e + 4x1o"), Rows.of(torch.tensor([0, 1, 1]), 2)
+        >>> rotation = FrameRotation(irreps)
+        >>> coefficients = rotation.coefficients(wigner_to_y(torch.randn(3, 3), 1))
+        >>> rotation.inward(torch.randn(2 * 20), coefficients, source).shape
+        torch.Size([60])
     """
 
     def __init__(self, irreps: Irreps) -> None:
@@ -167,11 +178,21 @@ class PointProduct(ProductWeights):
 
     A product from few components to many is cheaper mixed first, the others are mixed last.
 
+    Args:
+        irreps_in: of the features.
+        irreps_out: of the result.
+        lmax: largest degree of the attributes.
+
     Shape: stacks of ``irreps_in`` at N points; attributes (N, (lmax + 1)²), and what ``coefficients`` makes of
         them, alike for all layers with these irreps, whatever their copies -> stacks of ``irreps_out``.
     Equivariance: O(3), exact.
     Raises: ValueError for irreps that nothing reaches.
     Reference: Brandstetter et al. 2022, arXiv:2110.02905, equation 7; e3nn's ``FullyConnectedTensorProduct`` and a bias.
+
+    Example:
+        >>> product = PointProduct("8x0e + 4x1o", "4x0e + 2x1o", lmax=1)
+        >>> product(Stacks.from_mul_ir(torch.randn(5, 20), "8x0e + 4x1o"), torch.randn(5, 4))
+        Stacks('4x0e+2x1o', (5,))
     """
 
     def __init__(self, irreps_in: str | Irreps, irreps_out: str | Irreps, lmax: int) -> None:

@@ -65,6 +65,13 @@ class ImplicitConv(nn.Module):
         random, for O3, SO3, octahedral and icosahedral.
     Raises: ValueError for irreps, groups, choices or inputs that do not fit; a kernel that must be zero.
     Reference: Zhdanov, Hoffmann & Cesa 2023, arXiv:2212.06096; evaluation order: You et al. 2021, arXiv:2102.12093.
+
+    Example:
+        >>> conv = ImplicitConv("8x0e + 4x1o", "8x0e + 4x1o")
+        >>> x, positions = torch.randn(4, 20), torch.randn(4, 3)
+        >>> edge_index = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+        >>> conv(x, positions, edge_index).shape
+        torch.Size([4, 20])
     """
 
     network: GatedNetwork | ProductNetwork | RegularNetwork

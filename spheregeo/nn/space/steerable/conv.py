@@ -64,6 +64,13 @@ class SteerableConv(nn.Module):
 
     Reference: Thomas et al. 2018, arXiv:1802.08219, eq. 3; Passaro & Zitnick 2023, arXiv:2302.03655 ("so2"); e3nn's
         ``FullyConnectedTensorProduct`` (normalisation "component", "element").
+
+    Example:
+        >>> conv = SteerableConv("8x0e + 4x1o", "8x0e + 4x1o", lmax=2)
+        >>> x, positions = torch.randn(4, 20), torch.randn(4, 3)
+        >>> edge_index = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+        >>> conv(x, positions, edge_index).shape
+        torch.Size([4, 20])
     """
 
     @renamed_arguments(degree="num_neighbors")

@@ -18,7 +18,16 @@ from spheregeo.sparse import Coupling, Path, RowMaps
 class CGPath(NamedTuple):
     """One product: the stack ``source`` of irrep l1 with the harmonics of degree l2 into the output stack ``target``.
 
-    ``row`` is its first row in the target's weight matrix, ``copies`` how many rows it has.
+    Args:
+        source: place of the stack among those of the input.
+        degree: l2.
+        target: place of the stack among those of the output.
+        row: first row of the product in the target's weight matrix.
+        copies: number of rows.
+
+    Example:
+        >>> CGPath(source=0, degree=1, target=1, row=0, copies=8).degree
+        1
     """
 
     source: int
@@ -29,7 +38,23 @@ class CGPath(NamedTuple):
 
 
 class PathTable(NamedTuple):
-    """All products between two features, by output stack; e3nn's order where irreps are distinct and sorted."""
+    """All products between two features, by output stack; e3nn's order where irreps are distinct and sorted. See
+    :func:`path_table`.
+
+    Args:
+        sources: irreps of the input stacks.
+        source_copies: number of copies of each.
+        targets: irreps of the output stacks.
+        target_copies: number of copies of each.
+        paths: the products.
+        rows: rows of each target's weight matrix, zero where no product reaches it.
+        lmax: largest degree of harmonics.
+
+    Example:
+        >>> from e3nn.o3 import Irreps
+        >>> path_table(Irreps("8x0e"), Irreps("4x0e + 2x1o"), lmax=1).rows
+        (8, 8)
+    """
 
     sources: tuple[Irrep, ...]
     source_copies: tuple[int, ...]

@@ -45,6 +45,12 @@ class SO2Maps(ExactBuffers):
     Shape: ``maps(stacks, weights, edge_features)``: stacks (E, 2 l + 1, copies) of the sources, weights (H, rows, copies) of the
         reached output stacks, edge features (E, H) or None -> stacks of the reached outputs.
     Equivariance: commutes with rotations about ŷ and reflections in planes that hold it.
+
+    Example:
+        >>> from e3nn.o3 import Irreps
+        >>> table = path_table(Irreps("8x0e"), Irreps("4x0e + 2x1o"), lmax=1)
+        >>> [part.shape for part in SO2Maps(table)([torch.randn(10, 1, 8)], [torch.randn(1, 8, 4), torch.randn(1, 8, 2)])]
+        [torch.Size([10, 1, 4]), torch.Size([10, 3, 2])]
     """
 
     def __init__(self, table: PathTable, mmax: int | None = None) -> None:
@@ -283,6 +289,11 @@ class SO2Linear(nn.Module):
     Shape: list of stacks (E, 2 l + 1, copies), one for each distinct irrep -> the same of the output.
     Equivariance: exact for rotations about ŷ and reflections in planes that hold it, and so O(3) for D(R)ᵀ · layer · D(R).
     Raises: ValueError for irreps that nothing reaches.
+
+    Example:
+        >>> linear = SO2Linear("8x0e + 4x1o", "2x0e + 2x1o")
+        >>> [stack.shape for stack in linear([torch.randn(10, 1, 8), torch.randn(10, 3, 4)])]
+        [torch.Size([10, 1, 2]), torch.Size([10, 3, 2])]
     """
 
     def __init__(
