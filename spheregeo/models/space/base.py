@@ -1,4 +1,4 @@
-"""What networks of molecules and of clouds share: what points begin with, the graph's geometry, readout."""
+"""Bases of the networks of molecules and of clouds: first features, the graph's geometry, readout."""
 
 from __future__ import annotations
 

@@ -91,7 +91,20 @@ def feature_graph(v: Tensor, k: int, batch: Tensor) -> Tensor:
 
 
 class CloudNetwork(nn.Module):
-    """Base of the networks of clouds: the neighbours and the vectors that they begin with."""
+    """Base of the networks of clouds: the neighbors and the vectors that they begin with.
+
+    Args:
+        in_channels: features of each point, 0 for none.
+        k: number of neighbors of a point, the point itself among them.
+        feature_irreps: irreps of the features, such as "1x1o" for normals; scalars if None.
+
+    Raises: ValueError for k below 1, or irreps that do not fit ``in_channels``.
+
+    Example:
+        >>> network = CloudNetwork(0, k=4, feature_irreps=None)
+        >>> network.neighbors(torch.randn(10, 3), None).edge_index.shape
+        torch.Size([2, 40])
+    """
 
     def __init__(self, in_channels: int, k: int, feature_irreps: str | None) -> None:
         super().__init__()

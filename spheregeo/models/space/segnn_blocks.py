@@ -48,7 +48,7 @@ def balanced_irreps(width: int, lmax: int, lmax_attributes: int) -> Irreps:
 
 
 class Surroundings(NamedTuple):
-    """What the layers read of the edges, made once.
+    """Inputs of SEGNN's layers that depend on the edges alone, made once.
 
     Shape: squared lengths (E, 1); attributes of points (N, (lmax + 1)²), and their matrices (N, ...); matrices into the frames of
         edges (E, ...), and the same times the messages' weights; the points that edges come from and lead to.

@@ -87,7 +87,7 @@ class MessageBlock(nn.Module):
 
 
 class PointBlock(nn.Module):
-    """What a point makes of its own features: scalars from scalars and from inner products, which also gate the rest.
+    """Feed-forward block at each point: scalars from scalars and from inner products, and gates of the other copies.
 
     Two linear images u and v of the higher irreps give the invariants <u, v>/√(2l + 1), one a copy; a perceptron of scalars and
     invariants gives new scalars and a gate for each copy of u.

@@ -34,7 +34,7 @@ class CloudLevels(NamedTuple):
 
 
 class SteerablePoints(nn.Module):
-    """Levels of farthest points, each hearing its nearest points of the finer level by a steerable convolution.
+    """Network of clouds: levels of farthest points, each with a steerable convolution over its nearest points of the finer level.
 
     Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph as ``neighbors`` gives it -> (B, out_channels).
     Units: clouds of radius 1 about their mean; the output is not invariant to scale.

@@ -48,6 +48,8 @@ class VNPointNet(CloudNetwork):
     """PointNet of vector neurons: one edge convolution, then layers on points alone, then the maximum over the cloud.
 
     Args:
+        in_channels: features of each point, 0 for none.
+        out_channels: numbers for each cloud.
         width: vectors after the edge convolution; 2 and 16 times as many follow (the published 21, 42, 341).
         k: neighbours in the edge convolution, the point itself among them.
         cross: give the edge convolution x_j × x_i too, as published; without it, reflections change nothing.
@@ -62,6 +64,15 @@ class VNPointNet(CloudNetwork):
     Equivariance: invariant to translations and SO(3), and to O(3) without ``cross``: 1e-14 (float64), random parameters.
     Raises: ValueError for options out of range, features that do not fit.
     Reference: Deng et al. 2021, arXiv:2104.12229; Qi et al. 2017, arXiv:1612.00593.
+
+    Example:
+        >>> network = VNPointNet(
+        ...     0, 5, width=2, k=4, cross=False, feature_transform=True,
+        ...     pool="mean", hidden=None, dropout=0.0, feature_irreps=None,
+        ... )
+        >>> positions, batch = torch.randn(40, 3), torch.arange(2).repeat_interleave(20)
+        >>> network(positions, None, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 5])
     """
 
     def __init__(
@@ -131,6 +142,8 @@ class VNDGCNN(CloudNetwork):
     """DGCNN of vector neurons: edge convolutions, each on the output of the one before, all outputs joined at the end.
 
     Args:
+        in_channels: features of each point, 0 for none.
+        out_channels: numbers for each cloud.
         widths: vectors after each edge convolution.
         embedding: vectors of the joined layer.
         k: neighbours, the point itself among them.
@@ -146,6 +159,15 @@ class VNDGCNN(CloudNetwork):
     Equivariance: invariant to translations and O(3): 1e-14 (float64), random parameters.
     Raises: ValueError for options out of range, features that do not fit.
     Reference: Deng et al. 2021, arXiv:2104.12229; Wang et al. 2019, arXiv:1801.07829.
+
+    Example:
+        >>> network = VNDGCNN(
+        ...     0, 5, widths=[4], embedding=4, k=4, dynamic=True,
+        ...     pool="mean", hidden=[8], dropout=0.0, feature_irreps=None,
+        ... )
+        >>> positions, batch = torch.randn(40, 3), torch.arange(2).repeat_interleave(20)
+        >>> network(positions, None, batch, network.neighbors(positions, batch), 2).shape
+        torch.Size([2, 5])
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
 
 
 class _Gated(torch.autograd.Function):
-    """The same in few passes over the features; keeps the input alone."""
+    """Fused forward and backward of ``IrrepsGate.plain``; saves the input alone."""
 
     @staticmethod
     def forward(x: Tensor, layer: IrrepsGate) -> Tensor:

@@ -33,7 +33,7 @@ class _Piece(NamedTuple):
 
 
 class _Normalise(torch.autograd.Function):
-    """The same in few passes over the features: keeps the input, and one or a few numbers a row."""
+    """Fused forward and backward of ``IrrepsLayerNorm.plain``; saves the input, and one or a few numbers per row."""
 
     @staticmethod
     def forward(  # type: ignore[override]

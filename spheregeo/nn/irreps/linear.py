@@ -203,7 +203,7 @@ class IrrepsLinear(nn.Module):
 
     @classmethod
     def from_e3nn(cls, linear: Linear, *, layout: str = "mul_ir") -> IrrepsLinear:
-        """The same map as an e3nn ``Linear`` (in its dtype)."""
+        """Make the map of an e3nn ``Linear``, in the dtype of its weights."""
         ours = cls(linear.irreps_in, linear.irreps_out, linear.bias_numel > 0, layout=layout)
         return ours.to(linear.weight).load_e3nn(linear)
 

@@ -28,7 +28,7 @@ Shape = tuple[int, ...]  # (beta, alpha) on the sphere, (beta, alpha, gamma) on 
 
 
 class Signal(NamedTuple):
-    """What one channel is made of: its irreps, in order, and of which column n of sqrt(2l+1) D^l_mn each is the coefficient."""
+    """Irreps of one channel, in order, and the column n of sqrt(2l+1) D^l_mn of which each is the coefficient."""
 
     irreps: tuple[Irrep, ...]
     columns: tuple[int, ...]

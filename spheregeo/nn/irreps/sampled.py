@@ -70,7 +70,7 @@ def _blocks(x: Tensor, groups: Groups) -> int:
 
 
 class _Sampled(torch.autograd.Function):
-    """The same a block of rows at a time; keeps x alone."""
+    """``_act`` a block of rows at a time, forward and backward; saves x alone."""
 
     @staticmethod
     def forward(x: Tensor, order: Tensor, inverse: Tensor, groups: Groups) -> Tensor:
@@ -115,7 +115,7 @@ def _slope(x: Tensor, g: Tensor, order: Tensor, groups: Groups) -> Tensor:
 
 
 class FunctionalActivation(ExactBuffers):
-    """What the activations on the sphere, on SO(3) and of spin fields share: channels, their grids, and the call."""
+    """Base of the activations on the sphere, on SO(3) and of spin fields: channels, their grids, and the call."""
 
     order: Tensor
     inverse: Tensor

@@ -1,4 +1,4 @@
-"""What an edge's length says: radial bases with a smooth end at the cutoff, and the network from them to an edge's numbers."""
+"""Functions of an edge's length: radial bases with a smooth end at the cutoff, and the network from them to an edge's numbers."""
 
 from __future__ import annotations
 

@@ -88,6 +88,9 @@ class VectorLinear(nn.Linear):
 class VectorBatchNorm(nn.Module):
     """Batch norm of the vectors' lengths: V · BN(|V|)/|V|. A length that becomes negative turns the vector round, as published.
 
+    Args:
+        channels: number C of vectors.
+
     Shape: (..., 3, C) -> (..., 3, C).
     Equivariance: O(3), 3e-16 (float64).
 
@@ -231,6 +234,9 @@ class VectorMaxPool(nn.Module):
 
     The value that is compared passes no gradient; of equal ones the first is taken.
 
+    Args:
+        channels: number C of vectors.
+
     Shape: v (N, 3, C), group (N,), count -> (count, 3, C); empty groups give 0.
     Equivariance: O(3), exact but for ties.
 
@@ -267,7 +273,10 @@ class VectorInvariants(nn.Module):
 
     They grow with the square of the scale; there is no frame to be orthonormalised, so reflections change nothing.
 
-    Args: channels; slope of the layers' negative side.
+    Args:
+        channels: number C of vectors.
+        slope: of the layers' negative side.
+
     Shape: (..., 3, C) -> (..., 3C).
     Equivariance: invariant to O(3), 5e-16 (float64).
 

@@ -32,6 +32,7 @@ class SteerableVoxelConv(ExactBuffers):
         stride: with ``antialias`` a Gaussian low-pass (see :class:`LowPassDownsample`) goes before the sampling, and windows lie
             symmetrically whatever the size: ⌈size / stride⌉ voxels come out. Without, ``size + 2 padding − kernel_size`` must be
             a multiple of the stride, or the layer would not commute with rotations.
+        antialias: whether a stride comes after a low-pass.
         padding: zeros on each side; None keeps the size, or divides it by the stride.
         rings, sigma, cutoff: see :class:`VoxelBasis`.
         spacing: length of a voxel along each axis, where they differ.

@@ -13,22 +13,26 @@ from spheregeo.autograd import Function
 
 
 class Job(NamedTuple):
-    """One order of a product's result: its place, and what it is made from."""
+    """One output block: its place in the result, and the products that are summed there."""
 
     components: int
     width: int
     first: int  # columns before it
     biased: bool
-    matrix: int  # which; -1 for none
+    matrix: int  # index into the matrices; -1 where no product reaches the block
     pieces: tuple[
         tuple[int, int, int], ...
     ]  # part, columns before it there, rows; scalars count as a last part
 
 
 class Mixing:
-    """What a layer says of its products: ``jobs``; columns of the result, ``outputs``; ``num_parts`` features that come in.
+    """Mixin of layers that compute several dense products in one pass.
 
-    ``partial`` says that some columns of the parts are read by no job.
+    Attributes that the layer sets:
+        jobs: one :class:`Job` per output block.
+        outputs: number of columns of the result.
+        num_parts: number of inputs.
+        partial: True where some input columns are read by no job.
     """
 
     jobs: list[Job]
@@ -85,7 +89,7 @@ class Mixing:
         return found
 
     def plain(self, count: int, *tensors: Tensor | None) -> Tensor:
-        """The same in differentiable pieces."""
+        """The products in differentiable pieces, as compilers see them."""
         parts, scalars, row, matrices = self.arguments(tensors)
         out = []
         for job in self.jobs:
@@ -98,7 +102,7 @@ class Mixing:
 
 
 class _Mixed(Function):
-    """The same straight into place: nothing is cut out or put together. Keeps the inputs."""
+    """Fused forward and backward of ``Mixing.plain``: products are written straight into place; saves the inputs alone."""
 
     @staticmethod
     def forward(layer: Mixing, count: int, *tensors: Tensor | None) -> Tensor:

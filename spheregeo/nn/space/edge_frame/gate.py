@@ -16,7 +16,7 @@ from spheregeo.nn.space.edge_frame.products import orders_of
 
 
 class _Gated(torch.autograd.Function):
-    """The same straight into place. Keeps the input."""
+    """Fused forward and backward of ``FrameGate.plain``; saves the input alone."""
 
     @staticmethod
     def forward(x: Tensor, layer: FrameGate, count: int) -> Tensor:
@@ -164,7 +164,7 @@ class FrameGate(nn.Module):
         return result
 
     def plain(self, x: Tensor, count: int) -> Tensor:
-        """The same in differentiable pieces."""
+        """The gate in differentiable pieces, as compilers see it."""
         scalars, gates = self.first(x, count)
         values, out = self.gate(gates), [self.act(scalars)]
         for source, _, order in self.views(x, x.new_empty(count * self.outputs), count):

@@ -26,7 +26,7 @@ from spheregeo.sparse import Path, RowMaps, Rows
 
 
 class Order(NamedTuple):
-    """One array of features in frames: an order m and the irreps, by their place among the kinds, that have it."""
+    """One array of features in frames: an order m and the irreps, by their place among the distinct irreps, that have it."""
 
     m: int
     members: tuple[int, ...]
@@ -111,7 +111,10 @@ class FrameRotation(nn.Module):
 
 
 class ProductWeights(nn.Module):
-    """Weights of a tensor product with harmonics up to a degree, and a bias on even scalars; see its two ways of evaluation.
+    """Weights of a tensor product with harmonics up to a degree, and a bias on even scalars.
+
+    Base of :class:`PointProduct` (attributes of points) and
+    :class:`~spheregeo.nn.space.edge_frame.FrameProduct` (harmonics of edges, in the edges' frames).
 
     ``weights`` are used as they stand: out = Σ W √(2 l₃ + 1) C (x ⊗ Y), drawn from U(±1/√rows) as the bias is.
     """

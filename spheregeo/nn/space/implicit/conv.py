@@ -284,7 +284,10 @@ class ImplicitConv(nn.Module):
         return self.coupling.kernel(self.hidden_values(vectors, attributes))
 
     def hidden_values(self, vectors: Tensor, attributes: Tensor | None) -> Tensor:
-        """What the kernel is linear in. Shape: (E, D, hidden), or (E, hidden, G) for a finite group."""
+        """Values of the last hidden layer, in which the kernel is linear.
+
+        Shape: (E, D, hidden), or (E, hidden, G) for a finite group.
+        """
         if isinstance(self.network, GatedNetwork):
             h, y = self.network(vectors, attributes)
             return y[:, :, None] * h[:, None]

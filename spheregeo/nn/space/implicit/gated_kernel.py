@@ -34,7 +34,7 @@ def shell_mean_square(degree: int, sigma: float, envelope: bool) -> float:
 
 
 class KernelNetwork(ExactBuffers):
-    """What all kernel networks share: the unit of length, radial features, and the shell exp(−t²/2σ²), σ learned for each copy.
+    """Base of kernel networks: the unit of length, radial features, and the shell exp(−t²/2σ²), σ learned for each copy.
 
     Radial features are Gaussians in t², centred on 0 … 1: smooth at t = 0, bounded everywhere.
     """

@@ -223,7 +223,7 @@ class SteerableConv(nn.Module):
         return [w / math.sqrt(w.shape[0] * w.shape[1] * self.num_neighbors) for w in self.weights]
 
     def factor(self) -> Tensor | None:
-        """What edge features are multiplied with to give the weights of depthwise paths, (H, channels of all paths)."""
+        """Matrix (H, channels of all paths) from edge features to the weights of depthwise paths; None for other layers."""
         return None if self.edge_weights is None else self.edge_weights / math.sqrt(self.edge_dim or 1)
 
     def _products(

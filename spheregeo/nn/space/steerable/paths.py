@@ -123,7 +123,7 @@ def row_maps_of(table: PathTable, paths: Sequence[CGPath]) -> RowMaps:
 
 
 def transposed_row_maps_of(table: PathTable, paths: Sequence[CGPath]) -> RowMaps:
-    """The same from the output stacks, as blocks, to the sources: its adjoint takes mixed sources to sums over products."""
+    """Products of a path table from output stacks to sources: the adjoint takes mixed sources to sums over products."""
     return RowMaps(
         [(ir.dim, mul) for ir, mul in zip(table.targets, table.target_copies, strict=True)],
         [ir.dim for ir in table.sources],
