@@ -17,134 +17,13 @@ import numpy as np
 from numba import prange
 
 from spheregeo.jit import njit
-from spheregeo.sparse.engines.kernels.inner import line_add, line_set, prefetch
+from spheregeo.sparse.engines.kernels import coupling_parts as parts
+from spheregeo.sparse.engines.kernels.coupling_parts import PIECE
+from spheregeo.sparse.engines.kernels.inner import line_add, line_set
 from spheregeo.sparse.engines.kernels.options import OPTIONS
 from spheregeo.sparse.engines.kernels.product import product_add, product_set, products_of_rows
 
-PIECE = 16  # pairs whose coefficients are held at a time
 TASK = 8  # rows that a thread takes at a time
-
-
-@njit(**OPTIONS)
-def _largest(blocks, heads):  # type: ignore[no-untyped-def]
-    """Of all blocks the most components, functions of all heads, coefficients of a pair, numbers of a source."""
-    components = functions = coefficients = numbers = np.int64(1)
-    for b in range(len(blocks)):
-        count = blocks[b, 4] - blocks[b, 3]
-        components = max(components, blocks[b, 1])
-        functions = max(functions, heads * count)
-        coefficients = max(coefficients, count * blocks[b, 1])
-        numbers = max(numbers, blocks[b, 1] * blocks[b, 2])
-    return components, functions, coefficients, numbers
-
-
-@njit(**OPTIONS)
-def _transposed(y, first, count, dim, out):  # type: ignore[no-untyped-def]
-    """out[m, t] = y[first + t, m], lines of PIECE."""
-    for t in range(count):
-        at = (first + t) * dim
-        for m in range(dim):
-            out[m * PIECE + t] = y[at + m]
-
-
-@njit(**OPTIONS)
-def _coefficients(y, at, count, dim, tables, b, yt, a):  # type: ignore[no-untyped-def]
-    """Coefficients a (F, d * count) of block b for the pairs at, ..., from their features, which go to yt transposed."""
-    blocks, _, entries, values = tables
-    first, wide = blocks[b, 3], blocks[b, 1] * count
-    _transposed(y, at, count, dim, yt)
-    for k in range((blocks[b, 4] - first) * wide):
-        a[k] = 0
-    for n in range(blocks[b, 5], blocks[b, 6]):
-        goal = (entries[n, 0] - first) * wide + entries[n, 1] * count
-        line_add(yt, entries[n, 2] * PIECE, values[n], 0, a, goal, count)
-
-
-@njit(**OPTIONS)
-def _for_heads(a, wt, heads, number, d, count, out):  # type: ignore[no-untyped-def]
-    """out[h * F + f, (m1, t)] = w[t, h] a[f, (m1, t)]."""
-    for h in range(heads):
-        for k in range(number * d):
-            line_set(a, k * count, wt, h * PIECE, out, (h * number * d + k) * count, count)
-
-
-@njit(**OPTIONS)
-def _end_of_path(functions, f, last):  # type: ignore[no-untyped-def]
-    """One past the last function of the path that begins at f."""
-    end = f + 1
-    while end < last and functions[end, 5] == functions[f, 5]:
-        end += 1
-    return end
-
-
-@njit(**OPTIONS)
-def _sources(sources, first, count, base, d, mul, places):  # type: ignore[no-untyped-def]
-    """Where the channels of component m of the source of pair t begin: places[m * count + t]."""
-    for t in range(count):
-        here = base + sources[first + t] * d * mul
-        for m in range(d):
-            places[m * count + t] = here + m * mul
-
-
-@njit(**OPTIONS)
-def _target(functions, f, i, heads, targets):  # type: ignore[no-untyped-def]
-    """Where the channels of the first head's function f of row i begin among the planar groups."""
-    group, wide, component = functions[f, 0], functions[f, 1], functions[f, 2]
-    return heads * (targets * group + i * wide + component * functions[f, 3]) + functions[f, 4]
-
-
-@njit(**OPTIONS)
-def _targets(functions, first, number, i, heads, targets, spots):  # type: ignore[no-untyped-def]
-    """Where the channels of each head's functions of row i begin among the planar groups."""
-    for f in range(number):
-        start = _target(functions, first + f, i, heads, targets)
-        for h in range(heads):
-            spots[h * number + f] = start + h * functions[first + f, 3]
-
-
-@njit(**OPTIONS)
-def _prefetch_rows(r, stretch, streams, rows, blocks, functions, sizes):  # type: ignore[no-untyped-def]
-    """Prefetch inputs and outputs of the next rows of ``order``; hardware prefetching fails on indirect access.
-
-    Six rows ahead where a row's pairs begin, two rows ahead the pairs and the outputs, one row ahead the pairs' sources, of which
-    only the stretch (first, last) of the blocks. ``streams``: sources, pairs' features, weights, result.
-    """
-    first, last = stretch
-    x, y, w, z = streams
-    indptr, sources, order = rows
-    kind, heads, inner, width, dim, num_source, num_target = sizes
-    if r + 1 < len(order):
-        i = order[r + 1]
-        for b in range(first, last):
-            base, size = num_source * blocks[b, 0], blocks[b, 1] * blocks[b, 2]
-            for at in range(indptr[i], indptr[i + 1]):
-                prefetch(x, base + sources[at] * size, size)
-    if r + 6 < len(order):
-        prefetch(indptr, order[r + 6], 2)
-    if r + 2 < len(order):
-        i = order[r + 2]
-        at, count = indptr[i], indptr[i + 1] - indptr[i]
-        prefetch(sources, at, count)
-        prefetch(y, at * dim, count * dim)
-        wide = inner if kind == 3 else width
-        prefetch(w, at * wide, count * wide)
-        for f in range(len(functions)):  # the beginning of each output; hardware prefetching follows
-            prefetch(z, _target(functions, f, i, heads, num_target), 16)
-
-
-@njit(**OPTIONS)
-def _weights(kind, factors, at, count, columns, widths, made):  # type: ignore[no-untyped-def]
-    """Where the weights of some channels are for the pair ``at``, and the step to the next pair.
-
-    ``factors`` (w, v), ``columns`` (first channel, number of channels), ``widths`` (K, channels of all paths).
-    """
-    w, v = factors
-    column, n = columns
-    inner, width = widths
-    if kind == 2:
-        return at * width + column, width
-    product_set(w, at * inner, inner, 1, v, column, width, made, 0, n, count, inner, n)
-    return np.int64(0), n
 
 
 @njit(**OPTIONS)
@@ -155,7 +34,7 @@ def _couple_rows(stretch, given, rows, tables, sizes, z):  # type: ignore[no-unt
     indptr, sources, order = rows
     blocks, functions, _, _ = tables
     kind, heads, inner, width, dim, num_source, num_target = sizes
-    components, most, coefficients, numbers = _largest(blocks, heads)
+    components, most, coefficients, numbers = parts.largest(blocks, heads)
     yt = np.empty(dim * PIECE, y.dtype)
     wt = np.empty(heads * PIECE, y.dtype)
     a = np.empty(coefficients * PIECE, x.dtype)
@@ -169,12 +48,12 @@ def _couple_rows(stretch, given, rows, tables, sizes, z):  # type: ignore[no-unt
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _prefetch_rows(r, (0, len(blocks)), (x, y, w, z), rows, blocks, functions, sizes)
+            parts.prefetch_rows(r, (0, len(blocks)), (x, y, w, z), rows, blocks, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]
             number = last - first
-            _targets(functions, first, number, i, heads, num_target, spots)
+            parts.target_places(functions, first, number, i, heads, num_target, spots)
             for s in range(heads * number):
                 for c in range(mul):
                     z[spots[s] + c] = 0
@@ -182,18 +61,18 @@ def _couple_rows(stretch, given, rows, tables, sizes, z):  # type: ignore[no-unt
             while at < indptr[i + 1]:
                 count = min(PIECE, indptr[i + 1] - at)
                 wide = d * count
-                _coefficients(y, at, count, dim, tables, b, yt, a)
-                _sources(sources, at, count, base, d, mul, places)
+                parts.coefficients(y, at, count, dim, tables, b, yt, a)
+                parts.source_places(sources, at, count, base, d, mul, places)
                 if kind < 2:
                     if kind == 1:
-                        _transposed(w, at, count, heads, wt)
-                        _for_heads(a, wt, heads, number, d, count, scaled)
+                        parts.transposed(w, at, count, heads, wt)
+                        parts.for_heads(a, wt, heads, number, d, count, scaled)
                     product_add(factors, 0, wide, 1, x, 0, places, z, 0, spots, heads * number, wide, mul)
                 else:
                     f = first
                     while f < last:  # path by path: its weights go into copies of the sources
-                        stop = _end_of_path(functions, f, last)
-                        line, step = _weights(
+                        stop = parts.end_of_path(functions, f, last)
+                        line, step = parts.weights(
                             kind, (w, v), at, count, (functions[f, 5], mul), (inner, width), made
                         )
                         for t in range(count):
@@ -244,34 +123,34 @@ def _couple_back_task(task, given, rows, tables, sizes, gx):  # type: ignore[no-
     for r in range(len(indptr) - 1):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _prefetch_rows(r, (b, b + 1), (gx, y, w, g), rows, blocks, functions, sizes)
+            parts.prefetch_rows(r, (b, b + 1), (gx, y, w, g), rows, blocks, functions, sizes)
         if indptr[i] == indptr[i + 1]:
             continue
-        _targets(functions, first, number, i, heads, num_target, spots)
+        parts.target_places(functions, first, number, i, heads, num_target, spots)
         at = indptr[i]
         while at < indptr[i + 1]:
             count = min(PIECE, indptr[i + 1] - at)
             wide = d * count
-            _coefficients(y, at, count, dim, tables, b, yt, a)
-            _sources(sources, at, count, base, d, mul, places)
+            parts.coefficients(y, at, count, dim, tables, b, yt, a)
+            parts.source_places(sources, at, count, base, d, mul, places)
             if kind < 2:
                 if kind == 1:
-                    _transposed(w, at, count, heads, wt)
-                    _for_heads(a, wt, heads, number, d, count, scaled)
+                    parts.transposed(w, at, count, heads, wt)
+                    parts.for_heads(a, wt, heads, number, d, count, scaled)
                 product_set(factors, 0, 1, wide, g, low, spots, sums, 0, n, wide, heads * number, n)
             else:
                 for k in range(wide * n):
                     sums[k] = 0
                 f = first
                 while f < last:
-                    end = _end_of_path(functions, f, last)
+                    end = parts.end_of_path(functions, f, last)
                     product_set(
                         a, (f - first) * wide, 1, wide,
                         g, low, spots[f - first :],
                         part, 0, n,
                         wide, end - f, n,
                     )  # fmt: skip
-                    line, step = _weights(
+                    line, step = parts.weights(
                         kind, (w, v), at, count, (functions[f, 5] + low, n), (inner, width), made
                     )
                     for t in range(count):
@@ -314,7 +193,7 @@ def _of_heads(a, p, w, at, shape, wanted, wt, gw):  # type: ignore[no-untyped-de
             for h in range(heads):
                 gw[(at + t) * heads + h] += wt[h * PIECE + t]
     if want_y:
-        _transposed(w, at, count, heads, wt)
+        parts.transposed(w, at, count, heads, wt)
         for k in range(lines):
             line_set(p, k * count, wt, 0, p, k * count, count)
             for h in range(1, heads):
@@ -331,7 +210,7 @@ def _couple_pairs_rows(stretch, given, rows, tables, sizes, wanted, results):  #
     blocks, functions, entries, values = tables
     kind, heads, inner, width, dim, num_source, num_target = sizes
     want_y, want_w, want_v = wanted
-    components, most, coefficients, numbers = _largest(blocks, heads)
+    components, most, coefficients, numbers = parts.largest(blocks, heads)
     yt = np.empty(dim * PIECE, y.dtype)
     back = np.empty(dim * PIECE, y.dtype)
     wt = np.empty(heads * PIECE, y.dtype)
@@ -346,19 +225,19 @@ def _couple_pairs_rows(stretch, given, rows, tables, sizes, wanted, results):  #
     for r in range(begin, end):
         i = order[r] if len(order) else np.int64(r)
         if len(order):
-            _prefetch_rows(r, (0, len(blocks)), (x, y, w, g), rows, blocks, functions, sizes)
+            parts.prefetch_rows(r, (0, len(blocks)), (x, y, w, g), rows, blocks, functions, sizes)
         for b in range(len(blocks)):
             base, d, mul = num_source * blocks[b, 0], blocks[b, 1], blocks[b, 2]
             first, last = blocks[b, 3], blocks[b, 4]
             number = last - first
-            _targets(functions, first, number, i, heads, num_target, spots)
+            parts.target_places(functions, first, number, i, heads, num_target, spots)
             at = indptr[i]
             while at < indptr[i + 1]:
                 count = min(PIECE, indptr[i + 1] - at)
                 wide = d * count
-                _sources(sources, at, count, base, d, mul, places)
+                parts.source_places(sources, at, count, base, d, mul, places)
                 if kind > 0 and (want_w or want_v):
-                    _coefficients(y, at, count, dim, tables, b, yt, a)
+                    parts.coefficients(y, at, count, dim, tables, b, yt, a)
                 for k in range(heads * number * wide if kind < 2 or want_y else 0):
                     p[k] = 0
                 if kind < 2:
@@ -366,7 +245,7 @@ def _couple_pairs_rows(stretch, given, rows, tables, sizes, wanted, results):  #
                 else:
                     f = first
                     while f < last:
-                        stop = _end_of_path(functions, f, last)
+                        stop = parts.end_of_path(functions, f, last)
                         begins, mine = (f - first) * wide, spots[f - first :]
                         if want_w or want_v:
                             line, step = (
@@ -394,7 +273,7 @@ def _couple_pairs_rows(stretch, given, rows, tables, sizes, wanted, results):  #
                                     inner, count, mul,
                                 )  # fmt: skip
                         if want_y:
-                            line, step = _weights(
+                            line, step = parts.weights(
                                 kind, (w, v), at, count, (functions[f, 5], mul), (inner, width), made
                             )
                             for t in range(count):
