@@ -168,8 +168,8 @@ def draw(folder: Path, scores: dict[str, Any]) -> Path:
         ("A cloud, classified", "128 points. Both networks have seen upright clouds only; these are turned at random."),
         ("A molecule's energy, regressed", "G2 set: zero-point energies in kcal/mol, of molecules that were held out."),
     )  # fmt: skip
-    for row, (title, text) in zip(rows, texts, strict=True):
-        _heading(figure, row.get_position(figure).y1 + 0.071, title, text)
+    for k, (title, text) in enumerate(texts):
+        _heading(figure, rows[k].get_position(figure).y1 + 0.071, title, text)
     path = folder / "demo.png"
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -61,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     lists = command("list", "show what there is", recipe=False)
     lists.add_argument("what", choices=listing.LISTS)
     demo = command(
-        "demo", "train and score on generated rooms, beside a per-pixel baseline", recipe=False, more=True
+        "demo",
+        "train a small network for each of three jobs beside a baseline: a table, a sheet of pictures",
+        recipe=False,
+        more=True,
     )
     demo.add_argument("--output", metavar="DIR", default="runs/demo", help="folder (default: runs/demo)")
     return parser

@@ -39,11 +39,11 @@ def draw_molecule(axis: Any, numbers: Array, positions: Array) -> None:
                 seen[[i, j], 0], seen[[i, j], 1], color=colour, lw=width, zorder=depth, solid_capstyle="round"
             )
     for i in seen[:, 2].argsort():
-        place, colour = seen[i, :2], np.asarray(jmol_colors[numbers[i]])
-        axis.add_patch(Circle(place, size[i], fc=colour * 0.92, ec="0.3", lw=0.8, zorder=seen[i, 2] + 0.01))
-        shine = place + 0.3 * size[i] * np.array([-1.0, 1.0])
-        light = 0.45 + 0.55 * colour
-        axis.add_patch(Circle(shine, 0.35 * size[i], fc=light, ec="none", zorder=seen[i, 2] + 0.02))
+        (right, up), ball, tint = seen[i, :2].tolist(), float(size[i]), np.asarray(jmol_colors[numbers[i]])
+        axis.add_patch(Circle((right, up), ball, fc=tint * 0.92, ec="0.3", lw=0.8, zorder=seen[i, 2] + 0.01))
+        shine = (right - 0.3 * ball, up + 0.3 * ball)
+        light = 0.45 + 0.55 * tint
+        axis.add_patch(Circle(shine, 0.35 * ball, fc=light, ec="none", zorder=seen[i, 2] + 0.02))
     reach = np.abs(seen[:, :2]).max() + size.max() + 0.2
     axis.set_xlim(-reach, reach)
     axis.set_ylim(-reach, reach)
