@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     lists.add_argument("what", choices=listing.LISTS)
     demo = command(
         "demo",
-        "train a small network for each of three jobs beside a baseline: a table, a sheet of pictures",
+        "train a small network for each of three jobs, beside a baseline; draw a sheet",
         recipe=False,
         more=True,
     )
