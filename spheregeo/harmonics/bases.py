@@ -1,6 +1,6 @@
 """Between bases and layouts of features on irreps: the polar axis y of e3nn, the polar axis z of escnn and of grids.
 
-Seen from Q: (x, y, z) ↦ (y, z, x) the z-polar harmonics are the y-polar ones, so one rotation matrix a degree, A^l = D^l(Q),
+Seen from Q: (x, y, z) ↦ (y, z, x) the z-polar harmonics are the y-polar ones, so one rotation matrix per degree, A^l = D^l(Q),
 turns the components of either into the other's: Y_z = A Y_y, and D_z(R) = A D_y(R) Aᵀ.
 """
 

@@ -38,7 +38,7 @@ def connection_laplacian(laplacian: csr_matrix, pairs: Transports, order: int = 
     count = laplacian.shape[0]
     if len(pairs.indptr) - 1 != count:
         raise ValueError(
-            f"pairs has {len(pairs.indptr) - 1} rows; expected {count}, one a row of the laplacian"
+            f"pairs has {len(pairs.indptr) - 1} rows; expected {count}, one per row of the laplacian"
         )
     diagonal = laplacian.diagonal()
     weights = (diags(diagonal) - laplacian).tocsr()  # w_pq = -L_pq

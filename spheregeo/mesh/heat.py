@@ -115,7 +115,7 @@ class HeatMethod:
         z = np.asarray(vectors, dtype=np.complex128)
         if z.shape != who.shape:
             raise ValueError(
-                f"vectors has shape {z.shape}; expected {who.shape}, one complex number a source"
+                f"vectors has shape {z.shape}; expected {who.shape}, one complex number per source"
             )
         where = self._impulse(who)
         direction = self._vector_flow.solve(where @ z)

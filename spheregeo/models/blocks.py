@@ -113,7 +113,7 @@ def make_norm(kind: str, channels: int) -> nn.Module:
 
 
 class _Gain(nn.Module):
-    """Weights of a convolution in units in which all filters have the same strength, one factor a basis function."""
+    """Weights of a convolution in units in which all filters have the same strength, one factor per basis function."""
 
     gain: Tensor
 

@@ -1,4 +1,4 @@
-"""Global pooling: one number a channel from a field on the sphere."""
+"""Global pooling: one number per channel from a field on the sphere."""
 
 from __future__ import annotations
 

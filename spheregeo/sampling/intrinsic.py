@@ -71,7 +71,7 @@ def _geodesics(mesh: TriangleMesh, radius: float | None, rings: int | None) -> N
 
 
 def _keys(near: Neighborhood, mesh: TriangleMesh) -> Tensor:
-    """One number a pair, ascending."""
+    """One number per pair, ascending."""
     return near.rows * mesh.num_points + near.indices
 
 

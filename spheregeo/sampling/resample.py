@@ -43,7 +43,7 @@ def resample(x: Tensor, source: Grid, target: Grid, method: str = "linear") -> T
         check_sphere(target, "target")
         return unflatten(apply_stencils(flat, source, target, method), target)
     if method == "nearest":
-        index = interpolation_map(source, target, method).pattern.tensors[1]  # one entry a row: (P,)
+        index = interpolation_map(source, target, method).pattern.tensors[1]  # one entry per row: (P,)
         return unflatten(flat.index_select(-1, index.to(x.device)), target)
     ready = ready_map((source, target, method), lambda: build_map(source, target, method), x)
     return unflatten(ready(flat), target)

@@ -352,7 +352,7 @@ def classifier_base(
     in_channels: int, out_channels: int, grid: Grid | None, *, width: int = 32, depth: int = 3, blocks: int = 2,
     **options: Any,
 ) -> GemCNN:  # fmt: skip
-    """The base GEM-CNN classifier: width 32, orders to 2, three levels, two blocks a level; for a GPU."""
+    """The base GEM-CNN classifier: width 32, orders to 2, three levels, two blocks per level; for a GPU."""
     return GemCNN(
         in_channels, out_channels, grid, output="label", width=width, depth=depth, blocks=blocks, **options
     )

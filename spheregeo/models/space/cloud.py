@@ -15,7 +15,10 @@ MOST = 1 << 22  # distances in feature space worked on at once
 
 
 class CloudGraph(NamedTuple):
-    """Neighbours of the points of a batch: edge_index (2, E), rows (source, target).
+    """Neighbours of the points of a batch.
+
+    Attributes:
+        edge_index: (2, E) int64, rows source and target.
 
     Example:
         >>> CloudGraph(torch.tensor([[0, 1], [1, 0]])).edge_index.shape

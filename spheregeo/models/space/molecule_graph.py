@@ -14,8 +14,10 @@ from spheregeo import sampling
 class MoleculeGraph(NamedTuple):
     """Edges of a batch of molecules. A pytree of tensors, without gradients.
 
-    Shape: edge_index (2, E) int64, rows (source j, target i), sorted by target; offset (E, 3), what is added to x_j - x_i
-        because j is met in another cell, or None where nothing is periodic.
+    Attributes:
+        edge_index: (2, E) int64, rows source j and target i, sorted by target.
+        offset: (E, 3) added to x_j - x_i where atom j is met in another cell; None where nothing is periodic.
+
     Units: Å.
 
     Example:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @register("disco-classifier", output="label", alias="disco")
 class DiscoClassifier(nn.Module):
-    """Classifier of residual DISCO blocks, one grid a level, any kind of grid.
+    """Classifier of residual DISCO blocks, one grid per level, any kind of grid.
 
     Args:
         in_channels, out_channels: channels of input and output.

@@ -63,7 +63,7 @@ class _Bridge(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """One stage a level: a bridge from the level before and residual blocks."""
+    """One stage per level: a bridge from the level before and residual blocks."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class _Encoder(nn.Module):
 
 @register("gauge-unet", alias="gauge")
 class GaugeUNet(Checkpointed):
-    """U-Net of tangent fields on the sphere: residual gauge blocks, skip connections, one grid a level.
+    """U-Net of tangent fields on the sphere: residual gauge blocks, skip connections, one grid per level.
 
     Args:
         in_channels, out_channels: channels of input and output.

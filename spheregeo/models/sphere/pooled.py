@@ -22,7 +22,7 @@ Up = Callable[[int, int, "Grid"], nn.Module]  # from the coarse grid to the one 
 
 
 class _Pooled(nn.Module):
-    """Encoder that the networks share: one stack of convolutions a level, pooling between."""
+    """Encoder that the networks share: one stack of convolutions per level, pooling between."""
 
     def __init__(
         self,

@@ -153,7 +153,7 @@ class SphericalUNet(Checkpointed, ExactBuffers):
 def small(
     in_channels: int, out_channels: int, grid: Grid, *, width: int = 16, depth: int = 4, **options: Any
 ) -> SphericalUNet:
-    """The small spherical U-Net: width 16, 4 levels, one block a level; trains on two CPU cores in minutes."""
+    """The small spherical U-Net: width 16, 4 levels, one block per level; trains on two CPU cores in minutes."""
     return SphericalUNet(in_channels, out_channels, grid, width=width, depth=depth, **options)
 
 
@@ -168,5 +168,5 @@ def base(
     blocks: int = 2,
     **options: Any,
 ) -> SphericalUNet:
-    """The base spherical U-Net: width 32, 5 levels, two blocks a level; for a GPU."""
+    """The base spherical U-Net: width 32, 5 levels, two blocks per level; for a GPU."""
     return SphericalUNet(in_channels, out_channels, grid, width=width, depth=depth, blocks=blocks, **options)

@@ -195,7 +195,7 @@ class GaugeGeometry(nn.Module):
         own = areas if target_areas is None else target_areas
         if len(own) != len(near.indptr) - 1 or own.ndim != 1:
             raise ValueError(
-                f"target_areas has shape {tuple(own.shape)}; expected ({len(near.indptr) - 1},), one number a row"
+                f"target_areas has shape {tuple(own.shape)}; expected ({len(near.indptr) - 1},), one number per row"
             )
         dtype = torch.get_default_dtype() if dtype is None else dtype
         values = polar(near.distance, near.angle, radius) * (areas.double()[near.indices] / radius**2)

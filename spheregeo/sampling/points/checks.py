@@ -28,7 +28,7 @@ def check_positions(positions: Tensor, name: str = "positions") -> Tensor:
 
 
 def check_batch(batch: Tensor | None, positions: Tensor, name: str = "batch") -> Tensor:
-    """Return the graph of each point, (P,) int64. Raises: ValueError unless integers from 0 up, one a point, non-decreasing."""
+    """Return the graph of each point, (P,) int64. Raises: ValueError unless integers from 0 up, one per point, non-decreasing."""
     if batch is None:
         return torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
     if not isinstance(batch, Tensor) or batch.is_floating_point() or batch.dtype == torch.bool:

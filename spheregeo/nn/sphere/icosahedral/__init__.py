@@ -2,7 +2,7 @@
 
 Every layer takes points layout (B, channels, N) and answers in it; in a network put :class:`ToCharts` first and
 :class:`FromCharts` last, and all layers between stay in chart layout, without a conversion. What holds at the twelve
-corners is told in :mod:`.charts`.
+corners is described in :mod:`.charts`.
 """
 
 from spheregeo.nn.sphere.icosahedral.charts import FromCharts, ToCharts

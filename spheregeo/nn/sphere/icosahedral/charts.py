@@ -8,7 +8,7 @@ d = 0 ... 5, counter-clockwise from (0, +1), as seen from the chart that owns th
 Corners. Twelve points, the vertices of the icosahedron, have five neighbours and no six directions, so a layer can give no
 answer there. All layers keep one rule: **a regular field is zero at a corner, a scalar is the mean of its five neighbours.**
 It is applied where values are read, so what a chart holds at its two corners in between has no meaning (layers leave zero
-there), and what an input holds at the twelve points is not looked at. The rule knows no chart, so the symmetry stays exact.
+there), and what an input holds at the twelve points is not looked at. The rule refers to no chart, so the symmetry stays exact.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""Batch norm on the charts: one mean and one variance a field, over samples, points and all six orientations.
+r"""Batch norm on the charts: one mean and one variance per field, over samples, points and all six orientations.
 
 With area shares w_p (sum 1, zero at the twelve corners),
 
