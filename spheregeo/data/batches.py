@@ -40,6 +40,12 @@ def collate_meshes(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Shape: target (V_1,), (V_2,), ... -> (V_1 + V_2 + ...,); label and index () -> (B,).
     Raises: ValueError for no items; TypeError for items that are no meshes.
+
+    Example:
+        >>> from spheregeo.data import Primitives, collate_meshes
+        >>> shapes = Primitives(2, vertices=(100, 120))
+        >>> collate_meshes([shapes[0], shapes[1]])["label"]
+        tensor([0, 1])
     """
     _check_items(items, ("mesh", "index"), "mesh")
     batch: dict[str, Any] = {
@@ -62,6 +68,12 @@ def collate_clouds(items: Sequence[Mapping[str, Any] | list[Any]]) -> dict[str, 
 
     Shape: positions and features (P_1, 3), (P_2, 3), ... -> (P_1 + P_2 + ..., 3), batch (P_1 + P_2 + ...,), label and index (B,).
     Raises: ValueError for no items; TypeError for items that are no views of clouds.
+
+    Example:
+        >>> from spheregeo.data import PrimitiveClouds, Views, collate_clouds
+        >>> views = Views(PrimitiveClouds(2, 50), 3)
+        >>> collate_clouds([views[0], views[1]])["batch"]
+        tensor([0, 0, 0, 1, 1, 1])
     """
     groups = [item if isinstance(item, list) else [item] for item in items]
     flat = [view for group in groups for view in group]
@@ -91,6 +103,12 @@ def collate_molecules(items: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor
         index, target, energy, cell and pbc have one row per molecule.
     Units: Å, eV and eV/Å; targets keep theirs.
     Raises: ValueError for no items, or where only some have energies, forces or targets; TypeError for items that are none.
+
+    Example:
+        >>> from spheregeo.data import Molecules, collate_molecules
+        >>> source = Molecules.of([[2], [10]], [[[0, 0, 0]], [[0, 0, 0]]])
+        >>> collate_molecules([source.batch([1]), source.batch([0])])["numbers"]
+        tensor([10,  2])
     """
     if isinstance(items, Mapping):
         _check_items([items], ("numbers", "positions", "batch", "index"), "batch of molecules")

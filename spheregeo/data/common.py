@@ -31,11 +31,24 @@ def generator(*key: int) -> torch.Generator:
 
 
 class Augmented(Dataset[Item]):
-    """A dataset whose items pass through random transforms, drawn from (seed, epoch, index) and nothing else.
+    """Dataset whose items pass through random transforms, drawn from (seed, epoch, index) and nothing else.
 
-    ``EpochSampler`` asks for (epoch, index). A plain index means epoch 0, so that without it every pass
-    draws the same: a run that was killed and resumed therefore sees what an unbroken run sees.
-    ``length`` > len(dataset) repeats the items, each copy with its own draw (one planet, many views).
+    ``EpochSampler`` asks for (epoch, index). A plain index means epoch 0, so that without the sampler every pass draws alike:
+    a run that was killed and resumed sees what an unbroken run sees.
+
+    Args:
+        dataset: the items before the transforms.
+        transforms: functions of (item, generator), applied in turn.
+        seed: seed of all draws.
+        length: number of items; more than the dataset has repeats them, each copy with its own draw (one planet, many views).
+
+    Raises: IndexError for an index outside the dataset.
+
+    Example:
+        >>> from spheregeo.data import Augmented, AzimuthalShift, Rooms
+        >>> views = Augmented(Rooms(1, (16, 32)), [AzimuthalShift()], length=4)
+        >>> len(views), views[(2, 3)]["image"].shape
+        (4, torch.Size([3, 16, 32]))
     """
 
     def __init__(
@@ -70,6 +83,13 @@ class EpochSampler(DistributedSampler[Any]):
         seed: seed of the order.
         pairs: False yields plain indices, for datasets whose items are the same in every epoch.
         epoch: the epoch to begin with.
+
+    Example:
+        >>> from spheregeo.data import EpochSampler
+        >>> sampler = EpochSampler([10, 20, 30], shuffle=False)
+        >>> sampler.set_epoch(4)
+        >>> list(sampler)
+        [(4, 0), (4, 1), (4, 2)]
     """
 
     def __init__(

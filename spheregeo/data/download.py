@@ -17,7 +17,7 @@ __all__ = ["ManualDownloadError", "fetch", "registry", "verify"]
 
 
 class ManualDownloadError(RuntimeError):
-    """A dataset that a person has to ask for; the message holds the steps."""
+    """Error for a dataset that a person has to ask for; the message holds the steps."""
 
 
 @cache
@@ -38,7 +38,20 @@ def sha256(path: str | Path) -> str:
 
 
 def verify(name: str, root: str | Path) -> dict[str, str]:
-    """State of each file whose hash is on record: "ok", "missing" or "differs"."""
+    """Compare the files that are there with the hashes on record.
+
+    Args:
+        name: name of the dataset's card.
+        root: folder of the dataset.
+
+    Returns: "ok", "missing" or "differs" for each file whose hash is on record.
+    Raises: ValueError for an unknown name.
+
+    Example:
+        >>> from spheregeo.data import verify
+        >>> verify("rooms", "anywhere")  # generated: no files
+        {}
+    """
     state = {}
     for file, digest in entry(name).get("sha256", {}).items():
         path = Path(root) / file
@@ -54,10 +67,19 @@ def entry(name: str) -> dict[str, Any]:
 
 
 def fetch(name: str, root: str | Path) -> Path:
-    """Makes sure that a dataset lies under ``root`` and returns that path; a file arrives whole or not at all.
+    """Make sure that a dataset lies under ``root``, and return that path; a file arrives whole or not at all.
+
+    Args:
+        name: name of the dataset's card, such as "qm9".
+        root: folder of the dataset.
 
     Raises: ValueError for an unknown name, a hash that does not fit; ManualDownloadError with the steps, where a person has
-    to agree to a licence first; OSError when the server cannot be reached.
+        to agree to a licence first; OSError when the server cannot be reached.
+
+    Example:
+        >>> from spheregeo.data import fetch
+        >>> fetch("rooms", "anywhere").name  # generated: nothing to get
+        'anywhere'
     """
     root, card = Path(root), entry(name)
     if card["kind"] == "generated":

@@ -51,7 +51,13 @@ def read_array(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """One class a line, in the order of their indices; blank lines and lines from # on are skipped."""
+    """Read the names of classes, one per line, index 0 first; blank lines and lines from # on are skipped.
+
+    Args:
+        path: a UTF-8 text file.
+
+    Raises: FileNotFoundError; ValueError for no names, more than 255, or one that comes twice.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(

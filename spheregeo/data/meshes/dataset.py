@@ -80,9 +80,19 @@ def scaled_mesh(vertices: np.ndarray, faces: np.ndarray) -> TriangleMesh:
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """The shape that correspondences point to: a mesh, and the vertex of each of its N named points.
+    """The shape that correspondences point to.
 
-    Shape: points (N,) int64, indices of the mesh's vertices; several points may share one.
+    Args:
+        mesh: the shape.
+        points: the vertex of each of the N named points; several points may share one.
+
+    Shape: points (N,) int64, indices of the mesh's vertices.
+
+    Example:
+        >>> from spheregeo.data import CreaturesData
+        >>> template = CreaturesData(1, 1, 1, vertices=(150, 200), template_vertices=150).template
+        >>> template.num_points == len(template.points)
+        True
     """
 
     mesh: TriangleMesh
@@ -95,9 +105,11 @@ class Template:
 
 
 class MeshDataset(Dataset[MeshItem], ABC):
-    """A map-style dataset of meshes, kept in memory once they were read or made.
+    """Base class of datasets of meshes, kept in memory once they were read or made.
 
-    Subclasses give ``__len__``, ``load`` and what they know of ``class_names``, ``names`` and ``template``.
+    A subclass implements ``__len__`` and ``load``, and sets ``class_names`` and ``template`` where there are any.
+
+    Raises: IndexError for an index outside the dataset.
     """
 
     class_names: tuple[str, ...] = ()

@@ -100,9 +100,12 @@ class FaustSet:
 
 
 class Faust(MeshDataset):
-    """Some people of FAUST in all poses: label = pose, target = corresponding point of the template.
+    """Some people of FAUST in all poses: the label is the pose, the target the corresponding point of the template.
 
-    Args: ``source`` is the folder, or a :class:`FaustSet` that several splits share; ``subjects`` the people, 0 to 9.
+    Args:
+        source: the folder, or a :class:`~spheregeo.data.meshes.faust.FaustSet` that several splits share.
+        subjects: numbers of the people, 0 to 9.
+
     Raises: FileNotFoundError, ValueError for a layout that is not understood, or people who are not there.
     """
 

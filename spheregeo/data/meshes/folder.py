@@ -65,7 +65,11 @@ class LabelledMeshes(MeshDataset):
 class MeshFolder(LabelledMeshes):
     """A folder with a sub-folder of meshes for each class; classes are the sub-folders' sorted names.
 
-    Args: ``root``; ``split``; ``repair`` mends faulty meshes where the mesh room can, else they are an error.
+    Args:
+        root: the folder.
+        split: train, val or test.
+        repair: mend faulty meshes where that is possible; they are an error otherwise.
+
     Raises: FileNotFoundError and ValueError naming the file, what was expected and what to do.
     """
 
@@ -99,12 +103,18 @@ def read_classes(path: str | Path) -> dict[str, list[int]]:
 class Shrec11(LabelledMeshes):
     """SHREC'11 non-rigid shapes: 30 classes of 20 meshes, 16 or 10 of each for training.
 
-    Layouts: ``T0.off`` … ``T599.off`` (anywhere below the root) with ``categories.txt`` or ``*.cla``; or a folder a class, with
-    ``train/`` and ``test/`` below or without. Splits: ``train.txt`` and ``test.txt`` (file names, one a line) in the root or in
+    Layouts: ``T0.off`` … ``T599.off`` (anywhere below the root) with ``categories.txt`` or ``*.cla``; or a folder per class, with
+    ``train/`` and ``test/`` below or without. Splits: ``train.txt`` and ``test.txt`` (file names, one per line) in the root or in
     ``splits/SIZE/`` if they are there; else 16 or 10 meshes of each class, drawn by ``fold``.
 
-    Args: ``root``; ``size`` of the training part of each class, 16 or 10; ``fold`` which random split; ``held_out`` of those
-    meshes a class for validation (0: the training meshes validate too, as in published runs); ``split``; ``repair``.
+    Args:
+        root: the folder.
+        size: training meshes of each class, 16 or 10.
+        fold: which random split.
+        held_out: of the training meshes of each class, how many validate; 0: the training meshes, as in published runs.
+        split: train, val or test.
+        repair: mend faulty meshes where that is possible; they are an error otherwise.
+
     Raises: FileNotFoundError, ValueError for a layout that is not understood.
     Reference: Lian et al. 2011, SHREC '11 track: shape retrieval on non-rigid 3D watertight meshes.
     """

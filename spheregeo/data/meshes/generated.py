@@ -42,9 +42,19 @@ def _generator(seed: int, *key: int) -> np.random.Generator:
 class Primitives(MeshDataset):
     """Deformed primitives of ten classes: bowl, box, capsule, cone, cross, cylinder, dumbbell, knot, tetrahedron, torus.
 
-    Args: ``count`` meshes, the classes in turn; ``vertices`` range of their numbers (met within some 20 %); ``deform`` strength
-    of the smooth deformation, 1 for some 20 % stretch; ``seed``; ``split`` "train", "val" or "test" (disjoint seeds).
+    Args:
+        count: number of meshes, the classes in turn.
+        vertices: fewest and most vertices of a mesh, met within some 20 %.
+        deform: strength of the smooth deformation; 1 stretches by some 20 %.
+        seed: seed of shapes and meshings.
+        split: train, val or test, whose meshes differ.
+
     Raises: ValueError for values out of range.
+
+    Example:
+        >>> from spheregeo.data import Primitives
+        >>> Primitives(3, vertices=(100, 120))[2]["label"]
+        2
     """
 
     class_names = SHAPE_CLASSES
@@ -112,12 +122,24 @@ def creature(lengths: np.ndarray, pose: np.ndarray, strength: float = 1.0):  # t
 class Creatures(MeshDataset):
     """Poses of one asymmetric creature, builds and meshings at random, each vertex with its place on a template.
 
-    The template is the creature at rest with ``template_vertices`` vertices; a vertex's target is the template vertex nearest
-    to its own place on the creature at rest.
+    The template is the creature at rest; the target of a vertex is the template vertex nearest to the vertex's place at rest.
 
-    Args: ``count`` meshes; ``vertices`` range of their numbers; ``deform`` strength of poses and builds, 1 for limbs turned by
-    some 35 degrees and lengthened by some 10 %; ``template_vertices``; ``seed``; ``split``.
+    Args:
+        count: number of meshes.
+        vertices: fewest and most vertices of a mesh.
+        deform: strength of poses and builds; 1 turns limbs by some 35 degrees and lengthens them by some 10 %.
+        template_vertices: vertices of the template.
+        seed: seed of poses, builds and meshings.
+        split: train, val or test, whose meshes differ.
+
+    Shape: mesh with V vertices; target (V,) int64.
     Raises: ValueError for values out of range.
+
+    Example:
+        >>> from spheregeo.data import Creatures
+        >>> item = Creatures(1, vertices=(150, 200), template_vertices=150)[0]
+        >>> len(item["target"]) == item["mesh"].num_points
+        True
     """
 
     def __init__(

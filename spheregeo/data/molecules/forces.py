@@ -34,6 +34,9 @@ class ForcesData(MoleculeData):
         batch_size: frames in a batch.
         eval_batch_size: frames in a batch of validation and test.
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
+
+    Units: eV and eV/Å in batches, whatever the files have.
+    Raises: FileNotFoundError without the files; ValueError for missing energies or forces, or frames that train and test.
     """
 
     def __init__(
@@ -132,6 +135,14 @@ class ClustersData(MoleculeData):
         sizes: fewest and most atoms of a cluster.
         shake: standard deviation of the atoms' displacements, Å.
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the clusters.
+
+    Raises: ValueError for numbers that are too small.
+
+    Example:
+        >>> from spheregeo.data import ClustersData
+        >>> data = ClustersData(train=2, val=1, test=1, sizes=(3, 4))
+        >>> sorted(next(iter(data.train_dataloader())))
+        ['batch', 'energy', 'forces', 'index', 'numbers', 'positions']
     """
 
     def __init__(

@@ -31,6 +31,15 @@ class G2Data(MoleculeData):
         val: number of validation molecules.
         test: number of test molecules.
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
+
+    Units: targets in kcal/mol (ionization_energy in eV) unless ``units`` has others; positions in Å.
+    Raises: ValueError for unknown targets or units, or numbers that are too small.
+
+    Example:
+        >>> from spheregeo.data import G2Data
+        >>> data = G2Data(targets=["zpve"], units={"zpve": "eV"})
+        >>> data.targets, data.units, len(data.molecules("test"))
+        (['zpve'], ['eV'], 28)
     """
 
     def __init__(
@@ -77,6 +86,9 @@ class QM7Data(MoleculeData):
         batch_size: molecules in a batch.
         eval_batch_size: molecules in a batch of validation and test.
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
+
+    Units: energies in kcal/mol unless ``units`` has others; positions in Å.
+    Raises: ValueError for unknown targets, units or folds; FileNotFoundError without the files, when a split is first read.
     """
 
     def __init__(
@@ -138,6 +150,9 @@ class QM9Data(MoleculeData):
         batch_size: molecules in a batch.
         eval_batch_size: molecules in a batch of validation and test.
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of a random split.
+
+    Units: eV for energies unless ``units`` has others, D, a0^3, a0^2, cal/mol/K; positions in Å.
+    Raises: ValueError for unknown targets or units, or a split that the files do not hold; FileNotFoundError without the files.
     """
 
     def __init__(

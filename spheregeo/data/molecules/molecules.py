@@ -95,12 +95,31 @@ def check_atoms(numbers: Tensor, positions: Tensor, ptr: Tensor, names: Sequence
 
 @dataclass(frozen=True, eq=False)
 class Molecules:
-    """N molecules, checked when they are made.
+    """N molecules as flat tensors, checked when they are made; :meth:`of` makes them from lists.
 
-    Shape: numbers (P,), positions (P, 3), ptr (N + 1,) offsets of the molecules' atoms, targets (N,) each, energy (N,),
-        forces (P, 3), cell (N, 3, 3), pbc (N, 3), index (N,).
+    Args:
+        numbers: atomic numbers of all atoms, molecule after molecule.
+        positions: coordinates of all atoms.
+        ptr: offsets of the molecules' atoms.
+        targets: values of each target by name, NaN where one is not known.
+        units: unit of each target by name.
+        energy: energies.
+        forces: forces on all atoms.
+        cell: rows are the vectors of each molecule's periodic cell.
+        pbc: along which of them the system repeats.
+        names: what the molecules are called.
+        index: numbers of the molecules in their source; counted from 0 if None.
+
+    Shape: numbers (P,), positions (P, 3), ptr (N + 1,), targets (N,) each, energy (N,), forces (P, 3), cell (N, 3, 3),
+        pbc (N, 3), index (N,).
     Units: Å; eV and eV/Å for energy and forces; ``units`` for the targets.
     Raises: ValueError for unknown elements, molecules without atoms, NaN or coincident positions, lengths that do not fit.
+
+    Example:
+        >>> from spheregeo.data import Molecules
+        >>> water = Molecules.of([[8, 1, 1]], [[[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]]])
+        >>> len(water), water.elements
+        (1, [1, 8])
     """
 
     numbers: Tensor

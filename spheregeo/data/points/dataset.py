@@ -35,7 +35,19 @@ PointItem = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """A cloud as it is stored: points (P, 3) and, where known, normals (P, 3), in one floating-point type."""
+    """A cloud as it is stored, in one floating-point type.
+
+    Args:
+        points: coordinates.
+        normals: unit normals; None where they are not known.
+
+    Shape: points (P, 3); normals (P, 3).
+
+    Example:
+        >>> import numpy as np
+        >>> Cloud(np.zeros((5, 3))).normals is None
+        True
+    """
 
     points: np.ndarray
     normals: np.ndarray | None = None
@@ -69,12 +81,21 @@ def check_cloud(points: np.ndarray, normals: np.ndarray | None, name: str) -> Cl
 
 
 def unit_sphere(points: np.ndarray) -> np.ndarray:
-    """Points moved and scaled so that their mean is the origin and the farthest is at distance 1, in float64.
+    """Move and scale points so that their mean is the origin and the farthest is at distance 1, in float64.
 
     Points that all coincide, up to rounding, are all at the origin.
 
+    Args:
+        points: coordinates.
+
     Shape: (P, 3) -> (P, 3).
     Equivariance: translations and scale drop out; rotations and reflections act on the result as on the points.
+
+    Example:
+        >>> import numpy as np
+        >>> from spheregeo.data import unit_sphere
+        >>> unit_sphere(np.array([[2.0, 0, 0], [4.0, 0, 0]])).tolist()
+        [[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     """
     points = np.asarray(points, np.float64)
     centred = points - points.mean(0)
@@ -85,9 +106,12 @@ def unit_sphere(points: np.ndarray) -> np.ndarray:
 
 
 class PointDataset(Dataset[Cloud], ABC):
-    """A map-style dataset of labelled clouds.
+    """Base class of datasets of labelled clouds.
 
-    Subclasses give ``__len__``, ``load``, ``labels`` (one int a cloud), ``class_names`` and, where things stand upright, ``up``.
+    A subclass implements ``__len__`` and ``load``, and sets ``labels`` (one int per cloud), ``class_names`` and, where things
+    stand upright, ``up``.
+
+    Raises: IndexError for an index outside the dataset.
     """
 
     class_names: tuple[str, ...] = ()

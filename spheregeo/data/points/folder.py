@@ -16,8 +16,13 @@ __all__ = ["PointFolder"]
 class PointFolder(PointDataset):
     """A folder with a sub-folder of clouds for each class; classes are the sub-folders' sorted names.
 
-    Args: ``root``; ``split``; ``num_points`` drawn from the surface where a file is a mesh, and ``seed`` of that draw; ``up``,
-    the axis against gravity, where it is known.
+    Args:
+        root: the folder.
+        split: train, val or test.
+        num_points: points drawn from the surface where a file is a mesh.
+        seed: seed of that draw.
+        up: the axis against gravity, 0 to 2; None where it is not known.
+
     Raises: FileNotFoundError and ValueError naming the file, what was expected and what to do.
     """
 

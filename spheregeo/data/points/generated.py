@@ -54,9 +54,21 @@ def domain(name: str) -> tuple[np.ndarray, np.ndarray]:
 class PrimitiveClouds(PointDataset):
     """Clouds of ten classes: bowl, box, capsule, cone, cross, cylinder, dumbbell, knot, tetrahedron, torus.
 
-    Args: ``count`` clouds, the classes in turn; ``points`` of each; ``deform`` strength of the smooth deformation, 1 for some
-    20 % stretch; ``noise``, standard deviation off the surface, in units of the shapes (about 1); ``seed``; ``split``.
+    Args:
+        count: number of clouds, the classes in turn.
+        points: points of each cloud.
+        deform: strength of the smooth deformation; 1 stretches by some 20 %.
+        noise: standard deviation of the points off the surface; the shapes have size 1.
+        seed: seed of shapes and points.
+        split: train, val or test, whose clouds differ.
+
+    Shape: points and normals (P, 3) float32.
     Raises: ValueError for values out of range.
+
+    Example:
+        >>> from spheregeo.data import PrimitiveClouds
+        >>> PrimitiveClouds(3, points=50)[0].normals.shape
+        (50, 3)
     """
 
     class_names = SHAPE_CLASSES

@@ -41,6 +41,12 @@ class PointAugment:
         dropout: largest share of points left out; the share is drawn for each cloud.
 
     Raises: ValueError for values out of range.
+
+    Example:
+        >>> from spheregeo.data import PointAugment, PrimitiveClouds, Views
+        >>> views = Views(PrimitiveClouds(1, 50), 40, augment=PointAugment(dropout=0.9))
+        >>> len(views[0]["positions"]) < 40
+        True
     """
 
     jitter: float = 0.0
@@ -97,6 +103,12 @@ class Views(Dataset[Any]):
         stream: keeps what is drawn for one split apart from the others.
 
     Raises: ValueError for values out of range, and for clouds without normals where they are asked for.
+
+    Example:
+        >>> from spheregeo.data import PrimitiveClouds, Views
+        >>> views = Views(PrimitiveClouds(2, 50), 40, "so3", normals=True)
+        >>> views[(3, 1)]["features"].shape  # the second cloud in epoch 3
+        torch.Size([40, 3])
     """
 
     def __init__(

@@ -19,9 +19,17 @@ __all__ = ["AzimuthalShift", "ColourJitter", "FieldJitter", "Normalize", "Random
 
 @dataclass(frozen=True)
 class AzimuthalShift:
-    """Turns by a random number of columns and, for ``mirror``, swaps east and west half of the time.
+    """Random turn about the vertical by whole columns, with a mirror image half of the time.
+
+    Args:
+        mirror: whether east and west are swapped half of the time.
 
     Equivariance: the group O(2) of the grid's columns, exactly.
+
+    Example:
+        >>> from spheregeo.data import AzimuthalShift, Augmented, Rooms
+        >>> Augmented(Rooms(1, (16, 32)), [AzimuthalShift(mirror=False)])[0]["label"].shape
+        torch.Size([16, 32])
     """
 
     mirror: bool = True
@@ -40,7 +48,18 @@ def _turn_map(value: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class RandomRotation:
-    """Turns by a rotation drawn uniformly from SO(3), with a mirror half of the time for ``mirror``."""
+    """Random rotation, drawn evenly from SO(3).
+
+    Args:
+        mirror: whether the item is mirrored half of the time.
+
+    Equivariance: labels and depth turn with the image, up to interpolation.
+
+    Example:
+        >>> from spheregeo.data import Augmented, RandomRotation, Rooms
+        >>> Augmented(Rooms(1, (16, 32)), [RandomRotation()])[0]["depth"].shape
+        torch.Size([16, 32])
+    """
 
     mirror: bool = False
 
@@ -58,7 +77,18 @@ class RandomRotation:
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Brightness, contrast and saturation of the first three channels, each by a factor in [1 - x, 1 + x]; kept in [0, 1]."""
+    """Random change of brightness, contrast and saturation of the first three channels, kept in [0, 1].
+
+    Args:
+        brightness: x for a factor in [1 - x, 1 + x].
+        contrast: likewise.
+        saturation: likewise.
+
+    Example:
+        >>> from spheregeo.data import Augmented, ColourJitter, Rooms
+        >>> float(Augmented(Rooms(1, (16, 32)), [ColourJitter(0.5)])[0]["image"].max()) <= 1
+        True
+    """
 
     brightness: float = 0.2
     contrast: float = 0.2
@@ -77,9 +107,17 @@ class ColourJitter:
 
 @dataclass(frozen=True)
 class FieldJitter:
-    """Scale and offset of every channel from ``first`` on, for fields that are no colours, such as elevation.
+    """Random scale and offset of channels that are no colours, such as elevation.
 
-    The factor lies in [1 - scale, 1 + scale], the offset within ``offset`` times the channel's standard deviation.
+    Args:
+        first: the first channel that changes; all after it change too.
+        scale: x for a factor in [1 - x, 1 + x].
+        offset: largest offset, in the channel's standard deviations.
+
+    Example:
+        >>> from spheregeo.data import Augmented, FieldJitter, Rooms
+        >>> Augmented(Rooms(1, (16, 32)), [FieldJitter(first=2)])[0]["image"].shape
+        torch.Size([3, 16, 32])
     """
 
     first: int = 0
@@ -103,7 +141,19 @@ class FieldJitter:
 
 @dataclass(frozen=True)
 class Normalize:
-    """(image - mean) / std, a number for each channel."""
+    """Normalisation of each channel: (image - mean) / std.
+
+    Args:
+        mean: one number per channel.
+        std: one number per channel.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.data import Normalize
+        >>> item = Normalize((0.5,), (0.25,))({"image": torch.ones(1, 2, 4)}, torch.Generator())
+        >>> float(item["image"].mean())
+        2.0
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

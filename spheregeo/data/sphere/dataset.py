@@ -39,9 +39,15 @@ def check_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 class PanoramaDataset(Dataset[Item], ABC):
-    """A map-style dataset of items on one lat-lon grid, kept in memory while they fit ``MEMORY_BUDGET``.
+    """Base class of datasets of panoramas: items on one lat-lon grid, kept in memory while they fit ``MEMORY_BUDGET``.
 
-    Subclasses give ``__len__`` and ``load``; what ``load`` returns must depend on the index alone.
+    A subclass implements ``__len__`` and ``load``; what ``load`` returns must depend on the index alone.
+
+    Args:
+        size: (nlat, nlon) of the working grid, 2:1.
+        cache: keep items in memory.
+
+    Raises: ValueError for a size that is not 2:1; IndexError for an index outside the dataset.
     """
 
     class_names: tuple[str, ...] = ()

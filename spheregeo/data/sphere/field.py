@@ -39,6 +39,13 @@ class FieldSource:
         cell_centred: False for grids with rows at the poles, for files without coordinates.
         level: indices into the dimensions before latitude and longitude (time, depth ...).
         missing: values that stand for "no data".
+
+    Units: degrees.
+
+    Example:
+        >>> from spheregeo.data import FieldSource
+        >>> FieldSource("climate.npz:koppen", west=0.0, missing=(-9999.0,)).north_up
+        True
     """
 
     path: str
@@ -53,7 +60,22 @@ class FieldSource:
 
 @dataclass(frozen=True)
 class Field:
-    """Values (C, H, W), NaN where missing, with row edges (H + 1, north first) and column edges (W + 1) in degrees."""
+    """Values of a field on a lat-lon grid of the planet, north first.
+
+    Args:
+        values: NaN where missing.
+        latitude_edges: edges of the rows.
+        longitude_edges: edges of the columns.
+
+    Shape: values (C, H, W); latitude_edges (H + 1,); longitude_edges (W + 1,).
+    Units: edges in degrees; values in the file's units.
+
+    Example:
+        >>> import numpy as np
+        >>> from spheregeo.data import Field
+        >>> Field(np.zeros((1, 2, 4)), np.linspace(90, -90, 3), np.linspace(-180, 180, 5)).values.shape
+        (1, 2, 4)
+    """
 
     values: np.ndarray
     latitude_edges: np.ndarray
@@ -169,10 +191,14 @@ def _edges(path: Path, values: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> 
 
 
 def read_field(source: FieldSource | str, root: str | Path = ".") -> Field:
-    """Reads a field and sets it upright.
+    """Read a field and set it upright, north first.
+
+    Args:
+        source: a path (``PATH:VARIABLE`` in NetCDF and npz), or a :class:`FieldSource`.
+        root: folder to which the path is relative.
 
     Raises: FileNotFoundError; ImportError naming the extra for NetCDF; ValueError for variables, coordinates and levels
-    that do not fit.
+        that do not fit.
     """
     source = FieldSource(source) if isinstance(source, str) else source
     file, variable = _split_path(source.path)

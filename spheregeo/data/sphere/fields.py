@@ -33,11 +33,21 @@ def in_sector(longitude: np.ndarray, sectors: Sequence[Sector]) -> np.ndarray:
 class Fields(PanoramaDataset):
     """One planet as a dataset of one item: aligned fields as channels, and a class map whose sector belongs to the split.
 
-    Shape: image (C, nlat, nlon), in the files' units, missing values at the training mean; label (nlat, nlon), IGNORE outside
-    the split's region.
-    Args: ``inputs`` and ``label`` are paths or ``FieldSource``s, relative to ``root``; ``class_names`` name the label's values
-    from 0 on; ``test_longitudes`` and ``val_longitudes`` are sectors (west, east) in degrees; ``latitudes`` (south, north)
-    limits all splits; ``mask`` is a field, and the label counts only where it is at least 1/2; ``void`` values are ignored.
+    Args:
+        root: folder that holds the files.
+        inputs: fields of the image, paths or :class:`FieldSource`, relative to ``root``.
+        label: field of classes 0, 1, 2 ...
+        class_names: names of the classes.
+        size: (nlat, nlon) of the working grid, 2:1.
+        split: train, val or test.
+        test_longitudes: sectors (west, east) held out for the test.
+        val_longitudes: sectors held out for validation.
+        latitudes: southern and northern limit of all splits.
+        mask: field; the label counts only where the field is at least 1/2.
+        void: label values that are ignored.
+
+    Shape: image (C, nlat, nlon), missing values at the training mean; label (nlat, nlon), IGNORE outside the split's region.
+    Units: longitudes and latitudes in degrees; channels in the files' units.
     Raises: FileNotFoundError, ImportError, ValueError naming what came and what was expected.
     """
 

@@ -39,9 +39,14 @@ def read_raster(path: str | Path) -> tuple[np.ndarray, str]:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A colour image as (3, H, W) float32 in [0, 1].
+    """Read a colour image.
 
     Grey is repeated over the three channels, an alpha channel is dropped, a palette is looked up, 16 bits are scaled by 65535.
+
+    Args:
+        path: an image file.
+
+    Shape: (3, H, W) float32, in [0, 1].
     Raises: FileNotFoundError; ValueError for unreadable files and for NaN or infinite values (floating-point TIFF).
     """
     array, mode = read_raster(path)
@@ -86,10 +91,14 @@ def check_panorama(path: str | Path, height: int, width: int) -> None:
 
 
 def read_labels(path: str | Path, num_classes: int, ignore: int = 255) -> np.ndarray:
-    """A label PNG as (H, W) int64: the grey value (8 or 16 bits) or the palette index is the class.
+    """Read a label PNG, whose grey value (8 or 16 bits) or palette index is the class.
 
-    ``ignore`` is void, and so is 65535 at 16 bits.
+    Args:
+        path: the file.
+        num_classes: number of classes.
+        ignore: value that stands for "void", as 65535 does at 16 bits.
 
+    Shape: (H, W) int64.
     Raises: FileNotFoundError; ValueError for RGB files and for values outside 0 ... num_classes - 1.
     """
     array, mode = read_raster(path)

@@ -30,8 +30,15 @@ MILLIMETRE = 1e-3
 
 
 def read_depth(path: str | Path, unit: float = MILLIMETRE, missing: int = 0) -> np.ndarray:
-    """A depth file as (H, W) float32 metres, 0 where missing; ``unit`` and ``missing`` are those of 16-bit PNGs.
+    """Read a depth file, with 0 where depth is missing.
 
+    Args:
+        path: a 16-bit PNG or an .npy file.
+        unit: metres per step of a PNG.
+        missing: value that stands for "no depth" in a PNG.
+
+    Shape: (H, W) float32.
+    Units: metres.
     Raises: FileNotFoundError; ValueError for unreadable files, other than one channel, negative depth.
     """
     path = Path(path)
@@ -58,13 +65,18 @@ def read_depth(path: str | Path, unit: float = MILLIMETRE, missing: int = 0) -> 
 
 
 class PanoramaFolder(PanoramaDataset):
-    """Images of a folder with what it has of ``labels/`` and ``depth/``, on one working grid.
+    """Images of a folder with what the folder has of ``labels/`` and ``depth/``, on one working grid.
+
+    Args:
+        root: the folder.
+        size: (nlat, nlon) of the working grid, 2:1.
+        split: train, val or test.
+        targets: what to read, of "label" and "depth"; None for what there is, empty for images only.
+        cache: keep items in memory.
 
     Shape: image (3, nlat, nlon) in [0, 1]; label (nlat, nlon); depth (nlat, nlon). Shrunk images and depths are averaged
-    by solid angle, labels take the majority.
+        by solid angle, labels take the majority.
     Units: depth in metres, 0 = missing.
-    Args: ``root``; ``size`` (nlat, nlon); ``split``; ``targets`` names what to read, of "label" and "depth" (None: what
-    there is; empty: images only).
     Raises: FileNotFoundError and ValueError naming the file, what it holds, what was expected and what to do.
     """
 

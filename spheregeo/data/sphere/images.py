@@ -33,19 +33,28 @@ def _check_sphere(grid: Grid) -> Grid:
 class SphericalImages(Dataset[Item]):
     """Pictures projected onto a grid of the sphere, see :mod:`spheregeo.data.sphere.stereographic`.
 
-    Items: image (1, *grid.shape) float32, label () int64, index () int64. Rotations are drawn evenly from SO(3), one an
-    image, from (seed, split) and, for ``redraw``, the epoch: with :class:`EpochSampler` each epoch then has new ones.
-    What does not change is projected once and kept while it fits ``MEMORY_BUDGET``.
+    Rotations are drawn evenly from SO(3), one per image, from (seed, split) and, for ``redraw``, the epoch: with
+    :class:`EpochSampler` each epoch has new ones. What does not change is projected once and kept while memory allows.
 
     Args:
-        images: (n, H, W), brightness in [0, 1], or 0 ... 255 as uint8.
-        labels: (n,) class numbers.
+        images: brightness in [0, 1], or 0 ... 255 as uint8.
+        labels: class numbers.
         grid: a grid on the sphere.
         rotated: turn each image; upright if not.
         redraw: draw the rotations anew in every epoch.
+        seed: seed of the rotations.
+        split: train, val or test, whose rotations differ.
         mean, std: the items' images are (brightness - mean) / std.
 
+    Shape: images (n, H, W), labels (n,); items: image (1, *grid.shape) float32, label () int64, index () int64.
     Raises: ValueError for arrays that do not fit each other, or a grid that is no sphere.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.data import SphericalImages
+        >>> from spheregeo.grids import HEALPix
+        >>> SphericalImages(torch.rand(2, 28, 28), torch.tensor([3, 1]), HEALPix(4))[1]["image"].shape
+        torch.Size([1, 192])
     """
 
     def __init__(

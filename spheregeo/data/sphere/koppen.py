@@ -25,10 +25,18 @@ VAL_LONGITUDES: tuple[Sector, ...] = ((-105.0, -75.0),)
 
 
 class Koppen(Fields):
-    """The Earth in colour and height (metres), labelled with ocean and the five main climate groups.
+    """The Earth in colour and height, labelled with ocean and the five main climate groups.
 
-    Shape: image (4, nlat, nlon): red, green, blue in [0, 1], elevation in metres; label (nlat, nlon).
-    Args: ``root`` holds the files of the card ``datasets/earth-fields``; ``ocean`` False ignores the ocean's pixels.
+    Args:
+        root: folder with the files of the card ``datasets/earth-fields``.
+        size: (nlat, nlon) of the working grid, 2:1.
+        split: train, val or test.
+        test_longitudes: sectors (west, east) held out for the test.
+        val_longitudes: sectors held out for validation.
+        ocean: False ignores the ocean's pixels.
+
+    Shape: image (4, nlat, nlon): red, green, blue in [0, 1], elevation; label (nlat, nlon).
+    Units: elevation in metres; longitudes in degrees.
     Raises: FileNotFoundError for a missing file.
     """
 

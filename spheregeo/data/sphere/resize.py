@@ -21,7 +21,17 @@ __all__ = ["panorama_grid", "resize_depth", "resize_image", "resize_labels"]
 
 
 def panorama_grid(height: int, width: int) -> Equiangular:
-    """The grid of an image's pixels: column 0 half a pixel east of longitude -pi."""
+    """Return the grid of an image's pixels, whose column 0 is half a pixel east of longitude -pi.
+
+    Args:
+        height: rows of the image.
+        width: columns of the image.
+
+    Example:
+        >>> from spheregeo.data import panorama_grid
+        >>> panorama_grid(32, 64).shape
+        (32, 64)
+    """
     return Equiangular(height, width, offset=(1 - width) / 2)
 
 
@@ -137,7 +147,20 @@ def _nearest(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Floating images at another size: area averages when it shrinks, bilinear when it grows. (..., H, W) -> (..., h, w)."""
+    """Resize floating-point images: area averages when they shrink, bilinear when they grow.
+
+    Args:
+        image: any channels.
+        size: rows and columns wanted.
+
+    Shape: (..., H, W) -> (..., h, w).
+
+    Example:
+        >>> import numpy as np
+        >>> from spheregeo.data import resize_image
+        >>> resize_image(np.ones((3, 8, 16), np.float32), (4, 8)).shape
+        (3, 4, 8)
+    """
     height, width = image.shape[-2:]
     if (height, width) == size:
         return image
@@ -147,7 +170,20 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_labels(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels at another size: the majority by area when it shrinks, the nearest when it grows. (H, W) -> (h, w)."""
+    """Resize labels: the majority by area when they shrink, the nearest when they grow.
+
+    Args:
+        label: class numbers.
+        size: rows and columns wanted.
+
+    Shape: (H, W) -> (h, w).
+
+    Example:
+        >>> import numpy as np
+        >>> from spheregeo.data import resize_labels
+        >>> resize_labels(np.zeros((8, 16), np.int64), (4, 8)).shape
+        (4, 8)
+    """
     height, width = label.shape
     if (height, width) == size:
         return label
@@ -157,7 +193,20 @@ def resize_labels(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_depth(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Depths at another size, 0 where missing: the mean of what was measured, if that is half the pixel. (H, W) -> (h, w)."""
+    """Resize depths, 0 where missing: the mean of what was measured, if that is half the pixel.
+
+    Args:
+        depth: depths in metres.
+        size: rows and columns wanted.
+
+    Shape: (H, W) -> (h, w).
+
+    Example:
+        >>> import numpy as np
+        >>> from spheregeo.data import resize_depth
+        >>> resize_depth(np.ones((8, 16), np.float32), (4, 8)).shape
+        (4, 8)
+    """
     height, width = depth.shape
     if (height, width) == size:
         return depth

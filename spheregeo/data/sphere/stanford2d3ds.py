@@ -67,11 +67,18 @@ def read_semantic(path: str | Path, table: np.ndarray) -> np.ndarray:
 class Stanford2D3DS(PanoramaDataset):
     """The panoramas of one of the three official folds.
 
+    Args:
+        root: folder that holds ``area_1`` ... ``area_6`` and ``assets``.
+        fold: 1, 2 or 3.
+        size: (nlat, nlon) of the working grid, 2:1.
+        split: "test" is the fold's held-out areas; "val" is one room in ten of the training areas, drawn by name (the official
+            lists have none), and "train" the others.
+        depth: read the depth images too.
+        areas: areas that replace the fold's, for a machine that holds some of them only.
+        cache: keep items in memory.
+
     Shape: image (3, nlat, nlon) in [0, 1]; label (nlat, nlon) of 13 classes; depth (nlat, nlon), if ``depth``.
     Units: depth in metres along the ray, 0 = missing.
-    Args: ``root`` holds ``area_1`` ... ``area_6`` and ``assets``; ``fold`` 1, 2 or 3; ``split``: "test" is the fold's
-    held-out areas; "val" is one room in ten of its training areas, drawn by name (the official lists have none), and
-    "train" the others; ``areas`` replaces the fold's areas, for a machine that holds some of them only.
     Raises: FileNotFoundError, ValueError naming the file, what was expected and what to do.
     """
 

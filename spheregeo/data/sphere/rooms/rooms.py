@@ -36,11 +36,22 @@ def make_room(size: tuple[int, int], seed: int, split: str, index: int) -> dict[
 class Rooms(PanoramaDataset):
     """Furnished rooms seen by an upright 360-degree camera, with labels and depth.
 
+    Args:
+        count: number of rooms.
+        size: (nlat, nlon) of the images, 2:1.
+        seed: seed of the rooms.
+        split: train, val or test, whose rooms differ.
+        cache: keep finished rooms in memory.
+        cache_dir: folder that keeps finished rooms as npz files, which later runs and other worker processes read.
+
     Shape: image (3, nlat, nlon) in [0, 1]; label (nlat, nlon), an index into ``ROOM_CLASSES``; depth (nlat, nlon).
     Units: depth in metres along the ray, nowhere missing.
-    Args: ``count`` rooms; ``size`` (nlat, nlon); ``seed``; ``split`` "train", "val" or "test" (disjoint seeds);
-    ``cache_dir`` keeps finished rooms as npz files that later runs and other worker processes read.
     Raises: ValueError for a count below 1, a size that is not 2:1, an unknown split, a negative seed.
+
+    Example:
+        >>> from spheregeo.data import Rooms
+        >>> sorted(Rooms(1, (16, 32))[0])
+        ['depth', 'image', 'label']
     """
 
     class_names = ROOM_CLASSES
