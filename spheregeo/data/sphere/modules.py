@@ -195,14 +195,14 @@ class _PlanetData(PanoramaData):
 
     @property
     def mean(self) -> tuple[float, ...]:
-        return self._fields.mean
+        return self._planet.mean
 
     @property
     def std(self) -> tuple[float, ...]:
-        return self._fields.std
+        return self._planet.std
 
     @property
-    def _fields(self) -> Fields:
+    def _planet(self) -> Fields:
         data = self.dataset("train")
         assert isinstance(data, Fields)
         return data
@@ -258,7 +258,7 @@ class FieldsData(_PlanetData):
 
     @property
     def in_channels(self) -> int:  # type: ignore[override]
-        return len(self._fields.mean)
+        return len(self._planet.mean)
 
     @property
     def class_names(self) -> tuple[str, ...]:
