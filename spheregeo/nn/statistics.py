@@ -106,8 +106,7 @@ class _Normalize(Function):
         r = torch.rsqrt(var + ctx.eps)
         centred = x - mean[..., None]
         total = g.sum(-1)  # (B, C)
-        product = g * centred
-        along = product.sum(-1) * r
+        along = (g * centred).sum(-1) * r
         scale = gamma * r
         # With G = gamma g and y = (x - mean) r: dx = r (G - w pool(sum G) - w y pool(sum G y)).
         a, b = scale * total, scale * r * along
@@ -118,9 +117,8 @@ class _Normalize(Function):
         a, b, weights = a[..., None], b[..., None], w if w.ndim == 1 else w[:, None]
         if again:
             dx = g * scale[..., None] - torch.addcmul(a, centred, b) * weights
-        else:  # the same numbers in the two buffers at hand
-            spread = centred.mul_(b).add_(a)
-            dx = product.copy_(g).mul_(scale[..., None]).addcmul_(spread, weights, value=-1)
+        else:  # the same in the buffer at hand
+            dx = centred.mul_(b).add_(a).mul_(-weights).addcmul_(g, scale[..., None])
         return dx, along.sum(0), total.sum(0), None, None, None, None
 
 
