@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spheregeo import models
+from spheregeo.audit import measure_invariance
 from spheregeo.grids import Equiangular
 from spheregeo.groups import axis_angle
 from spheregeo.testing import check_model
@@ -26,9 +27,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "vnn-dgcnn-base": {"widths": (3, 3), "embedding": 5, "k": 4},
     "vnn-dgcnn": {**VNN, "depth": 2, "embedding": 5},
     "vnn-pointnet": VNN,
+    "pointnet": {"width": 4},
     "steerable-points": {"width": 4, "k": 4, "counts": (6, 3), "radii": (1.5, 3.0)},
 }
 PROPER = ("vnn-pointnet-base",)  # cross products see reflections
+TURNED = ("pointnet",)  # a baseline that sees coordinates: its error is asserted to be large below
 
 
 def family(name: str, table: dict[str, Any], default: Any) -> Any:
@@ -67,5 +70,14 @@ def test_on_points(name: str) -> None:
         out_shape=(2, 3),
         equivariance={"so3" if name in PROPER else "o3": 1e-7},
         untrained=["pool.direction.weight"],  # it chooses: the value that is compared passes no gradient
-        skip=["compile"],
+        skip=["compile", *(["equivariance"] if name in TURNED else [])],
     )
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_baselines_without_invariance_are_seen_as_such(name: str) -> None:
+    """In a cloud's own coordinates: permutations and translations change nothing, rotations do."""
+    model = models.create(name, 0, 3, None, **family(name, SMALL, CLOUD))
+    found = measure_invariance(model, torch.randn(32, 3), batch=torch.arange(2).repeat_interleave(16))
+    assert found["rotations"] > 0.1 * found["spread"] > 0
+    assert max(found["permutations"], found["translations"]) < 1e-9

@@ -26,6 +26,7 @@ class PointNet(nn.Module):
 
     Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph None -> (B, out_channels).
     Equivariance: invariant to permutations of the points and to translations; not to rotations.
+    Raises: ValueError for positions or features of another shape.
     Reference: Qi, Su, Mo & Guibas 2017, arXiv:1612.00593.
 
     Example:
@@ -58,6 +59,8 @@ class PointNet(nn.Module):
         self, positions: Tensor, features: Tensor | None, batch: Tensor | None = None, graph: None = None,
         num_graphs: int | None = None,
     ) -> Tensor:  # fmt: skip
+        if positions.ndim != 2 or positions.shape[1] != 3:
+            raise ValueError(f"positions has shape {tuple(positions.shape)}; expected (P, 3)")
         found = 0 if features is None else features.shape[-1]
         if found != self.in_channels:
             raise ValueError(
