@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name beside their place, flushed to disk, moved there in one step."""
+"""Files that are whole or absent when written, and named in the error when they cannot be read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NO_SPACE", "atomic_path", "write_bytes", "write_json"]
+__all__ = ["NO_SPACE", "atomic_path", "reading", "write_bytes", "write_json"]
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABANDONED = 3600.0  # seconds without a write after which a temporary file belongs to no living process
@@ -86,3 +86,51 @@ def write_json(path: str | Path, content: Any, allow_nan: bool = True) -> Path:
     Raises: TypeError for what JSON cannot hold, ValueError for numbers that are not allowed, OSError from the disk.
     """
     return write_bytes(path, (json.dumps(content, indent=2, allow_nan=allow_nan) + "\n").encode())
+
+
+@contextmanager
+def reading(path: str | Path, what: str) -> Iterator[None]:
+    """Name the file in every error of the block: whatever a parser raises becomes a ValueError with path, kind and reason.
+
+    Errors that name the file already pass as they are: those of the operating system, and ValueErrors with the path in their
+    text. Missing packages (ImportError) are no fault of the file and pass too.
+
+    Args:
+        path: the file that is read in the block.
+        what: what the file was expected to be, with its article: "an OFF mesh", "a table of molecules".
+
+    Raises: ValueError for every fault of the content; OSError from the operating system; ImportError.
+
+    Example:
+        >>> with reading("numbers.txt", "a list of numbers"):
+        ...     float("1,5")
+        Traceback (most recent call last):
+        ...
+        ValueError: numbers.txt cannot be read as a list of numbers: could not convert string to float: '1,5'
+    """
+    try:
+        yield
+    except ImportError:
+        raise
+    except OSError as error:
+        if error.errno is not None and error.filename is not None and str(path) in str(error.filename):
+            raise
+        raise _unreadable(path, what, error) from error
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise _unreadable(path, what, error) from error
+    except Exception as error:
+        raise _unreadable(path, what, error) from error
+
+
+def _unreadable(path: str | Path, what: str, error: Exception) -> ValueError:
+    if isinstance(error, MemoryError):
+        reason = "it asks for more memory than there is"
+    elif isinstance(error, UnicodeDecodeError):
+        reason = f"it is not {error.encoding.upper()} text (byte {error.start}: {error.reason})"
+    else:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if isinstance(error, (KeyError, StopIteration, RecursionError, AssertionError)):
+            reason = f"{type(error).__name__}: {reason}"
+    return ValueError(f"{path} cannot be read as {what}: {reason}")

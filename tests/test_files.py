@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spheregeo.files import ABANDONED, atomic_path, write_bytes, write_json
+from spheregeo.files import ABANDONED, atomic_path, reading, write_bytes, write_json
 
 
 def test_a_write_that_ends_well_replaces_the_file(tmp_path: Path) -> None:
@@ -77,3 +77,39 @@ def test_json_is_strict_where_asked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "b.json", float("nan"), allow_nan=False)
     assert not (tmp_path / "b.json").exists()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        KeyError("node"),
+        IndexError("9"),
+        EOFError(),
+        StopIteration(),
+        MemoryError(),
+        OSError("torn"),
+        ValueError("-1 faces"),
+    ],
+)
+def test_every_fault_of_a_file_names_it(fault: Exception) -> None:
+    with (
+        pytest.raises(ValueError, match=r"^scan\.ply cannot be read as a cloud: .+"),
+        reading("scan.ply", "a cloud"),
+    ):
+        raise fault
+
+
+def test_errors_that_name_the_file_pass_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"), reading(tmp_path / "nowhere", "a cloud"):
+        open(tmp_path / "nowhere").close()
+    with pytest.raises(ValueError, match=r"^scan\.ply states 9 faces"), reading("scan.ply", "a cloud"):
+        raise ValueError("scan.ply states 9 faces, holds 3")
+    with pytest.raises(ImportError, match="laspy"), reading("scan.las", "a cloud"):
+        raise ImportError("laspy")
+    with pytest.raises(KeyboardInterrupt), reading("scan.ply", "a cloud"):
+        raise KeyboardInterrupt
+
+
+def test_another_encoding_is_named_by_its_byte() -> None:
+    with pytest.raises(ValueError, match=r"is not UTF-8 text \(byte 1"), reading("names.csv", "a table"):
+        b"a\xff".decode()
