@@ -10,8 +10,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from spheregeo.cli import commands
+
 _ABOUT = "Segment omnidirectional images, and more, on spheres: train, score, predict, measure."
-_RECIPE_HELP = "name of a recipe (see `spheregeo list recipes`) or path of a YAML file"
 _MORE = (
     "Any entry of the recipe can be set here: --data.size '[64, 128]' --model.width 64 --model.network planar-unet "
     "--trainer.max_epochs 5 --trainer.devices 2 --trainer.precision bf16-mixed --seed_everything 7. "
@@ -21,80 +22,18 @@ _MORE = (
 
 def _parser() -> argparse.ArgumentParser:
     from spheregeo import __version__
-    from spheregeo.cli import listing
 
     parser = argparse.ArgumentParser(prog="spheregeo", description=_ABOUT, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"spheregeo {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-
-    def command(name: str, text: str, recipe: bool = True, more: bool = False) -> argparse.ArgumentParser:
-        epilog = _MORE.replace("%(prog)s", name) if more else None
-        sub = commands.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False)
-        if recipe:
-            sub.add_argument("recipe", metavar="RECIPE", help=_RECIPE_HELP)
-            sub.add_argument("--output", metavar="DIR", help="folder of the run (default: runs/RECIPE)")
-        return sub
-
-    fit = command("fit", "train a model", more=True)
-    fit.add_argument("--resume", action="store_true", help="go on from the run's last checkpoint")
-    fit.add_argument("--overwrite", action="store_true", help="replace a run that is already in the folder")
-    for name, text in (("validate", "score on the validation split"), ("test", "score on the test split")):
-        sub = command(name, text, more=True)
-        sub.add_argument("--ckpt", metavar="FILE", help="checkpoint (default: the run's best)")
-    predict = command("predict", "label a photo, a mesh, a cloud or molecules, or a folder of them")
-    predict.add_argument(
-        "--input",
-        required=True,
-        metavar="FILE_OR_DIR",
-        help="2:1 panoramas, up to 4096x8192, meshes, clouds or molecules",
-    )
-    predict.add_argument("--ckpt", metavar="FILE", help="checkpoint (default: the run's best)")
-    predict.add_argument(
-        "--grid", help="work on another grid than in training, such as 'Equiangular(256, 512)'"
-    )
-    audit = command("audit", "measure equivariance error, cost and memory", more=True)
-    audit.add_argument(
-        "--ckpt", metavar="FILE", help="checkpoint (default: the run's best, else an untrained model)"
-    )
-    audit.add_argument("--json", metavar="FILE", help="write the table as JSON too")
-    lists = command("list", "show what there is", recipe=False)
-    lists.add_argument("what", choices=listing.LISTS)
-    demo = command(
-        "demo",
-        "train a small network for each of three jobs, beside a baseline; draw a sheet",
-        recipe=False,
-        more=True,
-    )
-    demo.add_argument("--output", metavar="DIR", default="runs/demo", help="folder (default: runs/demo)")
+    group = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in commands.NAMES:
+        command = commands.module_of(name)
+        epilog = _MORE.replace("%(prog)s", name) if command.OVERRIDES else None
+        text: str = command.SUMMARY
+        sub = group.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False)
+        command.add_arguments(sub)
     return parser
-
-
-def _run(options: argparse.Namespace, overrides: list[str]) -> int:
-    if options.command == "list":
-        from spheregeo.cli import listing
-
-        print(listing.table(options.what))
-        return 0
-    if options.command == "predict":
-        from spheregeo.cli import predict
-
-        predict.run(options.recipe, options.input, options.ckpt, options.output, options.grid)
-        return 0
-    if options.command == "demo":
-        from spheregeo.cli import demo
-
-        demo.run(options.output, overrides)
-        return 0
-    from spheregeo.cli import engine
-
-    if options.command == "fit":
-        engine.fit(options.recipe, options.output, options.resume, options.overwrite, overrides)
-    elif options.command == "audit":
-        engine.audit(options.recipe, options.ckpt, options.output, options.json, overrides)
-    else:
-        engine.score(options.command, options.recipe, options.ckpt, options.output, overrides)
-    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,14 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if full_help:
             argv = [a for a in argv if a not in ("-h", "--help")]
         options, overrides = parser.parse_known_args(argv)
-        if overrides and options.command in ("list", "predict"):
+        command = commands.module_of(options.command)
+        if overrides and not command.OVERRIDES:
             parser.error(f"{options.command} does not know {' '.join(overrides)}")
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
         if full_help:
             overrides.append("--help")
-        return _run(options, overrides)
+        command.run(options, overrides)
+        return 0
     except KeyboardInterrupt:
         print("spheregeo: interrupted", file=sys.stderr)
         return 130

@@ -1,0 +1,44 @@
+"""The commands, one module each: ``SUMMARY``, ``OVERRIDES``, ``add_arguments(parser)`` and ``run(options, overrides)``.
+
+A new command is a new module here and its name in ``NAMES``. Nothing heavy is imported before ``run``, so that help answers at
+once. ``OVERRIDES`` tells whether further options, such as ``--model.width 64``, are entries of the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from types import ModuleType
+
+NAMES = ("fit", "validate", "test", "predict", "audit", "list", "demo")
+
+RECIPE_HELP = "name of a recipe (see `spheregeo list recipes`) or path of a YAML file"
+
+
+def module_of(name: str) -> ModuleType:
+    """Return the module of a command.
+
+    Args:
+        name: one of ``NAMES``.
+    """
+    return importlib.import_module(f"spheregeo.cli.commands.{name}")
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of commands that work on a recipe and its run: ``RECIPE`` and ``--output``.
+
+    Args:
+        parser: parser of the command.
+    """
+    parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
+    parser.add_argument("--output", metavar="DIR", help="folder of the run (default: runs/RECIPE)")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, fallback: str = "the run's best") -> None:
+    """Add ``--ckpt``, the checkpoint that a command works on.
+
+    Args:
+        parser: parser of the command.
+        fallback: which checkpoint it is when none is given.
+    """
+    parser.add_argument("--ckpt", metavar="FILE", help=f"checkpoint (default: {fallback})")

@@ -1,0 +1,32 @@
+"""``spheregeo predict``: answers for the user's own files."""
+
+from __future__ import annotations
+
+import argparse
+
+from spheregeo.cli.commands import add_checkpoint, add_recipe
+
+SUMMARY = "label a photo, a mesh, a cloud or molecules, or a folder of them"
+OVERRIDES = False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command to its parser."""
+    add_recipe(parser)
+    parser.add_argument(
+        "--input",
+        required=True,
+        metavar="FILE_OR_DIR",
+        help="2:1 panoramas, up to 4096x8192, meshes, clouds or molecules",
+    )
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--grid", help="work on another grid than in training, such as 'Equiangular(256, 512)'"
+    )
+
+
+def run(options: argparse.Namespace, overrides: list[str]) -> None:
+    """Predict."""
+    from spheregeo.cli import predict
+
+    predict.run(options.recipe, options.input, options.ckpt, options.output, options.grid)
