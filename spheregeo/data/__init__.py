@@ -51,13 +51,14 @@ if TYPE_CHECKING:
     from spheregeo.data.sphere.field import Field, FieldSource, read_field
     from spheregeo.data.sphere.fields import Fields
     from spheregeo.data.sphere.files import read_image, read_labels
-    from spheregeo.data.sphere.folder import PanoramaFolder, read_depth
+    from spheregeo.data.sphere.folder import PanoramaFolder
     from spheregeo.data.sphere.glyphs import GLYPHS
     from spheregeo.data.sphere.images import SphericalImages, SphericalImagesData
     from spheregeo.data.sphere.koppen import KOPPEN_CLASSES, Koppen
     from spheregeo.data.sphere.mnist import SphericalGlyphsData, SphericalMNISTData
     from spheregeo.data.sphere.module import PanoramaData
     from spheregeo.data.sphere.modules import FieldsData, FolderData, KoppenData, RoomsData, Stanford2D3DSData
+    from spheregeo.data.sphere.pictures.depth import read_depth
     from spheregeo.data.sphere.resize import panorama_grid, resize_depth, resize_image, resize_labels
     from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
     from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
@@ -137,7 +138,7 @@ _HOMES = {
     "panorama_grid": "sphere.resize",
     "read_class_names": "files",
     "read_cloud": "points.files",
-    "read_depth": "sphere.folder",
+    "read_depth": "sphere.pictures.depth",
     "read_field": "sphere.field",
     "read_image": "sphere.files",
     "read_labels": "sphere.files",

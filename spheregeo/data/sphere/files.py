@@ -6,79 +6,57 @@ from pathlib import Path
 
 import numpy as np
 
+from spheregeo.data.sphere.pictures.decode import decode
+
 __all__ = ["read_image", "read_labels"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
 
 def read_raster(path: str | Path) -> tuple[np.ndarray, str]:
-    """Decodes an image file as stored: (H, W) or (H, W, C), integers or floats, and PIL's mode; palettes give their indices.
+    """Decodes an image file as stored, but upright: (H, W) or (H, W, C), and PIL's mode; palettes give their indices.
 
-    Raises: FileNotFoundError; ValueError for a file that is truncated or no image.
+    Raises: FileNotFoundError; ValueError for a file that is truncated, no image, or too large.
     """
-    from PIL import Image as pil
-    from PIL import UnidentifiedImageError
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected an image file there")
-    # Pillow's limit guards web servers; a 16384 x 8192 panorama is ordinary here.
-    limit, pil.MAX_IMAGE_PIXELS = pil.MAX_IMAGE_PIXELS, None
-    try:
-        with pil.open(path) as image:
-            mode = image.mode
-            array = np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be read as an image ({error}); it may be truncated or of another format: "
-            "copy it again, or take it out of the folder"
-        ) from error
-    finally:
-        pil.MAX_IMAGE_PIXELS = limit
-    return array, mode
+    raster = decode(path)
+    return raster.array, raster.mode
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a colour image.
+    """Read a colour image as a viewer shows it.
 
-    Grey is repeated over the three channels, an alpha channel is dropped, a palette is looked up, 16 bits are scaled by 65535.
+    The picture is turned upright by its EXIF orientation; of several frames the first is read. Grey is repeated over the three
+    channels, a palette is looked up, CMYK becomes RGB, an alpha channel is dropped; 16 bits are read in full and scaled by 65535.
 
     Args:
         path: an image file.
 
     Shape: (3, H, W) float32, in [0, 1].
-    Raises: FileNotFoundError; ValueError for unreadable files and for NaN or infinite values (floating-point TIFF).
+    Raises: FileNotFoundError; ValueError for unreadable or too large files, and for values outside the range of the format
+        (NaN or more than 1 in a floating-point TIFF).
     """
-    array, mode = read_raster(path)
-    if mode == "P":
-        from PIL import Image as pil
-
-        with pil.open(path) as image:
-            array, mode = np.asarray(image.convert("RGB")), "RGB"
-    if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+    raster = decode(path)
+    array, top = raster.array, raster.top
+    if raster.palette is not None:
+        array = raster.palette[array if array.ndim == 2 else array[..., 0]]
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(
-            f"{path} holds {mode} colours; expected grey, RGB, RGBA or a palette: convert it to RGB"
+            f"{path} holds {int((~np.isfinite(array)).sum())} NaN or infinite values; replace them"
         )
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * 255
-    if np.issubdtype(array.dtype, np.floating):
-        if not np.isfinite(array).all():
-            raise ValueError(
-                f"{path} holds {int((~np.isfinite(array)).sum())} NaN or infinite values; replace them"
-            )
-        image_ = array.astype(np.float32)
-    else:
-        # Pillow opens 16-bit grey PNGs as 32-bit integers in some versions ("I"), as "I;16" in others.
-        top = 255.0 if array.dtype == np.uint8 else 65535.0
-        image_ = array.astype(np.float32) / np.float32(top)
-    if image_.ndim == 2:
-        image_ = np.repeat(image_[..., None], 3, -1)
-    channels = image_.shape[-1]
-    if channels == 2:  # grey with alpha
-        image_ = np.repeat(image_[..., :1], 3, -1)
-    elif channels not in (3, 4):
+    if array.dtype.kind in "if" and array.size and (array.min() < 0 or array.max() > top):
+        raise ValueError(
+            f"{path} holds values {array.min():g} ... {array.max():g}; expected 0 ... {top:g} from black to white: "
+            "scale them"
+        )
+    image = array.astype(np.float32) / np.float32(top)
+    if image.ndim == 2:
+        image = image[..., None]
+    channels = image.shape[-1]
+    if channels > 4:
         raise ValueError(f"{path} has {channels} channels; expected 1 (grey), 3 (RGB) or 4 (RGBA)")
-    return np.ascontiguousarray(image_[..., :3].transpose(2, 0, 1))
+    if channels < 3:  # grey, or grey with alpha
+        image = np.repeat(image[..., :1], 3, -1)
+    return np.ascontiguousarray(image[..., :3].transpose(2, 0, 1))
 
 
 def check_panorama(path: str | Path, height: int, width: int) -> None:

@@ -3,9 +3,9 @@
 ::
 
     root/classes.txt          one class name a line, index 0 first (needed with labels)
-    root/images/NAME.png      or .jpg; 8 or 16 bits; grey becomes three equal channels, alpha is dropped
+    root/images/NAME.png      or .jpg, .tif, .webp, .bmp; as a viewer shows it; grey becomes three channels, alpha is dropped
     root/labels/NAME.png      grey (8 or 16 bits) or palette: the stored value or index is the class, 255 is void
-    root/depth/NAME.png       16 bits, millimetres, 0 = missing; or .npy / .npz, metres, 0 or NaN = missing
+    root/depth/NAME.png       16 bits, millimetres, 0 = missing; or .npy / .npz / .tif, metres, 0 or NaN = missing; or depth_unit
     root/train.txt            names (with or without suffix), one a line; val.txt, test.txt likewise; all three or none
 
 Without lists, of the sorted names the 9th, 19th ... are for validation and the 10th, 20th ... for the test.
@@ -15,53 +15,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from spheregeo.data.common import SPLITS, Item, check_split
-from spheregeo.data.files import read_array, read_class_names, read_lines
+from spheregeo.data.files import read_class_names, read_lines
 from spheregeo.data.sphere.dataset import PanoramaDataset
-from spheregeo.data.sphere.files import IMAGE_SUFFIXES, check_panorama, read_image, read_labels, read_raster
+from spheregeo.data.sphere.files import IMAGE_SUFFIXES, check_panorama, read_image, read_labels
+from spheregeo.data.sphere.pictures.depth import read_depth, unit_in_metres
 from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
 
-__all__ = ["PanoramaFolder", "read_depth"]
-
-MILLIMETRE = 1e-3
-
-
-def read_depth(path: str | Path, unit: float = MILLIMETRE, missing: int = 0) -> np.ndarray:
-    """Read a depth file, with 0 where depth is missing.
-
-    Args:
-        path: a 16-bit PNG or an .npy file.
-        unit: metres per step of a PNG.
-        missing: value that stands for "no depth" in a PNG.
-
-    Shape: (H, W) float32.
-    Units: metres.
-    Raises: FileNotFoundError; ValueError for unreadable files, other than one channel, negative depth.
-    """
-    path = Path(path)
-    if path.suffix in (".npy", ".npz"):
-        stored = read_array(path)
-        if isinstance(stored, dict) and len(stored) != 1:
-            raise ValueError(
-                f"{path} holds {len(stored)} arrays; expected one array of numbers, the depth in metres"
-            )
-        array = next(iter(stored.values())) if isinstance(stored, dict) else stored
-        depth = np.nan_to_num(np.asarray(array, np.float32), nan=0.0, posinf=0.0)
-    else:
-        array, _ = read_raster(path)
-        if array.ndim == 2 and array.dtype == np.uint8:
-            raise ValueError(
-                f"{path} is an 8-bit depth image; expected 16 bits, millimetres, or .npy in metres"
-            )
-        depth = np.where(array == missing, np.float32(0), array.astype(np.float32) * np.float32(unit))
-    if depth.ndim != 2:
-        raise ValueError(f"{path} has shape {depth.shape}; expected one depth a pixel, (H, W)")
-    if (depth < 0).any():
-        raise ValueError(f"{path} holds negative depths; expected metres along the ray, 0 where missing")
-    return depth
+__all__ = ["PanoramaFolder"]
 
 
 class PanoramaFolder(PanoramaDataset):
@@ -73,6 +36,7 @@ class PanoramaFolder(PanoramaDataset):
         split: train, val or test.
         targets: what to read, of "label" and "depth"; None for what there is, empty for images only.
         cache: keep items in memory.
+        depth_unit: unit of stored depths: "mm", "cm", "m" or metres per step; detected if None, see :func:`read_depth`.
 
     Shape: image (3, nlat, nlon) in [0, 1]; label (nlat, nlon); depth (nlat, nlon). Shrunk images and depths are averaged
         by solid angle, labels take the majority.
@@ -87,8 +51,10 @@ class PanoramaFolder(PanoramaDataset):
         split: str = "train",
         targets: tuple[str, ...] | None = None,
         cache: bool = True,
+        depth_unit: float | str | None = None,
     ) -> None:
         super().__init__(size, cache)
+        self.depth_unit = None if depth_unit is None else unit_in_metres(depth_unit)
         self.root, self.split = Path(root), check_split(split)
         if not self.root.is_dir():
             raise FileNotFoundError(
@@ -156,7 +122,7 @@ class PanoramaFolder(PanoramaDataset):
         return chosen
 
     def _partner(self, folder: Path, image: Path) -> Path:
-        suffixes = (".png",) if folder.name == "labels" else (".png", ".npy", ".npz")
+        suffixes = (".png",) if folder.name == "labels" else (".png", ".npy", ".npz", ".tif", ".tiff")
         for suffix in suffixes:
             if (folder / f"{image.stem}{suffix}").is_file():
                 return folder / f"{image.stem}{suffix}"
@@ -178,7 +144,7 @@ class PanoramaFolder(PanoramaDataset):
             check_panorama(self.partners["label"][index], *label.shape)
             item["label"] = torch.from_numpy(resize_labels(label, self.size))
         if "depth" in self.targets:
-            depth = read_depth(self.partners["depth"][index])
+            depth = read_depth(self.partners["depth"][index], self.depth_unit)
             check_panorama(self.partners["depth"][index], *depth.shape)
             item["depth"] = torch.from_numpy(resize_depth(depth, self.size))
         return item

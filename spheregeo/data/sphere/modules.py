@@ -107,19 +107,26 @@ class FolderData(_MeasuredData):
         root: the folder.
         size: rows and columns of the working grid, 2:1.
         batch_size: images in a batch.
+        depth_unit: unit of stored depths: mm, cm, m or metres per step; detected if None.
         **kwargs: arguments of :class:`PanoramaData`.
 
     Raises: FileNotFoundError and ValueError, as :class:`PanoramaFolder`, when a split is first read.
     """
 
     def __init__(
-        self, root: str, size: tuple[int, int] = (256, 512), batch_size: int = 2, **kwargs: Any
+        self,
+        root: str,
+        size: tuple[int, int] = (256, 512),
+        batch_size: int = 2,
+        *,
+        depth_unit: float | str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(size=size, batch_size=batch_size, **kwargs)
-        self.root = root
+        self.root, self.depth_unit = root, depth_unit
 
     def make(self, split: str) -> PanoramaDataset:
-        return PanoramaFolder(self.root, self.size, split)
+        return PanoramaFolder(self.root, self.size, split, depth_unit=self.depth_unit)
 
     @property
     def class_names(self) -> tuple[str, ...]:

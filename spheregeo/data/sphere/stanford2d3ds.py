@@ -18,7 +18,7 @@ from spheregeo.data.common import IGNORE, Item, check_split
 from spheregeo.data.download import registry
 from spheregeo.data.sphere.dataset import PanoramaDataset
 from spheregeo.data.sphere.files import check_panorama, read_image, read_raster
-from spheregeo.data.sphere.folder import read_depth
+from spheregeo.data.sphere.pictures.depth import read_depth
 from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
 
 __all__ = ["Stanford2D3DS", "stanford_classes"]

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from spheregeo.data.sphere.files import IMAGE_SUFFIXES as SUFFIXES
+from spheregeo.data.sphere.files import check_panorama, read_image
+from spheregeo.data.sphere.pictures.decode import image_size
 from spheregeo.tasks.pictures import fields as pictures
 from spheregeo.tasks.predict import check_faults, find_files, predict_each, say_class, write_classes
 from spheregeo.tasks.sphere.base import SphereTask
 from spheregeo.tasks.sphere.photos import classify_photo, label_photo
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 LARGEST = (4096, 8192)
 Picture = np.ndarray[Any, Any]
 
@@ -27,17 +29,7 @@ def read_photo(path: Path) -> torch.Tensor:
 
     Raises: FileNotFoundError; ValueError for a file that is no image, not 2:1, or larger than 4096 x 8192.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    from spheregeo.data.sphere.files import check_panorama, read_image
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected an image file there")
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image ({error})") from error
+    height, width = image_size(path)
     check_panorama(path, height, width)
     if height > LARGEST[0]:
         raise ValueError(

@@ -181,12 +181,6 @@ def test_nan_in_a_floating_image_is_named(tmp_path: Path) -> None:
         read_image(tmp_path / "image.tiff")
 
 
-def test_cmyk_is_refused(tmp_path: Path) -> None:
-    Image.fromarray(COLOUR).convert("CMYK").save(tmp_path / "image.jpg")
-    with pytest.raises(ValueError, match="holds CMYK colours"):
-        read_image(tmp_path / "image.jpg")
-
-
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         PanoramaFolder(tmp_path / "nowhere", SIZE)

@@ -1,0 +1,228 @@
+"""Pictures are read as a viewer shows them: every stored form of one known picture gives the same array."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spheregeo.data import read_depth, read_image, read_labels
+from spheregeo.data.sphere.pictures import decode
+from spheregeo.data.sphere.pictures.decode import image_size
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (6, 10, 3), dtype=np.uint8)
+DEEP = RNG.integers(0, 65536, (6, 10, 4), dtype=np.uint16)
+
+
+def channels_first(array: np.ndarray) -> np.ndarray:
+    return array.transpose(2, 0, 1)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_header(height: int, width: int, bits: int, kind: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+
+
+def write_png16(path: Path, array: np.ndarray) -> Path:
+    """A PNG of 16 bits with 1 to 4 channels, whose rows are filtered in turn by none, left and up."""
+    height, width, channels = array.shape
+    flat = array.astype(">u2").reshape(height, -1).view(np.uint8).astype(np.int64)
+    left = np.pad(flat, ((0, 0), (2 * channels, 0)))[:, : flat.shape[1]]
+    above = np.pad(flat, ((1, 0), (0, 0)))[:-1]
+    predicted = [0 * flat, left, above]
+    rows = b"".join(
+        bytes([i % 3]) + ((flat[i] - predicted[i % 3][i]) % 256).astype(np.uint8).tobytes()
+        for i in range(height)
+    )
+    header = png_header(height, width, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels])
+    path.write_bytes(header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return path
+
+
+def write_tiff16(
+    path: Path,
+    array: np.ndarray,
+    order: str,
+    deflate: bool,
+    white_is_zero: bool = False,
+    orientation: int = 1,
+) -> Path:
+    """A TIFF of 16 bits in one strip, in either byte order, packed or not."""
+    height, width, channels = array.shape
+    data = array.astype(f"{order}u2").tobytes()
+    data = zlib.compress(data) if deflate else data
+    entries = [
+        (256, 3, [width]), (257, 3, [height]), (258, 3, [16] * channels), (259, 3, [8 if deflate else 1]),
+        (262, 3, [2 if channels > 2 else int(not white_is_zero)]), (273, 4, [0]), (274, 3, [orientation]), (277, 3, [channels]),
+        (278, 3, [height]), (279, 4, [len(data)]),
+    ]  # fmt: skip
+    entries += [(338, 3, [2])] if channels == 4 else []
+    long_values = struct.pack(f"{order}{channels}H", *[16] * channels) if channels > 2 else b""
+    start = 8 + 2 + 12 * len(entries) + 4
+    table = struct.pack(f"{order}H", len(entries))
+    for tag, kind, values in entries:
+        form = {3: "H", 4: "I"}[kind]
+        at = struct.pack(f"{order}{len(values)}{form}", *values).ljust(4, b"\0")
+        if len(values) > 2:
+            at = struct.pack(f"{order}I", start)
+        elif tag == 273:
+            at = struct.pack(f"{order}I", start + len(long_values))
+        table += struct.pack(f"{order}HHI", tag, kind, len(values)) + at
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    path.write_bytes(mark + struct.pack(f"{order}I", 8) + table + bytes(4) + long_values + data)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_camera_s_orientation_is_undone(tmp_path: Path, suffix: str, orientation: int) -> None:
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:8, :16], upright[:8, 16:], upright[8:, :16] = (250, 10, 10), (10, 250, 10), (10, 10, 250)
+    # how each orientation stores the upright picture, as EXIF defines it by the sides of row 0 and column 0
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1), 7: upright.swapaxes(0, 1)[::-1, ::-1], 8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo{suffix}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **quality(suffix))
+    assert image_size(path) == (16, 32)
+    np.testing.assert_allclose(read_image(path), channels_first(upright / 255), atol=0.03)
+
+
+def quality(suffix: str) -> dict[str, Any]:
+    return {"quality": 100, "subsampling": 0} if suffix == ".jpg" else {}
+
+
+@pytest.mark.parametrize("orientation", [1, 5, 6])
+def test_pictures_of_16_bits_are_turned_too(tmp_path: Path, orientation: int) -> None:
+    deep = DEEP[..., :3]
+    want = channels_first({1: deep, 5: deep.swapaxes(0, 1), 6: np.rot90(deep, -1)}[orientation] / 65535)
+    tiff = write_tiff16(tmp_path / "a.tif", deep, "<", True, orientation=orientation)
+    png, exif = write_png16(tmp_path / "a.png", deep), Image.Exif()
+    exif[0x0112] = orientation
+    content = png.read_bytes()
+    png.write_bytes(content[:33] + chunk(b"eXIf", exif.tobytes()[6:]) + content[33:])  # behind the header
+    for path in (tiff, png):
+        np.testing.assert_allclose(read_image(path), want, atol=1e-6)
+        assert image_size(path) == want.shape[1:]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_16_bits_are_read_in_full(tmp_path: Path, channels: int) -> None:
+    deep = DEEP[..., :channels]
+    want = channels_first(np.repeat(deep[..., :1], 3, -1) if channels < 3 else deep[..., :3]) / 65535
+    files = [write_png16(tmp_path / "deep.png", deep)]
+    if channels != 2:
+        for order in "<>":
+            for deflate in (False, True):
+                name = f"deep{ord(order)}{deflate}.tif"
+                files.append(write_tiff16(tmp_path / name, deep, order, deflate))
+    for path in files:
+        np.testing.assert_allclose(read_image(path), want, atol=1e-6, err_msg=path.name)
+
+
+def test_white_may_be_zero(tmp_path: Path) -> None:
+    path = write_tiff16(tmp_path / "negative.tif", DEEP[..., :1], "<", False, white_is_zero=True)
+    np.testing.assert_allclose(read_image(path)[0], 1 - DEEP[..., 0] / 65535, atol=1e-6)
+
+
+def test_every_colour_mode_of_a_grey_picture_is_the_same_grey(tmp_path: Path) -> None:
+    grey = np.tile(np.arange(0, 250, 25, dtype=np.uint8), (6, 1))
+    image = Image.fromarray(grey)
+    forms: dict[str, Image.Image] = {m: image.convert(m) for m in ("L", "LA", "RGB", "RGBA", "P", "CMYK")}
+    forms["palette with transparency"] = image.convert("P")
+    for name, form in forms.items():
+        path = tmp_path / ("x.tif" if name == "CMYK" else "x.png")
+        extra = {"transparency": bytes([0, 128] + [255] * 254)} if "transparency" in name else {}
+        form.save(path, **extra)
+        # Pillow's palette of greys is exact, its CMYK of greys too
+        np.testing.assert_allclose(
+            read_image(path), np.repeat(grey[None], 3, 0) / 255, atol=1e-6, err_msg=name
+        )
+
+
+def test_cmyk_jpegs_of_printers_and_cameras_are_read(tmp_path: Path) -> None:
+    flat = np.zeros((16, 32, 3), np.uint8)
+    flat[:, :16], flat[:, 16:] = (200, 60, 30), (20, 90, 220)
+    Image.fromarray(flat).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100, subsampling=0)
+    np.testing.assert_allclose(read_image(tmp_path / "cmyk.jpg"), channels_first(flat / 255), atol=0.02)
+
+
+def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 4), colour) for colour in ("red", "blue")]
+    for suffix in (".gif", ".png", ".tif"):
+        path = tmp_path / f"moving{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        np.testing.assert_allclose(read_image(path)[:, 0, 0], (1, 0, 0), atol=0.01)
+
+
+def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(
+        png_header(60000, 120000, 8, 2) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+    for read in (read_image, read_depth, lambda path: read_labels(path, 3), image_size):
+        with pytest.raises(
+            ValueError, match=r"bomb\.png is 60000 x 120000 pixels.*at most 268,435,456 pixels"
+        ):
+            read(bomb)
+    Image.new("L", (40, 20)).save(tmp_path / "fine.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's own limit is neither used nor changed
+    assert read_image(tmp_path / "fine.png").shape == (3, 20, 40) and Image.MAX_IMAGE_PIXELS == 100
+    monkeypatch.setattr(decode, "MAX_PIXELS", 799)
+    with pytest.raises(ValueError, match="at most 799 pixels"):
+        read_image(tmp_path / "fine.png")
+
+
+def test_values_beyond_white_are_named(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 8), 2.5, np.float32)).save(tmp_path / "hdr.tif")
+    with pytest.raises(ValueError, match=r"hdr\.tif holds values 2\.5 \.\.\. 2\.5; expected 0 \.\.\. 1"):
+        read_image(tmp_path / "hdr.tif")
+    Image.fromarray(np.full((4, 8), 70000, np.int32)).save(tmp_path / "int.tif")
+    with pytest.raises(ValueError, match=r"int\.tif holds values 70000"):
+        read_image(tmp_path / "int.tif")
+
+
+METRES = RNG.uniform(0.5, 9, (4, 8)).round(3).astype(np.float32)
+
+
+def test_depth_is_told_or_detected(tmp_path: Path) -> None:
+    def stored(name: str, array: np.ndarray) -> Path:
+        path = tmp_path / name
+        np.save(path, array) if name.endswith("npy") else Image.fromarray(array).save(path)
+        return path
+
+    millimetres = np.rint(METRES * 1000).astype(np.uint16)
+    for path in (
+        stored("mm.png", millimetres), stored("mm.tif", millimetres), stored("mm.npy", millimetres),
+        stored("m.tif", METRES), stored("m.npy", METRES),
+    ):  # fmt: skip
+        np.testing.assert_allclose(read_depth(path), METRES, atol=6e-4, err_msg=path.name)
+    kitti = stored("kitti.png", np.rint(METRES * 256).astype(np.uint16))
+    np.testing.assert_allclose(read_depth(kitti, 1 / 256), METRES, atol=3e-3)
+    told = stored("float-mm.npy", METRES * 1000)
+    np.testing.assert_allclose(read_depth(told, "mm"), METRES, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"float-mm\.npy would have a median depth of .* say its unit"):
+        read_depth(told)
+    whole = stored("whole-metres.png", np.rint(METRES).astype(np.uint16))
+    with pytest.raises(
+        ValueError, match=r"whole-metres\.png would have a median depth of 0\.00\d+ m in millimetres"
+    ):
+        read_depth(whole)
+    np.testing.assert_allclose(read_depth(whole, "m"), np.rint(METRES))
+    coarse = stored("coarse.png", np.rint(METRES * 10).astype(np.uint8))
+    np.testing.assert_allclose(read_depth(coarse, 0.1), METRES, atol=0.06)
+    for unit in ("inch", -1, 0, float("nan")):
+        with pytest.raises(ValueError, match="depth unit is"):
+            read_depth(whole, unit)
