@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,22 @@ Entry = tuple[Path, int]
 def files_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The files of a folder that end in one of the suffixes, in the order of their names."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+
+
+def numbered_files(root: Path, suffixes: Sequence[str], pattern: str) -> dict[int, Path]:
+    """The files anywhere below a folder whose stems fit a pattern, by the number in its first group.
+
+    Raises: ValueError when two files have one number: which of them is meant cannot be known.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(root.rglob("*")):
+        match = re.search(pattern, path.stem) if path.suffix.lower() in suffixes else None
+        if match and path.is_file():
+            number = int(match[1])
+            if number in found:
+                raise ValueError(f"{path} and {found[number]} are both number {number}; keep one of them")
+            found[number] = path
+    return found
 
 
 def listed(root: Path, split: str, names: tuple[str, ...]) -> list[str] | None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import zlib
+import math
+import zipfile
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import IO
 
 import numpy as np
+
+from spheregeo.files import reading
 
 __all__ = ["read_class_names"]
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text file, without blanks at their ends.
+    """The lines of a UTF-8 text file, with or without a byte-order mark, without blanks at their ends.
 
     Raises: FileNotFoundError; ValueError for another encoding.
     """
@@ -20,9 +23,53 @@ def read_lines(path: str | Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected a text file")
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+    return [line.strip() for line in text.splitlines()]
+
+
+def read_stored(path: str | Path, what: str = "an array") -> np.ndarray | dict[str, np.ndarray]:
+    """What an .npy file holds, or the arrays of an .npz file by name, of any type; nothing is unpickled.
+
+    Args:
+        path: the file.
+        what: what it was expected to be, for the message.
+
+    Raises: FileNotFoundError; ValueError for files that are torn, hold more or less than their headers say, or objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected an .npy or .npz file")
+    # A file of our own: numpy leaves the one that it opens itself open when the archive is torn.
+    with reading(path, what), open(path, "rb") as file:
+        if file.read(2) != b"PK":
+            return _whole_array(file, path.stat().st_size)
+        with zipfile.ZipFile(file) as archive:
+            arrays = {}
+            for info in archive.infolist():
+                if info.filename.endswith(".npy"):
+                    with archive.open(info) as member:
+                        arrays[info.filename.removesuffix(".npy")] = _whole_array(member, info.file_size)
+            return arrays
+
+
+def _whole_array(stream: IO[bytes], size: int) -> np.ndarray:
+    """The array in a stream of ``size`` bytes, once its header fits them."""
+    stream.seek(0)
+    version = np.lib.format.read_magic(stream)
+    head = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = head(stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never unpickled; expected numbers")
+    said, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if said != held:
+        raise ValueError(
+            f"its header asks for {said} bytes of shape {shape} but {held} follow; copy it again"
+        )
+    stream.seek(0)
+    array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
 
 
 def read_array(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
@@ -30,19 +77,7 @@ def read_array(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
 
     Raises: FileNotFoundError; ValueError for files that are truncated, no arrays, or hold no numbers.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected an .npy or .npz file")
-    try:
-        # A file of our own: numpy leaves the one that it opens itself open when the archive is torn.
-        with open(path, "rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            content = dict(stored) if isinstance(stored, np.lib.npyio.NpzFile) else stored
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} cannot be read as an array ({error}); it may be truncated: "
-            "copy it again, or write it with numpy.save"
-        ) from error
+    content = read_stored(path)
     if isinstance(content, dict):
         return {name: array for name, array in content.items() if array.dtype.kind in "biuf"}
     if content.dtype.kind not in "biuf":

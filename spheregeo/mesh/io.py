@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from spheregeo.files import reading
 from spheregeo.mesh.repair import repair as mend
 from spheregeo.mesh.triangle_mesh import TriangleMesh
 
@@ -34,10 +35,11 @@ def load_arrays(path: str | Path, *, reader: str = "trimesh") -> tuple[np.ndarra
         raise ValueError(f"reader is {reader!r}; expected one of {READERS}")
     if not path.is_file():
         raise FileNotFoundError(f"no mesh file at {path}")
-    vertices, faces = (_by_trimesh if reader == "trimesh" else _by_open3d)(path)
-    if not len(faces):
-        raise ValueError(f"{path.name} holds {len(vertices)} points and no faces; expected a mesh")
-    return np.array(vertices, dtype=np.float64), np.array(faces, dtype=np.int64)
+    with reading(path, "a mesh"):
+        vertices, faces = (_by_trimesh if reader == "trimesh" else _by_open3d)(path)
+        if not len(faces):
+            raise ValueError(f"{path} holds {len(vertices)} points and no faces; expected a mesh")
+        return np.array(vertices, dtype=np.float64), np.array(faces, dtype=np.int64)
 
 
 def load_mesh(
@@ -55,12 +57,11 @@ def load_mesh(
     Raises: as :func:`load_arrays`, and ValueError for faults of the mesh, which the message lists.
     """
     vertices, faces = load_arrays(path, reader=reader)
-    if repair:
-        return mend(vertices, faces, **options)[0]
     try:
-        return TriangleMesh(vertices, faces, **options)
+        return mend(vertices, faces, **options)[0] if repair else TriangleMesh(vertices, faces, **options)
     except ValueError as error:
-        raise ValueError(f"{Path(path).name}: {error}; or load it with repair=True") from error
+        hint = "" if repair else "; or load it with repair=True"
+        raise ValueError(f"{path}: {error}{hint}") from error
 
 
 def save_mesh(mesh: TriangleMesh, path: str | Path) -> None:
@@ -84,13 +85,10 @@ def save_mesh(mesh: TriangleMesh, path: str | Path) -> None:
 def _by_trimesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import trimesh
 
-    try:
-        if path.suffix.lower() == ".obj":
-            loaded = trimesh.load(_bare_obj(path), file_type="obj", process=False, maintain_order=True)
-        else:
-            loaded = trimesh.load(path, process=False)
-    except (ValueError, NotImplementedError, KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"{path.name} cannot be read as a mesh: {error}") from error
+    if path.suffix.lower() == ".obj":
+        loaded = trimesh.load(_bare_obj(path), file_type="obj", process=False, maintain_order=True)
+    else:
+        loaded = trimesh.load(path, process=False)
     if isinstance(loaded, trimesh.Scene):
         loaded = loaded.to_geometry()
     return np.asarray(getattr(loaded, "vertices", ())), np.asarray(getattr(loaded, "faces", ()))

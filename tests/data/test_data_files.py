@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,29 @@ def test_arrays_of_anything_but_numbers(tmp_path: Path) -> None:
         read_array(tmp_path / "objects.npy")
     np.savez(tmp_path / "both.npz", name=np.array("elevation"), values=np.ones(3))
     assert list(read_array(tmp_path / "both.npz")) == ["values"]
+
+
+def test_headers_of_arrays_fit_their_contents(tmp_path: Path) -> None:
+    values = np.arange(40.0).reshape(4, 10)
+    np.save(tmp_path / "a.npy", values)
+    content = (tmp_path / "a.npy").read_bytes()
+    for said in (b"(4,  9)", b"(3, 10)", b"(9**9,)", b"(-4,10)"):
+        (tmp_path / "b.npy").write_bytes(content.replace(b"(4, 10)", said))
+        with pytest.raises(ValueError, match=r"b\.npy cannot be read as an array"):
+            read_array(tmp_path / "b.npy")
+    np.savez(tmp_path / "c.npz", values=values)
+    packed = (tmp_path / "c.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("values.npy", content + content)
+    with pytest.raises(
+        ValueError, match=r"d\.npz cannot be read as an array: .*asks for 320 bytes .* but 768 follow"
+    ):
+        read_array(tmp_path / "d.npz")
+    (tmp_path / "c.npz").write_bytes(packed.replace(b"(4, 10)", b"(4,  9)"))
+    with pytest.raises(ValueError, match=r"c\.npz cannot be read as an array"):
+        read_array(tmp_path / "c.npz")
+
+
+def test_lines_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbffloor\r\nwall\t\r\n")
+    assert read_class_names(tmp_path / "classes.txt") == ("floor", "wall")

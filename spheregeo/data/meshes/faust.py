@@ -7,7 +7,6 @@ sets of Ren et al. 2018; and the original registrations, whose vertices correspo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spheregeo.data.files import read_array
+from spheregeo.data.class_folder import numbered_files
+from spheregeo.data.files import read_array, read_lines
 from spheregeo.data.meshes.dataset import NO_TARGET, MeshDataset, MeshItem, Template, scaled_mesh
 from spheregeo.data.meshes.files import MESH_SUFFIXES, read_mesh
+from spheregeo.files import reading
 
 __all__ = ["Faust"]
 
@@ -34,12 +35,9 @@ class FaustSet:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         archives = [self.root] if self.root.suffix == ".npz" else sorted(self.root.glob("*.npz"))
-        files = {
-            int(match[1]): path
-            for path in sorted(self.root.rglob("*"))
-            if path.suffix.lower() in MESH_SUFFIXES and (match := re.search(r"tr_reg_(\d+)$", path.stem))
-        }
+        files = numbered_files(self.root, MESH_SUFFIXES, r"tr_reg_(\d+)$")
         if len(archives) == 1:
+            self._archive = archives[0]
             self._read_archive(archives[0])
         elif files:
             self.files: dict[int, Path] | None = files
@@ -57,6 +55,17 @@ class FaustSet:
                 f"{path} holds {', '.join(sorted(stored)) if isinstance(stored, dict) else 'one array'}; "
                 f"expected {', '.join(ARRAYS)} and, for correspondences, corr and nc"
             )
+        for name in ARRAYS:
+            if stored[name].ndim != 1 + (name in ("verts", "faces")):
+                raise ValueError(f"{path}: {name} has shape {stored[name].shape}; expected one row a value")
+        if not len(stored["nv"]):
+            raise ValueError(f"{path} holds no mesh; expected one at least")
+        for size in ("nv", "nf", "nc"):
+            counts = stored.get(size, np.zeros(1, int))
+            if counts.ndim != 1 or counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
+                raise ValueError(f"{path}: {size} is no list of counts; expected one whole number a mesh")
+            if size in stored and len(counts) != len(stored["nv"]):
+                raise ValueError(f"{path}: {size} counts {len(counts)} meshes but nv {len(stored['nv'])}")
         self.files = None
         self._stored = stored
         self._ends: dict[str, np.ndarray] = {
@@ -70,6 +79,10 @@ class FaustSet:
                     f"{path} has {len(stored[name])} rows of {name} but {size} adds up to {self._ends[size][-1]}"
                 )
         self.numbers = list(range(len(stored["nv"])))
+
+    def where(self, number: int) -> Path:
+        """The file that holds a mesh."""
+        return self._archive if self.files is None else self.files[number]
 
     def _part(self, name: str, size: str, number: int) -> np.ndarray:
         return self._stored[name][self._ends[size][number] : self._ends[size][number + 1]]
@@ -85,9 +98,25 @@ class FaustSet:
         """Vertex (0-based) of each corresponding point on a mesh, in the order that all meshes share; None where unknown."""
         if self.files is None:
             return self._part("corr", "nc", number).astype(np.int64) - 1 if "nc" in self._ends else None
-        name = f"{self.files[number].stem}.vts"
-        found = next(iter(sorted(self.root.rglob(name))), None)
-        return None if found is None else np.loadtxt(found, dtype=np.int64, ndmin=1) - 1
+        found = self._list_of(number)
+        if found is None:
+            return None
+        with reading(found, "a list of vertices, one a line"):
+            return np.array([int(word) for line in read_lines(found) for word in line.split()], np.int64) - 1
+
+    def _list_of(self, number: int) -> Path | None:
+        """The file that lists the corresponding points of a mesh."""
+        return next(iter(sorted(self.root.rglob(f"{self.where(number).stem}.vts"))), None)
+
+    def check_points(self, number: int, points: np.ndarray, vertices: int, expected: int) -> None:
+        """Raises: ValueError for corresponding points of another number, none, or outside a mesh of so many vertices."""
+        if len(points) != expected or not len(points) or points.min() < 0 or points.max() >= vertices:
+            where = self.where(number) if self.files is None else self._list_of(number)
+            ends = f" with vertices {points.min()} to {points.max()}" if len(points) else ""
+            raise ValueError(
+                f"{where}: tr_reg_{number:03d} has {len(points)} corresponding points{ends}; expected "
+                f"{expected or 'some'}, of {vertices} vertices"
+            )
 
     @cached_property
     def template(self) -> Template:
@@ -95,8 +124,12 @@ class FaustSet:
         first = self.numbers[0]
         vertices, faces = self.mesh(first)
         points = self.corresponding(first)
-        mesh = scaled_mesh(vertices, faces)
-        return Template(mesh, torch.arange(len(vertices)) if points is None else torch.from_numpy(points))
+        with reading(self.where(first), "a mesh of FAUST"):
+            mesh = scaled_mesh(vertices, faces)
+        if points is None:
+            return Template(mesh, torch.arange(len(vertices)))
+        self.check_points(first, points, len(vertices), len(points))
+        return Template(mesh, torch.from_numpy(points))
 
 
 class Faust(MeshDataset):
@@ -133,20 +166,14 @@ class Faust(MeshDataset):
     def load(self, index: int) -> MeshItem:
         number = self.numbers[index]
         vertices, faces = self.source.mesh(number)
-        item: MeshItem = {
-            "mesh": scaled_mesh(vertices, faces),
-            "label": number % POSES,
-        }
+        with reading(self.source.where(number), f"a mesh of FAUST ({self.name(index)})"):
+            item: MeshItem = {"mesh": scaled_mesh(vertices, faces), "label": number % POSES}
         points = self.source.corresponding(number)
         assert self.template is not None
         if points is None and len(vertices) == self.template.mesh.num_points:
             points = np.arange(len(vertices))  # the registrations: one connectivity for all
         if points is not None:
-            if len(points) != self.template.num_points or points.min() < 0 or points.max() >= len(vertices):
-                raise ValueError(
-                    f"{self.name(index)} has {len(points)} corresponding points with vertices {points.min()} to "
-                    f"{points.max()}; expected {self.template.num_points}, of {len(vertices)} vertices"
-                )
+            self.source.check_points(number, points, len(vertices), self.template.num_points)
             target = np.full(len(vertices), NO_TARGET, np.int64)
             target[points[::-1]] = np.arange(len(points))[::-1]  # of several points on a vertex, the first
             item["target"] = torch.from_numpy(target)

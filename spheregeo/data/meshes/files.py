@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spheregeo.data.meshes.dataset import scaled_mesh
+from spheregeo.files import reading
 from spheregeo.mesh import TriangleMesh, check, load_arrays, repair, weld
 
 MESH_SUFFIXES = (".off", ".ply", ".obj", ".stl")
@@ -32,10 +33,8 @@ def sound_mesh(path: str | Path, mend: bool = True) -> TriangleMesh:
     Raises: FileNotFoundError; ValueError that names the file and its faults.
     """
     vertices, faces = read_mesh(path)
-    try:
+    with reading(path, "a sound mesh"):
         if mend and not check(vertices, faces).ok:
             mesh, _ = repair(vertices, faces)
             vertices, faces = mesh.points.numpy(), mesh.faces.numpy()
         return scaled_mesh(vertices, faces)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error

@@ -10,12 +10,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 
-from spheregeo.data.class_folder import Entry, class_entries, files_in, listed
+from spheregeo.data.class_folder import Entry, class_entries, files_in, listed, numbered_files
 from spheregeo.data.common import check_split
 from spheregeo.data.files import read_lines
 from spheregeo.data.meshes.dataset import MeshDataset, MeshItem
@@ -149,11 +148,7 @@ class Shrec11(LabelledMeshes):
     def _members(self) -> dict[str, list[Path]]:
         lists = [*self.root.rglob("categories.txt"), *self.root.rglob("*.cla")]
         if lists:
-            numbered = {
-                int(match[1]): path
-                for path in sorted(self.root.rglob("T*"))
-                if path.suffix.lower() in MESH_SUFFIXES and (match := re.fullmatch(r"T(\d+)", path.stem))
-            }
+            numbered = numbered_files(self.root, MESH_SUFFIXES, r"^T(\d+)$")
             found = {}
             for name, numbers in read_classes(lists[0]).items():
                 absent = [n for n in numbers if n not in numbered]

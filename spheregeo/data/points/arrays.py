@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from spheregeo.data.class_folder import Entry
+from spheregeo.data.files import read_stored
 from spheregeo.data.points.dataset import AXES, Cloud, PointDataset, check_cloud
 from spheregeo.data.points.files import read_cloud
 from spheregeo.files import atomic_path
@@ -50,6 +51,11 @@ class ArrayClouds(PointDataset):
     ) -> None:
         if points.ndim != 3 or points.shape[2] != 3 or not points.shape[1]:
             raise ValueError(f"{source}: points have shape {points.shape}; expected (n, P, 3), P at least 1")
+        kind = np.asarray(labels).dtype
+        if points.dtype.kind not in "iuf" or kind.kind not in "iuf":
+            raise ValueError(f"{source}: points are {points.dtype} and labels {kind}; expected numbers")
+        if kind.kind == "f" and not np.array_equal(labels, np.round(labels)):
+            raise ValueError(f"{source}: labels are {kind} with fractions; expected whole numbers")
         labels = np.asarray(labels).reshape(-1).astype(np.int64)
         if len(labels) != len(points):
             raise ValueError(f"{source}: there are {len(points)} clouds but {len(labels)} labels")
@@ -66,6 +72,8 @@ class ArrayClouds(PointDataset):
             raise ValueError(f"{source}: the mask has shape {mask.shape} but points {points.shape}")
         self.points, self.normals, self.labels, self.mask = points, normals, labels, mask
         self.class_names, self.up, self.unit, self.source = tuple(class_names), up, unit, source
+        if names is not None and len(names) != len(points):
+            raise ValueError(f"{source}: there are {len(points)} clouds but {len(names)} names")
         self.names = None if names is None else [str(name) for name in names]
 
     def __len__(self) -> int:
@@ -163,15 +171,17 @@ def drawn_clouds(
 ) -> ArrayClouds:
     """Points of many files, ``num_points`` each, read once: the folder ``cache`` keeps them for later runs.
 
-    The cache's name holds a digest of the files' names and sizes, so that other files get another one.
+    The cache's name holds a digest of the files' names and contents, so that files that changed get another one.
     Raises: ValueError for a file with fewer points, or unreadable.
     """
     paths = [path for path, _ in entries]
     names = [str(path.relative_to(root)) for path in paths]
     labels = np.array([label for _, label in entries], np.int64)
-    facts = "\n".join(f"{name} {path.stat().st_size}" for name, path in zip(names, paths, strict=True))
-    digest = hashlib.sha256(facts.encode()).hexdigest()[:16]
-    stored = None if cache is None else cache / f"points-v{VERSION}-n{num_points}-s{seed}-{digest}.npz"
+    stored = (
+        None
+        if cache is None
+        else cache / f"points-v{VERSION}-n{num_points}-s{seed}-{_digest(names, paths)}.npz"
+    )
     arrays = None if stored is None else _read_cache(stored, len(paths), num_points)
     if arrays is None:
         arrays = _read_all(paths, num_points, seed)
@@ -183,12 +193,24 @@ def drawn_clouds(
     )  # fmt: skip
 
 
+def _digest(names: Sequence[str], paths: Sequence[Path]) -> str:
+    """Sixteen hexadecimal digits of the files' names and contents. Hashing lets go of the interpreter, so threads help."""
+
+    def facts(name: str, path: Path) -> str:
+        with open(path, "rb") as file:
+            return f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+    with ThreadPoolExecutor() as threads:
+        return hashlib.sha256("\n".join(threads.map(facts, names, paths)).encode()).hexdigest()[:16]
+
+
 def _read_cache(path: Path, count: int, num_points: int) -> dict[str, np.ndarray] | None:
     """The arrays of a cache; None where there is none, or one that is torn."""
     try:
-        with open(path, "rb") as file:
-            arrays = dict(np.load(file, allow_pickle=False))
-    except (OSError, ValueError, EOFError, BadZipFile):
+        arrays = read_stored(path)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(arrays, dict):
         return None
     return arrays if arrays.get("points", np.empty(0)).shape == (count, num_points, 3) else None
 

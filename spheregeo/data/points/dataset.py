@@ -80,6 +80,29 @@ def check_cloud(points: np.ndarray, normals: np.ndarray | None, name: str) -> Cl
     return Cloud(points, normals / np.maximum(length, np.finfo(normals.dtype).tiny))
 
 
+def check_spread(points: np.ndarray, name: str, distinct: int = 2) -> None:
+    """Check that a cloud has enough points at different places for a network to see a shape.
+
+    Places are compared as networks are given them: on the unit sphere, in float32.
+
+    Args:
+        points: coordinates.
+        name: what the cloud is called in the message.
+        distinct: places that are needed, such as the number of neighbours that a network takes of each point.
+
+    Shape: points (P, 3).
+    Raises: ValueError that begins with ``name`` for fewer places, and for coordinates that are not finite or beyond float32.
+    """
+    points = np.asarray(points, np.float64)
+    largest = float(np.abs(points).max(initial=0.0))
+    if not largest <= float(np.finfo(np.float32).max):
+        raise ValueError(f"{name} has coordinates up to {largest:g}; expected finite ones, below 3e38")
+    places = len(np.unique(unit_sphere(points).astype(np.float32), axis=0)) if len(points) else 0
+    if places < distinct:
+        held = f"{len(points)} points, all at one place" if places == 1 else f"points at {places} places"
+        raise ValueError(f"{name} holds {held}; expected at least {distinct} different places")
+
+
 def unit_sphere(points: np.ndarray) -> np.ndarray:
     """Move and scale points so that their mean is the origin and the farthest is at distance 1, in float64.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from spheregeo.data.points.dataset import Cloud, check_cloud
+from spheregeo.files import reading
 
 __all__ = ["read_cloud"]
 
@@ -42,11 +43,12 @@ def read_cloud(path: str | Path, num_points: int = 2048, seed: int = 0) -> Cloud
         raise ValueError(
             f"{path} ends in {path.suffix!r}; expected one of {', '.join(CLOUD_SUFFIXES)}: convert it to PLY, for example"
         )
-    if suffix in TEXT_SUFFIXES:
-        return _read_text(path)
-    if suffix == ".pcd":
-        return _of_columns(_read_pcd(path), path)
-    return _read_by_trimesh(path, num_points, seed)
+    with reading(path, "points or as a mesh"):
+        if suffix in TEXT_SUFFIXES:
+            return _read_text(path)
+        if suffix == ".pcd":
+            return _of_columns(_read_pcd(path), path)
+        return _read_by_trimesh(path, num_points, seed)
 
 
 def sample_surface(vertices: np.ndarray, faces: np.ndarray, num_points: int, seed: Any, name: str) -> Cloud:
@@ -70,16 +72,12 @@ def sample_surface(vertices: np.ndarray, faces: np.ndarray, num_points: int, see
 def _read_by_trimesh(path: Path, num_points: int, seed: int) -> Cloud:
     import trimesh
 
-    try:
+    with reading(path, "points or as a mesh"):
         loaded: Any = trimesh.load(path, process=False)
         if isinstance(loaded, trimesh.Scene):
             loaded = loaded.to_geometry()
         vertices = np.asarray(loaded.vertices, np.float64)
         faces = np.asarray(getattr(loaded, "faces", ()))
-    except Exception as error:  # trimesh raises whatever its parsers meet
-        raise ValueError(
-            f"{path} cannot be read as points or as a mesh ({error}); is it complete?"
-        ) from error
     if len(faces):
         if not np.isfinite(vertices).all():
             raise ValueError(f"{path} has vertices that are NaN or infinite; remove them")

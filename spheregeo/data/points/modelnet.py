@@ -21,13 +21,15 @@ from typing import Any
 import numpy as np
 
 from spheregeo.data.class_folder import Entry, files_in
-from spheregeo.data.files import read_class_names, read_lines
+from spheregeo.data.files import read_class_names, read_lines, read_stored
 from spheregeo.data.points.arrays import ArrayClouds, check_up, drawn_clouds, split_rows
 from spheregeo.data.points.dataset import AXES
+from spheregeo.files import reading
 
 __all__ = ["read_modelnet", "read_scanobjectnn"]
 
 SHORT = 32767  # an int16 coordinate of the unit sphere's radius
+PACKED = 4096  # an HDF5 file holds at most so many times its own size: more than its compression reaches
 UPS = ("auto", *AXES, "unknown")
 SCAN_CLASSES = (
     "bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow", "sink", "sofa",
@@ -57,17 +59,22 @@ def read_hdf5(path: Path, wanted: Sequence[str], optional: Sequence[str] = ()) -
         raise ImportError(f"{path} needs h5py: pip install 'spheregeo[train]'") from error
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected an HDF5 file with {', '.join(wanted)}")
-    try:
-        with h5py.File(path, "r") as file:
-            held = sorted(file)
-            missing = [name for name in wanted if name not in held]
-            if missing:
-                raise ValueError(f"{path} holds {', '.join(held) or 'nothing'}; expected {', '.join(wanted)}")
-            return {name: file[name][()] for name in (*wanted, *optional) if name in held}
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read as HDF5 ({error}); it may be truncated: copy it again"
-        ) from error
+    with reading(path, "HDF5"), h5py.File(path, "r") as file:
+        held = sorted(file)
+        missing = [name for name in wanted if name not in held]
+        if missing:
+            raise ValueError(f"{path} holds {', '.join(held) or 'nothing'}; expected {', '.join(wanted)}")
+        return {name: _numbers(file[name], path) for name in (*wanted, *optional) if name in held}
+
+
+def _numbers(stored: Any, path: Path) -> np.ndarray:
+    """The numbers of an HDF5 dataset; its header may ask for no more of them than the file can hold."""
+    kind, size = getattr(stored, "dtype", None), path.stat().st_size
+    if kind is None or kind.kind not in "iuf":
+        raise ValueError(f"{path}: {stored.name} holds {kind or 'a group'}; expected numbers")
+    if stored.nbytes > PACKED * size:
+        raise ValueError(f"{path}: {stored.name} asks for {stored.nbytes} bytes but the file has {size}")
+    return np.asarray(stored[()])
 
 
 # ---- layouts: each gives the whole training part and the part for the test
@@ -81,19 +88,20 @@ def _read_npz(root: Path, up: str, **_: Any) -> dict[str, ArrayClouds]:
             raise ValueError(f"{root} holds {len(found)} files *{split}.npz; expected one")
         if not found:
             continue
-        with open(found[0], "rb") as file, np.load(file, allow_pickle=False) as stored:
-            missing = [name for name in ("points_int16", "label", "classes") if name not in stored]
-            if missing:
-                raise ValueError(
-                    f"{found[0]} holds {', '.join(stored)}; expected points_int16, label and classes"
-                )
-            if stored["points_int16"].dtype != np.int16:
-                raise ValueError(
-                    f"{found[0]}: points_int16 is {stored['points_int16'].dtype}; expected int16"
-                )
+        stored = read_stored(found[0], "an archive of clouds")
+        if not isinstance(stored, dict) or any(
+            name not in stored for name in ("points_int16", "label", "classes")
+        ):
+            held = ", ".join(stored) if isinstance(stored, dict) else "one array"
+            raise ValueError(f"{found[0]} holds {held}; expected points_int16, label and classes")
+        if stored["points_int16"].dtype != np.int16:
+            raise ValueError(f"{found[0]}: points_int16 is {stored['points_int16'].dtype}; expected int16")
+        names = stored.get("name")
+        with reading(found[0], "an archive of clouds"):
             parts[split] = ArrayClouds(
-                stored["points_int16"], stored["label"], [str(c) for c in stored["classes"]], up=axis_of(up, 2),
-                names=stored["name"] if "name" in stored else None, unit=1 / SHORT, source=str(found[0]),
+                stored["points_int16"], stored["label"], [str(c) for c in stored["classes"].reshape(-1)],
+                names=None if names is None else names.reshape(-1), up=axis_of(up, 2), unit=1 / SHORT,
+                source=str(found[0]),
             )  # fmt: skip
     return parts
 
@@ -102,19 +110,28 @@ def _read_hdf5(root: Path, up: str, **_: Any) -> dict[str, ArrayClouds]:
     names = read_class_names(root / "shape_names.txt")
     parts = {}
     for split in ("train", "test"):
-        stored = [
-            read_hdf5(p, ("data", "label"), ("normal",)) for p in sorted(root.glob(f"ply_data_{split}*.h5"))
-        ]
-        if not stored:
+        paths = sorted(root.glob(f"ply_data_{split}*.h5"))
+        if not paths:
             raise FileNotFoundError(f"{root} holds no ply_data_{split}*.h5; expected those of both splits")
-        normals = (
-            np.concatenate([s["normal"] for s in stored]) if all("normal" in s for s in stored) else None
-        )
+        pieces = [_piece(path, names) for path in paths]
+        for path, piece in zip(paths, pieces, strict=True):
+            if piece.points.shape[1] != pieces[0].points.shape[1]:
+                raise ValueError(
+                    f"{path} has {piece.points.shape[1]} points a cloud but {paths[0].name} {pieces[0].points.shape[1]}"
+                )
+        normals = [piece.normals for piece in pieces if piece.normals is not None]
         parts[split] = ArrayClouds(
-            np.concatenate([s["data"] for s in stored]), np.concatenate([s["label"].reshape(-1) for s in stored]),
-            names, normals=normals, up=axis_of(up, 1), source=f"{root} ({split})",
+            np.concatenate([piece.points for piece in pieces]),
+            np.concatenate([piece.labels for piece in pieces]), names,
+            normals=np.concatenate(normals) if len(normals) == len(pieces) else None,
+            up=axis_of(up, 1), source=f"{root} ({split})",
         )  # fmt: skip
     return parts
+
+
+def _piece(path: Path, names: Sequence[str]) -> ArrayClouds:
+    stored = read_hdf5(path, ("data", "label"), ("normal",))
+    return ArrayClouds(stored["data"], stored["label"], names, normals=stored.get("normal"), source=str(path))
 
 
 def _read_off(root: Path, up: str, num_points: int, seed: int, cache: Path | None) -> dict[str, ArrayClouds]:

@@ -121,3 +121,21 @@ def test_real_people(real_data: Path) -> None:
     place = template.mesh.points[template.points]
     gap = (place[target[start[known]]] - place[target[stop[known]]]).norm(dim=1)
     assert float(gap.quantile(0.99)) < 4 * mesh.spacing
+
+
+def test_two_files_of_one_number(tmp_path: Path) -> None:
+    save_mesh(TriangleMesh(*small(0)), tmp_path / "tr_reg_000.off")
+    save_mesh(TriangleMesh(*small(0)), tmp_path / "tr_reg_000.ply")
+    with pytest.raises(
+        ValueError, match=r"tr_reg_000\.ply and .*tr_reg_000\.off are both number 0; keep one"
+    ):
+        Faust(tmp_path, [0])
+    (tmp_path / "tr_reg_000.off").unlink()
+    (tmp_path / "tr_reg_001.ply").mkdir()
+    (tmp_path / "tr_reg_002.ply").symlink_to(tmp_path / "absent.ply")
+    assert len(Faust(tmp_path, [0])) == 1
+
+
+def test_an_archive_without_meshes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"faust\.npz holds no mesh"):
+        Faust(archive(tmp_path, 1, nv=np.zeros(0, int)), [0])

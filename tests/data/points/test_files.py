@@ -11,6 +11,7 @@ import pytest
 import trimesh
 
 from spheregeo.data import read_cloud
+from spheregeo.data.points.dataset import check_spread
 from spheregeo.data.points.files import CLOUD_SUFFIXES, sample_surface
 
 RNG = np.random.default_rng(0)
@@ -178,3 +179,20 @@ def test_clouds_of_the_nine_meshes(real_data: Path) -> None:
         size = float(np.linalg.norm(high - low))
         assert (cloud.points >= low - 1e-6 * size).all() and (cloud.points <= high + 1e-6 * size).all()
         assert np.linalg.norm(cloud.points.max(0) - cloud.points.min(0)) > 0.9 * size
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        (np.zeros((0, 3)), "points at 0 places; expected at least 2"),
+        (np.ones((1, 3)), "a.xyz holds 1 points, all at one place"),
+        (np.full((80, 3), 0.1), "a.xyz holds 80 points, all at one place"),
+        (np.eye(3)[[0, 1, 0, 1]], "a.xyz holds points at 2 places; expected at least 3"),
+        (np.eye(3) * 1e39, r"a.xyz has coordinates up to 1e\+39; expected finite ones"),
+        (np.eye(3) * np.nan, "a.xyz has coordinates up to nan"),
+    ],
+)
+def test_too_few_places(points: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_spread(points, "a.xyz", 3 if len(points) == 4 else 2)
+    check_spread(np.eye(3) + 1e6, "a.xyz", 3)

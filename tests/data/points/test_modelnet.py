@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,22 @@ def test_off_is_drawn_once_and_kept(tmp_path: Path) -> None:
     new = root / "chair" / "test" / "chair_0009.off"
     new.write_bytes((root / "chair" / "test" / "chair_0000.off").read_bytes())
     assert len(read_modelnet(root, num_points=50)["test"]) == 5
+
+
+def test_points_drawn_from_a_mesh_do_not_outlive_it(tmp_path: Path) -> None:
+    """Another mesh under the name of the former, of its length and its time."""
+    root = tmp_path / "ModelNet"
+    write_off(root)
+    before = read_modelnet(root, num_points=50)["test"][0].points
+    path = root / "chair" / "test" / "chair_0000.off"
+    head, *rows = path.read_text().split("\n")
+    times = path.stat()
+    path.write_text("\n".join([head, *(row.replace("0.5", "0.4") for row in rows)]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size and path.stat().st_mtime_ns == times.st_mtime_ns
+    after = read_modelnet(root, num_points=50)["test"][0].points
+    assert not np.array_equal(before, after)
+    assert np.array_equal(after, read_modelnet(root, num_points=50, cache=tmp_path / "new")["test"][0].points)
 
 
 def test_text_lists(tmp_path: Path) -> None:

@@ -1,0 +1,356 @@
+"""Damaged files: whatever is changed in a file, its reader returns, or names the file in one line, in time.
+
+A reader joins by a line in ``SHAPES``, ``TABLES`` or ``PICTURES``: its name, the function of a path, and what writes a sound file
+into a folder and gives its path. The suite changes each file 200 times. As a script, any number of times, each reader in a
+process of its own, so that crashes and endless loops are counted, too::
+
+    python tests/data/test_reading_fuzz.py --mutations 2000 [--only off --only ply]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import spheregeo.data as sgd
+from spheregeo.data.files import read_array, read_class_names
+from spheregeo.data.meshes.faust import FaustSet
+from spheregeo.data.meshes.files import sound_mesh
+from spheregeo.data.meshes.folder import read_classes
+from spheregeo.mesh import load_arrays
+
+MUTATIONS, SECONDS = 200, 5.0
+VERTICES = np.array([[0, 0, 0], [1.5, 0, 0], [0, 1.25, 0], [0, 0, 1], [1, 1, 1.5]])
+FACES = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 4], [2, 0, 3], [1, 4, 3], [2, 3, 4]])
+POINTS = np.random.default_rng(0).normal(size=(12, 3)).round(3)
+NORMALS = POINTS / np.linalg.norm(POINTS, axis=1, keepdims=True)
+
+
+class Reader(NamedTuple):
+    """A reader of files: its name, what reads a path, and what writes a sound file into a folder."""
+
+    name: str
+    read: Callable[[Path], Any]
+    make: Callable[[Path], Path]
+
+
+# ---- meshes, clouds and arrays
+
+
+def exported(name: str) -> Callable[[Path], Path]:
+    """Write the mesh by trimesh in the format of the suffix."""
+
+    def make(folder: Path) -> Path:
+        import trimesh
+
+        trimesh.Trimesh(VERTICES, FACES, process=False).export(folder / name)
+        return folder / name
+
+    return make
+
+
+def written(name: str, content: str | bytes) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return folder / name
+
+    return make
+
+
+def lines(*columns: np.ndarray, apart: str = " ") -> str:
+    return "".join(apart.join(f"{v:.6g}" for v in row) + "\n" for row in np.concatenate(columns, 1))
+
+
+STL = "solid a\n" + "".join(
+    "facet normal 0 0 1\nouter loop\n" + "".join(f"vertex {x} {y} {z}\n" for x, y, z in VERTICES[face])
+    + "endloop\nendfacet\n" for face in FACES
+) + "endsolid a\n"  # fmt: skip
+PLY = (
+    f"ply\nformat ascii 1.0\nelement vertex {len(VERTICES)}\nproperty float x\nproperty float y\nproperty float z\n"
+    f"element face {len(FACES)}\nproperty list uchar int vertex_indices\nend_header\n"
+    + lines(VERTICES) + "".join(f"3 {a} {b} {c}\n" for a, b, c in FACES)
+)  # fmt: skip
+PLY_CLOUD = (
+    f"ply\nformat KIND 1.0\nelement vertex {len(POINTS)}\n"
+    + "".join(f"property float {name}\n" for name in ("x", "y", "z", "nx", "ny", "nz")) + "end_header\n"
+)  # fmt: skip
+PCD = (
+    "VERSION 0.7\nFIELDS x y z normal_x normal_y normal_z\nSIZE 4 4 4 4 4 4\nTYPE F F F F F F\nCOUNT 1 1 1 1 1 1\n"
+    f"WIDTH {len(POINTS)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(POINTS)}\nDATA KIND\n"
+)
+ROWS = np.concatenate([POINTS, NORMALS], 1).astype("<f4").tobytes()
+
+
+def modelnet_npz(folder: Path) -> Path:
+    for split in ("train", "test"):
+        np.savez_compressed(
+            folder / f"m_{split}.npz", points_int16=(POINTS[None] * 5000).astype(np.int16).repeat(4, 0),
+            label=np.array([0, 1, 0, 1]), classes=np.array(["cup", "pot"]), name=np.array(list("abcd")),
+        )  # fmt: skip
+    return folder / "m_train.npz"
+
+
+def modelnet_hdf5(folder: Path) -> Path:
+    h5py = pytest.importorskip("h5py")
+    (folder / "shape_names.txt").write_text("cup\npot\n")
+    for split in ("train", "test"):
+        with h5py.File(folder / f"ply_data_{split}0.h5", "w") as file:
+            file.create_dataset("data", data=POINTS[None].repeat(4, 0).astype(np.float32), compression="gzip")
+            file["label"] = np.array([[0], [1], [0], [1]], np.uint8)
+            file["normal"] = NORMALS[None].repeat(4, 0).astype(np.float32)
+    return folder / "ply_data_train0.h5"
+
+
+def scans(folder: Path) -> Path:
+    h5py = pytest.importorskip("h5py")
+    for word in ("training", "test"):
+        with h5py.File(folder / f"{word}_objectdataset.h5", "w") as file:
+            file["data"], file["label"] = POINTS[None].repeat(4, 0), np.array([0, 1, 2, 3])
+            file["mask"] = np.ones((4, len(POINTS)), int)
+    return folder / "training_objectdataset.h5"
+
+
+def stored_array(folder: Path) -> Path:
+    np.save(folder / "a.npy", POINTS)
+    return folder / "a.npy"
+
+
+def stored_arrays(folder: Path) -> Path:
+    np.savez(folder / "a.npz", points=POINTS, label=np.arange(5))
+    return folder / "a.npz"
+
+
+def faust(folder: Path) -> Path:
+    np.savez(
+        folder / "faust.npz", verts=np.tile(VERTICES, (2, 1)), faces=np.tile(FACES, (2, 1)), nv=np.full(2, 5), nf=np.full(2, 6),
+        corr=np.tile(np.arange(1, 5), 2), nc=np.full(2, 4),
+    )  # fmt: skip
+    return folder / "faust.npz"
+
+
+def read_faust(path: Path) -> Any:
+    source = FaustSet(path)
+    return [sgd.Faust(source, [0])[k] for k in range(len(source.numbers))]
+
+
+def faust_points(folder: Path) -> Path:
+    exported("tr_reg_000.off")(folder)
+    return written("tr_reg_000.vts", "1\n2\n3\n5\n")(folder)
+
+
+SHAPES = [
+    *(Reader(f"mesh{s}", load_arrays, exported(f"a{s}")) for s in (".off", ".obj", ".ply", ".stl", ".glb")),
+    Reader("mesh ASCII PLY", load_arrays, written("a.ply", PLY)),
+    Reader("mesh ASCII STL", load_arrays, written("a.stl", STL)),
+    Reader("sound mesh", sound_mesh, exported("a.off")),
+    *(Reader(f"cloud of {s}", lambda p: sgd.read_cloud(p, 30), exported(f"a{s}")) for s in (".off", ".obj", ".ply", ".stl")),
+    Reader("cloud of points in OFF", sgd.read_cloud, written("a.off", f"OFF\n{len(POINTS)} 0 0\n" + lines(POINTS))),
+    Reader("cloud ASCII PLY", sgd.read_cloud, written("a.ply", PLY_CLOUD.replace("KIND", "ascii") + lines(POINTS, NORMALS))),
+    Reader("cloud PLY", sgd.read_cloud, written("a.ply", PLY_CLOUD.replace("KIND", "binary_little_endian").encode() + ROWS)),
+    Reader("cloud XYZ", sgd.read_cloud, written("a.xyz", lines(POINTS, NORMALS))),
+    Reader("cloud text", sgd.read_cloud, written("a.txt", "# x,y,z\n" + lines(POINTS, apart=","))),
+    Reader("cloud ASCII PCD", sgd.read_cloud, written("a.pcd", PCD.replace("KIND", "ascii") + lines(POINTS, NORMALS))),
+    Reader("cloud PCD", sgd.read_cloud, written("a.pcd", PCD.replace("KIND", "binary").encode() + ROWS)),
+    Reader("npy", read_array, stored_array),
+    Reader("npz", read_array, stored_arrays),
+    Reader("ModelNet npz", lambda p: sgd.read_modelnet(p.parent), modelnet_npz),
+    Reader("ModelNet HDF5", lambda p: sgd.read_modelnet(p.parent), modelnet_hdf5),
+    Reader("ScanObjectNN", lambda p: sgd.read_scanobjectnn(p.parent, variant="objectdataset"), scans),
+    Reader("FAUST archive", read_faust, faust),
+    Reader("FAUST points", lambda p: sgd.Faust(FaustSet(p.parent), [0])[0], faust_points),
+    Reader("SHREC classes", read_classes, written("a.cla", "PSB 1\n2 4\n\nant 0 2\n1\n2\n\nlamp 0 2\n3\n4\n")),
+    Reader("class names", read_class_names, written("classes.txt", "# two\nfloor\ndining table\n")),
+]  # fmt: skip
+
+# ---- tables and molecules
+
+TABLES: list[Reader] = []
+
+# ---- pictures and fields
+
+PICTURES: list[Reader] = []
+
+READERS = {reader.name: reader for reader in (*SHAPES, *TABLES, *PICTURES)}
+
+# ---- damage
+
+NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+ODD_NUMBERS = (
+    b"0", b"-1", b"1", b"2", b"7", b"0.5", b"-0.0", b"1e200", b"1e400", b"nan", b"inf", b"1,5", b"2147483648", b"999999999999",
+    b"18446744073709551616", b"", b"x", b"1_0", b"0x10", b"--1", b"1e", "\u0663".encode(), b"9" * 400,
+)  # fmt: skip
+ODD_BYTES = (
+    b"\x00", b"\xff", b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f", b"\n", b"\r", b"\t", b" ", b"#", b"\\\n",
+    b"\xef\xbb\xbf", b"\xff\xfe", b"\xe9", b"\x1a", b"\x00" * 64, b"\n\n\n", b'"', b",", b"/", b"-", b"nan ", b"\xc2\x85",
+)  # fmt: skip
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """One to three changes: bytes flipped or overwritten, a cut, stretches or lines doubled, moved or lost, odd numbers."""
+    for _ in range(1 + int(rng.integers(3)) * int(rng.integers(2))):
+        at, end = sorted(int(k) for k in rng.integers(0, len(content) + 1, 2))
+        near = min(len(content), at + 1 + int(rng.integers(16)))
+        odd = ODD_BYTES[rng.integers(len(ODD_BYTES))]
+        kind = int(rng.integers(9))
+        if kind == 0 and at < len(content):
+            content = content[:at] + bytes([content[at] ^ (1 << int(rng.integers(8)))]) + content[at + 1 :]
+        elif kind == 1:
+            content = content[:at]
+        elif kind == 2:
+            content = content[:end] + content[at:]
+        elif kind == 3:
+            content = content[:at] + content[near:]
+        elif kind == 4:
+            content = content[:at] + odd + content[at:]
+        elif kind == 5:
+            content = content[:at] + odd + content[at + len(odd) :]
+        elif kind == 6:
+            content = content[:at] + rng.bytes(near - at) + content[near:]
+        elif kind == 7:
+            rows = content.split(b"\n")
+            i, j = rng.integers(0, len(rows), 2)
+            rows[i], rows[j] = rows[j], rows[i] if rng.integers(2) else rows[j]
+            content = b"\n".join(rows)
+        else:
+            found = list(NUMBER.finditer(content[: 1 << 16]))
+            if found:
+                old = found[rng.integers(len(found))]
+                new = ODD_NUMBERS[rng.integers(len(ODD_NUMBERS))]
+                content = content[: old.start()] + new + content[old.end() :]
+    return content
+
+
+class Late(BaseException):
+    """Raised by the clock; no reader catches it."""
+
+
+@contextmanager
+def clock(seconds: float) -> Iterator[None]:
+    def ring(*_: Any) -> None:
+        raise Late
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def outcome(reader: Reader, path: Path) -> tuple[str, str]:
+    """What reading a file ends in (accepted, named, unnamed, raw or hang), and the message."""
+    try:
+        with clock(SECONDS):
+            reader.read(path)
+    except Late:
+        return "hang", f"not done in {SECONDS} s"
+    except (ValueError, OSError) as error:
+        text = " ".join(str(error).split())
+        return ("named" if str(path) in text else "unnamed"), f"{type(error).__name__}: {text}"
+    except Exception as error:
+        return "raw", f"{type(error).__name__}: {error}"
+    return "accepted", ""
+
+
+def cases(reader: Reader, folder: Path, numbers: range) -> Iterator[tuple[int, str, str]]:
+    """The outcome of each damaged file; number -1 is the sound one."""
+    path = reader.make(folder)
+    sound = path.read_bytes()
+    for k in numbers:
+        rng = np.random.default_rng([zlib.crc32(reader.name.encode()), k + 1])
+        path.write_bytes(sound if k < 0 else damaged(sound, rng))
+        yield (k, *outcome(reader, path))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_files_are_read_or_named(name: str, tmp_path: Path) -> None:
+    found = list(cases(READERS[name], tmp_path, range(-1, MUTATIONS)))
+    assert found[0][1] == "accepted", f"the sound file: {found[0][2]}"
+    bad = [f"{k} {kind}: {text[:300]}" for k, kind, text in found if kind not in ("accepted", "named")]
+    assert not bad, f"{len(bad)} of {MUTATIONS}\n" + "\n".join(bad[:10])
+
+
+# ---- the campaign
+
+
+def work(name: str, start: int, stop: int) -> None:
+    """Print a line for each case; the last one is missing when this process dies."""
+    resource.setrlimit(resource.RLIMIT_AS, (24 << 30, 24 << 30))
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        for k, kind, text in cases(READERS[name], Path(folder), range(start, stop)):
+            print(k, kind, " ".join(text.split())[:400], flush=True)
+
+
+def campaign(name: str, mutations: int) -> tuple[Counter[str], list[str]]:
+    """Count the outcomes of a reader; a worker that dies or is silent for long is started again behind the case."""
+    count: Counter[str] = Counter()
+    examples, at = [], -1
+    while at < mutations:
+        options = ["--worker", name, str(at), str(mutations)]
+        process = subprocess.Popen([sys.executable, __file__, *options], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        patience, pending = 60.0, b""  # the first line waits for the imports
+        while True:
+            ready, _, _ = select.select([process.stdout], [], [], patience)
+            chunk = os.read(process.stdout.fileno(), 1 << 16) if ready else b""
+            if not chunk:
+                break
+            patience, pending = 4 * SECONDS, pending + chunk
+            *done, pending = pending.split(b"\n")
+            for line in done:
+                number, kind, text = [*line.decode(errors="replace").split(" ", 2), ""][:3]
+                at = int(number) + 1
+                count[kind] += 1
+                if kind not in ("accepted", "named") or (number == "-1" and kind != "accepted"):
+                    examples.append(f"{name} {number} {kind}: {text}")
+        silent = process.poll() is None and not chunk and not ready
+        process.kill()
+        process.wait()
+        if at < mutations:
+            kind = "hang" if silent else "crash"
+            count[kind] += 1
+            examples.append(f"{name} {at} {kind}: exit {process.returncode}")
+            at += 1
+    return count, examples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--mutations", type=int, default=2000, help="damaged files for each reader")
+    parser.add_argument("--only", action="append", help="name of a reader; all if not given")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        return work(given.worker[0], int(given.worker[1]), int(given.worker[2]))
+    kinds = ("accepted", "named", "unnamed", "raw", "hang", "crash")
+    total: Counter[str] = Counter()
+    print(f"{'reader':28}{'cases':>8}" + "".join(f"{kind:>10}" for kind in kinds))
+    for name in given.only or READERS:
+        count, examples = campaign(name, given.mutations)
+        total += count
+        print(f"{name:28}{count.total():8}" + "".join(f"{count[kind]:10}" for kind in kinds), flush=True)
+        print("".join(f"    {line}\n" for line in examples[:5]), end="", flush=True)
+    print(f"{'all':28}{total.total():8}" + "".join(f"{total[kind]:10}" for kind in kinds))
+
+
+if __name__ == "__main__":
+    main()
