@@ -1,11 +1,13 @@
-"""Checks of arguments that are numbers, with messages that name the argument, what came and what was expected."""
+"""Checks of arguments, with messages that name the argument, what came and what was expected."""
 
 from __future__ import annotations
 
+import difflib
 import operator
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["check_count", "check_least"]
+__all__ = ["check_count", "check_least", "nearest"]
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
@@ -24,3 +26,19 @@ def check_least(**bounds: tuple[float, float]) -> None:
     for name, (value, least) in bounds.items():
         if value < least:
             raise ValueError(f"{name} is {value}; expected at least {least}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest of the known ones, or nothing where none is near.
+
+    Args:
+        name: the unknown name.
+        known: the names that there are.
+
+    Example:
+        >>> nearest("gpa", ["mu", "gap"])
+        " (did you mean 'gap'?)"
+    """
+    by_fold = {one.casefold(): one for one in known}
+    found = difflib.get_close_matches(name.casefold(), by_fold, 2, 0.6)
+    return f" (did you mean {' or '.join(repr(by_fold[one]) for one in found)}?)" if found else ""

@@ -1,7 +1,8 @@
-"""Files of every domain: lines of text, class lists, arrays of numbers. Images are in ``sphere/files.py``."""
+"""Files of every domain: text and its lines, class lists, arrays of numbers. Images are in ``sphere/files.py``."""
 
 from __future__ import annotations
 
+import codecs
 import math
 import zipfile
 from pathlib import Path
@@ -13,20 +14,47 @@ from spheregeo.files import reading
 
 __all__ = ["read_class_names"]
 
+# Marks at the beginning of a text file that name its encoding; UTF-8 without one is the rule.
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+def need_file(path: str | Path, what: str) -> Path:
+    """The path itself. Raises: FileNotFoundError when there is no such file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected {what} there")
+    return path
+
+
+def read_text(path: str | Path, what: str = "a text file") -> str:
+    r"""The text of a file in UTF-8, or in UTF-16 with a mark, without that mark and with "\n" alone at the ends of lines.
+
+    Args:
+        path: the file.
+        what: what the file was expected to be, with its article.
+
+    Raises: FileNotFoundError; ValueError for another encoding, or bytes that are no text.
+    """
+    path = need_file(path, what)
+    with reading(path, what):
+        content = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
+        raise ValueError(f"{path} is not {name} text ({error}); expected {what}: save it as UTF-8") from error
+    if "\0" in text:
+        raise ValueError(f"{path} holds bytes of value 0; expected {what} as UTF-8 text")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 text file, with or without a byte-order mark, without blanks at their ends.
+    """The lines of a text file, without blanks at their ends.
 
     Raises: FileNotFoundError; ValueError for another encoding.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected a text file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
-    return [line.strip() for line in text.splitlines()]
+    return [line.strip() for line in read_text(path).splitlines()]
 
 
 def read_stored(path: str | Path, what: str = "an array") -> np.ndarray | dict[str, np.ndarray]:
@@ -38,9 +66,7 @@ def read_stored(path: str | Path, what: str = "an array") -> np.ndarray | dict[s
 
     Raises: FileNotFoundError; ValueError for files that are torn, hold more or less than their headers say, or objects.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected an .npy or .npz file")
+    path = need_file(path, "an .npy or .npz file")
     # A file of our own: numpy leaves the one that it opens itself open when the archive is torn.
     with reading(path, what), open(path, "rb") as file:
         if file.read(2) != b"PK":
@@ -93,11 +119,7 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
 
     Raises: FileNotFoundError; ValueError for no names, more than 255, or one that comes twice.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; expected a text file with one class name a line, index 0 first"
-        )
+    path = need_file(path, "a text file with one class name a line, index 0 first")
     lines = (line.split("#")[0].strip() for line in read_lines(path))
     names = tuple(line for line in lines if line)
     if not names or len(names) > 255:

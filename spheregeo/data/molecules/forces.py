@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from spheregeo.checks import check_least
 from spheregeo.data.molecules.built_in import metal_clusters, metal_references
-from spheregeo.data.molecules.files import isolated_atoms, read_extxyz, xyz_files
+from spheregeo.data.molecules.files import energies_of_atoms, free_atoms, isolated_atoms, read_extxyz
 from spheregeo.data.molecules.module import MoleculeData, Split, random_split
 from spheregeo.data.molecules.molecules import Molecules
 
@@ -20,12 +19,15 @@ __all__ = ["ClustersData", "ForcesData"]
 class ForcesData(MoleculeData):
     """Energies and forces from extended XYZ files: trajectories, relaxations, molecules or crystals.
 
+    Frames without forces train and are scored by their energies alone.
+
     Args:
-        root: an extended XYZ file or a folder of them; frames of one atom are taken as free atoms, not for training.
-        test_root: a file of its own for the test, where frames of one atom are left out; some of root's frames if None.
+        root: an extended XYZ file or a folder of them; frames of one atom, alone or farther than 6 Å from its images, are taken
+            as free atoms, not for training.
+        test_root: a file of its own for the test, where frames of free atoms are left out; some of root's frames if None.
         isolated: a file with free atoms; those among root's frames if None.
-        energy_key: the energies' key in the files; the usual names are tried if None.
-        forces_key: the forces' key; the usual names are tried if None.
+        energy_key: the energies' key in the files; the usual names are tried if None, and have to agree.
+        forces_key: the forces' key; the usual names are tried if None, and have to agree.
         energy_unit: unit of the energies.
         forces_unit: unit of the forces; that of the energies per Å if None.
         train: training frames; 0 for all that are left.
@@ -36,7 +38,8 @@ class ForcesData(MoleculeData):
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
 
     Units: eV and eV/Å in batches, whatever the files have.
-    Raises: FileNotFoundError without the files; ValueError for missing energies or forces, or frames that train and test.
+    Raises: FileNotFoundError without the files; ValueError for missing energies, energies or forces that two keys give
+        differently, free atoms with two energies, or frames that train and test.
     """
 
     def __init__(
@@ -56,9 +59,11 @@ class ForcesData(MoleculeData):
         eval_batch_size: int = 50,
         **kwargs: Any,
     ) -> None:
-        super().__init__(batch_size=batch_size, eval_batch_size=eval_batch_size, **kwargs)
+        super().__init__(
+            batch_size=batch_size, eval_batch_size=eval_batch_size, test_root=test_root, **kwargs
+        )
         check_least(train=(train, 0), val=(val, 1), test=(test, 0 if test_root else 1))
-        self.root, self.test_root, self.isolated_file = root, test_root, isolated
+        self.root, self.isolated_file = root, isolated
         self.energy_key, self.energy_unit = energy_key, energy_unit
         self._options: dict[str, Any] = {
             "forces": True, "energy_key": energy_key, "forces_key": forces_key, "energy_unit": energy_unit,
@@ -68,37 +73,22 @@ class ForcesData(MoleculeData):
         self._free: dict[int, float] = {}
 
     def read(self) -> Molecules:
-        if self.test_root is not None:
-            files, test_files = ({p.resolve() for p in xyz_files(r)} for r in (self.root, self.test_root))
-            shared = files & test_files
-            if shared:
-                raise ValueError(
-                    f"{min(shared)} is in root and in test_root; expected frames for the test that do not train"
-                )
-        found = read_extxyz(self.root, **self._options)
-        assert found.energy is not None
-        alone = found.counts == 1
-        for k in alone.nonzero()[:, 0].tolist():
-            self._free[int(found.numbers[found.ptr[k]])] = float(found.energy[k])
-        if bool(alone.all()):
-            raise ValueError(
-                f"{self.root} holds free atoms only; expected molecules with energies and forces"
-            )
-        found = replace(found.select((~alone).nonzero()[:, 0]), index=torch.arange(int((~alone).sum())))
-        self._count = len(found)
-        if self.test_root is None:
-            return found
-        test = read_extxyz(self.test_root, **self._options)
-        bound = (test.counts > 1).nonzero()[:, 0]
-        if not len(bound):
-            raise ValueError(f"{self.test_root} holds free atoms only; expected molecules for the test")
-        return joined(found, test.select(bound))
+        found = self.read_file(self.root, keep_atoms=True)
+        self._free = energies_of_atoms(found)
+        return without_atoms(found, self.root)
+
+    def read_file(self, root: str, keep_atoms: bool = False) -> Molecules:
+        """Read the molecules of a file or a folder.
+
+        Args:
+            root: an extended XYZ file or a folder of them.
+            keep_atoms: whether frames of one free atom are among them.
+        """
+        found = read_extxyz(root, **self._options)
+        return found if keep_atoms else without_atoms(found, root)
 
     def split(self, source: Molecules) -> Split:
-        if self.test_root is None:
-            return random_split(len(source), self.val, self.test, self.seed, self.train)
-        parts = random_split(self._count, self.val, 0, self.seed, self.train)
-        return {**parts, "test": torch.arange(self._count, len(source))}
+        return random_split(len(source), self.val, self.held_out(self.test), self.seed, self.train)
 
     @property
     def isolated(self) -> dict[int, float] | None:
@@ -108,21 +98,12 @@ class ForcesData(MoleculeData):
         return self._free or None
 
 
-def joined(first: Molecules, second: Molecules) -> Molecules:
-    """Two sets with energies and forces as one, neither of which is periodic or both are."""
-    if (first.pbc is None) != (second.pbc is None):
-        raise ValueError("one of the files is periodic and the other is not; expected both or none")
-
-    def both(name: str) -> Tensor | None:
-        a, b = getattr(first, name), getattr(second, name)
-        return None if a is None or b is None else torch.cat([a, b])
-
-    return Molecules(
-        torch.cat([first.numbers, second.numbers]),
-        torch.cat([first.positions, second.positions]),
-        torch.cat([first.ptr, second.ptr[1:] + first.ptr[-1]]),
-        energy=both("energy"), forces=both("forces"), cell=both("cell"), pbc=both("pbc"),
-    )  # fmt: skip
+def without_atoms(molecules: Molecules, root: str) -> Molecules:
+    """The molecules without free atoms, numbered anew. Raises: ValueError where none is left."""
+    bound = (~free_atoms(molecules)).nonzero()[:, 0]
+    if not len(bound):
+        raise ValueError(f"{root} holds free atoms only; expected molecules with energies")
+    return replace(molecules.select(bound), index=torch.arange(len(bound)))
 
 
 class ClustersData(MoleculeData):
@@ -161,6 +142,10 @@ class ClustersData(MoleculeData):
 
     def read(self) -> Molecules:
         return metal_clusters(sum(self.parts.values()), self.sizes, self.seed, self.shake)  # type: ignore[arg-type]
+
+    def read_file(self, root: str) -> Molecules:
+        """Read the molecules of extended XYZ files with energies in eV, for a test of their own."""
+        return without_atoms(read_extxyz(root, forces=True), root)
 
     def split(self, source: Molecules) -> Split:
         parts = torch.arange(len(source)).split(list(self.parts.values()))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from spheregeo.checks import check_least
+from spheregeo.checks import check_least, nearest
 from spheregeo.data.common import check_split
 from spheregeo.data.module import DataModule
 from spheregeo.data.molecules.molecules import Batch, Molecules
@@ -65,6 +66,8 @@ class MoleculeData(DataModule[MoleculeSet]):
     Args:
         batch_size: molecules in a batch.
         train_size: how many of the training molecules are used, the first of the split; 0 for all. For learning curves.
+        test_root: a file or folder of its own for the test, read as the training molecules are; a part of those if None. Built-in
+            molecules are tested on extended XYZ.
         **kwargs: arguments of :class:`~spheregeo.data.module.DataModule`, without ``num_workers``; random splits use ``seed``
             too.
 
@@ -74,10 +77,15 @@ class MoleculeData(DataModule[MoleculeSet]):
 
     must_agree = ("targets", "units")
 
-    def __init__(self, *, batch_size: int = 10, train_size: int = 0, **kwargs: Any) -> None:
+    # Path of the molecules, where they come from files.
+    root: str = ""
+
+    def __init__(
+        self, *, batch_size: int = 10, train_size: int = 0, test_root: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(batch_size=batch_size, num_workers=0, **kwargs)
         check_least(train_size=(train_size, 0))
-        self.train_size = train_size
+        self.train_size, self.test_root = train_size, test_root
         self._parts: dict[str, Molecules] = {}
 
     @abstractmethod
@@ -87,6 +95,20 @@ class MoleculeData(DataModule[MoleculeSet]):
     @abstractmethod
     def split(self, source: Molecules) -> Split:
         """Return the numbers of the molecules that train, validate and test."""
+
+    def read_file(self, root: str) -> Molecules:
+        """Read the molecules of another file or folder, with the targets that the data have.
+
+        Args:
+            root: the file or folder.
+
+        Raises: ValueError where the data have no such files.
+        """
+        raise ValueError(f"{type(self).__name__} reads no files; test_root is {root!r}, expected none")
+
+    def held_out(self, count: int) -> int:
+        """How many of the source's molecules are held out for the test: ``count``, or none where the test has its own file."""
+        return 0 if self.test_root is not None else count
 
     def make(self, split: str) -> MoleculeSet:
         """Make the dataset of a split, which gathers whole batches."""
@@ -111,13 +133,30 @@ class MoleculeData(DataModule[MoleculeSet]):
     def molecules(self, split: str) -> Molecules:
         """Return the molecules of a split."""
         if split not in self._parts:
-            self._parts[check_split(split)] = self.source.select(self._split[split])
+            own = check_split(split) == "test" and self.test_root is not None
+            self._parts[split] = self._own_test() if own else self.source.select(self._split[split])
         return self._parts[split]
+
+    def _own_test(self) -> Molecules:
+        """The molecules of ``test_root``. Raises: ValueError where some of its files train."""
+        assert self.test_root is not None
+        if self.root:
+            shared = _files(self.root) & _files(self.test_root)
+            if shared:
+                raise ValueError(
+                    f"{min(shared)} is in root and in test_root; expected molecules for the test that do not train"
+                )
+        return self.read_file(self.test_root)
 
     @property
     def targets(self) -> list[str]:
-        """Names of the targets, in the order of the batches' columns."""
-        return list(self.source.targets)
+        """Names of the targets: numbers of molecules in the order of the batches' columns, then vectors, then those of atoms."""
+        return [*self.source.targets, *self.source.vectors, *self.source.atomic]
+
+    @property
+    def kinds(self) -> list[str]:
+        """What each target is: "molecule" for a number, "vector" for a vector of it, "atom" for a number of each atom."""
+        return [self.source.kind(name) for name in self.targets]
 
     @property
     def units(self) -> list[str]:
@@ -139,13 +178,42 @@ class MoleculeData(DataModule[MoleculeSet]):
         return None
 
 
-def pick(molecules: Molecules, targets: Sequence[str], units: dict[str, str] | None) -> Molecules:
-    """The molecules with the named targets alone, some in other units. Raises: ValueError for an unknown one."""
+def _files(root: str) -> set[Path]:
+    path = Path(root)
+    return {p.resolve() for p in path.rglob("*") if p.is_file()} if path.is_dir() else {path.resolve()}
+
+
+def check_names(targets: Iterable[str], units: Iterable[str], known: Sequence[str]) -> None:
+    """Check the names of targets, and of those that a unit is given for, against those that there are.
+
+    Args:
+        targets: names of the wanted targets.
+        units: names of targets with a unit.
+        known: names that there are.
+
+    Raises: ValueError for an unknown one, with the nearest ones.
+    """
     for name in targets:
-        if name not in molecules.targets:
-            raise ValueError(f"target {name!r} is none of the data's: {', '.join(molecules.targets)}")
-    for name in units or {}:
-        if name not in targets:
-            raise ValueError(f"units name {name!r}, but the targets are {', '.join(targets)}")
-    chosen = replace(molecules, targets={name: molecules.targets[name] for name in targets})
-    return chosen.in_units(units or {})
+        if name not in known:
+            raise ValueError(
+                f"target {name!r} is none of the data's: {', '.join(known)}{nearest(name, known)}"
+            )
+    for name in units:
+        if name not in known:
+            raise ValueError(
+                f"units name {name!r}, but the targets are {', '.join(targets)}{nearest(name, known)}"
+            )
+
+
+def pick(molecules: Molecules, targets: Sequence[str], units: dict[str, str] | None) -> Molecules:
+    """The molecules with the named targets alone, some in other units; a unit of a target that is not wanted is no error.
+
+    Raises: ValueError for an unknown one.
+    """
+    check_names(targets, units or {}, [*molecules.targets, *molecules.vectors, *molecules.atomic])
+    places: dict[str, dict[str, Tensor]] = {"molecule": {}, "vector": {}, "atom": {}}
+    held = {**molecules.targets, **molecules.vectors, **molecules.atomic}
+    for name in targets:
+        places[molecules.kind(name)][name] = held[name]
+    chosen = replace(molecules, targets=places["molecule"], vectors=places["vector"], atomic=places["atom"])
+    return chosen.in_units({name: unit for name, unit in (units or {}).items() if name in targets})

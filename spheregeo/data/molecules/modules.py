@@ -10,7 +10,8 @@ from torch import Tensor
 
 from spheregeo.checks import check_least
 from spheregeo.data.molecules.built_in import G2_TARGETS, g2_molecules
-from spheregeo.data.molecules.module import MoleculeData, Split, pick, random_split
+from spheregeo.data.molecules.files import read_extxyz
+from spheregeo.data.molecules.module import MoleculeData, Split, check_names, pick, random_split
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules
 from spheregeo.data.molecules.qm7 import read_qm7
 from spheregeo.data.molecules.qm9 import PROPERTIES, atom_references, check_targets, official_split, read_qm9
@@ -27,7 +28,8 @@ class G2Data(MoleculeData):
 
     Args:
         targets: some of atomization_energy, zpve, thermal_correction, ionization_energy, nuclear_repulsion.
-        units: unit of a target by name, such as {atomization_energy: eV}; kcal/mol (ionization_energy in eV) otherwise.
+        units: unit of a target by name, such as {atomization_energy: eV}; kcal/mol (ionization_energy in eV) otherwise. Units of
+            targets that are not chosen are kept for a run that chooses them.
         val: number of validation molecules.
         test: number of test molecules.
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
@@ -52,10 +54,16 @@ class G2Data(MoleculeData):
     ) -> None:
         super().__init__(**kwargs)
         check_least(val=(val, 1), test=(test, 1))
+        check_names(targets, units or {}, list(G2_TARGETS))
         self._targets, self._units, self.val, self.test = list(targets), units, val, test
 
     def read(self) -> Molecules:
         return pick(g2_molecules(), self._targets, self._units)
+
+    def read_file(self, root: str) -> Molecules:
+        """Read the molecules of extended XYZ files with the targets by their names, in the units of the set."""
+        found = read_extxyz(root, targets={name: G2_TARGETS[name][0] for name in self._targets})
+        return pick(found, self._targets, self._units)
 
     def split(self, source: Molecules) -> Split:
         # Of elements in few molecules nothing could be learnt if those were held out: they train.
@@ -64,7 +72,10 @@ class G2Data(MoleculeData):
         has[owner, source.numbers] = True
         rare = (has & (has.sum(0) < COMMON)).any(1)
         common = (~rare).nonzero()[:, 0]
-        parts = {k: common[v] for k, v in random_split(len(common), self.val, self.test, self.seed).items()}
+        parts = {
+            k: common[v]
+            for k, v in random_split(len(common), self.val, self.held_out(self.test), self.seed).items()
+        }
         return {**parts, "train": torch.cat([parts["train"], rare.nonzero()[:, 0]])}
 
     @property
@@ -117,10 +128,14 @@ class QM7Data(MoleculeData):
         found, self._folds = read_qm7(self.root)
         return pick(found, self._targets, self._units)
 
+    def read_file(self, root: str) -> Molecules:
+        """Read the molecules of another folder or file with QM7's layout."""
+        return pick(read_qm7(root)[0], self._targets, self._units)
+
     def split(self, source: Molecules) -> Split:
         if self.fold is None:
-            test = self.test or len(source) - self.train - self.val
-            if test < 1:
+            test = self.held_out(self.test or len(source) - self.train - self.val)
+            if test < 1 and self.test_root is None:
                 raise ValueError(
                     f"{len(source)} molecules leave none for the test; lower train ({self.train}) or val ({self.val})"
                 )
@@ -175,19 +190,23 @@ class QM9Data(MoleculeData):
             raise ValueError(f"official is {official!r}; expected A, B or random")
         if official == "random" and not (train or test):
             raise ValueError("train and test are 0; expected one of them, or both, for a random split")
-        self.root, self._targets, self._units, self.official = (
-            root,
-            list(targets),
-            dict(units or {}),
-            official,
-        )
+        check_names(targets, units or {}, list(PROPERTIES))
+        self.root, self.official = root, official
+        self._targets, self._units = list(targets), dict(units or {})
         self.train, self.val, self.test = train, val, test
         self._whole = False
 
     def read(self) -> Molecules:
         found, self._whole = read_qm9(self.root, self._targets)
+        return self._picked(found)
+
+    def _picked(self, found: Molecules) -> Molecules:
         wanted = check_targets(self._targets, self._units)
-        return pick(found, self._targets, {**wanted, **self._units})
+        return pick(found, self._targets, {k: self._units.get(k, unit) for k, unit in wanted.items()})
+
+    def read_file(self, root: str) -> Molecules:
+        """Read the molecules of another folder or file with one of QM9's layouts."""
+        return self._picked(read_qm9(root, self._targets)[0])
 
     def split(self, source: Molecules) -> Split:
         if self.official != "random":
@@ -197,8 +216,8 @@ class QM9Data(MoleculeData):
                     "set --data.official random, --data.train and --data.val"
                 )
             return official_split(self.official)
-        test = self.test or len(source) - self.train - self.val
-        if test < 1:
+        test = self.held_out(self.test or len(source) - self.train - self.val)
+        if test < 1 and self.test_root is None:
             raise ValueError(f"{len(source)} molecules leave none for the test; lower train or val")
         return random_split(len(source), self.val, test, self.seed, self.train)
 

@@ -10,8 +10,10 @@ key            shape        dtype    meaning
 ``batch``      (P,)         int64    the atom's molecule within the batch, non-decreasing
 ``index``      (B,)         int64    the molecule's number in its source: the same in every epoch and every split
 ``target``     (B, T)       float64  targets in their units; NaN where one is not known
+``vectors``    (B, V, 3)    float64  targets that are vectors, likewise
+``atomic``     (P, A)       float64  targets of each atom, likewise
 ``energy``     (B,)         float64  eV, where there are forces
-``forces``     (P, 3)       float64  eV/Å
+``forces``     (P, 3)       float64  eV/Å; NaN for all atoms of a molecule whose forces are not known
 ``cell``       (B, 3, 3)    float64  rows are the cell's vectors in Å; only where some molecule is periodic
 ``pbc``        (B, 3)       bool     along which of them the system repeats itself
 =============  ===========  =======  ==========================================================================
@@ -21,20 +23,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from spheregeo.checks import nearest
 from spheregeo.data.molecules.units import factor
 
 __all__ = ["Molecules"]
 
 MAX_NUMBER = 118
 TOO_CLOSE = 0.01  # Å; atoms nearer than that are one atom written twice
+TOO_FAR = 1e6  # Å; coordinates beyond are no molecule's
 Batch = dict[str, Tensor]
+Kind = Literal["molecule", "vector", "atom"]  # whose number a target is
 
 
 def symbol(number: int) -> str:
@@ -73,12 +78,12 @@ def check_atoms(numbers: Tensor, positions: Tensor, ptr: Tensor, names: Sequence
             f"{name(owner(atom))} has an atom of atomic number {int(numbers[atom])}; expected 1 (H) to {MAX_NUMBER}: "
             "dummy atoms (X) have to be left out"
         )
-    wrong = (~torch.isfinite(positions).all(1)).nonzero()
+    wrong = (~(positions.abs() <= TOO_FAR).all(1)).nonzero()
     if len(wrong):
         atom = int(wrong[0])
         raise ValueError(
             f"{name(owner(atom))} has coordinates {positions[atom].tolist()} at atom {atom - int(ptr[owner(atom)])}; "
-            "expected finite numbers in Å"
+            f"expected finite numbers in Å, at most {TOO_FAR:.0e}"
         )
     # A fourth coordinate keeps molecules apart: one tree for all of them.
     molecule = torch.repeat_interleave(torch.arange(len(counts)), counts)
@@ -102,16 +107,18 @@ class Molecules:
         positions: coordinates of all atoms.
         ptr: offsets of the molecules' atoms.
         targets: values of each target by name, NaN where one is not known.
-        units: unit of each target by name.
+        units: unit of each target by name, vectors and those of atoms included.
         energy: energies.
-        forces: forces on all atoms.
+        forces: forces on all atoms, NaN for all atoms of a molecule whose forces are not known.
         cell: rows are the vectors of each molecule's periodic cell.
         pbc: along which of them the system repeats.
         names: what the molecules are called.
         index: numbers of the molecules in their source; counted from 0 if None.
+        vectors: values of each target that is a vector of the molecule, such as its dipole.
+        atomic: values of each target that is a number of each atom, such as its charge.
 
     Shape: numbers (P,), positions (P, 3), ptr (N + 1,), targets (N,) each, energy (N,), forces (P, 3), cell (N, 3, 3),
-        pbc (N, 3), index (N,).
+        pbc (N, 3), index (N,), vectors (N, 3) each, atomic (P,) each.
     Units: Å; eV and eV/Å for energy and forces; ``units`` for the targets.
     Raises: ValueError for unknown elements, molecules without atoms, NaN or coincident positions, lengths that do not fit.
 
@@ -133,6 +140,8 @@ class Molecules:
     pbc: Tensor | None = None
     names: tuple[str, ...] | None = None
     index: Tensor | None = None
+    vectors: dict[str, Tensor] = field(default_factory=dict)
+    atomic: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         atoms, count = len(self.numbers), len(self.ptr) - 1
@@ -143,17 +152,33 @@ class Molecules:
             "cell": (self.cell, (count, 3, 3)),
             "pbc": (self.pbc, (count, 3)),
             **{f"target {name!r}": (values, (count,)) for name, values in self.targets.items()},
+            **{f"target {name!r}": (values, (count, 3)) for name, values in self.vectors.items()},
+            **{f"target {name!r}": (values, (atoms,)) for name, values in self.atomic.items()},
         }
+        if self.names is not None and len(self.names) != count:
+            raise ValueError(f"names has {len(self.names)} entries; expected {count}, one of each molecule")
         for name, (tensor, shape) in shapes.items():
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
         if self.index is None:
             object.__setattr__(self, "index", torch.arange(count))
             check_atoms(self.numbers, self.positions, self.ptr, self.names)
-            for name in ("energy", "forces"):
-                values = getattr(self, name)
-                if values is not None and not bool(torch.isfinite(values).all()):
-                    raise ValueError(f"the {name} hold NaN or infinite values; leave such frames out")
+            self._check_values()
+
+    def _check_values(self) -> None:
+        """Raises: ValueError for infinite values, unknown energies, or a molecule with forces on some of its atoms only."""
+        if self.energy is not None and not bool(torch.isfinite(self.energy).all()):
+            raise ValueError("the energy holds NaN or infinite values; leave such frames out")
+        if self.forces is not None:
+            unknown = self.forces.isnan()
+            ends = torch.cat([unknown.new_zeros(1).long(), unknown.sum(1).cumsum(0)])[self.ptr].diff()
+            if bool(self.forces.isinf().any()) or bool(((ends > 0) & (ends < 3 * self.counts)).any()):
+                raise ValueError("the forces hold NaN or infinite values; leave such frames out")
+        for name, values in {**self.targets, **self.vectors, **self.atomic}.items():
+            if bool(values.isinf().any()):
+                raise ValueError(
+                    f"target {name!r} holds infinite values; leave them empty where it is unknown"
+                )
 
     @staticmethod
     def of(
@@ -182,6 +207,9 @@ class Molecules:
                 more[name] = torch.as_tensor(np.asarray(more[name], np.float64))
         if more.get("pbc") is not None:
             more["pbc"] = torch.as_tensor(np.asarray(more["pbc"], bool))
+        for name in ("vectors", "atomic"):
+            given = more.get(name) or {}
+            more[name] = {k: torch.as_tensor(np.asarray(v, np.float64)) for k, v in given.items()}
         z = np.concatenate([np.zeros(0, np.int64), *(np.asarray(n, np.int64) for n in numbers)])
         return Molecules(
             torch.from_numpy(z),
@@ -236,17 +264,43 @@ class Molecules:
             pbc=rows(self.pbc, chosen),
             names=None if self.names is None else tuple(self.names[int(k)] for k in chosen),
             index=self.index[chosen],
+            vectors={k: v[chosen] for k, v in self.vectors.items()},
+            atomic={k: v[atoms] for k, v in self.atomic.items()},
         )
 
     def in_units(self, units: Mapping[str, str]) -> Molecules:
         """The same with some targets in other units. Raises: ValueError as :func:`~spheregeo.data.molecules.units.factor`."""
+        known = {**self.targets, **self.vectors, **self.atomic}
         for name in units:
-            if name not in self.targets:
-                raise ValueError(f"units name {name!r}, but the targets are {', '.join(self.targets)}")
-        targets = {
-            k: v * factor(self.units[k], units[k]) if k in units else v for k, v in self.targets.items()
-        }
-        return replace(self, targets=targets, units={**self.units, **units})
+            if name not in known:
+                raise ValueError(
+                    f"units name {name!r}, but the targets are {', '.join(known)}{nearest(name, known)}"
+                )
+
+        def turned(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {k: v * factor(self.units[k], units[k]) if k in units else v for k, v in values.items()}
+
+        return replace(
+            self, targets=turned(self.targets), vectors=turned(self.vectors), atomic=turned(self.atomic),
+            units={**self.units, **units},
+        )  # fmt: skip
+
+    def kind(self, name: str) -> Kind:
+        """What a target is: "molecule" for a number, "vector" for a vector of the molecule, "atom" for a number of each atom.
+
+        Args:
+            name: name of the target.
+
+        Raises: ValueError for an unknown one.
+        """
+        places: dict[Kind, dict[str, Tensor]] = {
+            "molecule": self.targets, "vector": self.vectors, "atom": self.atomic,
+        }  # fmt: skip
+        for kind, place in places.items():
+            if name in place:
+                return kind
+        known = [*self.targets, *self.vectors, *self.atomic]
+        raise ValueError(f"target {name!r} is none of the data's: {', '.join(known)}{nearest(name, known)}")
 
     def batch(self, chosen: Sequence[int] | Tensor, targets: Sequence[str] = ()) -> Batch:
         """The chosen molecules as one batch, see the head of this module."""
@@ -258,8 +312,12 @@ class Molecules:
             "batch": torch.repeat_interleave(torch.arange(len(part)), part.counts),
             "index": part.index,
         }
-        if targets:
-            found["target"] = torch.stack([part.targets[name] for name in targets], 1)
+        kinds = {name: self.kind(name) for name in targets}
+        for key, kind, values in (
+            ("target", "molecule", part.targets), ("vectors", "vector", part.vectors), ("atomic", "atom", part.atomic),
+        ):  # fmt: skip
+            if any(one == kind for one in kinds.values()):
+                found[key] = torch.stack([values[name] for name in targets if kinds[name] == kind], 1)
         for name in ("energy", "forces"):
             if getattr(part, name) is not None:
                 found[name] = getattr(part, name)

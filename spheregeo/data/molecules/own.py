@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
-from spheregeo.data.molecules.files import read_extxyz
+from spheregeo.data.molecules.files import read_extxyz, read_frames, xyz_files
+from spheregeo.data.molecules.keys import keys_of
 from spheregeo.data.molecules.module import MoleculeData, Split, pick, random_split
 from spheregeo.data.molecules.molecules import Molecules
-from spheregeo.data.molecules.tables import read_sdf_csv
-from spheregeo.data.molecules.units import unit
+from spheregeo.data.molecules.tables import read_sdf_csv, read_table
+from spheregeo.data.molecules.units import unit, unit_in_name
 
 __all__ = ["ExtXYZData", "SDFData"]
 
@@ -19,7 +21,8 @@ class _OwnData(MoleculeData):
 
     Args:
         root: the file, or a folder of files.
-        targets: unit of each target by name, such as {gap: eV, mu: D}.
+        targets: unit of each target by name, such as {gap: eV, mu: D}; or names alone, such as [gap], where the file's names tell
+            units (gap_eV, "gap [eV]") or the numbers have none.
         columns: the file's name of a target where it differs, such as {r2: <R2>}.
         units: the unit that a target is wanted in, where it is not the file's.
         additive: names of the targets that add up over atoms.
@@ -34,7 +37,7 @@ class _OwnData(MoleculeData):
     def __init__(
         self,
         root: str,
-        targets: dict[str, str],
+        targets: dict[str, str] | list[str],
         *,
         columns: dict[str, str] | None = None,
         units: dict[str, str] | None = None,
@@ -47,6 +50,12 @@ class _OwnData(MoleculeData):
         super().__init__(batch_size=batch_size, **kwargs)
         if not targets:
             raise ValueError("targets is empty; expected names with their units, such as {gap: eV}")
+        # A name alone may tell its unit; one that tells none may still be told by the file's columns.
+        self._bare = (
+            set() if isinstance(targets, dict) else {n for n in targets if unit_in_name(n)[1] is None}
+        )
+        if not isinstance(targets, dict):
+            targets = {name: unit_in_name(name)[1] or "1" for name in targets}
         for name in additive or []:
             if name not in targets:
                 raise ValueError(f"additive names {name!r}, but the targets are {', '.join(targets)}")
@@ -60,16 +69,35 @@ class _OwnData(MoleculeData):
         self._units, self._additive = units, additive or []
 
     @abstractmethod
-    def read_files(self) -> Molecules:
-        """Read all molecules with their targets in the units of the files."""
+    def read_files(self, root: str) -> Molecules:
+        """Read all molecules of a file or folder with their targets in the units of the files."""
+
+    def read_file(self, root: str) -> Molecules:
+        """Read the molecules of another file or folder like the root."""
+        return pick(self.read_files(root), list(self._targets), self._units)
 
     def read(self) -> Molecules:
-        return pick(self.read_files(), list(self._targets), self._units)
+        return self.read_file(self.root)
+
+    def named(self, known: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Units of the targets, and their columns, where names alone were given and the file's names tell the units.
+
+        Args:
+            known: names in the file.
+        """
+        units, columns = dict(self._targets), dict(self._columns or {})
+        quantities = {unit_in_name(name)[0]: name for name in known}
+        for name in self._bare:
+            column = columns.get(name, name)
+            if column not in known and column in quantities:
+                columns[name] = column = quantities[column]
+            units[name] = unit_in_name(column)[1] or "1"
+        return units, columns
 
     def split(self, source: Molecules) -> Split:
         count = len(source)
         val, test = (max(1, round(share * count)) for share in (self.val_share, self.test_share))
-        return random_split(count, val, test, self.seed)
+        return random_split(count, val, self.held_out(test), self.seed)
 
     @property
     def additive(self) -> list[str]:
@@ -81,7 +109,8 @@ class ExtXYZData(_OwnData):
 
     Args:
         root: an extended XYZ file or a folder of them.
-        targets: unit of each target by name, such as {gap: eV, mu: D}.
+        targets: unit of each target by name, such as {gap: eV, mu: D}; or names alone. A target may be a number of the molecule,
+            a vector (dipole) or a number of each atom (charges): the file tells.
         **kwargs: ``columns``, the key in the file of a target whose name differs, such as {r2: <R2>}; ``units``, ``additive``,
             ``val_share`` and ``test_share`` as for :class:`SDFData`; and the arguments of :class:`MoleculeData`. The split
             uses ``seed`` too.
@@ -90,20 +119,24 @@ class ExtXYZData(_OwnData):
     Raises: ValueError for no targets, an unknown unit or name, or shares that leave nothing to train on.
     """
 
-    def __init__(self, root: str, targets: dict[str, str], **kwargs: Any) -> None:
+    def __init__(self, root: str, targets: dict[str, str] | list[str], **kwargs: Any) -> None:
         super().__init__(root, targets, **kwargs)
 
-    def read_files(self) -> Molecules:
-        return read_extxyz(self.root, targets=self._targets, columns=self._columns)
+    def read_files(self, root: str) -> Molecules:
+        units, columns = self._targets, self._columns
+        if self._bare:
+            units, columns = self.named(keys_of(read_frames(xyz_files(root)[0])[0]))
+        return read_extxyz(root, targets=units, columns=columns)
 
 
 class SDFData(_OwnData):
-    """Your own molecules as one SDF file (V2000) with a CSV table of their properties, row k for molecule k.
+    """Your own molecules as one SDF file (V2000 or V3000) with a CSV table of their properties, row k for molecule k.
 
     Args:
         root: the SDF file.
-        targets: unit of each target by name, such as {gap: eV, mu: D}.
+        targets: unit of each target by name, such as {gap: eV, mu: D}; or names alone, where the table's names tell units.
         table: the CSV table, with a head line; the SDF file's name with .csv if None.
+        test_table: the CSV table of ``test_root``; that file's name with .csv if None.
         **kwargs: ``columns``, the table's column of a target whose name differs; ``units``, the unit that a target is wanted in
             where it is not the table's; ``additive``, names of the targets that add up over atoms; ``val_share`` and
             ``test_share``, shares of the molecules (0.1 each); and the arguments of :class:`MoleculeData`, of which ``seed`` is
@@ -113,9 +146,19 @@ class SDFData(_OwnData):
     Raises: ValueError for no targets, an unknown unit or name, or shares that leave nothing to train on.
     """
 
-    def __init__(self, root: str, targets: dict[str, str], table: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        root: str,
+        targets: dict[str, str] | list[str],
+        table: str | None = None,
+        test_table: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(root, targets, **kwargs)
-        self.table = table or f"{root.removesuffix('.sdf')}.csv"
+        self.table, self.test_table = table, test_table
 
-    def read_files(self) -> Molecules:
-        return read_sdf_csv(self.root, self.table, self._targets, self._columns)
+    def read_files(self, root: str) -> Molecules:
+        given = self.table if root == self.root else self.test_table
+        table = given or f"{root.removesuffix('.sdf')}.csv"
+        units, columns = self.named(read_table(table)) if self._bare else (self._targets, self._columns)
+        return read_sdf_csv(root, table, units, columns)

@@ -5,16 +5,21 @@ Reference: Rupp, Tkatchenko, Müller & von Lilienfeld 2012, doi:10.1103/PhysRevL
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.molecules.files import need_file
+from spheregeo.data.files import need_file
 from spheregeo.data.molecules.molecules import Molecules
 from spheregeo.data.molecules.tables import read_npz, unpad
 from spheregeo.data.molecules.units import factor
+from spheregeo.files import reading
 
 FOLDS = 5
 # The median distance of nearest neighbours in organic molecules lies in this range, Å (C-H 1.09).
@@ -28,7 +33,42 @@ def _bond_length(numbers: list[np.ndarray], positions: list[np.ndarray]) -> floa
         if len(p) > 1:
             distance = np.linalg.norm(p[:, None] - p, axis=-1) + np.diag(np.full(len(p), np.inf))
             lengths.append(distance.min(1))
-    return float(np.median(np.concatenate(lengths))) if lengths else 1.0
+    nearest = np.concatenate(lengths) if lengths else np.ones(1)
+    return float(np.median(nearest[np.isfinite(nearest)]))
+
+
+# scipy's reader of MATLAB files can crash on a damaged one, and would take the process along: it runs in one of its own.
+_LOAD = """
+import sys, numpy
+from scipy.io import loadmat
+names = sys.argv[2:]
+found = loadmat(sys.argv[1], variable_names=names)
+numpy.savez(sys.stdout.buffer, **{name: found[name] for name in names if name in found})
+"""
+_PATIENCE = 120.0  # seconds
+
+
+def load_mat(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The named arrays of a MATLAB file, read in a process of its own: a damaged file may crash the reader.
+
+    Args:
+        path: the file.
+        names: names of the arrays; those that the file lacks are left out.
+
+    Raises: FileNotFoundError; ValueError for a file that cannot be read, or that crashes the reader.
+    """
+    path = need_file(path, "a MATLAB file")
+    with reading(path, "a MATLAB file"):
+        command = [sys.executable, "-I", "-c", _LOAD, str(path.resolve()), *names]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise ValueError(f"the reader did not end within {_PATIENCE:.0f} s") from error
+        if done.returncode < 0:
+            raise ValueError(f"the reader crashed (signal {-done.returncode}); is the file complete?")
+        if done.returncode:
+            raise ValueError(done.stderr.decode(errors="replace").strip().splitlines()[-1])
+        return dict(np.load(io.BytesIO(done.stdout), allow_pickle=False))
 
 
 def read_mat(path: Path) -> tuple[Molecules, list[Tensor]]:
@@ -36,33 +76,27 @@ def read_mat(path: Path) -> tuple[Molecules, list[Tensor]]:
 
     Raises: FileNotFoundError; ValueError for another content, or bond lengths that are none when R is read in bohr.
     """
-    from scipy.io import loadmat
-
-    path = need_file(path, "qm7.mat")
-    try:
-        content = loadmat(path)
-    except Exception as error:  # scipy raises ValueError, TypeError, MatReadError and others for broken files
-        raise ValueError(f"{path} cannot be read as a MATLAB file ({error})") from error
-    missing = [name for name in ("R", "Z", "T", "P") if name not in content]
-    if missing:
-        raise ValueError(
-            f"{path} lacks {', '.join(missing)}; expected R, Z, T and P as in the original qm7.mat"
-        )
-    numbers, positions = unpad(
-        np.rint(content["Z"]).astype(np.int64), np.asarray(content["R"], np.float64) * factor("a0", "Å")
-    )
-    bond = _bond_length(numbers, positions)
-    if not _BOND[0] <= bond <= _BOND[1]:
-        raise ValueError(
-            f"{path}: read in bohr, atoms are {bond:.2f} Å from their nearest neighbours; expected about 1.1 Å: "
-            "R is in another unit"
-        )
-    energy = np.asarray(content["T"], np.float64).ravel()
-    folds = [torch.as_tensor(np.asarray(fold, np.int64).ravel()) for fold in content["P"]]
-    together = torch.cat(folds).sort().values
-    if not torch.equal(together, torch.arange(len(numbers))):
-        raise ValueError(f"{path}: the folds P do not hold each of the {len(numbers)} molecules once")
-    return Molecules.of(numbers, positions, {"energy_pbe0": energy}, {"energy_pbe0": "kcal/mol"}), folds
+    with reading(path, "the file qm7.mat"):
+        content = load_mat(path, ("R", "Z", "T", "P"))
+        missing = [name for name in ("R", "Z", "T", "P") if name not in content]
+        if missing:
+            raise ValueError(
+                f"it lacks {', '.join(missing)}; expected R, Z, T and P as in the original qm7.mat"
+            )
+        numbers, positions = unpad(content["Z"], np.asarray(content["R"], np.float64) * factor("a0", "Å"))
+        bond = _bond_length(numbers, positions)
+        if not _BOND[0] <= bond <= _BOND[1]:
+            raise ValueError(
+                f"read in bohr, atoms are {bond:.2f} Å from their nearest neighbours; expected about 1.1 Å: "
+                "R is in another unit"
+            )
+        energy = np.asarray(content["T"], np.float64).ravel()
+        folds = [torch.as_tensor(np.asarray(fold, np.int64).ravel()) for fold in content["P"]]
+        together = torch.cat(folds).sort().values
+        if not torch.equal(together, torch.arange(len(numbers))):
+            raise ValueError(f"the folds P do not hold each of the {len(numbers)} molecules once")
+        found = Molecules.of(numbers, positions, {"energy_pbe0": energy}, {"energy_pbe0": "kcal/mol"})
+    return found, folds
 
 
 def read_qm7(root: str | Path) -> tuple[Molecules, list[Tensor] | None]:

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spheregeo.data.files import read_text
 from spheregeo.data.molecules.files import atomic_number, read_extxyz
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules
 from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf, read_table
 from spheregeo.data.molecules.units import factor
+from spheregeo.files import reading
 
 # target: (unit in the files, name in the CSV, name in extended XYZ, additive over atoms)
 PROPERTIES: dict[str, tuple[str, str, str, bool]] = {
@@ -89,7 +91,8 @@ def atom_references(target: str, unit: str) -> Tensor | None:
 
 def uncharacterised(path: Path) -> np.ndarray:
     """Numbers (from 0) of the molecules whose geometry is doubtful, from the list that comes with the data."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    with reading(path, "the list of uncharacterised molecules"):
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     found = [int(m[1]) - 1 for line in lines if (m := _LISTED.match(line))]
     if not found:
         raise ValueError(f"{path} lists no molecules; expected lines that begin with a number and a SMILES")
@@ -101,15 +104,19 @@ def read_raw(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
 
     Raises: ValueError for a broken file. Numbers such as ``1.5*^-6`` are understood.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path, "a file of QM9").split("\n")
     try:
         count = int(lines[0])
         values = lines[1].replace("\t", " ").split()[2:]
         atoms = [line.replace("*^", "e").split() for line in lines[2 : 2 + count]]
-        if len(atoms) != count or len(values) < len(_RAW):
-            raise ValueError("too few lines")
+        if count < 1 or len(atoms) != count or len(values) < len(_RAW):
+            raise ValueError("too few lines or numbers; is the file complete?")
+        frequencies = lines[2 + count].replace("*^", "e").split()
+        if not frequencies or any(len(atom) < 4 for atom in atoms):
+            raise ValueError(f"its first line says {count} atoms, but the lines after it hold others")
         numbers = np.array([atomic_number(atom[0], str(path)) for atom in atoms], np.int64)
         positions = np.array([[float(x) for x in atom[1:4]] for atom in atoms])
+        [float(x) for x in frequencies]  # where an atom stands in their place, there are more than counted
         properties = {name: float(v.replace("*^", "e")) for name, v in zip(_RAW, values)}
     except (ValueError, IndexError) as error:
         raise ValueError(f"{path} is no file of QM9 ({error})") from error
@@ -124,18 +131,20 @@ def _from_sdf(root: Path, names: Sequence[str]) -> Molecules:
     if any(len(v) != len(numbers) for v in values.values()):
         raise ValueError(f"{path} and gdb9.sdf differ in their numbers of molecules")
     # The SDF misses no record, but a few of them cannot be parsed by some chemistry kits; coordinates can.
-    return Molecules.of(numbers, positions, values, {name: PROPERTIES[name][0] for name in names})
+    with reading(root / "gdb9.sdf", "the SDF file of QM9"):
+        return Molecules.of(numbers, positions, values, {name: PROPERTIES[name][0] for name in names})
 
 
 def _from_raw(files: Sequence[Path], names: Sequence[str]) -> Molecules:
     rows = [read_raw(path) for path in files]
-    return Molecules.of(
-        [z for z, *_ in rows],
-        [p for _, p, _ in rows],
-        {name: [values[name] for *_, values in rows] for name in names},
-        {name: PROPERTIES[name][0] for name in names},
-        names=tuple(path.stem for path in files),
-    )
+    with reading(files[0].parent, "files of QM9"):
+        return Molecules.of(
+            [z for z, *_ in rows],
+            [p for _, p, _ in rows],
+            {name: [values[name] for *_, values in rows] for name in names},
+            {name: PROPERTIES[name][0] for name in names},
+            names=tuple(path.stem for path in files),
+        )
 
 
 def read_qm9(root: str | Path, targets: Sequence[str] = tuple(PROPERTIES)) -> tuple[Molecules, bool]:

@@ -102,6 +102,11 @@ class MoleculeTask(ExactBuffers, Task):
         self.elements[molecules.elements] = True
         self.fit_scales(molecules)
 
+    def tell(self, line: str) -> None:
+        """Print a line once, whatever the number of processes."""
+        if getattr(self.trainer, "is_global_zero", True):
+            print(line, flush=True)
+
     def fit_scales(self, molecules: Molecules) -> None:
         """Set references and scales by the training molecules."""
         raise NotImplementedError

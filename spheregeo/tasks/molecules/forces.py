@@ -31,7 +31,8 @@ MILLI = 1000.0
 class ForceScores(Metric):
     """Errors of energies per atom and of the forces' components, summed over batches and processes.
 
-    Shape: ``update`` takes errors of the energies per atom (B,) and of the forces (P, 3); ``compute`` gives scores by name.
+    Shape: ``update`` takes errors of the energies per atom (B,) and of the forces (P, 3), NaN where forces are not known;
+        ``compute`` gives scores by name, those of forces only where some are known.
     Units: eV and eV/Å in, meV/atom and meV/Å out.
     """
 
@@ -44,7 +45,8 @@ class ForceScores(Metric):
         self.add_state("sums", torch.zeros(2, 3, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, energy: Tensor, forces: Tensor) -> None:
-        for row, error in enumerate((energy.double().flatten(), forces.double().flatten())):
+        known = forces[torch.isfinite(forces)]
+        for row, error in enumerate((energy.double().flatten(), known.double())):
             self.sums[row] += torch.stack(
                 [error.abs().sum(), error.square().sum(), error.new_tensor(len(error))]
             )
@@ -52,6 +54,8 @@ class ForceScores(Metric):
     def compute(self) -> dict[str, float]:
         found = {}
         for name, (absolute, squared, count) in zip(("energy", "force"), self.sums.tolist()):
+            if not count:
+                continue
             found[f"{name}_mae"] = MILLI * absolute / count
             found[f"{name}_rmse"] = MILLI * (squared / count) ** 0.5
         return found
@@ -60,9 +64,11 @@ class ForceScores(Metric):
 class Forces(MoleculeTask):
     """Train and score a network whose gradient gives the forces on all atoms.
 
-    L = λ_E ((E - Ê) / n)² + λ_F Σ |F - F̂|² / 3n, both in units of the forces' root mean square, a mean over molecules.
+    L = λ_E ((E - Ê) / n)² + λ_F Σ |F - F̂|² / 3n, both in units of the forces' root mean square, a mean over molecules. Molecules
+    whose forces are not known count in the first term alone; where no forces are known, the unit is the spread of the energies.
 
-    Shape: batches hold numbers, positions, batch, energy (B,), forces (P, 3), and cell, pbc where periodic.
+    Shape: batches hold numbers, positions, batch, energy (B,), forces (P, 3) with NaN for molecules whose forces are not known,
+        and cell, pbc where periodic.
     Units: eV, Å, eV/Å; scores in meV/atom and meV/Å.
     Equivariance: energies are as invariant as the network, forces turn with the molecule; no net force and, without a
         cell, no net torque, to rounding.
@@ -158,8 +164,24 @@ class Forces(MoleculeTask):
                 "are energies and references in the same unit, and from the same method?"
             )
         self.atom_energy.copy_(table)
-        rms = float(molecules.forces.square().mean().sqrt())
+        per_atom = (molecules.energy - over_atoms(table, molecules)) / molecules.counts
+        known = molecules.forces[torch.isfinite(molecules.forces)]
+        if not len(known):
+            self.tell("no training molecule has forces: energies alone train")
+        rms = float(known.square().mean().sqrt() if len(known) else per_atom.square().mean().sqrt())
         self.scale.fill_(rms if rms > 1e-12 else 1.0)
+
+    def setup(self, stage: str) -> None:
+        """Let the best checkpoint be that of the energies where no validation molecule has forces; before states are restored."""
+        if stage != "fit":
+            return
+        source = getattr(self.trainer.datamodule, "molecules", None)  # type: ignore[attr-defined]
+        forces = None if source is None else source("val").forces
+        if forces is None or bool(torch.isfinite(forces).any()):
+            return
+        for callback in getattr(self.trainer, "callbacks", []):
+            if getattr(callback, "monitor", None) == self.monitor:
+                callback.monitor = "val/energy_mae"  # type: ignore[attr-defined]
 
     # ---- energy and its derivatives
 
@@ -246,9 +268,16 @@ class Forces(MoleculeTask):
             bound, derived = found["bound"], found["forces"]
             scale = self.scale.to(bound)
             per_atom = (bound - (energy - found["free"]).to(bound)) / (atoms * scale)  # (B,)
+            known = torch.isfinite(forces).all(1)  # (P,): of all atoms of a molecule or of none
+            of_all = bool(known.all())
             error = (derived - forces.to(derived)) / scale  # (P, 3)
+            if not of_all:
+                error = torch.where(known[:, None], (derived - forces.nan_to_num().to(derived)) / scale, 0.0)
             squares = penalty(error, self.loss, self.huber_delta).sum(1) / (3 * atoms[index])
             by_molecule = squares.new_zeros(len(energy)).index_add(0, index, squares)
+            if not of_all:  # a mean over those whose forces are known
+                have = int(index[known].unique().numel())
+                by_molecule = by_molecule * (len(energy) / max(have, 1))
             loss = (
                 self.energy_weight * penalty(per_atom, self.loss, self.huber_delta)
                 + self.force_weight * by_molecule
@@ -271,8 +300,9 @@ class Forces(MoleculeTask):
         outputs = super().test_step(batch, index)
         truth, prediction = outputs["truth"][:, None], outputs["prediction"][:, None]
         self.predictions.update(truth, prediction, outputs.get("index", None))
-        if sum(len(truth) for truth, _ in self._shown) < 5000:
-            self._shown.append((outputs["forces"].cpu(), outputs["predicted_forces"].cpu()))
+        known = torch.isfinite(outputs["forces"]).all(1)
+        if sum(len(truth) for truth, _ in self._shown) < 5000 and bool(known.any()):
+            self._shown.append((outputs["forces"][known].cpu(), outputs["predicted_forces"][known].cpu()))
         return outputs
 
     def compute_metrics(self) -> dict[str, float]:
@@ -293,7 +323,10 @@ class Forces(MoleculeTask):
             "force_mae": "meV/Å",
             "force_rmse": "meV/Å",
         }
-        return {**self._results, "units": units}
+        return {
+            **self._results,
+            "units": {name: unit for name, unit in units.items() if name in self._results},
+        }
 
     def plot(self, folder: Path, examples: Sequence[Any]) -> None:
         index, truth, prediction = self._table

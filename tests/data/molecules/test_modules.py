@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spheregeo.data import ClustersData, ExtXYZData, ForcesData, G2Data, SDFData
+from spheregeo.data import ClustersData, ExtXYZData, ForcesData, G2Data, QM9Data, SDFData
 from spheregeo.data.molecules.built_in import g2_molecules, metal_clusters, nuclear_repulsion
 from spheregeo.data.molecules.module import random_split
 
@@ -74,6 +74,12 @@ def test_units_and_targets_that_are_named_wrongly() -> None:
         G2Data(targets=["zpve"], units={"gap": "eV"}).units  # noqa: B018
     with pytest.raises(ValueError, match="target 'gap' is none of the data's"):
         G2Data(targets=["gap"]).units  # noqa: B018
+    with pytest.raises(ValueError, match=r"'zpv' is none of the data's: .* \(did you mean 'zpve'\?\)"):
+        G2Data(targets=["zpv"])
+    # A recipe's units go on to hold where a run chooses other targets.
+    assert G2Data(targets=["zpve"], units={"atomization_energy": "eV"}).units == ["kcal/mol"]
+    with pytest.raises(ValueError, match=r"'gpa' is none of the data's: .* \(did you mean 'gap'\?\)"):
+        QM9Data("nowhere", targets=["gpa"], units={"U0": "meV"})
 
 
 def test_clusters_are_energies_and_forces_of_emt() -> None:
@@ -112,6 +118,58 @@ def test_forces_data(tmp_path: Path) -> None:
     assert int(mixed.molecules("test").counts.min()) > 1 and mixed.isolated is None
     assert ForcesData(other, val=1, test=1).isolated is None
     assert ForcesData(other, isolated=path, val=1, test=1).isolated == {6: -5.0, 8: -9.0}
+
+
+def test_frames_with_energies_only(tmp_path: Path) -> None:
+    text = Path(frames(tmp_path / "run.xyz")).read_text()
+    bare = text.replace(":forces:R:3", "").replace(" 0.1 0 0\n", "\n").replace(" -0.1 0 0\n", "\n")
+    (tmp_path / "bare.xyz").write_text(bare)
+    data = ForcesData(str(tmp_path / "bare.xyz"), val=2, test=3)
+    source = data.source
+    assert source.forces is not None and bool(source.forces.isnan().all()) and source.energy is not None
+    assert data.isolated == {6: -5.0, 8: -9.0}
+    (tmp_path / "both.xyz").write_text(bare + text)
+    both = ForcesData(str(tmp_path / "both.xyz"), val=2, test=3).source
+    assert both.forces is not None
+    assert both.forces.isnan().any(1).tolist() == [True] * 24 + [False] * 24
+    with pytest.raises(ValueError, match="looked for forces_dft"):
+        ForcesData(str(tmp_path / "bare.xyz"), forces_key="forces_dft").source  # noqa: B018
+    (tmp_path / "twice.xyz").write_text(text + text.replace("energy=-5.0", "energy=-6.0"))
+    with pytest.raises(ValueError, match=r"free atom C has the energies -5 and -6 eV"):
+        ForcesData(str(tmp_path / "twice.xyz")).source  # noqa: B018
+
+
+def test_a_test_of_its_own_file(tmp_path: Path) -> None:
+    """Every data module of molecules is tested on another file, whose molecules keep their names; nothing of root is held out."""
+    other = frames(tmp_path / "other.xyz", 6)
+    root = frames(tmp_path / "root.xyz", 20, atoms=False)
+    g2 = tmp_path / "g2.xyz"
+    g2.write_text("2\nProperties=species:S:1:pos:R:3 zpve=3.0\nC 0 0 0\nO 1.1 0 0\n")
+    sets = [
+        (ExtXYZData(root, {"gap": "eV"}, test_root=other), 18, 8),
+        (ForcesData(root, val=2, test_root=other), 18, 6),
+        (ClustersData(train=4, val=2, test=3, test_root=other), 4, 6),
+        (G2Data(targets=["zpve"], units={"zpve": "eV"}, test_root=str(g2)), 128, 1),
+    ]
+    for data, train, test in sets:
+        assert [len(data.molecules(s)) for s in ("train", "test")] == [train, test]
+        assert [data.molecules("test").name(k) for k in range(test)][:1] == ["0"]
+        assert next(iter(data.test_dataloader()))["index"].tolist() == list(range(test))
+    assert float(sets[3][0].molecules("test").targets["zpve"][0]) == pytest.approx(3.0 * 0.04336410, rel=1e-6)
+    with pytest.raises(ValueError, match=r"root\.xyz is in root and in test_root"):
+        ExtXYZData(root, {"gap": "eV"}, test_root=str(tmp_path)).molecules("test")
+    one = "{0}\n\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\n    0.0000    0.0000    0.0000 C   0  0\n$$$$\n"
+    for name, count in (("m", 10), ("n", 4)):
+        (tmp_path / f"{name}.sdf").write_text("".join(one.format(f"{name}{k}") for k in range(count)))
+        (tmp_path / f"{name}.csv").write_text("gap [meV]\n" + "\n".join(map(str, range(count))))
+    table = SDFData(str(tmp_path / "m.sdf"), ["gap"], units={"gap": "eV"}, test_root=str(tmp_path / "n.sdf"))
+    assert table.units == ["eV"] and table.molecules("test").targets["gap"].tolist() == [
+        0.0,
+        0.001,
+        0.002,
+        0.003,
+    ]
+    assert table.molecules("test").names == ("n0", "n1", "n2", "n3") and len(table.molecules("train")) == 9
 
 
 def test_own_files(tmp_path: Path) -> None:

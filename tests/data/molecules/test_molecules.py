@@ -15,7 +15,7 @@ from spheregeo.data.molecules.files import (
     read_frames,
 )
 from spheregeo.data.molecules.molecules import Molecules, composition, fit_references, ranges
-from spheregeo.data.molecules.tables import read_npz, read_sdf, read_sdf_csv, unpad
+from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf, read_sdf_csv, read_table, unpad
 
 WATER = np.array([[0.0, 0.0, 0.0], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]])
 
@@ -223,8 +223,13 @@ def test_sdf_and_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("V2000", "V3000"), "format V3000"),
+        (("V2000", "V3000"), "no line of COUNTS.*expected a V3000 record"),
         (("  2  0", "  9  0"), "fewer atom lines than counted"),
+        (("  2  0", "  1  0"), "1 atoms and 0 bonds are counted, but then comes '1.7000"),
+        (("  2  0", "  2  1"), "'M  END' is no bond between two of its 2 atoms"),
+        (("M  END", "M  END\nM  END"), "has several M  END"),
+        (("M  END\n> <tag>\n7\n\n$$$$\n", ""), "ends without M  END; is the file complete"),
+        (("  2  0", " -2  0"), "number of atoms is '-2'"),
         (("Cl ", "Qq "), "has an atom 'Qq'"),
     ],
 )
@@ -233,6 +238,209 @@ def test_broken_sdf(change: tuple[str, str], message: str, tmp_path: Path) -> No
     path.write_text(sdf_record("a", [("C", 0, 0, 0), ("Cl", 1.7, 0, 0)]).replace(*change))
     with pytest.raises(ValueError, match=message):
         read_sdf(path)
+
+
+V3000 = """water
+  by hand
+
+  0  0  0     0  0            999 V3000
+M  V30 BEGIN CTAB
+M  V30 COUNTS 3 2 0 0 0
+M  V30 BEGIN ATOM
+M  V30 1 O 0.0 0.0 0.1 0
+M  V30 2 H 0.76 0.59 -
+M  V30 0.0 0
+M  V30 3 H -0.76 0.59 0.0 0
+M  V30 END ATOM
+M  V30 BEGIN BOND
+M  V30 1 1 1 2
+M  V30 2 1 1 3
+M  V30 END BOND
+M  V30 END CTAB
+M  END
+$$$$
+"""
+
+
+def test_sdf_of_long_records(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.sdf"
+    path.write_text(V3000 + SDF + V3000)
+    numbers, positions, titles = read_sdf(path)
+    assert [z.tolist() for z in numbers] == [[8, 1, 1], [6, 17], [1], [8, 1, 1]]
+    assert positions[3].tolist() == [[0.0, 0.0, 0.1], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]]
+    assert titles == ["water", "methane-ish", "atom", "water"]
+    for text, message in (
+        (V3000.replace("COUNTS 3", "COUNTS 4"), "4 atoms are counted, but it holds 3"),
+        (V3000.replace("M  V30 2 1 1 3\n", ""), "2 bonds are counted, but it holds 1"),
+        (V3000[:200], "ends without M  END"),
+        (SDF + V3000[:200], r"record 2 \(water\) cannot be read"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"mixed.sdf: .*{message}"):
+            read_sdf(path)
+
+
+FORMS = {
+    "BOM": lambda text: b"\xef\xbb\xbf" + text.encode(),
+    "CRLF": lambda text: text.replace("\n", "\r\n").encode(),
+    "trailing blanks": lambda text: text.replace("\n", "  \n").encode(),
+    "blank end": lambda text: (text + "\n \n").encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_text_in_other_forms_reads_the_same(form: str, tmp_path: Path) -> None:
+    table = 'name,"gap\n[eV]",mu\nwater,1.5,\n"a, b",2,0.5\n'
+    for name, text, read in (
+        ("a.csv", table, read_table),
+        ("a.sdf", SDF + V3000, lambda p: [[a.tolist() for a in part] if part else part for part in read_sdf(p)[:2]]),
+        ("a.xyz", XYZ, lambda p: vars(read_extxyz(p, targets={"gap": "eV"}, forces=True))),
+    ):  # fmt: skip
+        (tmp_path / name).write_bytes(text.encode())
+        (tmp_path / f"other_{name}").write_bytes(FORMS[form](text))
+        plain, other = read(tmp_path / name), read(tmp_path / f"other_{name}")  # type: ignore[no-untyped-call]
+        assert repr(plain).replace("[eV]", "") == repr(other).replace("  \\n", "\\n").replace("[eV]", "")
+
+
+def test_tables_of_other_programs(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for mark in ("\t", ";"):
+        path.write_text(f"name{mark} gap \nwater{mark}1.5\n{mark}\nair{mark}\n")
+        assert read_table(path) == {"name": ["water", "air"], "gap": ["1.5", ""]}
+    path.write_text("gap,mu,\n1,2,\n3,4,\n")  # a comma at the end of every line
+    assert read_table(path) == {"gap": ["1", "3"], "mu": ["2", "4"]}
+    path.write_text("gap\n1.5\n", encoding="utf-16")
+    assert read_table(path) == {"gap": ["1.5"]}
+    for content, message in (
+        (b"gap\n\xe9\n", "a.csv is not UTF-8 text"),
+        (b"gap,gap\n1,2\n", "names the column 'gap' twice"),
+        (b"gap,mu\n1,2\n3\n", "line 3 has 1 entries"),
+        (b'gap\n"1\n2', "cannot be read as a CSV table"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            read_table(path)
+    for text, message in (("1,5", "decimal commas"), ("1_0", "no target"), ("inf", "finite"), ("x", "row 2")):
+        with pytest.raises(ValueError, match=f"a.csv: column 'gap' .*{message}"):
+            numeric({"gap": ["1", text]}, "gap", path)
+    with pytest.raises(ValueError, match=r"no column 'gpa' \(did you mean 'gap'\?\)"):
+        numeric({"gap": ["1"]}, "gpa", path)
+
+
+FRAME = "2\nProperties=species:S:1:pos:R:3 energy=-3.0\nC 0 0 0\nO 1.1 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (FRAME * 2 + FRAME[:-10], "frame 2 should have 2 atoms, but the file ends after 1"),
+        (FRAME.replace("2\n", "3\n", 1) + FRAME, "frame 0 has an atom of 1 words, '2' .line 5."),
+        (FRAME.replace("2\n", "1\n", 1), "frame 1 begins with 'O 1.1 0 0' .*does frame 0 have more atoms"),
+        (FRAME.replace("2\n", "999999999999\n", 1), "expected its number of atoms"),
+        (FRAME.replace("2\n", "99999999\n", 1), "should have 99999999 atoms, but the file ends after 2"),
+        (FRAME.replace("R:3", "R:999999999"), "expected 1 to 10000 columns"),
+        (FRAME.replace("R:3", "R:3:q:R:1"), "expected 5, as its second line says"),
+        (FRAME.replace("0 0\n", "0 0 7\n"), "has an atom of 5 words"),
+        (FRAME.replace("pos:R:3", "pos:R"), "expected triples NAME:TYPE:COLUMNS"),
+        (FRAME.replace("-3.0", "-3.0 energy=-4.0"), "frame 0 gives energy twice"),
+        (FRAME.replace("energy", "x" * 1_000_001), "comment line of 10"),
+        (FRAME.replace("1.1", "1,1"), "frame 0: could not convert"),
+        (FRAME.replace("1.1", "1e30"), "molecule 0 has coordinates .*at most 1e.06"),
+    ],
+)
+def test_frames_that_hold_other_than_they_say(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text(FRAME)
+    (tmp_path / "b.xyz").write_text(text)
+    with pytest.raises(ValueError, match=rf"b\.xyz.*{message}"):
+        read_extxyz(tmp_path)  # the file at fault is named among others
+
+
+@pytest.mark.parametrize(
+    ("lattice", "message"),
+    [
+        ("4 0 0 8 0 0 0 0 4", "parallel or lie in a plane"),
+        ("4 0 0 0 4 0 4 4 0", "parallel or lie in a plane"),
+        ("1e30 0 0 0 4 0 0 0 4", "cell vector of length 1e.30"),
+        ("nan 0 0 0 4 0 0 0 4", "cell vector of length nan"),
+        ("0 0 0 0 4 0 0 0 4", "cell vector of length 0"),
+    ],
+)
+def test_cells_that_are_none(lattice: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").write_text(FRAME.replace("energy", f'Lattice="{lattice}" energy'))
+    with pytest.raises(ValueError, match=f"a.xyz: frame 0 .*{message}"):
+        read_extxyz(tmp_path / "a.xyz")
+    flat = FRAME.replace("energy", f'pbc="F T T" Lattice="{lattice}" energy')
+    if message.startswith("cell"):
+        (tmp_path / "a.xyz").write_text(flat)  # not periodic along the vector that is none
+        assert len(read_extxyz(tmp_path / "a.xyz")) == 1
+
+
+def test_references_that_mean_two_things(tmp_path: Path) -> None:
+    path = tmp_path / "a.xyz"
+    choices = FRAME.replace("-3.0", "-3.0 free_energy=-3.5 other=-4")
+    renamed = FRAME.replace("energy", "REF_energy")
+    for text, message in (
+        (
+            choices,
+            "frame 0 has two kinds of energy, 'energy' and 'free_energy', that differ: -3 and -3.5; choose",
+        ),
+        (
+            FRAME + renamed,
+            "energy stands under 'energy' in frame 0 but under 'REF_energy' in frame 1; .*energy_key",
+        ),
+        (FRAME.replace("-3.0", '"-3.0 1.0"'), r"'energy' of frame 0 is array.*expected one finite number"),
+        (FRAME.replace("-3.0", "-3,5"), "expected one finite number"),
+        (FRAME.replace("-3.0", "low"), "expected one finite number"),
+        (FRAME.replace("-3.0", "nan"), "expected one finite number"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"a.xyz: .*{message}"):
+            read_extxyz(path, forces=True)
+    path.write_text(choices)
+    for key, value in (("energy", -3.0), ("free_energy", -3.5), ("other", -4.0)):
+        assert read_extxyz(path, forces=True, energy_key=key).energy.tolist() == [value]  # type: ignore[union-attr]
+    path.write_text(FRAME.replace("-3.0", "-3.0 free_energy=-3.0") + FRAME)  # agree, and one key is in both
+    assert read_extxyz(path, forces=True).energy.tolist() == [-3.0, -3.0]  # type: ignore[union-attr]
+    both = "1\nProperties=species:S:1:pos:R:3:forces:R:3:REF_forces:R:3 energy=0\nC 0 0 0 1 0 0 2 0 0\n"
+    path.write_text(both)
+    with pytest.raises(ValueError, match=r"two kinds of forces, .* that differ; choose one with forces_key"):
+        read_extxyz(path, forces=True)
+    path.write_text(both.replace(":REF_forces:R:3", ":dipoles:R:3").replace("forces", "my_forces") + FRAME)
+    assert read_extxyz(path, forces=True, forces_key="my_forces").forces[0].tolist() == [1.0, 0, 0]  # type: ignore[index]
+    path.write_text(FRAME.replace("pos:R:3", "pos:R:3:F:R:3").replace("0 0\n", "0 0 1 2 3\n"))
+    with pytest.raises(
+        ValueError, match=r"frame 0 has no forces .*it has F, energy: name the column with forces_key"
+    ):
+        read_extxyz(path, forces=True)
+    atom = "1\nProperties=species:S:1:pos:R:3 energy={0}{1}\nC 0 0 0\n"
+    path.write_text(atom.format(-5.0, "") + atom.format(-5.0, ""))
+    assert isolated_atoms(path) == {6: -5.0}
+    path.write_text(atom.format(-5.0, "") + atom.format(-5.5, ""))
+    with pytest.raises(ValueError, match=r"free atom C has the energies -5 and -5.5 eV"):
+        isolated_atoms(path)
+    # An atom that touches its own images is a crystal, not a free atom.
+    cell = ' Lattice="3 0 0 0 3 0 0 0 3"'
+    path.write_text(atom.format(-9.0, cell) + atom.format(-5.0, cell.replace("3", "9")))
+    assert isolated_atoms(path) == {6: -5.0}
+
+
+def test_vectors_and_numbers_of_atoms(tmp_path: Path) -> None:
+    path = tmp_path / "a.xyz"
+    first = '2\nProperties=species:S:1:pos:R:3:q:R:1 mu="0 0 1.5" gap=2\nC 0 0 0 0.1\nO 1.1 0 0 -0.1\n'
+    path.write_text(first + FRAME + first.replace("1.5", "2.5"))
+    found = read_extxyz(path, targets={"gap": "eV", "mu": "D", "q": "1"})
+    assert [found.kind(name) for name in ("gap", "mu", "q")] == ["molecule", "vector", "atom"]
+    turned = found.in_units({"mu": "e*Å"}).select([2, 0])
+    assert float(turned.vectors["mu"][0, 2]) == pytest.approx(2.5 * 0.20819434)
+    batch = turned.batch([0, 1], ["mu", "gap", "q"])
+    assert batch["target"].tolist() == [[2.0], [2.0]] and batch["vectors"].shape == (2, 1, 3)
+    assert batch["atomic"].tolist() == [[0.1], [-0.1], [0.1], [-0.1]]
+    assert found.vectors["mu"][1].isnan().all() and found.atomic["q"][2:4].isnan().all()
+    path.write_text(first + first.replace('"0 0 1.5"', "1.5"))
+    with pytest.raises(ValueError, match="'mu' is a vector in frame 0 but one number in frame 1"):
+        read_extxyz(path, targets={"mu": "D"})
+    with pytest.raises(ValueError, match=r"no frame has a property 'gpa' \(did you mean 'gap'\?\)"):
+        read_extxyz(path, targets={"gpa": "eV"})
 
 
 def test_padded_arrays(tmp_path: Path) -> None:
@@ -248,6 +456,17 @@ def test_padded_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "twice.npz", Z=z, R=r, gap_Ha=np.array([1.0, 2.0]), gap_eV=np.array([27.2, 54.4]))
     with pytest.raises(ValueError, match="'gap' in Ha and in eV; expected each target once"):
         read_npz(tmp_path / "twice.npz")
+    for wrong, message in (
+        ({"Z": z + 0.5}, "other values than whole numbers"),
+        ({"Z": z.astype(int) - 2}, "other values than whole numbers"),
+        ({"Z": z.astype(str)}, "expected atomic numbers and lengths"),
+        ({"id": np.array(["a"])}, r"id has shape \(1,\)"),
+        ({"props": np.zeros((2, 3)), "prop_names": np.array(["gap_eV"])}, r"props has shape \(2, 3\)"),
+        ({"R": r * 0}, "molecule 0 has atoms 0 and 1 at the same place"),
+    ):
+        np.savez(tmp_path / "b.npz", **{"Z": z, "R": r, **wrong})
+        with pytest.raises(ValueError, match=rf"b\.npz.*{message}"):
+            read_npz(tmp_path / "b.npz")
     np.savez(tmp_path / "b.npz", Z=z)
     with pytest.raises(ValueError, match="expected Z"):
         read_npz(tmp_path / "b.npz")

@@ -11,7 +11,7 @@ import torch
 from scipy.io import savemat
 
 from spheregeo.data import QM7Data, QM9Data, registry
-from spheregeo.data.molecules import qm9
+from spheregeo.data.molecules import qm7, qm9
 from spheregeo.data.molecules.qm7 import read_qm7
 from spheregeo.data.molecules.qm9 import PROPERTIES, atom_references, official_split, read_qm9
 
@@ -74,9 +74,22 @@ def test_raw_files(tmp_path: Path) -> None:
     assert float(found.positions[1, 2]) == 1.5e-6
     said = {"mu": 1.8546, "gap": 0.3615, "r2": 19.0002, "U0": -76.404702, "G": -76.422349, "Cv": 6.002}
     assert {name: float(found.targets[name][0]) for name in said} == said
-    (tmp_path / "dsgdb9nsd_000008.xyz").write_text("2\ngdb 8\t1\nC\t0\t0\t0\t0\n")
-    with pytest.raises(ValueError, match=r"000008\.xyz is no file of QM9"):
+    other = tmp_path / "dsgdb9nsd_000008.xyz"
+    for text in (
+        "2\ngdb 8\t1\nC\t0\t0\t0\t0\n",
+        RAW.replace("3\n", "2\n", 1),  # more atoms than counted
+        RAW.replace("3\n", "4\n", 1),
+        RAW[: RAW.index("1671")],
+        RAW.replace("O\t0.0", "O\t0,0"),
+    ):
+        other.write_text(text)
+        with pytest.raises(ValueError, match=r"000008\.xyz is no file of QM9"):
+            read_qm9(tmp_path)
+    other.write_bytes(RAW.encode() + b"\xe9")
+    with pytest.raises(ValueError, match=r"000008\.xyz is not UTF-8 text"):
         read_qm9(tmp_path)
+    other.write_bytes(b"\xef\xbb\xbf" + RAW.replace("\n", "\r\n").encode())
+    assert read_qm9(tmp_path)[0].targets["mu"].tolist() == [1.8546, 1.8546]
 
 
 def test_sdf_layout_and_the_uncharacterised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +145,28 @@ def test_qm7_mat_and_its_folds(tmp_path: Path) -> None:
     mat(tmp_path / "qm7.mat", scale=1.0)  # ångströms, taken for bohr
     with pytest.raises(ValueError, match="R is in another unit"):
         read_qm7(tmp_path)
+
+
+def test_a_damaged_mat_file_ends_in_a_line(tmp_path: Path) -> None:
+    """A changed byte lets scipy's reader crash with the process; here it is a line that names the file."""
+    mat(tmp_path / "qm7.mat")
+    whole = (tmp_path / "qm7.mat").read_bytes()
+    for content in (whole[:180] + b"\xff" + whole[181:], whole[:3000], b"", b"MATLAB" * 40):
+        (tmp_path / "qm7.mat").write_bytes(content)
+        with pytest.raises(ValueError, match=r"qm7\.mat cannot be read as (a MATLAB|the) file"):
+            read_qm7(tmp_path)
+
+
+def test_a_reader_that_crashes_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mat(tmp_path / "qm7.mat")
+    for code, message in (
+        ("import os; os.abort()", "crashed .signal 6."),
+        ("while True: pass", "within 1 s"),
+    ):
+        monkeypatch.setattr(qm7, "_LOAD", code)
+        monkeypatch.setattr(qm7, "_PATIENCE", 1.0)
+        with pytest.raises(ValueError, match=rf"qm7\.mat cannot be read as a MATLAB file: .*{message}"):
+            read_qm7(tmp_path)
 
 
 def test_folds_want_the_original_file(tmp_path: Path) -> None:

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from spheregeo.audit import randomise
 from spheregeo.cli import main
-from spheregeo.data import ClustersData, ForcesData
+from spheregeo.data import ClustersData, ForcesData, collate_molecules
 from spheregeo.data.molecules.molecules import Molecules
 from spheregeo.sampling import random_rotations
 from spheregeo.tasks import Forces, load
+from spheregeo.tasks.molecules.forces import ForceScores
 
 F64 = torch.float64
 TINY = {"cutoff": 4.0, "basis": 8}
@@ -219,6 +221,51 @@ def test_references(tmp_path: Path) -> None:
     data.__class__ = type("Bare", (ClustersData,), {"isolated": None})
     with pytest.raises(ValueError, match=r"the data hold no free atoms"):
         fitted(Forces(width=8, depth=1), data)
+
+
+def test_molecules_without_forces_count_by_their_energies() -> None:
+    """The loss of a batch in which one molecule's forces are unknown, by hand; and of one in which all are."""
+    task, parts = task_of(force_weight=10.0).train(), [molecule(5, 1), molecule(7, 2)]
+    batch = collate_molecules([part.batch([0]) for part in parts])
+    batch |= {"energy": torch.tensor([1.0, 2.0]).double(), "forces": torch.randn(12, 3).double()}
+    lonely = {k: v for k, v in parts[1].batch([0]).items()} | {
+        "energy": batch["energy"][1:],
+        "forces": batch["forces"][5:],
+    }
+    unknown = batch["forces"].index_fill(0, torch.arange(5), torch.nan)
+    loss = task.forward_batch({**batch, "forces": unknown})["loss"]
+    energies = task.forward_batch({**batch, "forces": batch["forces"] * torch.nan})["loss"]
+    with_forces, without = (
+        task.forward_batch({**lonely, "forces": f})["loss"]
+        for f in (lonely["forces"], lonely["forces"] * torch.nan)
+    )
+    assert loss.item() == pytest.approx((energies + with_forces - without).item(), rel=1e-5)
+    loss.backward()
+    assert all(bool(p.grad.isfinite().all()) for p in task.parameters() if p.grad is not None)
+    scores = ForceScores()
+    scores.update(torch.tensor([1.0]), torch.full((3, 3), torch.nan))
+    assert scores.compute() == {"energy_mae": 1000.0, "energy_rmse": 1000.0}
+
+
+@pytest.mark.usefixtures("holding")
+def test_scale_and_monitor_of_energies_alone(tmp_path: Path) -> None:
+    text = "".join(
+        f"2\nProperties=species:S:1:pos:R:3 energy={-20.0 - k}\nC 0 0 0\nO {1.1 + k / 100} 0 0\n"
+        for k in range(12)
+    )
+    (tmp_path / "bare.xyz").write_text(text)
+    data = ForcesData(str(tmp_path / "bare.xyz"), val=2, test=2)
+    task = Forces(width=8, depth=1, references="fit")
+    callback = ModelCheckpoint(monitor="val/force_mae")
+    task._trainer = Holder(data)  # type: ignore[assignment]
+    task._trainer.callbacks = [callback]  # type: ignore[union-attr]
+    task.setup("fit")
+    task.on_fit_start()
+    assert callback.monitor == "val/energy_mae"
+    assert 0.1 < float(task.scale) < 10
+    found = task.forward_batch(next(iter(data.val_dataloader())))
+    task.update_metrics(found)
+    assert set(task.compute_metrics()) == {"energy_mae", "energy_rmse"}
 
 
 def test_bad_batches_and_options() -> None:

@@ -1,0 +1,219 @@
+"""What frames hold under which key: one number of a whole frame, a vector, a number of each atom, energies and forces.
+
+A key that means two things is an error that names the choice, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from spheregeo.checks import nearest
+from spheregeo.data.molecules.molecules import Kind
+
+ENERGY_KEYS = ("energy", "free_energy", "REF_energy", "dft_energy", "Energy", "total_energy")
+FORCE_KEYS = ("forces", "force", "REF_forces", "dft_forces", "Forces")
+# What ASE keeps of each atom among a calculator's results; other arrays of results are of the whole frame.
+_OF_ATOMS = ("charges", "magmoms", "energies")
+# Columns (n, 3) that are no forces under another name.
+_NO_FORCES = ("positions", "momenta", "velocities", "magmoms", "initial_magmoms", "numbers")
+AGREE = 1e-6  # in the file's unit: values that differ by less are one value, written with fewer digits
+
+
+def results(frame: Any) -> Mapping[str, Any]:
+    """What ASE took for a calculator's results in a frame."""
+    return {} if frame.calc is None else frame.calc.results
+
+
+def keys_of(frame: Any) -> list[str]:
+    """All keys of a frame, sorted."""
+    return sorted({*frame.info, *frame.arrays, *results(frame)} - {"numbers", "positions"})
+
+
+def lookup(frame: Any, key: str) -> tuple[Any, bool]:
+    """What a frame holds under a key, and whether it is of the atoms; (None, False) where it holds nothing."""
+    from ase.io.extxyz import REV_PROPERTY_NAME_MAP
+
+    named = REV_PROPERTY_NAME_MAP.get(key, key)  # ASE's name of a column, such as initial_charges for charge
+    for name in dict.fromkeys((key, named)):
+        if name in frame.info:
+            return frame.info[name], False
+        if name in results(frame):
+            return results(frame)[name], name in _OF_ATOMS
+        if name in frame.arrays:
+            return frame.arrays[name], True
+    return None, False
+
+
+def kind_of(value: Any, of_atoms: bool) -> Kind | None:
+    """What a value is: a number or a vector of the molecule, or a number of each atom; None for anything else."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        return None
+    if of_atoms:
+        return "atom" if array.ndim == 1 else None
+    return {(): "molecule", (3,): "vector"}.get(array.shape)  # type: ignore[return-value]
+
+
+def target(frames: Sequence[Any], key: str, places: Sequence[str]) -> tuple[Kind, Any]:
+    """A target of all frames: its kind, and (N,) numbers, (N, 3) vectors or (P,) numbers of atoms, NaN where unknown.
+
+    Raises: ValueError for a key that no frame has, other content, or content of another kind in another frame.
+    """
+    found: list[Any] = []
+    kind, first = None, ""
+    for frame, place in zip(frames, places):
+        value, of_atoms = lookup(frame, key)
+        found.append(value)
+        if value is None:
+            continue
+        this = kind_of(value, of_atoms)
+        if this is None:
+            raise ValueError(
+                f"{key!r} of {place} is {_shown(value)}; expected one number or three of a vector, or one of each atom, to be "
+                "a target: choose another column"
+            )
+        if kind is not None and this != kind:
+            raise ValueError(
+                f"{key!r} is {_KINDS[kind]} in {first} but {_KINDS[this]} in {place}; expected one kind in all"
+            )
+        kind, first = this, first or place
+    if kind is None:
+        known = keys_of(frames[0])
+        raise ValueError(
+            f"no frame has a property {key!r}{nearest(key, known)}; those of the first one are {', '.join(known) or 'none'}"
+        )
+    empty: Any = {"molecule": np.nan, "vector": np.full(3, np.nan)}.get(kind)
+    if kind == "atom":
+        parts = [np.full(len(f), np.nan) if v is None else v for f, v in zip(frames, found)]
+        return kind, np.concatenate([np.asarray(part, np.float64) for part in parts])
+    return kind, np.array([empty if v is None else np.asarray(v, np.float64) for v in found], np.float64)
+
+
+_KINDS = {"molecule": "one number", "vector": "a vector", "atom": "a number of each atom"}
+
+
+def number(value: Any, what: str) -> float:
+    """A value as one number. Raises: ValueError for an array, text, a truth value or a number that is not finite."""
+    array = np.asarray(value)
+    if array.shape != () or array.dtype.kind not in "iuf" or not np.isfinite(array):
+        raise ValueError(f"{what} is {_shown(value)}; expected one finite number")
+    return float(array)
+
+
+def energies(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> np.ndarray:
+    """The energy of each frame (N,), in the file's unit.
+
+    Args:
+        frames: ASE's Atoms.
+        given: the key; one of the usual names if None.
+        places: what each frame is called in messages.
+
+    Raises: ValueError for a frame without one, for energies that differ within a frame, or whose key differs between frames.
+    """
+    found = [
+        {key: number(v, f"{key!r} of {place}") for key in _wanted(given, ENERGY_KEYS) if (v := _whole(frame, key)) is not None}
+        for frame, place in zip(frames, places)
+    ]  # fmt: skip
+    for frame, held, place in zip(frames, found, places):
+        if not held:
+            raise ValueError(
+                f"{place} has no energy (looked for {', '.join(_wanted(given, ENERGY_KEYS))}); it has "
+                f"{', '.join(keys_of(frame)) or 'nothing'}: name the column with energy_key"
+            )
+    key = _agreed(found, places, "energy")
+    return np.array([held[key] for held in found])
+
+
+def forces(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> list[np.ndarray]:
+    """The forces (n, 3) of each frame in the file's unit, NaN where a frame has none; those of a free atom are 0.
+
+    Args: as :func:`energies`.
+    Raises: ValueError for forces of another shape, a given key that no frame has, forces that differ within a frame, whose key
+        differs between frames, or that may stand under a name that is none of the usual ones.
+    """
+    found: list[dict[str, np.ndarray]] = []
+    for frame, place in zip(frames, places):
+        held = {key: v for key in _wanted(given, FORCE_KEYS) if (v := _of_atoms(frame, key)) is not None}
+        for key, value in held.items():
+            array = np.asarray(value)
+            if (
+                array.shape != (len(frame), 3)
+                or array.dtype.kind not in "iuf"
+                or not np.isfinite(array).all()
+            ):
+                raise ValueError(
+                    f"{key!r} of {place} has shape {array.shape} of {array.dtype}; expected {(len(frame), 3)} finite numbers"
+                )
+            held[key] = array.astype(np.float64)
+        found.append(held)
+    if not any(found):
+        _check_no_other(frames, given, places)
+    key = _agreed(found, places, "forces")
+    return [
+        held[key] if held else np.full((len(frame), 3), 0.0 if len(frame) == 1 else np.nan)
+        for frame, held in zip(frames, found)
+    ]
+
+
+def _check_no_other(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> None:
+    """Raises: ValueError where no frame has forces although they were named, or some column may be forces."""
+    for frame, place in zip(frames, places):
+        others = [
+            name
+            for name, array in frame.arrays.items()
+            if name not in _NO_FORCES and array.shape == (len(frame), 3) and array.dtype.kind in "iuf"
+        ]
+        if len(frame) > 1 and (given or others):
+            raise ValueError(
+                f"{place} has no forces (looked for {', '.join(_wanted(given, FORCE_KEYS))}); it has "
+                f"{', '.join(keys_of(frame)) or 'nothing'}: name the column with forces_key"
+            )
+
+
+def _agreed(found: Sequence[Mapping[str, Any]], places: Sequence[str], what: str) -> str:
+    """The key that all frames with such a quantity share. Raises: ValueError where values or keys differ."""
+    choice = f"choose one with {what}_key (--data.{what}_key)"
+    for held, place in zip(found, places):
+        (first, value), *rest = list(held.items()) or [("", None)]
+        for key, other in rest:
+            if not np.allclose(value, other, rtol=1e-9, atol=AGREE):
+                shown = f": {value:.10g} and {other:.10g}" if np.ndim(value) == 0 else ""
+                raise ValueError(
+                    f"{place} has two kinds of {what}, {first!r} and {key!r}, that differ{shown}; {choice}"
+                )
+    have = [(set(held), place) for held, place in zip(found, places) if held]
+    if not have:
+        return ""
+    shared = set.intersection(*(keys for keys, _ in have))
+    if not shared:
+        one, place = have[0]
+        another, elsewhere = next((keys, at) for keys, at in have if not keys & one or keys != one)
+        raise ValueError(
+            f"the {what} stands under {_quoted(one)} in {place} but under {_quoted(another)} in {elsewhere}; "
+            f"expected one key in all frames: {choice}"
+        )
+    return next(key for held in found for key in held if key in shared)
+
+
+def _wanted(given: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
+    return (given,) if given else usual
+
+
+def _whole(frame: Any, key: str) -> Any:
+    return frame.info[key] if key in frame.info else results(frame).get(key)
+
+
+def _of_atoms(frame: Any, key: str) -> Any:
+    return results(frame)[key] if key in results(frame) else frame.arrays.get(key)
+
+
+def _quoted(keys: Iterable[str]) -> str:
+    return ", ".join(repr(key) for key in sorted(keys))
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
