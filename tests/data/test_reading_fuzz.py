@@ -1,8 +1,8 @@
 """Damaged files: whatever is changed in a file, its reader returns, or names the file in one line, in time.
 
 A reader joins by a line in ``SHAPES``, ``TABLES`` or ``PICTURES``: its name, the function of a path, and what writes a sound file
-into a folder and gives its path. The suite changes each file 200 times. As a script, any number of times, each reader in a
-process of its own, so that crashes and endless loops are counted, too::
+into a folder and gives its path. The suite changes each file 200 times, or as often as the reader's line says. As a script, any
+number of times, each reader in a process of its own, so that crashes and endless loops are counted, too::
 
     python tests/data/test_reading_fuzz.py --mutations 2000 [--only off --only ply]
 """
@@ -34,6 +34,10 @@ from spheregeo.data.files import read_array, read_class_names
 from spheregeo.data.meshes.faust import FaustSet
 from spheregeo.data.meshes.files import sound_mesh
 from spheregeo.data.meshes.folder import read_classes
+from spheregeo.data.molecules.files import isolated_atoms, read_extxyz
+from spheregeo.data.molecules.qm7 import read_qm7
+from spheregeo.data.molecules.qm9 import read_qm9, uncharacterised
+from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf_csv, read_table
 from spheregeo.mesh import load_arrays
 
 MUTATIONS, SECONDS = 200, 5.0
@@ -49,6 +53,7 @@ class Reader(NamedTuple):
     name: str
     read: Callable[[Path], Any]
     make: Callable[[Path], Path]
+    mutations: int = MUTATIONS  # in the suite; fewer where each needs a process of its own
 
 
 # ---- meshes, clouds and arrays
@@ -181,7 +186,101 @@ SHAPES = [
 
 # ---- tables and molecules
 
-TABLES: list[Reader] = []
+XYZ = """3
+Properties=species:S:1:pos:R:3:forces:R:3:q:R:1 energy=-14.5 gap=0.5 mu="0.0 0.0 1.85" pbc="F F F"
+O 0.0 0.0 0.12 0.0 0.0 0.1 -0.6
+H 0.0 0.76 -0.48 0.0 0.2 -0.05 0.3
+H 0.0 -0.76 -0.48 0.0 -0.2 -0.05 0.3
+2
+Properties=species:S:1:pos:R:3:forces:R:3:q:R:1 energy=-30.25 gap=1.5 mu="0.1 0.0 0.0" Lattice="5 0 0 0.5 6 0 0 0 7" pbc="T T F"
+C 0.0 0.0 0.0 0.1 0.0 0.0 0.2
+O 1.13 0.0 0.0 -0.1 0.0 0.0 -0.2
+"""
+PLAIN = "3\nwater\nO 0.0 0.0 0.12\nH 0.0 0.76 -0.48\nH 0.0 -0.76 -0.48\n2\n\nC 0 0 0\nO 1.13 0 0\n"
+FREE = "1\nenergy=-13.6\nH 0 0 0\n1\nenergy=-1029.5\nC 0 0 0\n3\n" + XYZ.split("\n", 1)[1]
+V2000 = """water
+  by hand
+
+  3  2  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.1200 O   0  0
+    0.0000    0.7600   -0.4800 H   0  0
+    0.0000   -0.7600   -0.4800 H   0  0
+  1  2  1  0
+  1  3  1  0
+M  END
+> <gap>
+0.5
+
+$$$$
+"""
+V3000 = """water
+  by hand
+
+  0  0  0     0  0            999 V3000
+M  V30 BEGIN CTAB
+M  V30 COUNTS 3 2 0 0 0
+M  V30 BEGIN ATOM
+M  V30 1 O 0.0 0.0 0.12 0
+M  V30 2 H 0.0 0.76 -
+M  V30 -0.48 0
+M  V30 3 H 0.0 -0.76 -0.48 0
+M  V30 END ATOM
+M  V30 BEGIN BOND
+M  V30 1 1 1 2
+M  V30 2 1 1 3
+M  V30 END BOND
+M  V30 END CTAB
+M  END
+$$$$
+"""
+NUMBERS = "799.5 437.9 282.9 1.8511 6.31 -0.2928 0.0687 0.3615 19.0002 0.021375 -76.404702 -76.401867 -76.400922 -76.422349 6.002"
+RAW = (
+    "3\ngdb 3\t" + NUMBERS.replace(" ", "\t") + "\nO\t-0.0344\t0.9775\t0.0076\t-0.5897\nH\t0.0648\t0.0206\t1.5*^-6\t0.2949\n"
+    "H\t0.8718\t1.3008\t0.0007\t0.2949\n1671.4\t3803.6\t3907.7\nO\tO\nInChI=1S/H2O/h1H2\tInChI=1S/H2O/h1H2\n"
+)  # fmt: skip
+CSV = 'name,gap,"mu\n[D]"\nwater,0.5,1.85\n"carbon, monoxide",1.5,\nair,-0.25,0.11\n'
+
+
+def read_sdf_file(path: Path) -> Any:
+    path.with_suffix(".csv").write_text("gap\n0.5\n1.5\n")
+    return read_sdf_csv(path, path.with_suffix(".csv"), {"gap": "eV"})
+
+
+def molecules_npz(folder: Path) -> Path:
+    places = np.array(
+        [[[0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]], [[0, 0, 0], [1.13, 0, 0], [0, 0, 0]]]
+    )
+    np.savez(
+        folder / "a.npz", Z=np.array([[8, 1, 1], [6, 8, 0]]), R=places, gap_eV=np.array([0.5, 1.5]), id=np.array(["a", "b"]),
+        props=np.ones((2, 1)), prop_names=np.array(["mu_D"]),
+    )  # fmt: skip
+    return folder / "a.npz"
+
+
+def qm7_mat(folder: Path) -> Path:
+    from scipy.io import savemat
+
+    places = np.zeros((10, 3, 3))
+    places[:, 1, 0] = 2.1
+    z, folds = np.tile([6, 8, 0], (10, 1)), np.arange(10).reshape(5, 2)
+    savemat(folder / "qm7.mat", {"R": places, "Z": z, "T": -np.arange(10.0)[None], "P": folds})
+    return folder / "qm7.mat"
+
+
+TARGETS = {"gap": "eV", "mu": "D", "q": "1"}
+TABLES = [
+    Reader("extended XYZ", lambda p: read_extxyz(p, targets=TARGETS, forces=True), written("a.xyz", XYZ)),
+    Reader("extended XYZ of a folder", lambda p: read_extxyz(p.parent, forces=True), written("a.extxyz", XYZ)),
+    Reader("plain XYZ", read_extxyz, written("a.xyz", PLAIN)),
+    Reader("free atoms", isolated_atoms, written("a.xyz", FREE)),
+    Reader("SDF V2000", read_sdf_file, written("a.sdf", V2000 * 2)),
+    Reader("SDF V3000", read_sdf_file, written("a.sdf", V2000 + V3000)),
+    Reader("CSV", lambda p: numeric(read_table(p), "gap", p), written("a.csv", CSV)),
+    Reader("molecules npz", read_npz, molecules_npz),
+    Reader("QM9 raw", lambda p: read_qm9(p.parent), written("dsgdb9nsd_000003.xyz", RAW)),
+    Reader("QM9 uncharacterised", uncharacterised, written("uncharacterized.txt", "3 molecules\n  2 C#N x\n  5 CC 1 2\n")),
+    Reader("QM7 mat", lambda p: read_qm7(p), qm7_mat, mutations=4),
+]  # fmt: skip
 
 # ---- pictures and fields
 
@@ -282,10 +381,10 @@ def cases(reader: Reader, folder: Path, numbers: range) -> Iterator[tuple[int, s
 
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_read_or_named(name: str, tmp_path: Path) -> None:
-    found = list(cases(READERS[name], tmp_path, range(-1, MUTATIONS)))
+    found = list(cases(READERS[name], tmp_path, range(-1, READERS[name].mutations)))
     assert found[0][1] == "accepted", f"the sound file: {found[0][2]}"
     bad = [f"{k} {kind}: {text[:300]}" for k, kind, text in found if kind not in ("accepted", "named")]
-    assert not bad, f"{len(bad)} of {MUTATIONS}\n" + "\n".join(bad[:10])
+    assert not bad, f"{len(bad)} of {READERS[name].mutations}\n" + "\n".join(bad[:10])
 
 
 # ---- the campaign

@@ -137,14 +137,21 @@ def _from_sdf(root: Path, names: Sequence[str]) -> Molecules:
 
 def _from_raw(files: Sequence[Path], names: Sequence[str]) -> Molecules:
     rows = [read_raw(path) for path in files]
-    with reading(files[0].parent, "files of QM9"):
+    units = {name: PROPERTIES[name][0] for name in names}
+
+    def made(chosen: Sequence[int]) -> Molecules:
         return Molecules.of(
-            [z for z, *_ in rows],
-            [p for _, p, _ in rows],
-            {name: [values[name] for *_, values in rows] for name in names},
-            {name: PROPERTIES[name][0] for name in names},
-            names=tuple(path.stem for path in files),
-        )
+            [rows[k][0] for k in chosen], [rows[k][1] for k in chosen], {n: [rows[k][2][n] for k in chosen] for n in names},
+            units, names=tuple(files[k].stem for k in chosen),
+        )  # fmt: skip
+
+    try:
+        return made(range(len(rows)))
+    except ValueError:
+        for k, path in enumerate(files):  # which file is at fault
+            with reading(path, "a file of QM9"):
+                made([k])
+        raise
 
 
 def read_qm9(root: str | Path, targets: Sequence[str] = tuple(PROPERTIES)) -> tuple[Molecules, bool]:
