@@ -5,53 +5,81 @@ The model is built from the data: channels, classes and grid are linked, so that
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import logging
-import os
-import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+import yaml
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from spheregeo import recipes, tasks
-from spheregeo.cli.checkpoints import best_checkpoint, run_folder
+from spheregeo.cli.checkpoints import CHECKPOINTS, RECORD, best_checkpoint, run_folder
 from spheregeo.cli.class_paths import public_paths
 from spheregeo.cli.former import current_options, current_recipe
+from spheregeo.cli.loggers import logger_of, make_loggers
 from spheregeo.cli.own_task import import_task
-from spheregeo.files import write_bytes, write_json
+from spheregeo.cli.runs.files import RunFiles
+from spheregeo.cli.runs.hooks import RunCheckpointIO, Stoppable, make_profiler
+from spheregeo.cli.runs.lock import locked
+from spheregeo.cli.runs.process import is_first_process
+from spheregeo.cli.runs.record import record_text, recorded_instead
+from spheregeo.cli.runs.training import Training, training
+from spheregeo.cli.trust import check_recipe, guarded, parse_recipe
+from spheregeo.data.record import data_differences, describe_data
+from spheregeo.files import write_json
 from spheregeo.tasks.training.average import Average
 from spheregeo.tasks.training.callbacks import Curves, EpochLine, EpochSeed, TestReport
+from spheregeo.tasks.training.checkpoints import RunCheckpoint
 from spheregeo.tasks.training.precise_bn import PreciseBatchNorm
+from spheregeo.tasks.training.start import Frozen, freeze, take_weights
 
-COMMON = ("recipe.yaml", "metrics.json", "curves.png")  # files of every run
+REPORT = "metrics.json"  # of every test
 
 
 class SphereCLI(LightningCLI):
     """Lightning's CLI for one recipe: the run's folder, checkpoints, logs and callbacks are set here."""
 
-    def __init__(self, command: str, recipe: Path, folder: Path, overrides: list[str]) -> None:
-        self.command, self.folder, self.recipe = command, folder, recipe
-        written = recipe.read_text(encoding="utf-8")
-        content = current_recipe(public_paths(written))
-        config = str(recipe) if content == written else content  # faults name the file where they can
+    def __init__(
+        self, command: str, recipe: Path, folder: Path, overrides: list[str],
+        run: Training | None = None, profile: str | None = None,
+    ) -> None:  # fmt: skip
+        self.command, self.folder, self.recipe, self.training, self.profile = (
+            command,
+            folder,
+            recipe,
+            run,
+            profile,
+        )
+        self.written = recipe.read_text(encoding="utf-8")
+        config = current_recipe(public_paths(self.written))
+        content = parse_recipe(config, recipe)
+        check_recipe(content, recipe)
+        if (content.get("trainer") or {}).get("default_root_dir") is not None and recipe == folder / RECORD:
+            del content["trainer"]["default_root_dir"]  # where the run lay when it began
+            config = yaml.safe_dump(content, sort_keys=False)
+        self.logger_name, options = logger_of(content, current_options(overrides))
+        if self.logger_name is not None:
+            config = yaml.safe_dump(content, sort_keys=False)
+        if config == self.written:
+            config = str(recipe)  # faults name the file where they can
         import_task(recipe)
-        super().__init__(
-            model_class=tasks.Task, subclass_mode_model=True,
-            datamodule_class=LightningDataModule, subclass_mode_data=True,
-            save_config_callback=None, seed_everything_default=0, run=False, auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 10, "default_root_dir": str(folder)},
-            parser_kwargs={"exit_on_error": False, "prog": f"spheregeo {command} {recipe.stem}"},
-            args=["--config", config, *map(public_paths, current_options(overrides))],
-        )  # fmt: skip
+        with guarded(recipe):
+            super().__init__(
+                model_class=tasks.Task, subclass_mode_model=True,
+                datamodule_class=LightningDataModule, subclass_mode_data=True,
+                save_config_callback=None, seed_everything_default=0, run=False, auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 10, "default_root_dir": str(folder)},
+                parser_kwargs={"exit_on_error": False, "prog": f"spheregeo {command} {recipe.stem}"},
+                args=["--config", config, *map(public_paths, options)],
+            )  # fmt: skip
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -63,6 +91,10 @@ class SphereCLI(LightningCLI):
         parser.add_argument(
             "--precise_bn", type=int, default=0,
             help="re-estimate batch-norm statistics from the last N training batches before each validation; 0: keep them",
+        )  # fmt: skip
+        parser.add_argument(
+            "--freeze", type=list[str], default=[],
+            help="patterns of names of parameters that are not trained, such as network.encoder.*",
         )  # fmt: skip
         for name in sorted({name for kind in tasks.kinds() for name in kind.linked_from_data}):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
@@ -78,7 +110,13 @@ class SphereCLI(LightningCLI):
         terminal = sys.stderr.isatty()
         if self.command == "fit":
             model: Any = self.model
-            extra["logger"] = config.trainer.logger if config.trainer.logger is not None else self._loggers()
+            given = config.trainer.logger
+            extra["logger"] = given if given is not None else make_loggers(self.folder, self.logger_name)
+            if self.profile:
+                extra["profiler"] = make_profiler(self.profile, self.folder)
+            if config.freeze:
+                freeze(model, config.freeze)
+                callbacks.append(Frozen(config.freeze))
             callbacks.append(EpochSeed(int(config.seed_everything)))
             if config.ema:
                 callbacks.append(Average(config.ema))
@@ -92,10 +130,8 @@ class SphereCLI(LightningCLI):
                 "save_on_train_epoch_end": True,
                 "enable_version_counter": False,
             }
-            callbacks.append(
-                ModelCheckpoint(filename="best", monitor=model.monitor, mode=model.mode, **place)
-            )
-            callbacks.append(ModelCheckpoint(filename="last", **place))
+            callbacks.append(RunCheckpoint(filename="best", monitor=model.monitor, mode=model.mode, **place))
+            callbacks.append(RunCheckpoint(filename="last", **place))
             callbacks.append(Curves(self.folder))
             if not terminal:
                 callbacks.append(EpochLine())
@@ -103,22 +139,17 @@ class SphereCLI(LightningCLI):
             callbacks.append(TQDMProgressBar())
         elif config.trainer.enable_progress_bar is None:
             extra["enable_progress_bar"] = False
+        callbacks.append(Stoppable(self.training))
         plugins = config.trainer.plugins or []
         extra["plugins"] = [
             *(plugins if isinstance(plugins, list) else [plugins]),
-            tasks.AtomicCheckpointIO(),
+            RunCheckpointIO(self.training),
         ]
         settings = {**dict(config.trainer), **extra, **kwargs}
         if settings.get("enable_model_summary") is None:
             settings["enable_model_summary"] = False
         settings["callbacks"] = [*(settings.get("callbacks") or []), *callbacks]
         return Trainer(**settings)
-
-    def _loggers(self) -> list[Any]:
-        loggers: list[Any] = [CSVLogger(self.folder, name="logs")]
-        if importlib.util.find_spec("tensorboard") is not None:
-            loggers.append(TensorBoardLogger(self.folder, name="tensorboard"))
-        return loggers
 
 
 @contextmanager
@@ -148,52 +179,66 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _first_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0 and int(os.environ.get("NODE_RANK", "0")) == 0
+def _source(recipe: str, folder: Path) -> tuple[Path, bool]:
+    """The recipe that a run recorded, if there is a run: scores must use the data that the training used.
 
-
-def _clear(folder: Path) -> None:
-    """Remove what an earlier run left, of whatever task."""
-    for name in ("checkpoints", "logs", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in {*COMMON, *(name for kind in tasks.kinds() for name in kind.artifacts)}:
-        (folder / name).unlink(missing_ok=True)
-
-
-def _source(recipe: str, folder: Path) -> Path:
-    """The recipe as the run recorded it, if there is a run: scores must use the data that the training used."""
-    record = folder / "recipe.yaml"
-    path = recipes.find(recipe)
-    return record if record.is_file() else path
+    Returns: the recipe's file, and whether its content is not that of the recipe named.
+    """
+    path, record = recipes.find(recipe), folder / RECORD
+    if not record.is_file():
+        return path, False
+    differs = recorded_instead(path, folder)
+    if differs and is_first_process():
+        print(f"using the recipe that the run recorded, {record}, which is not that of {recipe}", flush=True)
+    return record, differs
 
 
 def fit(
-    recipe: str, output: str | None, resume: bool, overwrite: bool, overrides: list[str]
-) -> dict[str, float]:
-    """Train a recipe; returns the last epoch's metrics. Checkpoints, logs and curves go to the run's folder."""
+    recipe: str, output: str | None, resume: bool, overwrite: bool, overrides: list[str],
+    init: str | None = None, freeze: Sequence[str] = (), profile: str | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Train a recipe; returns the last epoch's metrics. Checkpoints, logs and curves go to the run's folder.
+
+    Args:
+        recipe: name or path of the recipe.
+        output: folder of the run; ``runs/RECIPE`` if None.
+        resume: go on from the run's last checkpoint.
+        overwrite: replace a run that is in the folder.
+        overrides: entries of the recipe, as options.
+        init: checkpoint or folder of a run whose weights the training starts from.
+        freeze: patterns of names of parameters that are not trained.
+        profile: name of Lightning's profiler; none if None.
+
+    Raises: FileNotFoundError, ValueError for what is missing or bad.
+    """
     path, folder = recipes.find(recipe), run_folder(recipe, output)
-    last = folder / "checkpoints" / "last.ckpt"
-    started = "--help" not in overrides and _first_process()
-    if started and resume and not last.is_file():
-        raise FileNotFoundError(
-            f"{last} does not exist, so there is nothing to resume; leave --resume out to start"
-        )
-    if started and not resume and last.is_file() and not overwrite:
+    if init is not None and resume:
         raise ValueError(
-            f"{folder} already holds a run; pass --resume to go on with it, --overwrite to replace it, "
-            "or --output DIR to leave it alone"
+            "--init starts a run from other weights and --resume goes on with its own; pass one of them"
         )
-    if resume:
-        path = _source(recipe, folder)
-    with quiet():
-        cli = SphereCLI("fit", path, folder, overrides)
+    start = best_checkpoint(Path(init)) if init is not None and Path(init).is_dir() else init
+    last = folder / CHECKPOINTS[1]
+    asks = any(word == "--help" or word.startswith("--print_config") for word in overrides)
+    artifacts = {REPORT, *(name for kind in tasks.kinds() for name in kind.artifacts)}
+    if freeze:
+        overrides = [*overrides, f"--freeze={json.dumps(list(freeze))}"]
+    with training(folder, resume, overwrite, artifacts, not asks) as run, quiet():
+        if resume:
+            path, _ = _source(recipe, folder)
+        cli = SphereCLI("fit", path, folder, overrides, run, profile)
+        data = describe_data(cli.datamodule, cli.config.data.init_args.as_dict())
+        cli.model.data_record = data
         if resume:  # before the run's recipe is written anew
-            cli.model.on_load_checkpoint(tasks.read_checkpoint(last))
-        if started:
-            if not resume:
-                _clear(folder)
-            record = cli.parser.dump(cli.config, skip_link_targets=True)
-            write_bytes(folder / "recipe.yaml", record.encode())
+            stored = tasks.read_checkpoint(last)
+            cli.model.on_load_checkpoint(stored)
+            _compare(stored.get("data"), data)
+        if start is not None:
+            new = take_weights(cli.model, start)
+            if new and is_first_process():
+                print(f"not in {start}, so new: {', '.join(new)}", flush=True)
+        if run is not None:
+            dump = cli.parser.dump(cli.config, skip_link_targets=True)
+            run.begin(record_text(dump, cli.logger_name, data, start), cli.written)
         cli.trainer.fit(
             cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if resume else None, weights_only=True
         )
@@ -203,21 +248,39 @@ def fit(
     return metrics
 
 
+def _compare(recorded: Any, data: dict[str, Any]) -> None:
+    """Print one line where a run goes on with other data than it began with."""
+    differences = data_differences(recorded, data) if isinstance(recorded, dict) else []
+    if differences and is_first_process():
+        print(f"warning: the data differ from those of the checkpoint: {'; '.join(differences)}", flush=True)
+
+
 def score(
     command: str, recipe: str, ckpt: str | None, output: str | None, overrides: list[str]
 ) -> dict[str, float]:
-    """Score a checkpoint on the validation or test split; a test writes its report into the run's folder."""
+    """Score a checkpoint on the validation or test split; a test writes its report into the run's folder.
+
+    Args:
+        command: ``"validate"`` or ``"test"``.
+        recipe: name or path of the recipe.
+        ckpt: checkpoint file; the run's best if None.
+        output: folder of the run; ``runs/RECIPE`` if None.
+        overrides: entries of the recipe, as options.
+
+    Raises: FileNotFoundError, ValueError for what is missing or bad.
+    """
     folder = run_folder(recipe, output)
     if "--help" in overrides:
         SphereCLI(command, recipes.find(recipe), folder, overrides)
-    source = _source(recipe, folder)
+    source, differs = _source(recipe, folder)
     checkpoint = Path(ckpt) if ckpt else best_checkpoint(folder)
     # The checkpoint says how its network was built: the recipe may have been changed since.
     import_task(source)
-    task: LightningModule = tasks.load(checkpoint)
-    with quiet():
+    task: tasks.Task = tasks.load(checkpoint)
+    with _reporting(command, folder, task), quiet():
         cli = SphereCLI(command, source, folder, overrides)
-        report = TestReport(folder, extra={"recipe": recipe, "checkpoint": str(checkpoint)})
+        named = str(source) if differs else recipe
+        report = TestReport(folder, extra={"recipe": named, "checkpoint": str(checkpoint)})
         if command == "test":
             cli.trainer.callbacks.append(report)  # type: ignore[attr-defined]
         run = cli.trainer.test if command == "test" else cli.trainer.validate
@@ -225,10 +288,22 @@ def score(
     if cli.trainer.is_global_zero:
         print("\n".join(f"{name:<16} {value:.4f}" for name, value in sorted(values.items())), flush=True)
         if command == "test":
-            print(
-                f"report in {folder}: {', '.join(sorted(p.name for p in folder.glob('*.png')))}, metrics.json"
-            )
+            print(f"report in {folder}: {', '.join(sorted(p.name for p in folder.glob('*.png')))}, {REPORT}")
     return {k: float(v) for k, v in values.items()}
+
+
+@contextmanager
+def _reporting(command: str, folder: Path, task: tasks.Task) -> Iterator[None]:
+    """Hold the folder while a test writes its report there, which replaces nothing but the reports of tests."""
+    if command != "test" or not is_first_process():
+        yield
+        return
+    with locked(folder, "test"):
+        written = (REPORT, *task.artifacts)
+        files = RunFiles(folder, written)
+        files.check_free(*written)
+        files.own(*written)
+        yield
 
 
 def load_run(folder: Path, overrides: list[str]) -> tuple[tasks.Task, LightningDataModule]:

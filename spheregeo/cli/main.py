@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from spheregeo.cli import commands
 
@@ -37,7 +38,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, or 2 for a fault of input, data or machine."""
+    """Run the command line; returns the exit code.
+
+    The code is 0, or 2 for a fault of input, data or machine, or 130 and 143 for a run ended by SIGINT and by SIGTERM.
+    """
     argv = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in argv  # may stand anywhere
     argv = [a for a in argv if a != "--traceback"]
@@ -54,25 +58,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"{options.command} does not know {' '.join(overrides)}")
     except SystemExit as stop:
         return int(stop.code or 0)
+    if full_help:
+        overrides.append("--help")
+    if options.command in ("list", "demo"):  # a demonstration's runs are processes of their own
+        return _ended(lambda: command.run(options, overrides), traceback)
+    from spheregeo.cli.runs.stop import stoppable
+    from spheregeo.cli.trust import trusting
+
+    with trusting(getattr(options, "trust_recipe", False)):
+        return _ended(lambda: command.run(options, overrides), traceback, stoppable())
+
+
+def _ended(
+    run: Callable[[], None], traceback: bool, around: AbstractContextManager[None] | None = None
+) -> int:
+    """Run a command and return its exit code; whatever the user can mend or has asked for is one line."""
+    from spheregeo.cli.faults import explain, stopped
+
     try:
-        if full_help:
-            overrides.append("--help")
-        command.run(options, overrides)
-        return 0
-    except KeyboardInterrupt:
-        print("spheregeo: interrupted", file=sys.stderr)
-        return 130
-    except SystemExit as stop:
-        return int(stop.code or 0)
+        with around or nullcontext():
+            try:
+                run()
+                return 0
+            except BaseException as error:
+                stop = stopped(error)
+                if stop is not None and not traceback:
+                    line, code = stop
+                    print(f"spheregeo: {line}", file=sys.stderr)
+                    return code
+                raise
+    except SystemExit as stop_code:
+        return int(stop_code.code or 0)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); what is left to flush has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from spheregeo.cli.faults import explain
-
-        line = explain(error)
-        if traceback or line is None:
+        explained = explain(error)
+        if traceback or explained is None:
             raise
-        print(f"spheregeo: error: {line}", file=sys.stderr)
+        print(f"spheregeo: error: {explained}", file=sys.stderr)
         return 2

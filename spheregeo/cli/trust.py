@@ -62,7 +62,9 @@ def parse_recipe(text: str, name: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{name} is no recipe: expected a YAML mapping with data, model and trainer")
     if _size(content, {}, name) > _NODES:
-        raise ValueError(f"{name} has more than {_NODES} entries once its anchors are written out; expected a recipe")
+        raise ValueError(
+            f"{name} has more than {_NODES} entries once its anchors are written out; expected a recipe"
+        )
     if "config" in content:
         raise ValueError(f"{name} has an entry config; a recipe includes no other file")
     for part in ("data", "model", "trainer"):
@@ -132,7 +134,9 @@ def check_recipe(content: Any, name: str | Path) -> None:
         if key == "class_path" and "." in value:
             check_path(value, name)
         if _PATH.fullmatch(value) and _is_function(value):
-            raise ValueError(f"{name} names the function {value}; if you know what it does there, pass --trust-recipe")
+            raise ValueError(
+                f"{name} names the function {value}; if you know what it does there, pass --trust-recipe"
+            )
 
 
 def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:

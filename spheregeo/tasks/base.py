@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from spheregeo.data.record import describe_data
 from spheregeo.tasks.checks import Batch, check_loss
-from spheregeo.tasks.files import read_checkpoint
+from spheregeo.tasks.files import check_weights, read_checkpoint, versions
 from spheregeo.tasks.former import FormerNames
 
 # Settings without which a checkpoint's weights mean something else.
@@ -84,6 +85,7 @@ class Task(FormerNames, pl.LightningModule, ABC):
             raise ValueError(f"warmup is {warmup}; it is the share of all steps, 0 <= warmup < 1")
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.mean_loss = MeanMetric()
+        self.data_record: dict[str, Any] | None = None  # what checkpoints say of the data
         common = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup}
         self.save_hyperparameters(plain({**settings, **common}), logger=False)
 
@@ -216,7 +218,13 @@ class Task(FormerNames, pl.LightningModule, ABC):
                 )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["task"] = type(self).__name__
+        """Record the task's name, the versions of the software, and the data where a trainer gives them."""
+        checkpoint["task"], checkpoint["versions"] = type(self).__name__, versions()
+        data = getattr(self._trainer, "datamodule", None)
+        if data is not None:
+            if self.data_record is None:  # once a run: folders may be large
+                self.data_record = describe_data(data)
+            checkpoint["data"] = self.data_record
 
 
 def kinds() -> list[type[Task]]:
@@ -251,18 +259,56 @@ def load(path: str | Path, grid: Any = None, weights: bool = True) -> Task:
             f"{path} was not written by a spheregeo task; expected one such as Segmentation or Classification, "
             f"got {content.get('task')!r}"
         )
-    arguments = {**content["hyper_parameters"], **({"grid": grid} if grid is not None else {})}
-    if grid is not None and "grid" not in content["hyper_parameters"]:
+    stored = content.get("hyper_parameters")
+    if not isinstance(stored, dict):
+        raise ValueError(f"{path} does not say how its {kind.__name__} was built{_written_by(content)}")
+    arguments = {**stored, **({"grid": grid} if grid is not None else {})}
+    if grid is not None and "grid" not in stored:
         raise ValueError(f"{path} holds a {kind.__name__}, which is bound to no grid; leave the grid out")
     if grid is not None and (arguments.get("options") or {}).get("levels"):
         raise ValueError(
             "the checkpoint's network has its own list of levels, so its grid cannot be replaced"
         )
-    task = kind(**arguments)
+    try:
+        task = kind(**arguments)
+    except Exception as error:
+        if grid is not None and _builds(kind, stored):
+            raise  # the checkpoint is sound: the other grid is the fault
+        raise _unfit(path, kind, content, f"its settings are refused: {_text(error)}") from error
     if weights:
-        missing, unexpected = task.load_state_dict(content["state_dict"], strict=False)
+        fresh = task.state_dict()
+        check_weights(content["state_dict"], path, fresh)
+        try:
+            missing, unexpected = task.load_state_dict(content["state_dict"], strict=False)
+        except Exception as error:
+            raise _unfit(path, kind, content, _text(error)) from error
         if missing or unexpected:
-            raise ValueError(
-                f"{path} does not fit its own description: missing {missing[:3]}, unexpected {unexpected[:3]}"
-            )
+            raise _unfit(path, kind, content, f"missing {missing[:3]}, unexpected {unexpected[:3]}")
     return task.eval()
+
+
+def _builds(kind: type[Task], arguments: dict[str, Any]) -> bool:
+    try:
+        kind(**arguments)
+    except Exception:
+        return False
+    return True
+
+
+def _text(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__} {text[:240]}" if isinstance(error, KeyError) else text[:240]
+
+
+def _written_by(content: dict[str, Any]) -> str:
+    """Return who wrote a checkpoint, as the end of a sentence."""
+    stored = content.get("versions")
+    there = stored.get("spheregeo") if isinstance(stored, dict) else None
+    wrote = f"spheregeo {there}" if there else "a version of spheregeo that recorded none, or other software"
+    return f" (written by {wrote}; this is {versions()['spheregeo']})"
+
+
+def _unfit(path: str | Path, kind: type[Task], content: dict[str, Any], reason: str) -> ValueError:
+    return ValueError(
+        f"{path} does not fit its own description of a {kind.__name__}{_written_by(content)}: {reason}"
+    )

@@ -133,7 +133,7 @@ def check_loss(loss: Tensor, lr: float) -> Tensor:
     if not bool(torch.isfinite(loss)):
         raise ValueError(
             f"the loss is {float(loss.detach())}, so the training has diverged; lower --model.lr ({lr:g} now), or clip "
-            "the gradient with --trainer.gradient_clip_val 1 (checkpoints written so far are intact)"
+            "the gradient with --trainer.gradient_clip_val 1"
         )
     return loss
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import io
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
-from spheregeo.files import write_bytes, write_json
+from spheregeo import __version__
+from spheregeo.files import reading, write_bytes, write_json
 
-__all__ = ["AtomicCheckpointIO", "read_checkpoint", "write_bytes", "write_json"]
+__all__ = ["AtomicCheckpointIO", "check_weights", "read_checkpoint", "versions", "write_bytes", "write_json"]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, of torch and of lightning, by name."""
+    return {
+        "spheregeo": __version__,
+        "torch": str(torch.__version__),
+        "lightning": importlib.metadata.version("lightning"),
+    }
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -42,16 +54,44 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         raise FileNotFoundError(
             errno.ENOENT, "there is no checkpoint; train first with `spheregeo fit`", str(path)
         )
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except OSError:
-        raise
-    except (
-        Exception
-    ) as error:  # torch raises RuntimeError, UnpicklingError, EOFError, KeyError ... for broken files
-        raise ValueError(
-            f"{path} is no readable checkpoint ({type(error).__name__}); is the file complete?"
-        ) from error
-    if not isinstance(content, dict) or "state_dict" not in content:
+    with reading(path, "a checkpoint (is the file complete?)"):
+        try:
+            content = torch.load(path, map_location=map_location, weights_only=True)
+        except Exception as error:
+            # torch's own texts run to a page and advise to switch the safety off
+            raise ValueError(
+                f"{path} is no readable checkpoint ({_reason(error)}); is the file complete?"
+            ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise ValueError(f"{path} holds no 'state_dict'; is it a checkpoint written by `spheregeo fit`?")
     return content
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return type(error).__name__
+
+
+def check_weights(
+    weights: dict[str, Tensor], path: str | Path, fresh: dict[str, Tensor] | None = None
+) -> None:
+    """Check that weights are finite, so that nothing is answered with a network that has diverged or a damaged file.
+
+    Args:
+        weights: tensors by name.
+        path: the checkpoint, for the message.
+        fresh: tensors of a network as it was made: where one of them is not finite itself, nothing is asked.
+
+    Raises: ValueError that names the first tensor with NaN or infinite values.
+    """
+    for name, values in weights.items():
+        if not values.is_floating_point() or bool(torch.isfinite(values).all()):
+            continue
+        if fresh is not None and name in fresh and not bool(torch.isfinite(fresh[name]).all()):
+            continue
+        count = int((~torch.isfinite(values)).sum())
+        raise ValueError(
+            f"{path} holds weights that are not finite: {name} has {count} of {values.numel()} values NaN or infinite; "
+            "use an earlier checkpoint"
+        )

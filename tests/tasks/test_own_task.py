@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -73,22 +74,32 @@ trainer: {max_epochs: 1, accelerator: cpu}
 """
 
 
-def test_the_command_line_serves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_serves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mean_colour_task.py").write_text(MODULE)
     (tmp_path / "colours.yaml").write_text(RECIPE)
     monkeypatch.syspath_prepend(tmp_path)
     recipe, run = str(tmp_path / "colours.yaml"), tmp_path / "run"
-    assert main(["fit", recipe, "--output", str(run)]) == 0
-    assert main(["test", recipe, "--output", str(run)]) == 0
+    assert main(["fit", recipe, "--output", str(run)]) == 2
+    assert "mean_colour_task.MeanColour, which is code from outside" in capsys.readouterr().err
+    assert "mean_colour_task" not in sys.modules, "a module that is not trusted is not imported"
+    trust = "--trust-recipe"
+    assert main(["fit", recipe, "--output", str(run), trust]) == 0
+    sys.modules.pop("mean_colour_task")
+    assert main(["test", recipe, "--output", str(run)]) == 2
+    assert "recipe.yaml names mean_colour_task.MeanColour" in capsys.readouterr().err
+    assert "mean_colour_task" not in sys.modules, "nor from the recipe that a run recorded"
+    assert main(["test", recipe, "--output", str(run), trust]) == 0
     assert json.loads((run / "metrics.json").read_text())["error"] > 0
     assert (run / "colour.txt").read_text() == "grey"
     best = str(run / "checkpoints" / "best.ckpt")
     answer = ["--input", "photo.png", "--ckpt", best, "--output", str(tmp_path / "out")]
-    assert main(["predict", recipe, *answer]) == 0
+    assert main(["predict", recipe, *answer, trust]) == 0
     assert (tmp_path / "out" / "answer.txt").read_text() == "photo.png"
-    assert main(["audit", recipe, "--output", str(run), "--json", str(tmp_path / "audit.json")]) == 0
+    assert main(["audit", recipe, "--output", str(run), "--json", str(tmp_path / "audit.json"), trust]) == 0
     assert json.loads((tmp_path / "audit.json").read_text()) == {"parameters": 12}
-    assert main(["fit", recipe, "--output", str(run), "--overwrite"]) == 0
+    assert main(["fit", recipe, "--output", str(run), "--overwrite", trust]) == 0
     assert not (run / "colour.txt").exists(), "a new run removes what the earlier one left"
 
 

@@ -25,7 +25,10 @@ def test_the_guide_works_as_written(tmp_path: Path) -> None:
     image.linear_gradient("L").resize((64, 32)).save(tmp_path / "photo.png")
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    for line in [*COMMANDS, "spheregeo predict room-size.yaml --input photo.png --output answers"]:
+    for line in [
+        *COMMANDS,
+        "spheregeo predict room-size.yaml --trust-recipe --input photo.png --output answers",
+    ]:
         command = [sys.executable, "-m", *shlex.split(line)]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

@@ -32,6 +32,11 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     parser.add_argument("--output", metavar="DIR", help="folder of the run (default: runs/RECIPE)")
+    parser.add_argument(
+        "--trust-recipe",
+        action="store_true",
+        help="let the recipe run code from outside spheregeo, torch and lightning, such as a task of your own",
+    )
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, fallback: str = "the run's best") -> None:

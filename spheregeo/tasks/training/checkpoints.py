@@ -42,5 +42,7 @@ def _placed(state: dict[str, Any], folder: Path | None) -> dict[str, Any]:
     placed = dict(state)
     for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
         placed[key] = place(state.get(key) or "")
-    placed["best_k_models"] = {place(path): score for path, score in (state.get("best_k_models") or {}).items()}
+    placed["best_k_models"] = {
+        place(path): score for path, score in (state.get("best_k_models") or {}).items()
+    }
     return placed

@@ -19,7 +19,7 @@ from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import Batch
 
 
-def _norms(module: nn.Module) -> list[Any]:
+def norms(module: nn.Module) -> list[Any]:
     """Return the layers that keep running statistics and take them from the batch when they train."""
     names = ("running_mean", "running_var")
     return [
@@ -37,26 +37,26 @@ def estimate_statistics(task: Task, batches: list[Batch]) -> None:
         task: the task whose norms are estimated.
         batches: training batches; none leave everything as it is.
     """
-    norms = _norms(task)
-    if not norms or not batches:
+    found = [norm for norm in norms(task) if not getattr(norm, "frozen", False)]
+    if not found or not batches:
         return
     modes = {m: m.training for m in task.modules()}
-    momenta = [norm.momentum for norm in norms]
+    momenta = [norm.momentum for norm in found]
     task.eval()
-    for norm in norms:
+    for norm in found:
         norm.train()
     try:
         for k, batch in enumerate(batches):
-            for norm in norms:
+            for norm in found:
                 norm.momentum = 1 / (k + 1)  # the mean so far
             task.forward_batch(batch)
     finally:
         for m, training in modes.items():
             m.training = training
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum in zip(found, momenta, strict=True):
             norm.momentum = momentum
     if distributed.is_available() and distributed.is_initialized():
-        for norm in norms:
+        for norm in found:
             for statistic in (norm.running_mean, norm.running_var):
                 distributed.all_reduce(statistic)
                 statistic /= distributed.get_world_size()
