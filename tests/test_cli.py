@@ -79,6 +79,9 @@ def last_scores(run: Path) -> list[float]:
     [
         ["--help"],
         ["fit", "--help"],
+        ["fit", "segment-sphere", "--help"],
+        ["audit", "fit-md", "--help-all"],
+        ["test", "classify-points", "--print-recipe", "--model.width", "9"],
         *(["list", w] for w in listing.LISTS),
     ],
 )
@@ -99,6 +102,9 @@ def test_lists_tell_the_truth() -> None:
     assert catalogue.CATALOGUE.read_text(encoding="utf-8") == catalogue.text(), (
         "run: python -m spheregeo.cli.catalogue"
     )
+    assert catalogue.OPTIONS.read_text(encoding="utf-8") == catalogue.options_text(), (
+        "run: python -m spheregeo.cli.catalogue"
+    )
     assert [n for n, _ in listing.rows("models")] == models.names()
     assert [n for n, _ in listing.rows("recipes")] == recipes.names()
     assert dict(listing.rows("models"))["gauge-unet"].endswith("[in short: gauge]")
@@ -110,6 +116,69 @@ def test_lists_tell_the_truth() -> None:
     for what in listing.LISTS:
         for name, text in listing.rows(what):
             assert text and not re.search(r":\w+:`|``", text), f"{what}: {name} is described as {text!r}"
+
+
+# ---- options: their help and their names
+
+
+@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("command", ["fit", "audit"])
+def test_help_of_a_recipe_shows_its_own_options_on_a_screen(
+    command: str, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
+    assert main([command, name, "--help"]) == 0
+    text = capsys.readouterr().out
+    content = yaml.safe_load(recipes.find(name).read_text())
+    for section in ("data", "model"):
+        for option in content[section]["init_args"]:
+            assert f"--{section}.{option} " in text
+    assert len(text.splitlines()) <= 62 and all(len(line) <= 110 for line in text.splitlines()[2:])
+    assert main([command, name, "--help-all"]) == 0
+    everything = capsys.readouterr().out
+    assert "--trainer.deterministic" in everything and "--model.weight_decay" in everything
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_printed_recipe_is_the_recipe(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", name, "--print-recipe", "--model.width", "9", "--data.seed=3"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    expected = yaml.safe_load(recipes.find(name).read_text())
+    expected["model"]["init_args"]["width"], expected["data"]["init_args"]["seed"] = 9, 3
+    assert {k: v for k, v in printed.items() if v is not None} == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.widht", "3"], "model.widht is no option of Segmentation (did you mean 'width'"),
+        (["--data.szie=[8, 16]"], "data.szie is no option of RoomsData (did you mean 'size'"),
+        (
+            ["--trainer.max_epoch", "3"],
+            "trainer.max_epoch is no option of the trainer (did you mean 'max_epochs",
+        ),
+        (["--emma", "0.9"], "no option --emma (did you mean 'ema'"),
+        (["--width", "3"], "no option --width (did you mean '--model.width'"),
+        (["--model.network", "sphere-unet-smal"], "did you mean 'sphere-unet-small"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_heavy(options: list[str], message: str) -> None:
+    code = (
+        "import sys; from spheregeo.cli import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'numpy', 'lightning'} & set(sys.modules); sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    call = [sys.executable, "-c", code, "fit", "segment-sphere", *options]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_a_wrong_option_in_a_recipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text(RECIPE.replace("batch_size", "batchsize"))
+    text = error_of(capsys, "fit", str(tmp_path / "mine.yaml"), "--output", str(tmp_path / "run"))
+    assert "data.batchsize is no option of RoomsData (did you mean 'batch_size" in text
+    assert "did you mean 'segment-sphere" in error_of(capsys, "fit", "segment-spere")
 
 
 # ---- recipes

@@ -33,7 +33,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipes": set(),
 }
 ABOVE_ALL = {"__init__", "__main__", "cli"}
-BELOW_ALL = {"autograd", "checks", "deprecation", "files"}  # single files that every room may import
+BELOW_ALL = {
+    "autograd",
+    "checks",
+    "deprecation",
+    "files",
+    "plain_text",
+}  # single files that every room may import
 FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = sorted({file.relative_to(PACKAGE).parts[0] for file in FILES if file.parent != PACKAGE})
 

@@ -1,6 +1,7 @@
-"""Collect what the package offers into ``catalogue.json``, from which ``spheregeo list`` answers without importing torch.
+"""Collect what the package offers, for commands that answer without importing torch: ``catalogue.json`` for
+``spheregeo list``, ``options.json`` for the help of recipes and for checks of options.
 
-Command, after adding a public grid, layer, model, dataset or task: ``python -m spheregeo.cli.catalogue``.
+Command, after adding or changing a public grid, layer, model, dataset or task: ``python -m spheregeo.cli.catalogue``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from spheregeo.files import write_bytes
 
 CATALOGUE = Path(__file__).with_name("catalogue.json")
+OPTIONS = Path(__file__).with_name("options.json")
 _ROLE = re.compile(r":\w+:`~?(?:[^`<]*<)?(?:[\w.]*\.)?([\w]+)>?`")
 
 
@@ -77,6 +79,101 @@ def text() -> str:
     return json.dumps(collect(), indent=1, ensure_ascii=False) + "\n"
 
 
+def _first_sentence(text: str | None) -> str:
+    plain = " ".join(_ROLE.sub(r"\1", text or "").replace("``", "").split())
+    return re.split(r"(?<=[a-z0-9)\]}])\.(?= [A-Z]|$)", plain)[0].removesuffix(".")
+
+
+def _plain(default: Any) -> Any:
+    """Return a default as JSON holds it."""
+    if default is None or isinstance(default, (bool, int, float, str)):
+        return default
+    if isinstance(default, (tuple, list)):
+        return [_plain(value) for value in default]
+    return default if isinstance(default, dict) else repr(default)
+
+
+def _options(thing: Any, skip: Iterable[str] = ()) -> dict[str, Any]:
+    """Return (default, one line of text) per option of a class or function, those of its bases included."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if inspect.isclass(thing) else parser.add_function_arguments
+    add(thing, fail_untyped=False)
+    return {
+        action.dest: [_plain(action.default), _first_sentence(action.help)]
+        for action in parser._actions
+        if "." not in action.dest and action.dest not in ("help", *skip)
+    }
+
+
+class _Recorder:
+    """Stands for a parser that only takes notes of the arguments added to it."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+
+    def add_argument(self, name: str, *, default: Any, help: str, **_: Any) -> None:
+        self.found[name.removeprefix("--")] = [default, help]
+
+    def link_arguments(self, *_: Any, **__: Any) -> None:
+        """Links are no options."""
+
+
+def _former_names(kind: type) -> Iterable[str]:
+    """Return the former names of arguments that the constructor of a class still takes."""
+    constructor = vars(kind).get("__init__")
+    return (*getattr(kind, "former_names", ()), *getattr(constructor, "former_names", ()))
+
+
+def _network_options(name: str) -> dict[str, Any]:
+    from spheregeo.models import registry
+
+    found: dict[str, Any] = {}
+    for part in reversed(registry.takers_of(name)):
+        found |= _options(part)
+    taken = registry.options_taken(name)
+    return found if taken is None else {option: found[option] for option in taken if option in found}
+
+
+def collect_options() -> dict[str, Any]:
+    """Return the options of every dataset, task and network, of the trainer and of a run: default and one line of text each."""
+    from lightning.pytorch import LightningDataModule, Trainer
+
+    from spheregeo import data, models, tasks
+    from spheregeo.cli.engine import SphereCLI
+
+    classes: dict[str, Any] = {}
+    linked: dict[str, Any] = {}
+    for room, root in ((data, LightningDataModule), (tasks, tasks.Task)):
+        for name in _kinds(room, root):
+            kind = getattr(room, name)
+            skip = getattr(kind, "linked_from_data", ())
+            classes[f"{room.__name__}.{name}"] = _options(kind, skip)
+            former = {old for base in kind.__mro__ for old in _former_names(base)}
+            linked[f"{room.__name__}.{name}"] = sorted({*skip, *former})
+    recorder = _Recorder()
+    SphereCLI.add_arguments_to_parser(recorder, recorder)  # type: ignore[arg-type]
+    short = {alias: sorted(by_output.values()) for alias, by_output in models.aliases().items()}
+    return {
+        "classes": classes,
+        "linked": linked,
+        "networks": {name: _network_options(name) for name in models.names()},
+        "aliases": short,
+        "trainer": _options(Trainer),
+        "run": recorder.found,
+    }
+
+
+def options_text() -> str:
+    """Return the content of ``options.json``: a line per option."""
+    content = json.dumps(collect_options(), indent=1, ensure_ascii=False)
+    return (
+        re.sub(r"\[\s*([^][]*?)\s*\](?=,?\n)", lambda m: "[" + " ".join(m[1].split()) + "]", content) + "\n"
+    )
+
+
 if __name__ == "__main__":
     write_bytes(CATALOGUE, text().encode())
-    print(f"{CATALOGUE.name} is written")
+    write_bytes(OPTIONS, options_text().encode())
+    print(f"{CATALOGUE.name} and {OPTIONS.name} are written")

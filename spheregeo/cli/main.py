@@ -37,6 +37,44 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_ASKS = ("-h", "--help", "--help-all", "--data.help", "--model.help", "--trainer.help", "--print-recipe")
+
+
+def _asks(argv: list[str]) -> bool:
+    """Whether a call is ``COMMAND RECIPE`` with ``--help``, ``--help-all`` or ``--print-recipe``."""
+    known = len(argv) > 2 and argv[0] in commands.NAMES and not argv[1].startswith("-")
+    return known and commands.module_of(argv[0]).OVERRIDES and any(word in _ASKS for word in argv)
+
+
+def _answer(argv: list[str]) -> str:
+    """Return what such a call asks for."""
+    from spheregeo import recipes
+    from spheregeo.cli import options
+
+    front = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    commands.module_of(argv[0]).add_arguments(front)
+    recipe = recipes.find(argv[1])
+    _, overrides = front.parse_known_args([word for word in argv[1:] if word not in _ASKS])
+    if "--print-recipe" in argv:
+        return options.recipe_text(recipe, overrides).rstrip()
+    rows = [
+        f"  {', '.join(action.option_strings)} {action.metavar or ''}".ljust(36) + f" {action.help}"
+        for action in front._actions
+        if action.option_strings
+    ]
+    everything = not {"-h", "--help"} & set(argv)
+    text = options.help_text(argv[0], recipe, everything, overrides)
+    return "\n".join([text, "", f"{argv[0]}:", *rows])
+
+
+def _check(recipe: str, overrides: list[str]) -> None:
+    """Check the names of all options before anything heavy is imported. Raises: ValueError for one that does not exist."""
+    from spheregeo import recipes
+    from spheregeo.cli.options import check
+
+    check(recipes.find(recipe), overrides)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
@@ -45,21 +83,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if arguments is None else arguments)
     traceback = "--traceback" in argv  # may stand anywhere
     argv = [a for a in argv if a != "--traceback"]
+    if _asks(argv):
+        return _ended(lambda: print(_answer(argv)), traceback)
     parser = _parser()
-    # `fit RECIPE --help` asks for the recipe's own options, which only the engine knows.
-    asks_recipe = len(argv) > 2 and argv[0] in ("fit", "validate", "test") and not argv[1].startswith("-")
-    full_help = asks_recipe and ("--help" in argv or "-h" in argv)
     try:
-        if full_help:
-            argv = [a for a in argv if a not in ("-h", "--help")]
         options, overrides = parser.parse_known_args(argv)
         command = commands.module_of(options.command)
         if overrides and not command.OVERRIDES:
             parser.error(f"{options.command} does not know {' '.join(overrides)}")
     except SystemExit as stop:
         return int(stop.code or 0)
-    if full_help:
-        overrides.append("--help")
+    if command.OVERRIDES and hasattr(options, "recipe"):
+        code = _ended(lambda: _check(options.recipe, overrides), traceback)
+        if code:
+            return code
     if options.command in ("list", "demo"):  # a demonstration's runs are processes of their own
         return _ended(lambda: command.run(options, overrides), traceback)
     from spheregeo.cli.runs.stop import stoppable

@@ -22,6 +22,7 @@ from spheregeo.grids.fibonacci import Fibonacci
 from spheregeo.grids.healpix import HEALPix
 from spheregeo.grids.icosahedral import Icosahedral
 from spheregeo.grids.latlon import Equiangular, GaussLegendre, LatLon
+from spheregeo.grids.parse import parse_grid
 from spheregeo.grids.plane import Plane
 from spheregeo.grids.scattered import Scattered
 
@@ -49,6 +50,7 @@ __all__ = [
     "nested_to_ring",
     "panorama_grid",
     "panorama_to_grid",
+    "parse_grid",
     "ring_to_nested",
     "roll_columns",
     "set_cache_limit",

@@ -8,6 +8,7 @@ from spheregeo.kernels.gaussian_rings import GaussianRings
 from spheregeo.kernels.kernel import Kernel
 from spheregeo.kernels.moments import continuous_moments, correct_moments, moment_functions
 from spheregeo.kernels.morlet import Morlet
+from spheregeo.kernels.parse import parse_kernel
 from spheregeo.kernels.piecewise_linear import PiecewiseLinear
 from spheregeo.kernels.polar import PolarKernel
 from spheregeo.kernels.rings import Rings
@@ -39,6 +40,7 @@ __all__ = [
     "from_torch_harmonics",
     "moment_functions",
     "normalize",
+    "parse_kernel",
     "radius_from_torch_harmonics",
     "weight_from_torch_harmonics",
     "weight_to_torch_harmonics",

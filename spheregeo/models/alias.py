@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from spheregeo.checks import nearest
 from spheregeo.models import registry
 
 _OUTPUTS = {"field": "a value at every point", "label": "one label for each sample"}
@@ -37,7 +38,8 @@ def resolve(name: str, output: str = "field", domain: str = "grid") -> str:
     if chosen in registry.names():
         kind = _OUTPUTS.get(output, repr(output))
         raise ValueError(f"network {name!r} does not give {kind}, which this task wants; {choice}")
-    raise ValueError(f"no model is named {name!r}; {choice.replace('that do', 'for this task')}")
+    close = nearest(name, [*known, *short])
+    raise ValueError(f"no model is named {name!r}{close}; {choice.replace('that do', 'for this task')}")
 
 
 def options_of(name: str, options: dict[str, Any] | None) -> dict[str, Any]:

@@ -21,6 +21,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from spheregeo.checks import nearest
+from spheregeo.grids import parse_grid
+from spheregeo.kernels import parse_kernel
+
 Builder = TypeVar("Builder", bound=Callable[..., torch.nn.Module])
 
 
@@ -143,7 +147,9 @@ def families() -> set[str]:
 
 def _entry(name: str) -> Entry:
     if name not in _ENTRIES:
-        raise ValueError(f"no model is named {name!r}; the models are {', '.join(names())}")
+        raise ValueError(
+            f"no model is named {name!r}{nearest(name, names())}; the models are {', '.join(names())}"
+        )
     return _ENTRIES[name]
 
 
@@ -151,23 +157,63 @@ def _keyword_options(function: Callable[..., Any]) -> list[str]:
     return [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
 
-def _check_options(name: str, entry: Entry, options: dict[str, Any]) -> None:
-    """Raises: ValueError for an option that neither the builder nor the class to which it passes options takes."""
+def takers_of(name: str) -> list[Callable[..., torch.nn.Module]]:
+    """Return the builder of a network, and the class or function to which the builder passes its options on if there is one.
+
+    Args:
+        name: registered name of the network.
+
+    Raises: ValueError for an unknown name.
+    """
+    entry = _entry(name)
+    return [entry.builder] + ([entry.options_of] if entry.options_of is not None else [])
+
+
+def options_taken(name: str) -> list[str] | None:
+    """Return the names of a network's options; None when its builder takes any.
+
+    Args:
+        name: registered name of the network.
+
+    Raises: ValueError for an unknown name.
+    """
+    entry = _entry(name)
     parameters = inspect.signature(entry.builder).parameters.values()
     passes_on = any(p.kind is p.VAR_KEYWORD for p in parameters)
     if passes_on and entry.options_of is None:
-        return
+        return None
     taken = _keyword_options(entry.builder)
     if passes_on and entry.options_of is not None:
         taken += [option for option in _keyword_options(entry.options_of) if option not in taken]
-    given = (entry.builder, entry.options_of)
+    return taken
+
+
+def _check_options(name: str, options: dict[str, Any]) -> None:
+    """Raises: ValueError for an option that neither the builder nor the class to which it passes options takes."""
+    taken = options_taken(name)
+    if taken is None:
+        return
+    given = takers_of(name)
     takers = (*given, *(getattr(taker, "__init__", None) for taker in given))
     former = {option for taker in takers for option in getattr(taker, "former_names", ())}
     unknown = sorted(set(options) - set(taken) - former)
     if unknown:
         raise ValueError(
-            f"model {name!r} takes no option {', '.join(map(repr, unknown))}; its options are {', '.join(taken)}"
+            f"model {name!r} takes no option {', '.join(map(repr, unknown))}{nearest(unknown[0], taken)}; "
+            f"its options are {', '.join(taken)}"
         )
+
+
+def _from_text(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options with kernels and grids that were given as text, as recipes give them, made."""
+    made = dict(options)
+    if isinstance(made.get("kernel"), str):
+        made["kernel"] = parse_kernel(made["kernel"])
+    if isinstance(made.get("native"), str):
+        made["native"] = parse_grid(made["native"])
+    if made.get("levels") is not None:
+        made["levels"] = [parse_grid(level) if isinstance(level, str) else level for level in made["levels"]]
+    return made
 
 
 def create(name: str, in_channels: int, out_channels: int, grid: Any, **options: Any) -> torch.nn.Module:
@@ -178,8 +224,8 @@ def create(name: str, in_channels: int, out_channels: int, grid: Any, **options:
         in_channels: channels of the input.
         out_channels: channels of the output.
         grid: grid of the fields; None for models of points and molecules.
-        options: further arguments of the builder. For models on grids, ``native`` is a grid on which the model itself works,
-            between two interpolations.
+        options: further arguments of the builder; kernels and grids also as text, such as kernel="Rings(5)". For models on
+            grids, ``native`` is a grid on which the model itself works, between two interpolations.
 
     Shape: the model maps (B, in_channels, *grid.shape) to (B, out_channels, *grid.shape), or (B, out_channels) where it
         gives labels.
@@ -196,8 +242,9 @@ def create(name: str, in_channels: int, out_channels: int, grid: Any, **options:
     entry = _entry(name)
     if entry.domain != "grid" and grid is not None:
         raise ValueError(f"grid is {grid!r} but model {name!r} works on {entry.domain!r}; expected None")
+    options = _from_text(options)
     chosen = options.pop("native", None) if entry.domain == "grid" else None
-    _check_options(name, entry, options)
+    _check_options(name, options)
     native = chosen if chosen is not None else grid
     native = native if entry.native is None else entry.native(native)
     model = entry.builder(in_channels, out_channels, native, **options)

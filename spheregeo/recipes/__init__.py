@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spheregeo.checks import nearest
+
 _FOLDER = Path(__file__).parent
 
 
@@ -24,7 +26,7 @@ def find(recipe: str) -> Path:
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return path
     raise FileNotFoundError(
-        f"no recipe {recipe!r}: expected one of {', '.join(names())}, or the path of a YAML file"
+        f"no recipe {recipe!r}{nearest(recipe, names())}: expected one of {', '.join(names())}, or the path of a YAML file"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from spheregeo.grids import parse_grid
+from spheregeo.kernels import parse_kernel
 from spheregeo.tasks.base import Task, kinds, load
 from spheregeo.tasks.files import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
 from spheregeo.tasks.label import LabelTask
@@ -21,7 +23,6 @@ from spheregeo.tasks.molecules.base import MoleculeTask
 from spheregeo.tasks.molecules.forces import Forces, ForceScores
 from spheregeo.tasks.molecules.regression import MoleculeRegression, regression_scores
 from spheregeo.tasks.pictures.projections import globe, mollweide, to_panorama
-from spheregeo.tasks.plain import parse_grid, parse_kernel
 from spheregeo.tasks.points.classification import PointClassification
 from spheregeo.tasks.predictions import Predictions, write_predictions
 from spheregeo.tasks.sphere.base import SphereTask

@@ -14,8 +14,7 @@ from spheregeo.data.common import IGNORE, SPLITS, Item, check_split, generator
 from spheregeo.data.module import DataModule
 from spheregeo.data.sphere.dataset import MEMORY_BUDGET
 from spheregeo.data.sphere.stereographic import project
-from spheregeo.grids import Grid
-from spheregeo.grids.parse import parse_grid
+from spheregeo.grids import Grid, parse_grid
 from spheregeo.sampling import random_rotations
 
 __all__ = ["SphericalImages", "SphericalImagesData"]

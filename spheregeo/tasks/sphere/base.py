@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from spheregeo import audit, models
+from spheregeo.grids import parse_grid
 from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import Batch
 from spheregeo.tasks.pictures.fields import as_rgb, sheet_picture, world_picture
 from spheregeo.tasks.pictures.projections import to_panorama
-from spheregeo.tasks.plain import parse_grid, parse_kernel
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -24,15 +24,7 @@ Example = tuple[Tensor, Tensor, Tensor]  # image, truth, prediction
 
 
 def _network_options(width: int | None, depth: int | None, options: dict[str, Any]) -> dict[str, Any]:
-    chosen = dict(options)
-    chosen.update({k: v for k, v in (("width", width), ("depth", depth)) if v is not None})
-    if isinstance(chosen.get("native"), str):
-        chosen["native"] = parse_grid(chosen["native"])
-    if isinstance(chosen.get("kernel"), str):
-        chosen["kernel"] = parse_kernel(chosen["kernel"])
-    if chosen.get("levels") is not None:
-        chosen["levels"] = [parse_grid(g) if isinstance(g, str) else g for g in chosen["levels"]]
-    return chosen
+    return {**options, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
 
 
 class SphereTask(Task):
