@@ -57,14 +57,13 @@ def _answer(argv: list[str]) -> str:
     _, overrides = front.parse_known_args([word for word in argv[1:] if word not in _ASKS])
     if "--print-recipe" in argv:
         return options.recipe_text(recipe, overrides).rstrip()
+    everything = not {"-h", "--help"} & set(argv)
     rows = [
-        f"  {', '.join(action.option_strings)} {action.metavar or ''}".ljust(36) + f" {action.help}"
+        (f"{', '.join(action.option_strings)} {action.metavar or ''}".strip(), action.help or "")
         for action in front._actions
         if action.option_strings
     ]
-    everything = not {"-h", "--help"} & set(argv)
-    text = options.help_text(argv[0], recipe, everything, overrides)
-    return "\n".join([text, "", f"{argv[0]}:", *rows])
+    return options.help_text(argv[0], recipe, everything, overrides, rows)
 
 
 def _check(recipe: str, overrides: list[str]) -> None:

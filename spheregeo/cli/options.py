@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -193,11 +193,13 @@ def _linked(part: Mapping[str, Any], option: str) -> bool:
 
 def _line(label: str, value: Any, text: str, width: int) -> str:
     shown = "" if value is None else json.dumps(value, ensure_ascii=False)
-    line = f"  {label + ' ' + shown:<34} {text}".rstrip()
-    return line if len(line) <= width else line[: width - 1] + "…"
+    line = f"  {(label + ' ' + shown).strip():<34} {text}".rstrip()
+    return line if len(line) <= width else line[: width - 2].rstrip() + "…"
 
 
-def help_text(command: str, recipe: Path, everything: bool, overrides: list[str]) -> str:
+def help_text(
+    command: str, recipe: Path, everything: bool, overrides: list[str], own: Sequence[tuple[str, str]] = ()
+) -> str:
     """Return the options of a recipe with their values of now and a line each.
 
     Args:
@@ -205,6 +207,7 @@ def help_text(command: str, recipe: Path, everything: bool, overrides: list[str]
         recipe: the YAML file.
         everything: all options, not only those that most users change and those that the recipe sets.
         overrides: options of the command line, which may choose another network or class.
+        own: (option, text) of the command's own options.
 
     Raises: ValueError for a file that is no recipe.
     """
