@@ -113,7 +113,9 @@ def reading(path: str | Path, what: str) -> Iterator[None]:
     except ImportError:
         raise
     except OSError as error:
-        if error.errno is not None and error.filename is not None and str(path) in str(error.filename):
+        # libraries lend OSError to their own faults, with numbers that no operating system has
+        of_system = error.errno is not None and error.errno > 0
+        if of_system and error.filename is not None and str(path) in str(error.filename):
             raise
         raise _unreadable(path, what, error) from error
     except ValueError as error:

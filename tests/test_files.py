@@ -110,6 +110,11 @@ def test_errors_that_name_the_file_pass_as_they_are(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
 
+def test_a_library_s_own_number_is_no_error_of_the_system() -> None:
+    with pytest.raises(ValueError, match=r"a\.nc cannot be read as NetCDF"), reading("a.nc", "NetCDF"):
+        raise OSError(-101, "NetCDF: HDF error", "a.nc")
+
+
 def test_another_encoding_is_named_by_its_byte() -> None:
     with pytest.raises(ValueError, match=r"is not UTF-8 text \(byte 1"), reading("names.csv", "a table"):
         b"a\xff".decode()

@@ -15,6 +15,7 @@ from spheregeo.sampling.average import compress
 from spheregeo.sampling.cache import cached_map, ready_map
 from spheregeo.sampling.fields import check_floating, flatten, unflatten
 from spheregeo.sampling.interpolation import build_map
+from spheregeo.sampling.missing import check_missing, is_missing, renormalized
 from spheregeo.sparse import SparseMap
 
 REDUCE = ("mean", "area", "max")
@@ -44,13 +45,15 @@ def unpooling_map(grid: Grid) -> SparseMap:
     return cached_map((grid, "unpool"), build)
 
 
-def pool(x: Tensor, grid: Grid, reduce: str = "mean") -> Tensor:
+def pool(x: Tensor, grid: Grid, reduce: str = "mean", missing: str = "propagate") -> Tensor:
     """Field on the next coarser grid.
 
     Args:
         x: field on the grid.
         grid: a grid with a hierarchy.
         reduce: "mean", "area" (area-weighted mean) or "max" (labels and masks, too) over the children.
+        missing: "propagate" or "renormalize", as :func:`~spheregeo.sampling.resample` has it; a maximum of what is there is
+            NaN only where nothing is.
 
     Shape: (..., *grid.shape) -> (..., *grid.coarsen().shape).
     Equivariance: exact under the rotations that permute both grids and carry parents to parents.
@@ -58,6 +61,13 @@ def pool(x: Tensor, grid: Grid, reduce: str = "mean") -> Tensor:
     """
     if reduce not in REDUCE:
         raise ValueError(f"reduce is {reduce!r}, expected one of {', '.join(map(repr, REDUCE))}")
+    check_missing(missing)
+    if missing == "renormalize":
+        gone = is_missing(x)
+        if reduce != "max" or not bool(gone.any()):
+            return renormalized(x, lambda field: pool(field, grid, reduce))
+        largest = pool(x.masked_fill(gone, -torch.inf), grid, reduce)
+        return largest.masked_fill(largest == -torch.inf, torch.nan)
     flat = flatten(x, grid)
     coarse = grid.coarsen()
     if reduce == "max":
@@ -70,19 +80,23 @@ def pool(x: Tensor, grid: Grid, reduce: str = "mean") -> Tensor:
     return unflatten(ready(flat), coarse)
 
 
-def unpool(x: Tensor, grid: Grid, method: str = "nearest") -> Tensor:
+def unpool(x: Tensor, grid: Grid, method: str = "nearest", missing: str = "propagate") -> Tensor:
     """Field on the next finer grid.
 
     Args:
         x: field on the grid.
         grid: a grid that can be refined.
         method: "nearest" copies each value to its children; "linear" interpolates, which leaves no steps.
+        missing: "propagate" or "renormalize", as :func:`~spheregeo.sampling.resample` has it.
 
     Shape: (..., *grid.shape) -> (..., *grid.refine().shape).
     Raises: ValueError where x does not fit or the grid cannot be refined.
     """
     if method not in ("nearest", "linear"):
         raise ValueError(f"method is {method!r}, expected 'nearest' or 'linear'")
+    check_missing(missing)
+    if missing == "renormalize":
+        return renormalized(x, lambda field: unpool(field, grid, method))
     flat = flatten(x, grid)
     fine = grid.refine()
     if method == "linear":

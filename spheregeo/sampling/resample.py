@@ -10,6 +10,7 @@ from spheregeo.sampling.cache import ready_map
 from spheregeo.sampling.directions import check_sphere
 from spheregeo.sampling.fields import check_floating, flatten, unflatten
 from spheregeo.sampling.interpolation import apply_stencils, build_map, check_method, interpolation_map
+from spheregeo.sampling.missing import check_missing, renormalized
 from spheregeo.sparse import SparseMap
 
 LARGE = (
@@ -17,7 +18,9 @@ LARGE = (
 )  # target points from which on no map is kept: it would hold 200 MB, and be built in many times the time
 
 
-def resample(x: Tensor, source: Grid, target: Grid, method: str = "linear") -> Tensor:
+def resample(
+    x: Tensor, source: Grid, target: Grid, method: str = "linear", missing: str = "propagate"
+) -> Tensor:
     """Values on one grid from values on another.
 
     Args:
@@ -26,6 +29,8 @@ def resample(x: Tensor, source: Grid, target: Grid, method: str = "linear") -> T
         target: the grid wanted.
         method: "linear" (second order; for a similar or finer target), "nearest" (labels), or "average" (mean over
             the target's cell; for a coarser target, without aliasing).
+        missing: "propagate" treats every value as a number, NaN included; "renormalize" leaves out NaN, infinity and healpy's
+            UNSEEN, shares their weight out among the rest, and gives NaN where less than half of the weight is left.
 
     Shape: (..., *source.shape) -> (..., *target.shape).
     Units: those of x.
@@ -33,6 +38,9 @@ def resample(x: Tensor, source: Grid, target: Grid, method: str = "linear") -> T
     Raises: ValueError where x does not fit the source; TypeError where labels would be mixed.
     """
     check_method(method)
+    check_missing(missing)
+    if missing == "renormalize":
+        return renormalized(x, lambda field: resample(field, source, target, method))
     flat = flatten(x, source, "source")  # (..., Q)
     if method != "nearest":
         check_floating(x, method)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spheregeo.sampling.missing import check_missing, renormalized
 from spheregeo.sampling.rotation import rotation_matrix
 
 
@@ -28,7 +29,11 @@ def _view(height: int, width: int, origin: float, dtype: torch.dtype, device: to
 
 
 def rotate_image(
-    x: Tensor, rotation: Tensor, mode: str = "bilinear", longitude_origin: float = 0.0
+    x: Tensor,
+    rotation: Tensor,
+    mode: str = "bilinear",
+    longitude_origin: float = 0.0,
+    missing: str = "propagate",
 ) -> Tensor:
     """Equirectangular images turned: (R f)(p) = f(R⁻¹ p), on cell-centred rows.
 
@@ -38,6 +43,7 @@ def rotate_image(
         mode: "bilinear", or "nearest" for labels of any dtype.
         longitude_origin: longitude of the first column; 0 on this library's grids, -π + π/W on most panorama files.
             It decides which way the axes point in the picture, and nothing else.
+        missing: "propagate" or "renormalize", as :func:`~spheregeo.sampling.resample` has it.
 
     Shape: (B, C, H, W) -> the same; W even for "bilinear".
     Equivariance: as :func:`rotate`; exact for turns about z by whole columns.
@@ -47,6 +53,9 @@ def rotate_image(
         raise ValueError(f"x has shape {tuple(x.shape)}, expected images (B, C, H, W)")
     if mode not in ("bilinear", "nearest"):
         raise ValueError(f"mode is {mode!r}, expected 'bilinear' or 'nearest'")
+    check_missing(missing)
+    if missing == "renormalize":
+        return renormalized(x, lambda field: rotate_image(field, rotation, mode, longitude_origin))
     batch, channels, height, width = x.shape
     matrix = rotation_matrix(rotation)
     if matrix.ndim == 2:

@@ -12,6 +12,7 @@ from spheregeo.groups import from_quaternion
 from spheregeo.sampling.directions import check_sphere
 from spheregeo.sampling.fields import check_floating, flatten, unflatten
 from spheregeo.sampling.interpolation import apply_stencils, build_map, check_method
+from spheregeo.sampling.missing import check_missing, renormalized
 from spheregeo.sparse import SparseMap
 
 
@@ -62,7 +63,9 @@ def rotation_map(grid: Grid, rotation: Tensor, method: str = "linear") -> Sparse
     return build_map(grid, grid, method, _single(rotation))
 
 
-def rotate(x: Tensor, grid: Grid, rotation: Tensor, method: str = "linear") -> Tensor:
+def rotate(
+    x: Tensor, grid: Grid, rotation: Tensor, method: str = "linear", missing: str = "propagate"
+) -> Tensor:
     """Signal turned by a rotation: (R f)(p) = f(R⁻¹ p). Differentiable in x.
 
     Args:
@@ -70,6 +73,7 @@ def rotate(x: Tensor, grid: Grid, rotation: Tensor, method: str = "linear") -> T
         grid: the grid x is on.
         rotation: matrix (3, 3) or unit quaternion (w, x, y, z).
         method: "linear" or "nearest".
+        missing: "propagate" or "renormalize", as :func:`~spheregeo.sampling.resample` has it.
 
     Shape: (..., *grid.shape) -> the same.
     Equivariance: exact for rotations that permute the grid (``grid.symmetry``; whole columns of a lat-lon grid), else
@@ -77,6 +81,9 @@ def rotate(x: Tensor, grid: Grid, rotation: Tensor, method: str = "linear") -> T
     Raises: ValueError where x does not fit the grid or the rotation is none; TypeError where labels would be mixed.
     """
     check_method(method, ("linear", "nearest"))
+    check_missing(missing)
+    if missing == "renormalize":
+        return renormalized(x, lambda field: rotate(field, grid, rotation, method))
     check_sphere(grid, "grid")
     matrix = _single(rotation)
     flat = flatten(x, grid)

@@ -17,7 +17,15 @@ from spheregeo.grids import (
     LatLon,
     Scattered,
 )
-from spheregeo.sampling import interpolation_map, resample
+from spheregeo.sampling import (
+    interpolation_map,
+    pool,
+    random_rotations,
+    resample,
+    rotate,
+    rotate_image,
+    unpool,
+)
 from spheregeo.sampling.average import cell_bounds
 
 
@@ -183,3 +191,49 @@ def test_a_field_that_does_not_fit_is_refused_with_a_guess(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         resample(torch.zeros(shape), source, HEALPix(2))
+
+
+def test_missing_values_leave_their_weight_to_the_others() -> None:
+    source, target = HEALPix(8), Equiangular(24, 48)
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2, source.num_points, dtype=torch.float64, generator=draw)
+    x[0, ::3], x[1, 5:40] = torch.nan, -1.6375e30  # healpy's UNSEEN
+    gone = torch.isnan(x) | (x < -1e30)
+    for method in ("linear", "nearest", "average"):
+        weights = interpolation_map(
+            source, target, method
+        ).dense()  # the slow way: rows without the missing columns
+        for field, away in zip(x, gone, strict=True):
+            there = weights * ~away
+            share = there.sum(1)
+            want = (there @ field.masked_fill(away, 0)) / share
+            want[share < 0.5 - 1e-9] = torch.nan
+            got = resample(field, source, target, method, missing="renormalize").flatten()
+            torch.testing.assert_close(got, want, equal_nan=True, rtol=1e-9, atol=1e-9)
+    assert bool(
+        torch.isnan(resample(x[0], source, target)).any()
+    )  # unless asked for, NaN is a number like others
+    with pytest.raises(ValueError, match="missing is 'drop', expected 'propagate' or 'renormalize'"):
+        resample(x, source, target, missing="drop")
+
+
+def test_turns_and_pooling_leave_out_what_is_missing() -> None:
+    grid = Equiangular(16, 32)
+    x = torch.full((1, 1, 16, 32), 3.0)
+    x[..., 2:5, 7:9] = torch.nan
+    turn = random_rotations(1, torch.Generator().manual_seed(1))[0]
+    for got in (
+        rotate(x, grid, turn, missing="renormalize"),
+        rotate_image(x, turn, missing="renormalize"),
+        pool(x, grid, "area", missing="renormalize"),
+        pool(x, grid, "max", missing="renormalize"),
+        unpool(x, grid, "linear", missing="renormalize"),
+    ):
+        known = got[torch.isfinite(got)]
+        torch.testing.assert_close(known, torch.full_like(known, 3.0))
+        assert 0 <= int(torch.isnan(got).sum()) <= 30 and len(known) >= 0.9 * got.numel()
+    only = pool(torch.full((16, 32), torch.nan), grid, "max", missing="renormalize")
+    assert bool(torch.isnan(only).all())
+    exact = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(pool(exact, grid, missing="renormalize").nansum(), exact)
+    assert bool(torch.isfinite(gradient).all()) and float(gradient.sum()) > 0

@@ -1,4 +1,4 @@
-"""One global field from a file, set upright: NetCDF, npz, npy, text, or a picture of the planet.
+"""One global field from a file, set upright: NetCDF, GRIB, Zarr, npz, npy, text, or a picture of the planet.
 
 Whatever the file's order, the field comes out north first and eastwards, as cells with edges in degrees; centres become
 edges halfway between them, the first and last rows reach half a cell further (to the pole at most), and longitudes close
@@ -8,22 +8,32 @@ the circle. A meridian that the file holds twice is taken once.
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from spheregeo.data.files import read_array
 from spheregeo.data.sphere.files import IMAGE_SUFFIXES, read_image
+from spheregeo.data.sphere.gridded.coordinates import (
+    COLATITUDE_NAMES,
+    LATITUDE_NAMES,
+    LONGITUDE_NAMES,
+    as_axes,
+    check_not_radians,
+    in_degrees,
+    level_index,
+)
+from spheregeo.data.sphere.gridded.dataset import SUFFIXES, choose, open_dataset, read_variable
+from spheregeo.data.sphere.gridded.points import PointField
 from spheregeo.data.sphere.resize import AreaMap
+from spheregeo.files import reading
 
 __all__ = ["Field", "FieldSource", "read_field"]
 
-LATITUDE_NAMES = ("lat", "lats", "latitude", "latitudes", "nav_lat", "y")
-LONGITUDE_NAMES = ("lon", "lons", "longitude", "longitudes", "nav_lon", "x")
+PACKED = (".gz", ".bz2", ".xz")
+UNSEEN = -1.6375e30  # what healpy writes where a map has no value
 
 
 @dataclass(frozen=True)
@@ -37,8 +47,9 @@ class FieldSource:
         north_up: whether row 0 is the northernmost, for files without latitudes.
         west: longitude of the left edge (of the first column, if not cell-centred), for files without longitudes.
         cell_centred: False for grids with rows at the poles, for files without coordinates.
-        level: indices into the dimensions before latitude and longitude (time, depth ...).
-        missing: values that stand for "no data".
+        level: indices into the dimensions other than latitude and longitude (time, depth ...) that are longer than 1.
+        missing: values that stand for "no data", beside NaN, the file's own fill values and healpy's UNSEEN.
+        units: "degrees" or "radians", units of the coordinates where the file states none, or wrong ones.
 
     Units: degrees.
 
@@ -56,6 +67,7 @@ class FieldSource:
     cell_centred: bool = True
     level: tuple[int, ...] = ()
     missing: tuple[float, ...] = ()
+    units: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,69 +99,51 @@ class Field:
 
 
 def _split_path(text: str) -> tuple[str, str | None]:
-    match = re.fullmatch(r"(.*\.(?:nc|nc4|npz)):([^:/\\]+)", text)
+    match = re.fullmatch(r"(.*\.(?:nc|nc4|cdf|grib|grb|grib2|grb2|zarr|npz)):([^:\\]+)", text)
     return (match[1], match[2]) if match else (text, None)
-
-
-def _open_dataset(path: Path) -> Any:
-    try:
-        import xarray
-    except ImportError as error:
-        raise ImportError(
-            f"{path} is NetCDF, which needs xarray: pip install 'spheregeo[climate]'"
-        ) from error
-    try:
-        return xarray.open_dataset(path, decode_times=False)
-    except Exception as error:  # each of xarray's engines raises its own kinds for a file that it cannot read
-        raise ValueError(
-            f"{path} cannot be read as NetCDF ({' '.join(str(error).split())}); it may be truncated: copy it again"
-        ) from error
-
-
-def _choose(path: Path, wanted: str | None, names: Sequence[str], gridded: Sequence[str] = ()) -> str:
-    if wanted is not None and wanted in names:
-        return wanted
-    if wanted is None and len(gridded) == 1:
-        return gridded[0]
-    if not names:
-        raise ValueError(f"{path} holds no array of numbers; is the file complete?")
-    said = "no variable is named" if wanted is None else f"there is no variable {wanted!r}"
-    raise ValueError(f"{path}: {said}; expected PATH:VARIABLE with one of {', '.join(names)}")
 
 
 def _find(names: Sequence[str], candidates: tuple[str, ...]) -> str | None:
     return next((name for name in names if name.lower() in candidates), None)
 
 
-def _load(path: Path, variable: str | None) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Values (..., H, W) or (C, H, W) with latitudes and longitudes where the file has them."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; expected a NetCDF, npz, npy, text or image file there"
+def _from_arrays(
+    path: Path, variable: str | None, source: FieldSource, given: dict[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Values with leading dimensions, and the coordinates that are there, of npz, npy and text."""
+    if path.suffix not in (".npz", ".npy"):
+        return _read_table(path), given
+    stored = read_array(path)
+    if not isinstance(stored, dict):
+        return np.asarray(stored, np.float64), given
+    names = list(stored)
+    keys = {
+        "latitude": _find(names, (*LATITUDE_NAMES, *COLATITUDE_NAMES)), "longitude": _find(names, LONGITUDE_NAMES),
+    }  # fmt: skip
+    gridded = [name for name in names if stored[name].ndim >= 2 and name not in keys.values()]
+    values = np.asarray(stored[choose(path, variable, names, gridded)], np.float64)
+    found = {
+        k: in_degrees(path, key, stored[key], {}, source.units) for k, key in keys.items() if key is not None
+    }
+    return values, found | given
+
+
+def _is_points(values: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> bool:
+    """Whether latitudes and longitudes are those of single points, along the last axis or the last two."""
+    if lat.shape != lon.shape or values.shape[-lat.ndim :] != lat.shape:
+        return False
+    return lat.ndim == 2 or (lat.ndim == 1 and values.shape[-2:] != (lat.size, lon.size))
+
+
+def _at_level(path: Path, values: np.ndarray, spatial: int, level: Sequence[int]) -> np.ndarray:
+    leading = values.ndim - spatial
+    if leading < 0:
+        raise ValueError(
+            f"{path} has shape {values.shape} and level has {len(level)} indices; expected rows and columns, or one value for "
+            "each of the latitudes and longitudes"
         )
-    if path.suffix in (".nc", ".nc4"):
-        with _open_dataset(path) as data:
-            names = [str(name) for name in data.data_vars]
-            array = data[_choose(path, variable, names, [name for name in names if data[name].ndim >= 2])]
-            values = np.asarray(array.values, np.float64)
-            found = [
-                np.asarray(data[d].values, np.float64) if d in data.coords else None for d in array.dims[-2:]
-            ]
-            lat, lon = found if len(found) == 2 else (None, None)
-        return values, lat, lon
-    if path.suffix in (".npz", ".npy"):
-        stored = read_array(path)
-        if not isinstance(stored, dict):
-            return np.asarray(stored, np.float64), None, None
-        names = list(stored)
-        gridded = [name for name in names if stored[name].ndim >= 2]
-        values = np.asarray(stored[_choose(path, variable, names, gridded)], np.float64)
-        keys = [_find(names, known) for known in (LATITUDE_NAMES, LONGITUDE_NAMES)]
-        lat, lon = (None if key is None else np.asarray(stored[key], np.float64) for key in keys)
-        return values, lat, lon
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return read_image(path), None, None
-    return _read_table(path), None, None
+    dims = [(f"axis {k}", values.shape[k]) for k in range(leading)]
+    return values[level_index(path, dims, level)] if leading else values[()]
 
 
 def _edges(path: Path, values: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> Field:
@@ -190,39 +184,65 @@ def _edges(path: Path, values: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> 
     return Field(values.reshape(-1, *values.shape[-2:]), lat_edges, lon_edges)
 
 
-def read_field(source: FieldSource | str, root: str | Path = ".") -> Field:
+def read_field(source: FieldSource | str, root: str | Path = ".") -> Field | PointField:
     """Read a field and set it upright, north first.
 
     Args:
-        source: a path (``PATH:VARIABLE`` in NetCDF and npz), or a :class:`FieldSource`.
+        source: a path (``PATH:VARIABLE`` in NetCDF and npz, ``PATH:GROUP/VARIABLE`` in groups), or a :class:`FieldSource`.
         root: folder to which the path is relative.
+
+    Returns a :class:`Field` on a lat-lon grid, or a :class:`PointField` for curvilinear and unstructured coordinates.
 
     Raises: FileNotFoundError; ImportError naming the extra for NetCDF; ValueError for variables, coordinates and levels
         that do not fit.
     """
     source = FieldSource(source) if isinstance(source, str) else source
+    if source.units not in (None, "degrees", "radians"):
+        raise ValueError(f"units of {source.path} is {source.units!r}; expected 'degrees' or 'radians'")
     file, variable = _split_path(source.path)
     path = Path(root) / file
-    values, lat, lon = _load(path, variable)
-    is_picture = path.suffix.lower() in IMAGE_SUFFIXES
-    leading = values.ndim - 2 - int(is_picture)
-    if values.ndim < 2 or len(source.level) != leading:
-        raise ValueError(
-            f"{path} has shape {values.shape} and level has {len(source.level)} indices; expected one for each "
-            "dimension before latitude and longitude (scattered and geodesic fields have to be resampled first)"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist; expected a NetCDF, GRIB, Zarr, npz, npy, text or image file there"
         )
-    for dimension, index in enumerate(source.level):
-        if not 0 <= index < values.shape[0]:
-            raise ValueError(
-                f"level[{dimension}] is {index}; expected 0 ... {values.shape[0] - 1} for {path}"
-            )
-        values = values[index]
-    for name, given in (("latitudes", source.latitudes), ("longitudes", source.longitudes)):
-        if given is not None:
-            coordinate_file, coordinate = _split_path(given)
-            axis = _read_axis(Path(root) / coordinate_file, coordinate)
-            lat, lon = (axis, lon) if name == "latitudes" else (lat, axis)
-    height, width = values.shape[-2:]
+    wanted = {"latitude": source.latitudes, "longitude": source.longitudes}
+    given = {kind: _read_axis(root, text, source.units) for kind, text in wanted.items() if text is not None}
+    if path.suffix.lower() in SUFFIXES:
+        read = read_variable(path, variable, source.level, source.units, given)
+        values, coordinates, points = (
+            read.values,
+            {"latitude": read.latitude, "longitude": read.longitude},
+            read.points,
+        )
+        stated = read.stated
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        values, coordinates, points, stated = read_image(path), given, False, source.units is not None
+    else:
+        values, coordinates = _from_arrays(path, variable, source, given)
+        points = len(coordinates) == 2 and _is_points(values, *coordinates.values())
+        values = _at_level(path, values, coordinates["latitude"].ndim if points else 2, source.level)
+        stated = source.units is not None
+    if len(coordinates) == 2:
+        check_not_radians(path, *coordinates.values(), stated)
+    values = values.astype(np.float32)
+    for missing in (*source.missing, UNSEEN):
+        values = np.where(
+            np.isclose(values, np.float32(missing), rtol=1e-6, atol=0), np.float32(np.nan), values
+        )
+    lat, lon = _complete(source, values.shape, coordinates)
+    axes = as_axes(lat, lon) if points and lat.ndim == 2 else None
+    if axes is not None:
+        lat, lon, swapped = axes
+        return _edges(path, values.swapaxes(-1, -2) if swapped else values, lat, lon)
+    return _points(path, values, lat, lon) if points else _edges(path, values, lat, lon)
+
+
+def _complete(
+    source: FieldSource, shape: tuple[int, ...], coordinates: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes, as the source describes them where the file has none."""
+    height, width = shape[-2:] if len(shape) > 1 else (1, shape[0])
+    lat, lon = coordinates.get("latitude"), coordinates.get("longitude")
     if lat is None:
         lat = (
             np.linspace(90, -90, height)
@@ -234,30 +254,42 @@ def read_field(source: FieldSource | str, root: str | Path = ".") -> Field:
         # A grid-registered file has its first meridian once or, with an odd number of columns, at both ends.
         step = 360 / width if source.cell_centred or width % 2 == 0 else 360 / (width - 1)
         lon = source.west + (np.arange(width) + 0.5 * source.cell_centred) * step
-    values = values.astype(np.float32)
-    for missing in source.missing:
-        values = np.where(values == np.float32(missing), np.float32(np.nan), values)
-    return _edges(path, values, lat, lon)
+    return lat, lon
 
 
-def _read_axis(path: Path, variable: str | None) -> np.ndarray:
-    if not path.is_file():
+def _points(path: Path, values: np.ndarray, lat: np.ndarray, lon: np.ndarray) -> PointField:
+    """A field on points, without those that have no coordinates."""
+    there = np.isfinite(lat) & np.isfinite(lon)
+    if not there.any() or np.abs(lat[there]).max() > 90.001:
+        raise ValueError(
+            f"{path}: latitudes run {np.nanmin(lat):g} ... {np.nanmax(lat):g}; expected degrees in -90 ... 90"
+        )
+    flat = values.reshape(-1, lat.size)[:, there.reshape(-1)]
+    return PointField(flat, lat[there], lon[there])
+
+
+def _read_axis(root: str | Path, text: str, units: str | None) -> np.ndarray:
+    """Latitudes or longitudes in degrees from a file of their own."""
+    file, variable = _split_path(text)
+    path = Path(root) / file
+    if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; expected a file of latitudes or longitudes there")
-    if path.suffix in (".nc", ".nc4"):
-        with _open_dataset(path) as data:
+    if path.suffix.lower() in SUFFIXES:
+        with open_dataset(path) as data:
             names = [str(name) for name in data.variables]
-            return np.asarray(data[_choose(path, variable, names)].values, np.float64).ravel()
+            found = data[choose(path, variable, names)]
+            return in_degrees(path, str(found.name), found.values, found.attrs, units).squeeze()
     if path.suffix in (".npz", ".npy"):
         stored = read_array(path)
-        values = stored[_choose(path, variable, list(stored))] if isinstance(stored, dict) else stored
-        return values.astype(np.float64).ravel()
-    return _read_table(path).ravel()
+        key = choose(path, variable, list(stored)) if isinstance(stored, dict) else path.stem
+        values = stored[key] if isinstance(stored, dict) else stored
+        return in_degrees(path, key, values, {}, units).squeeze()
+    return in_degrees(path, path.stem, _read_table(path), {}, units).squeeze()
 
 
 def _read_table(path: Path) -> np.ndarray:
-    try:
-        return np.loadtxt(path, dtype=np.float64)
-    except (ValueError, OSError, EOFError, zlib.error) as error:  # the last three: torn .gz
-        raise ValueError(
-            f"{path} is no table of numbers ({error}); expected .nc, .npz, .npy, .png, .jpg or text"
-        ) from error
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder; expected a field: .nc, .zarr, .npz, .npy, .png, .jpg or text")
+    what = "a table of numbers (no table of numbers: expected .nc, .npz, .npy, .png, .jpg or text)"
+    with reading(path, what):
+        return np.loadtxt(path, dtype=np.float64, encoding="utf-8-sig" if path.suffix not in PACKED else None)

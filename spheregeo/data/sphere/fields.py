@@ -15,6 +15,7 @@ import torch
 from spheregeo.data.common import IGNORE, Item, check_split
 from spheregeo.data.sphere.dataset import PanoramaDataset
 from spheregeo.data.sphere.field import Field, FieldSource, read_field
+from spheregeo.data.sphere.gridded.points import PointField
 
 __all__ = ["Fields"]
 
@@ -101,7 +102,7 @@ class Fields(PanoramaDataset):
             )
         self.image, self.label = torch.from_numpy(image), torch.from_numpy(truth)
 
-    def _labels(self, field: Field, void: Sequence[int]) -> np.ndarray:
+    def _labels(self, field: Field | PointField, void: Sequence[int]) -> np.ndarray:
         values = field.values[0]
         label = np.where(np.isfinite(values), np.rint(values), IGNORE).astype(np.int64)
         label[np.isin(label, list(void))] = IGNORE

@@ -125,7 +125,15 @@ def image_map(height: int, width: int, size: tuple[int, int]) -> AreaMap:
 
 
 def _grow(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, (..., H, W) -> (..., h, w); beyond a pole an image goes on with its own rows, half a turn further."""
+    """Bilinear, (..., H, W) -> (..., h, w); beyond a pole an image goes on with its own rows, half a turn further.
+
+    Missing values (NaN) are left out, and win where they have more than half of the weight.
+    """
+    valid = np.isfinite(x)
+    if not valid.all():
+        weight = _grow(valid.astype(x.dtype), size)
+        values = _grow(np.where(valid, x, np.zeros((), x.dtype)), size)
+        return np.where(weight >= 0.499, values / np.maximum(weight, 0.499), np.asarray(np.nan, x.dtype))
     height, width = x.shape[-2:]
     over = [np.roll(x[..., row, :], width // 2, -1)[..., None, :] for row in (0, -1)]
     wide = np.concatenate([over[0], x, over[1]], -2)

@@ -356,3 +356,231 @@ class TestEarth:
         assert ocean == pytest.approx(0.62, abs=0.02)
         dry = Koppen(earth, (64, 128), "test", ocean=False)[0]["label"]
         assert 0 not in dry and (dry != IGNORE).any()
+
+
+def dataset(variables: dict[str, Any], coordinates: dict[str, Any], path: Path, **options: Any) -> Path:
+    """A NetCDF file with attributes: every variable is (dimensions, values, attributes)."""
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("netCDF4")
+    xarray.Dataset(variables, coords=coordinates).to_netcdf(path, **options)
+    return path
+
+
+DEGREES = {"lat": {"units": "degrees_north"}, "lon": {"units": "degrees_east"}}
+
+
+@pytest.mark.parametrize("order", [("y", "x"), ("x", "y"), ("t", "x", "y"), ("y", "t", "x"), ("x", "y", "t")])
+def test_dimensions_come_in_any_order(tmp_path: Path, upright: np.ndarray, order: tuple[str, ...]) -> None:
+    sizes = {"y": 36, "x": 72, "t": 1}
+    values = bump(LAT, LON)[..., None].transpose(
+        [("y", "x", "t").index(d) for d in (*order, *({"t"} - {*order}))]
+    )
+    dataset(
+        {"field": (order, values.reshape([sizes[d] for d in order]))},
+        # neither dimension's name says what it is, and another coordinate called y would
+        {"y": ("y", LAT, {"standard_name": "latitude"}), "x": ("x", LON, {"units": "degrees_east"})},
+        tmp_path / "field.nc",
+    )
+    np.testing.assert_allclose(on_grid("field.nc:field", tmp_path), upright, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "latitude", "longitude"),
+    [
+        ("radians", (np.radians(LAT), {"units": "radians"}), (np.radians(LON), {"units": "radian"})),
+        ("colatitude", (90 - LAT, {"standard_name": "colatitude", "units": "degrees"}), (LON, DEGREES["lon"])),
+        ("radians of colatitude", (np.radians(90 - LAT), {"standard_name": "colatitude", "units": "rad"}), (LON, {})),
+        ("degrees south", (-LAT, {"units": "degrees_south"}), (LON, DEGREES["lon"])),
+        ("0 to 360, from the south", (LAT, DEGREES["lat"]), ((LON + 360) % 360, DEGREES["lon"])),
+    ],
+)  # fmt: skip
+def test_units_of_coordinates_are_honoured(
+    tmp_path: Path, upright: np.ndarray, name: str, latitude: Any, longitude: Any
+) -> None:
+    coordinates = {"lat": ("lat", *latitude), "lon": ("lon", *longitude)}
+    dataset({"field": (("lat", "lon"), bump(LAT, LON))}, coordinates, tmp_path / "field.nc")
+    np.testing.assert_allclose(on_grid("field.nc:field", tmp_path), upright, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "message"),
+    [
+        (("lat", np.radians(LAT), {}), ("lon", np.radians(LON), {}), "looks like radians"),
+        (("lat", np.radians(LAT), DEGREES["lat"]), ("lon", np.radians(LON), DEGREES["lon"]), "looks like radians"),
+        (("lat", LAT * 1e5, {"units": "m"}), ("lon", LON * 1e5, {"units": "m"}), "has dimensions lat .36., lon .72. and no"),
+        (("lat", LAT, {"standard_name": "grid_latitude"}), ("lon", LON, DEGREES["lon"]), "no latitudes"),
+    ],
+)  # fmt: skip
+def test_units_that_cannot_be_are_refused(
+    tmp_path: Path, latitude: Any, longitude: Any, message: str
+) -> None:
+    path = tmp_path / "field.nc"
+    dataset({"field": (("lat", "lon"), bump(LAT, LON))}, {"lat": latitude, "lon": longitude}, path)
+    with pytest.raises(ValueError, match=rf"field\.nc: .*{message}"):
+        read_field("field.nc:field", tmp_path)
+
+
+def test_radians_may_be_told(tmp_path: Path, upright: np.ndarray) -> None:
+    np.savez(tmp_path / "bare.npz", field=bump(LAT, LON), lat=np.radians(LAT), lon=np.radians(LON))
+    with pytest.raises(ValueError, match=r"bare\.npz: .*looks like radians"):
+        read_field("bare.npz", tmp_path)
+    told = FieldSource("bare.npz", units="radians")
+    np.testing.assert_allclose(on_grid(told, tmp_path), upright, atol=1e-6)
+    np.savez(tmp_path / "co.npz", field=bump(LAT, LON), colat=90 - LAT, lon=LON)
+    np.testing.assert_allclose(on_grid("co.npz:field", tmp_path), upright, atol=1e-6)
+
+
+def test_dimensions_without_coordinates_are_refused(tmp_path: Path) -> None:
+    dataset({"field": (("dim_0", "dim_1"), bump(LAT, LON))}, {}, tmp_path / "numbered.nc")
+    with pytest.raises(
+        ValueError, match=r"numbered\.nc: field has dimensions dim_0 \(36\), dim_1 \(72\) and no latitudes"
+    ):
+        read_field("numbered.nc:field", tmp_path)
+    np.savetxt(tmp_path / "lat.txt", LAT)
+    np.savetxt(tmp_path / "lon.txt", LON)
+    given = FieldSource("numbered.nc:field", latitudes="lat.txt", longitudes="lon.txt")
+    assert read_field(given, tmp_path).values.shape == (1, 36, 72)
+
+
+def curvilinear() -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes (48, 96) of a grid whose pole is turned away, as ocean models have them."""
+    lat, lon = np.meshgrid(
+        np.radians(90 - (np.arange(48) + 0.5) * 3.75), np.radians(np.arange(96) * 3.75), indexing="ij"
+    )
+    x, y, z = np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)
+    y, z = np.cos(0.5) * y - np.sin(0.5) * z, np.sin(0.5) * y + np.cos(0.5) * z
+    return np.degrees(np.arcsin(z)), np.degrees(np.arctan2(y, x))
+
+
+def smooth(lat: np.ndarray, lon: np.ndarray) -> np.ndarray:
+    a, b = np.radians(lat), np.radians(lon)
+    return np.sin(a) + 0.5 * np.cos(a) * np.cos(b - np.radians(100))
+
+
+def test_curvilinear_and_unstructured_points_are_resampled(tmp_path: Path, upright: np.ndarray) -> None:
+    lat, lon = curvilinear()
+    values = smooth(lat, lon)
+    coordinates = {
+        "nav_lat": (("y", "x"), lat, {"units": "degrees_north"}), "nav_lon": (("y", "x"), lon, {"units": "degrees_east"}),
+        "y": ("y", np.arange(48.0)), "x": ("x", np.arange(96.0)),
+    }  # fmt: skip
+    dataset({"field": (("time", "y", "x"), values[None])}, coordinates, tmp_path / "curved.nc")
+    cells = (
+        ("cell", lat.ravel(), {"standard_name": "latitude"}),
+        ("cell", lon.ravel(), {"standard_name": "longitude"}),
+    )
+    dataset({"field": (("cell",), values.ravel())}, {"a": cells[0], "b": cells[1]}, tmp_path / "cells.nc")
+    np.savez(tmp_path / "curved.npz", field=values, lat=lat, lon=lon)
+    for name in ("curved.nc:field", "cells.nc:field", "curved.npz:field"):
+        np.testing.assert_allclose(on_grid(name, tmp_path), upright, atol=0.02, err_msg=name)
+    plain = np.meshgrid(LAT, LON)  # two-dimensional coordinates of a grid that has axes, columns first
+    np.savez(tmp_path / "plain.npz", field=bump(LAT, LON).T, lat=plain[0], lon=plain[1])
+    np.testing.assert_allclose(on_grid("plain.npz:field", tmp_path), upright, atol=1e-6)
+
+
+def test_labels_on_points_are_never_mixed_and_end_at_the_region(tmp_path: Path) -> None:
+    lat, lon = (x.ravel() for x in curvilinear())
+    north = lat > -20
+    np.savez(tmp_path / "a.npz", field=np.where(lon > 0, 7, 3)[north], lat=lat[north], lon=lon[north])
+    field = read_field("a.npz:field", tmp_path)
+    for size in (SIZE, (45, 90)):  # several points in a cell, and less than one
+        label = field.map_to(size).majority(field.values[0].astype(np.int64))
+        rows = 90 - (np.arange(size[0]) + 0.5) * 180 / size[0]
+        assert set(np.unique(label)) == {3, 7, IGNORE} and (label[rows < -32] == IGNORE).all()
+        assert (label[rows > -14] != IGNORE).all()
+        east = -180 + (np.arange(size[1]) + 0.5) * 360 / size[1] > 0
+        wrong = (label == 7) != east
+        assert wrong[(rows > -14) & (rows < 70)].mean() < 0.06
+        average = field.map_to(size).average(field.values)[0]
+        assert np.isnan(average[rows < -32]).all() and np.nanmax(average) <= 7 and np.nanmin(average) >= 3
+
+
+def test_gaps_of_points_stay_gaps_and_do_not_spread(tmp_path: Path) -> None:
+    lat, lon = curvilinear()
+    values = np.where((lat > 0) & (lon > 0), np.nan, smooth(lat, lon) * 0 + 5)
+    np.savez(tmp_path / "a.npz", field=values, lat=lat, lon=lon)
+    for size in (SIZE, (45, 90)):
+        field = read_field("a.npz:field", tmp_path)
+        average = field.map_to(size).average(field.values)[0]
+        known = np.isfinite(average)
+        np.testing.assert_allclose(average[known], 5, rtol=1e-6)  # neither NaN nor zero mixed in
+        assert 0.7 < known.mean() < 0.8
+
+
+def test_fill_values_ranges_and_packing_of_netcdf(tmp_path: Path, upright: np.ndarray) -> None:
+    netCDF4 = pytest.importorskip("netCDF4")
+    values = bump(LAT, LON)
+    packed = np.rint(values / 1e-4).astype(np.int16)
+    with netCDF4.Dataset(tmp_path / "packed.nc", "w") as file:
+        for name, axis in (("lat", LAT), ("lon", LON)):
+            file.createDimension(name, len(axis))
+            variable = file.createVariable(name, "f8", (name,))
+            variable[:], variable.units = axis, DEGREES[name]["units"]
+        field = file.createVariable("field", "i2", ("lat", "lon"), fill_value=-32768)
+        field.set_auto_maskandscale(False)
+        field.scale_factor, field.missing_value = 1e-4, np.int16(-32767)
+        field.valid_range = np.array([-16000, 16000], np.int16)  # packed: -1.6 ... 1.6
+        packed[20, 0], packed[20, 1], packed[20, 2] = -32768, -32767, 16001
+        field[:] = packed
+        lazy = file.createVariable("lazy", "f4", ("lat", "lon"), fill_value=False)
+        lazy[:] = np.where(LAT[:, None] > 0, 9.96921e36, 1.0)
+        low = file.createVariable("low", "f4", ("lat", "lon"))
+        low[:], low.valid_min = values, np.float32(0.0)
+    found = read_field("packed.nc:field", tmp_path).values[0]
+    assert np.isnan(found[20, :3]).all() and np.isnan(found).sum() == 3
+    cells = on_grid("packed.nc:field", tmp_path)
+    assert np.isnan(cells).sum() == 1  # the cell of which more than half is missing
+    cells[10, :2] = upright[10, :2]  # these are means of what is left
+    np.testing.assert_allclose(cells, upright, atol=2e-4)
+    assert np.isnan(read_field("packed.nc:lazy", tmp_path).values[0, :18]).all()
+    assert np.isnan(read_field("packed.nc:low", tmp_path).values[0]).mean() == pytest.approx(
+        (values < 0).mean()
+    )
+
+
+def test_groups_suffixes_and_bounds(tmp_path: Path, upright: np.ndarray) -> None:
+    coordinates = {
+        "lat": ("lat", LAT, {**DEGREES["lat"], "bounds": "lat_bnds"}),
+        "lon": ("lon", LON, DEGREES["lon"]),
+    }
+    bounds = (("lat", "two"), np.stack([LAT + 2.5, LAT - 2.5], 1))
+    field = {"field": (("lat", "lon"), bump(LAT, LON)), "lat_bnds": bounds}
+    for name in ("a.nc4", "a.cdf"):
+        dataset(field, coordinates, tmp_path / name)
+        np.testing.assert_allclose(on_grid(name, tmp_path), upright, atol=1e-6)  # bounds are no second field
+    dataset({}, {}, tmp_path / "groups.nc")
+    dataset(field, coordinates, tmp_path / "groups.nc", group="ocean/surface", mode="a")
+    np.testing.assert_allclose(on_grid("groups.nc:ocean/surface/field", tmp_path), upright, atol=1e-6)
+    with pytest.raises(ValueError, match=r"with one of .*ocean/surface/field"):
+        read_field("groups.nc", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "package"), [("a.grib", "cfgrib"), ("a.zarr", "zarr")])
+def test_formats_name_the_package_they_need(
+    tmp_path: Path, name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xarray")
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr("spheregeo.data.sphere.gridded.dataset.find_spec", lambda package: None)
+    with pytest.raises(ImportError, match=rf"{name} is .*needs {package}: pip install {package}"):
+        read_field(f"{name}:field", tmp_path)
+
+
+def test_several_times_name_the_option(tmp_path: Path) -> None:
+    values = np.zeros((3, 1, 36, 72))
+    coordinates = {"lat": ("lat", LAT, DEGREES["lat"]), "lon": ("lon", LON, DEGREES["lon"])}
+    dataset({"field": (("time", "depth", "lat", "lon"), values)}, coordinates, tmp_path / "a.nc")
+    with pytest.raises(
+        ValueError, match=r"time \(3\), depth \(1\) before latitude .* level has 0 indices; .*level \[0\]"
+    ):
+        read_field("a.nc:field", tmp_path)
+    assert read_field(FieldSource("a.nc:field", level=(2,)), tmp_path).values.shape == (1, 36, 72)
+    assert read_field(FieldSource("a.nc:field", level=(2, 0)), tmp_path).values.shape == (1, 36, 72)
+
+
+def test_healpy_s_unseen_is_missing(tmp_path: Path) -> None:
+    values = bump(LAT, LON)
+    values[3, 4] = -1.6375e30
+    np.savez(tmp_path / "a.npz", field=values, lat=LAT, lon=LON)
+    found = read_field("a.npz:field", tmp_path).values[0]
+    assert np.isnan(found[3, 4]) and np.isnan(found).sum() == 1

@@ -103,6 +103,15 @@ def test_images_that_grow_are_interpolated_over_seam_and_poles() -> None:
     assert errors[0] / errors[1] > 3.5  # second order, poles and seam included
 
 
+def test_missing_values_do_not_spread_when_an_image_grows() -> None:
+    image = np.full((1, 8, 16), 3.0, np.float32)
+    image[0, 2:4, 5] = np.nan
+    grown = resize_image(image, (32, 64))
+    known = np.isfinite(grown)
+    np.testing.assert_allclose(grown[known], 3)
+    assert (~known).sum() == pytest.approx(2 * 16, abs=8)  # as large as the gap was
+
+
 def test_depth_ignores_what_is_missing() -> None:
     depth = np.full((8, 16), 2.0, np.float32)
     depth[2, 2] = 0

@@ -1,0 +1,43 @@
+"""Fields with missing values: interpolation with the weights of what is missing shared out among the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+UNSEEN = -1.6375e30  # what healpy writes where a map has no value
+MISSING = ("propagate", "renormalize")
+HALF = 0.5 - 1e-6  # of the weights; below it a value stands for too little of what it is a mean of
+
+
+def is_missing(x: Tensor) -> Tensor:
+    """Which values are missing: NaN, infinity, or healpy's UNSEEN."""
+    if not x.is_floating_point():
+        return torch.zeros_like(x, dtype=torch.bool)
+    return ~torch.isfinite(x) | ((x - UNSEEN).abs() <= 1e-5 * abs(UNSEEN))
+
+
+def check_missing(missing: str) -> None:
+    """Refuse a treatment of missing values that does not exist, naming those that do."""
+    if missing not in MISSING:
+        raise ValueError(f"missing is {missing!r}, expected {' or '.join(map(repr, MISSING))}")
+
+
+def renormalized(x: Tensor, interpolate: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a linear map whose weights sum to 1 to a field with missing values.
+
+    Args:
+        x: field; missing values are NaN, infinite or healpy's UNSEEN.
+        interpolate: the map, of fields of any leading shape.
+
+    Shape: that of ``interpolate``. Values are NaN where less than half of the weight meets a value.
+    """
+    gone = is_missing(x)
+    if not bool(gone.any()):
+        return interpolate(x)
+    values = interpolate(x.masked_fill(gone, 0.0))
+    weight = interpolate((~gone).to(x.dtype))
+    enough = weight >= HALF
+    return torch.where(enough, values / torch.where(enough, weight, 1.0), torch.nan)
