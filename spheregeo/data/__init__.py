@@ -26,11 +26,23 @@ if TYPE_CHECKING:
         Shrec11Data,
     )
     from spheregeo.data.module import DataModule
+    from spheregeo.data.molecules.files import (
+        ENERGY_KEYS,
+        FORCE_KEYS,
+        atomic_number,
+        from_frames,
+        isolated_atoms,
+        need_file,
+        read_extxyz,
+        read_frames,
+        xyz_files,
+    )
     from spheregeo.data.molecules.forces import ClustersData, ForcesData
     from spheregeo.data.molecules.module import MoleculeData
     from spheregeo.data.molecules.modules import G2Data, QM7Data, QM9Data
     from spheregeo.data.molecules.molecules import Molecules
     from spheregeo.data.molecules.own import ExtXYZData, SDFData
+    from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf, read_sdf_csv, read_table, unpad
     from spheregeo.data.points.dataset import Cloud, PointDataset, unit_sphere
     from spheregeo.data.points.files import read_cloud
     from spheregeo.data.points.folder import PointFolder
@@ -53,6 +65,7 @@ if TYPE_CHECKING:
     from spheregeo.data.sphere.files import read_image, read_labels
     from spheregeo.data.sphere.folder import PanoramaFolder
     from spheregeo.data.sphere.glyphs import GLYPHS
+    from spheregeo.data.sphere.gridded.points import PointField
     from spheregeo.data.sphere.images import SphericalImages, SphericalImagesData
     from spheregeo.data.sphere.koppen import KOPPEN_CLASSES, Koppen
     from spheregeo.data.sphere.mnist import SphericalGlyphsData, SphericalMNISTData
@@ -73,8 +86,10 @@ _HOMES = {
     "Creatures": "meshes.generated",
     "CreaturesData": "meshes.modules",
     "DataModule": "module",
+    "ENERGY_KEYS": "molecules.files",
     "EpochSampler": "common",
     "ExtXYZData": "molecules.own",
+    "FORCE_KEYS": "molecules.files",
     "Faust": "meshes.faust",
     "FaustData": "meshes.modules",
     "Field": "sphere.field",
@@ -105,6 +120,7 @@ _HOMES = {
     "PointAugment": "points.views",
     "PointData": "points.modules",
     "PointDataset": "points.dataset",
+    "PointField": "sphere.gridded.points",
     "PointFolder": "points.folder",
     "PointFolderData": "points.modules",
     "PrimitiveClouds": "points.generated",
@@ -129,21 +145,32 @@ _HOMES = {
     "Stanford2D3DSData": "sphere.modules",
     "Template": "meshes.dataset",
     "Views": "points.views",
+    "atomic_number": "molecules.files",
     "collate": "batches",
     "collate_clouds": "batches",
     "collate_meshes": "batches",
     "collate_molecules": "batches",
     "fetch": "download",
+    "from_frames": "molecules.files",
     "from_pyg": "pyg",
+    "isolated_atoms": "molecules.files",
+    "need_file": "molecules.files",
+    "numeric": "molecules.tables",
     "panorama_grid": "sphere.resize",
     "read_class_names": "files",
     "read_cloud": "points.files",
     "read_depth": "sphere.pictures.depth",
+    "read_extxyz": "molecules.files",
     "read_field": "sphere.field",
+    "read_frames": "molecules.files",
     "read_image": "sphere.files",
     "read_labels": "sphere.files",
     "read_modelnet": "points.modelnet",
+    "read_npz": "molecules.tables",
     "read_scanobjectnn": "points.modelnet",
+    "read_sdf": "molecules.tables",
+    "read_sdf_csv": "molecules.tables",
+    "read_table": "molecules.tables",
     "registry": "download",
     "resize_depth": "sphere.resize",
     "resize_image": "sphere.resize",
@@ -151,7 +178,9 @@ _HOMES = {
     "stanford_classes": "sphere.stanford2d3ds",
     "to_pyg": "pyg",
     "unit_sphere": "points.dataset",
+    "unpad": "molecules.tables",
     "verify": "download",
+    "xyz_files": "molecules.files",
 }
 _PARTS = [
     "batches",
@@ -168,6 +197,8 @@ _PARTS = [
 ]
 
 __all__ = [
+    "ENERGY_KEYS",
+    "FORCE_KEYS",
     "GLYPHS",
     "IGNORE",
     "KOPPEN_CLASSES",
@@ -209,6 +240,7 @@ __all__ = [
     "PointAugment",
     "PointData",
     "PointDataset",
+    "PointField",
     "PointFolder",
     "PointFolderData",
     "PrimitiveClouds",
@@ -232,21 +264,32 @@ __all__ = [
     "Stanford2D3DSData",
     "Template",
     "Views",
+    "atomic_number",
     "collate",
     "collate_clouds",
     "collate_meshes",
     "collate_molecules",
     "fetch",
+    "from_frames",
     "from_pyg",
+    "isolated_atoms",
+    "need_file",
+    "numeric",
     "panorama_grid",
     "read_class_names",
     "read_cloud",
     "read_depth",
+    "read_extxyz",
     "read_field",
+    "read_frames",
     "read_image",
     "read_labels",
     "read_modelnet",
+    "read_npz",
     "read_scanobjectnn",
+    "read_sdf",
+    "read_sdf_csv",
+    "read_table",
     "registry",
     "resize_depth",
     "resize_image",
@@ -254,7 +297,9 @@ __all__ = [
     "stanford_classes",
     "to_pyg",
     "unit_sphere",
+    "unpad",
     "verify",
+    "xyz_files",
 ]
 
 
