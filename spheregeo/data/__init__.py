@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from spheregeo.data.sphere.dataset import PanoramaDataset
     from spheregeo.data.sphere.field import Field, FieldSource, read_field
     from spheregeo.data.sphere.fields import Fields
-    from spheregeo.data.sphere.files import read_image, read_labels
+    from spheregeo.data.sphere.files import read_image
     from spheregeo.data.sphere.folder import PanoramaFolder
     from spheregeo.data.sphere.glyphs import GLYPHS
     from spheregeo.data.sphere.gridded.points import PointField
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from spheregeo.data.sphere.module import PanoramaData
     from spheregeo.data.sphere.modules import FieldsData, FolderData, KoppenData, RoomsData, Stanford2D3DSData
     from spheregeo.data.sphere.pictures.depth import read_depth
+    from spheregeo.data.sphere.pictures.labels import read_labels
     from spheregeo.data.sphere.resize import panorama_grid, resize_depth, resize_image, resize_labels
     from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
     from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
@@ -164,7 +165,7 @@ _HOMES = {
     "read_field": "sphere.field",
     "read_frames": "molecules.files",
     "read_image": "sphere.files",
-    "read_labels": "sphere.files",
+    "read_labels": "sphere.pictures.labels",
     "read_modelnet": "points.modelnet",
     "read_npz": "molecules.tables",
     "read_scanobjectnn": "points.modelnet",
@@ -193,6 +194,7 @@ _PARTS = [
     "molecules",
     "points",
     "pyg",
+    "record",
     "sphere",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import math
+import re
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,12 @@ __all__ = ["read_class_names"]
 
 # Marks at the beginning of a text file that name its encoding; UTF-8 without one is the rule.
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+# "floor 128 64 0", "floor, 128, 64, 0" or "floor: (128, 64, 0)"
+_COLOUR = re.compile(
+    r"(?P<name>.*?\S)[\s,;:=]+[([]?(?P<r>\d{1,3})[\s,]+(?P<g>\d{1,3})[\s,]+(?P<b>\d{1,3})[)\]]?"
+)
 
 
 def need_file(path: str | Path, what: str) -> Path:
@@ -119,13 +126,36 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
 
     Raises: FileNotFoundError; ValueError for no names, more than 255, or one that comes twice.
     """
+    return read_class_table(path)[0]
+
+
+def read_class_table(path: str | Path) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """Names of classes as :func:`read_class_names` reads them, and their colours, if lines end in three numbers: NAME R G B.
+
+    Shape: names (K,); colours (K, 3) uint8, or None.
+    Raises: FileNotFoundError; ValueError as :func:`read_class_names`, and for colours of some classes only, beyond 255, or alike.
+    """
     path = need_file(path, "a text file with one class name a line, index 0 first")
     lines = (line.split("#")[0].strip() for line in read_lines(path))
-    names = tuple(line for line in lines if line)
+    found = [(line, _COLOUR.fullmatch(line)) for line in lines if line]
+    coloured = [match for _, match in found if match]
+    if coloured and len(coloured) < len(found):
+        bare = next(line for line, match in found if not match)
+        raise ValueError(
+            f"{path} gives colours to some classes but not to {bare!r}; expected NAME R G B in every line, or in none"
+        )
+    names = tuple(match["name"] if match else " ".join(line.split()) for line, match in found)
     if not names or len(names) > 255:
         raise ValueError(
             f"{path} holds {len(names)} class names; expected 1 to 255, one a line (index 255 is void)"
         )
     if len(set(names)) != len(names):
         raise ValueError(f"{path} names a class twice; expected {len(names)} different names")
-    return names
+    if not coloured:
+        return names, None
+    colours = np.array([[int(match[k]) for k in "rgb"] for match in coloured])
+    if colours.max() > 255 or len(np.unique(colours, axis=0)) < len(colours):
+        raise ValueError(
+            f"{path} has colours beyond 255, or one for two classes; expected one of its own each"
+        )
+    return names, colours.astype(np.uint8)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spheregeo.data.files import read_array, read_class_names
+from spheregeo.data.files import read_array, read_class_names, read_class_table
 
 
 def test_class_names_may_have_comments(tmp_path: Path) -> None:
@@ -69,3 +69,32 @@ def test_headers_of_arrays_fit_their_contents(tmp_path: Path) -> None:
 def test_lines_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbffloor\r\nwall\t\r\n")
     assert read_class_names(tmp_path / "classes.txt") == ("floor", "wall")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "floor 128 64 0\ndining table 0 0 9\n",
+        "\ufefffloor\t128\t64\t0  \r\ndining table\t0\t0\t9\t\r\n\r\n",
+        "floor, 128, 64, 0\ndining table: (0, 0, 9)  # with legs\n",
+    ],
+)
+def test_class_names_may_have_colours(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classes.txt").write_bytes(text.encode())
+    names, colours = read_class_table(tmp_path / "classes.txt")
+    assert names == read_class_names(tmp_path / "classes.txt") == ("floor", "dining table")
+    np.testing.assert_array_equal(colours, [[128, 64, 0], [0, 0, 9]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a 1 2 3\nb\n", "some classes but not to 'b'"),
+        ("a 1 2 3\nb 1 2 3\n", "one for two classes"),
+        ("a 1 2 999\nb 1 2 3\n", "beyond 255"),
+    ],
+)
+def test_colours_of_classes_that_cannot_be_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(ValueError, match=rf"classes\.txt .*{message}"):
+        read_class_names(tmp_path / "classes.txt")

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from spheregeo.data.sphere.pictures.decode import decode
+from spheregeo.data.sphere.pictures.labels import read_labels as read_labels  # its former place
 
-__all__ = ["read_image", "read_labels"]
+__all__ = ["read_image"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
@@ -66,33 +67,3 @@ def check_panorama(path: str | Path, height: int, width: int) -> None:
             f"{path} is {height} x {width} pixels (height x width); expected width = 2 x height, the whole sphere: "
             "crop or pad it to 180 x 360 degrees first"
         )
-
-
-def read_labels(path: str | Path, num_classes: int, ignore: int = 255) -> np.ndarray:
-    """Read a label PNG, whose grey value (8 or 16 bits) or palette index is the class.
-
-    Args:
-        path: the file.
-        num_classes: number of classes.
-        ignore: value that stands for "void", as 65535 does at 16 bits.
-
-    Shape: (H, W) int64.
-    Raises: FileNotFoundError; ValueError for RGB files and for values outside 0 ... num_classes - 1.
-    """
-    array, mode = read_raster(path)
-    if array.ndim != 2:
-        raise ValueError(
-            f"{path} is a label image with mode {mode}; expected one channel (grey or palette) whose value is the class: "
-            "convert the colours to class indices"
-        )
-    label = array.astype(np.int64)
-    if array.dtype != np.uint8:
-        label[label == 65535] = ignore
-    wrong = (label != ignore) & ((label < 0) | (label >= num_classes))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise ValueError(
-            f"{path} has label {int(label[row, column])} at row {row}, column {column} ({int(wrong.sum())} such pixels); "
-            f"expected 0 ... {num_classes - 1} or {ignore} (ignored): add the class to classes.txt or correct the file"
-        )
-    return label

@@ -2,9 +2,9 @@
 
 ::
 
-    root/classes.txt          one class name a line, index 0 first (needed with labels)
+    root/classes.txt          one class name a line, index 0 first (needed with labels); NAME R G B where labels are colours
     root/images/NAME.png      or .jpg, .tif, .webp, .bmp; as a viewer shows it; grey becomes three channels, alpha is dropped
-    root/labels/NAME.png      grey (8 or 16 bits) or palette: the stored value or index is the class, 255 is void
+    root/labels/NAME.png      grey (8 or 16 bits) or palette: the value or index is the class, 255 and values of void are void
     root/depth/NAME.png       16 bits, millimetres, 0 = missing; or .npy / .npz / .tif, metres, 0 or NaN = missing; or depth_unit
     root/train.txt            names (with or without suffix), one a line; val.txt, test.txt likewise; all three or none
 
@@ -13,18 +13,31 @@ Without lists, of the sorted names the 9th, 19th ... are for validation and the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from spheregeo.data.common import SPLITS, Item, check_split
-from spheregeo.data.files import read_class_names, read_lines
+from spheregeo.data.files import read_class_table, read_lines
 from spheregeo.data.sphere.dataset import PanoramaDataset
-from spheregeo.data.sphere.files import IMAGE_SUFFIXES, check_panorama, read_image, read_labels
+from spheregeo.data.sphere.files import IMAGE_SUFFIXES, check_panorama, read_image
 from spheregeo.data.sphere.pictures.depth import read_depth, unit_in_metres
+from spheregeo.data.sphere.pictures.labels import read_labels, void_values
 from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
 
 __all__ = ["PanoramaFolder"]
+
+LABEL_SUFFIXES = (
+    ".png",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".gif",
+    ".jpg",
+    ".jpeg",
+)  # JPEGs are found, and refused with the reason
+DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff")
 
 
 class PanoramaFolder(PanoramaDataset):
@@ -37,6 +50,7 @@ class PanoramaFolder(PanoramaDataset):
         targets: what to read, of "label" and "depth"; None for what there is, empty for images only.
         cache: keep items in memory.
         depth_unit: unit of stored depths: "mm", "cm", "m" or metres per step; detected if None, see :func:`read_depth`.
+        void: label values that are not counted, beside 255 and, at 16 bits, 65535; and colours as "#RRGGBB".
 
     Shape: image (3, nlat, nlon) in [0, 1]; label (nlat, nlon); depth (nlat, nlon). Shrunk images and depths are averaged
         by solid angle, labels take the majority.
@@ -52,6 +66,7 @@ class PanoramaFolder(PanoramaDataset):
         targets: tuple[str, ...] | None = None,
         cache: bool = True,
         depth_unit: float | str | None = None,
+        void: Sequence[int | str] = (),
     ) -> None:
         super().__init__(size, cache)
         self.depth_unit = None if depth_unit is None else unit_in_metres(depth_unit)
@@ -71,7 +86,11 @@ class PanoramaFolder(PanoramaDataset):
         if unknown:
             raise ValueError(f"targets has {sorted(unknown)}; expected 'label', 'depth' or both")
         self.targets = tuple(targets)
-        self.class_names = read_class_names(self.root / "classes.txt") if "label" in self.targets else ()
+        self.void = tuple(void)
+        void_values(self.void)
+        self.class_names, self.colours = (
+            read_class_table(self.root / "classes.txt") if "label" in self.targets else ((), None)
+        )
         images = self.root / "images"
         found = sorted(
             p for p in images.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
@@ -122,7 +141,7 @@ class PanoramaFolder(PanoramaDataset):
         return chosen
 
     def _partner(self, folder: Path, image: Path) -> Path:
-        suffixes = (".png",) if folder.name == "labels" else (".png", ".npy", ".npz", ".tif", ".tiff")
+        suffixes = LABEL_SUFFIXES if folder.name == "labels" else DEPTH_SUFFIXES
         for suffix in suffixes:
             if (folder / f"{image.stem}{suffix}").is_file():
                 return folder / f"{image.stem}{suffix}"
@@ -140,7 +159,9 @@ class PanoramaFolder(PanoramaDataset):
         check_panorama(path, *image.shape[-2:])
         item = {"image": torch.from_numpy(resize_image(image, self.size))}
         if "label" in self.targets:
-            label = read_labels(self.partners["label"][index], len(self.class_names))
+            label = read_labels(
+                self.partners["label"][index], len(self.class_names), colours=self.colours, void=self.void
+            )
             check_panorama(self.partners["label"][index], *label.shape)
             item["label"] = torch.from_numpy(resize_labels(label, self.size))
         if "depth" in self.targets:

@@ -108,6 +108,7 @@ class FolderData(_MeasuredData):
         size: rows and columns of the working grid, 2:1.
         batch_size: images in a batch.
         depth_unit: unit of stored depths: mm, cm, m or metres per step; detected if None.
+        void: label values, and colours as "#RRGGBB", that are not counted, beside 255.
         **kwargs: arguments of :class:`PanoramaData`.
 
     Raises: FileNotFoundError and ValueError, as :class:`PanoramaFolder`, when a split is first read.
@@ -120,13 +121,14 @@ class FolderData(_MeasuredData):
         batch_size: int = 2,
         *,
         depth_unit: float | str | None = None,
+        void: list[int | str] = [],  # noqa: B006
         **kwargs: Any,
     ) -> None:
         super().__init__(size=size, batch_size=batch_size, **kwargs)
-        self.root, self.depth_unit = root, depth_unit
+        self.root, self.depth_unit, self.void = root, depth_unit, void
 
     def make(self, split: str) -> PanoramaDataset:
-        return PanoramaFolder(self.root, self.size, split, depth_unit=self.depth_unit)
+        return PanoramaFolder(self.root, self.size, split, depth_unit=self.depth_unit, void=self.void)
 
     @property
     def class_names(self) -> tuple[str, ...]:

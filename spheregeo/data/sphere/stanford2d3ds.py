@@ -16,10 +16,12 @@ import torch
 
 from spheregeo.data.common import IGNORE, Item, check_split
 from spheregeo.data.download import registry
+from spheregeo.data.files import need_file, read_text
 from spheregeo.data.sphere.dataset import PanoramaDataset
 from spheregeo.data.sphere.files import check_panorama, read_image, read_raster
 from spheregeo.data.sphere.pictures.depth import read_depth
 from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
+from spheregeo.files import reading
 
 __all__ = ["Stanford2D3DS", "stanford_classes"]
 
@@ -35,15 +37,11 @@ def stanford_classes() -> tuple[str, ...]:
 
 def read_label_table(path: str | Path) -> np.ndarray:
     """Class index of every entry of ``semantic_labels.json``, IGNORE for ``<UNK>``. Raises: FileNotFoundError, ValueError."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; it comes with the dataset's repository, folder assets/"
-        )
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); fetch it again") from error
+    path = need_file(path, "the list of labels from the dataset's repository, folder assets/,")
+    with reading(path, "a JSON list of labels"):
+        entries = json.loads(read_text(path, "a JSON list of labels"))
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{path} holds no list; expected a JSON list of labels such as 'chair_1_office_3_1'")
     index = {name: k for k, name in enumerate(stanford_classes())} | {"<UNK>": IGNORE}
     names = [str(entry).split("_")[0] for entry in entries]
     unknown = sorted(set(names) - set(index))

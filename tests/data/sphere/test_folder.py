@@ -124,6 +124,19 @@ def test_a_folder_with_depth_only_needs_no_classes(tmp_path: Path) -> None:
     assert set(data[0]) == {"image", "depth"} and float(data[0]["depth"].mean()) == 1
 
 
+def test_a_folder_of_coloured_labels(root: Path) -> None:
+    table = np.array([[1, 2, 3], [200, 0, 0], [0, 200, 0]], np.uint8)
+    (root / "classes.txt").write_text("floor 1 2 3\nwall 200 0 0\nceiling 0 200 0\n")
+    for path in (root / "labels").iterdir():
+        rgb = table[np.asarray(Image.open(path))]
+        rgb[0, 0] = 255
+        save(rgb, path)
+    item = PanoramaFolder(root, SIZE, void=["#FFFFFF"])[1]
+    want = np.roll(LABEL, 1, 1).astype(int)
+    want[0, 0] = IGNORE
+    np.testing.assert_array_equal(item["label"].numpy(), want)
+
+
 def broken(change: Callable[[Path], object], message: str, error: type[Exception] = ValueError) -> object:
     return pytest.param(change, message, error, id=message[:30])
 
@@ -133,6 +146,10 @@ def broken(change: Callable[[Path], object], message: str, error: type[Exception
     [
         broken(
             lambda r: (r / "labels" / "pano00.png").unlink(), r"pano00\.png is missing", FileNotFoundError
+        ),
+        broken(
+            lambda r: [(r / "labels" / "pano00.png").unlink(), save(LABEL, r / "labels" / "pano00.jpg")],
+            r"pano00\.jpg is a JPEG",
         ),
         broken(lambda r: (r / "classes.txt").unlink(), "classes.txt does not exist", FileNotFoundError),
         broken(lambda r: (r / "classes.txt").write_text("\n# none\n"), "holds 0 class names"),

@@ -226,3 +226,61 @@ def test_depth_is_told_or_detected(tmp_path: Path) -> None:
     for unit in ("inch", -1, 0, float("nan")):
         with pytest.raises(ValueError, match="depth unit is"):
             read_depth(whole, unit)
+
+
+LABEL = RNG.integers(0, 3, (4, 8), dtype=np.uint8)
+TABLE = np.array([[128, 64, 0], [0, 0, 0], [250, 250, 250]], np.uint8)
+
+
+def palette_png(path: Path, indices: np.ndarray, colours: np.ndarray) -> Path:
+    image = Image.fromarray(indices, "L").convert("P")
+    image.putdata(indices.ravel().tolist())
+    image.putpalette(colours.ravel().tolist())
+    image.save(path)
+    return path
+
+
+def test_labels_may_be_colours_of_a_table(tmp_path: Path) -> None:
+    files = {"rgb.png": TABLE[LABEL], "rgba.png": np.dstack([TABLE[LABEL], np.full((4, 8), 255, np.uint8)])}
+    for name, array in files.items():
+        Image.fromarray(array).save(tmp_path / name)
+        np.testing.assert_array_equal(read_labels(tmp_path / name, 3, colours=TABLE), LABEL)
+    # a palette in another order: its colours are the table's, and say the class
+    order = np.array([2, 0, 1])
+    mixed = palette_png(tmp_path / "mixed.png", np.argsort(order)[LABEL].astype(np.uint8), TABLE[order])
+    np.testing.assert_array_equal(read_labels(mixed, 3, colours=TABLE), LABEL)
+    other = palette_png(
+        tmp_path / "other.png", LABEL, TABLE + 5
+    )  # colours for show: the indices are the classes
+    np.testing.assert_array_equal(read_labels(other, 3, colours=TABLE), LABEL)
+
+
+def test_colours_that_are_no_class_are_named_or_void(tmp_path: Path) -> None:
+    rgb = TABLE[LABEL]
+    rgb[1, 2] = (1, 2, 3)
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png has colour #010203 at row 1, column 2"):
+        read_labels(tmp_path / "a.png", 3, colours=TABLE)
+    want = LABEL.astype(int)
+    want[1, 2] = 255
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png", 3, colours=TABLE, void=["#010203"]), want)
+    with pytest.raises(ValueError, match="void holds 'black'; expected label values, or colours"):
+        read_labels(tmp_path / "a.png", 3, void=["black"])
+
+
+def test_values_of_labels_of_all_kinds(tmp_path: Path) -> None:
+    many = np.array([[0, 300, 1000, 65535]], np.uint16).repeat(2, 0)
+    Image.fromarray(many).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "deep.png", 1001), [[0, 300, 1000, 255]] * 2)
+    with pytest.raises(
+        ValueError, match=r"deep\.png has label 300 at row 0, column 1 \(4 such pixels, values 300, 1000\)"
+    ):
+        read_labels(tmp_path / "deep.png", 3)
+    np.testing.assert_array_equal(
+        read_labels(tmp_path / "deep.png", 3, void=[300, "1000"]), [[0, 255, 255, 255]] * 2
+    )
+    Image.fromarray(LABEL[..., None].repeat(3, -1)).save(tmp_path / "grey.png")  # grey, stored as RGB
+    np.testing.assert_array_equal(read_labels(tmp_path / "grey.png", 3), LABEL)
+    Image.fromarray(LABEL).save(tmp_path / "lossy.jpg")
+    with pytest.raises(ValueError, match=r"lossy\.jpg is a JPEG, which changes values"):
+        read_labels(tmp_path / "lossy.jpg", 3)
