@@ -10,6 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed
 
+NOTHING_LABELLED = (
+    "no pixel of the training data is labelled: every label is void (ignored); look at the label files, at the values that "
+    "count as void, and at the classes"
+)
+
 
 def _parallel() -> bool:
     return distributed.is_available() and distributed.is_initialized()
@@ -47,10 +52,14 @@ def cross_entropy(
     ignore_index: int = 255,
     class_weights: Tensor | None = None,
     smoothing: float = 0.0,
+    gamma: float = 0.0,
 ) -> Tensor:
     """Area-weighted cross-entropy, in float32 whatever the precision of the network; all weigh alike without areas.
 
+    With ``gamma`` above 0 it is the focal loss: a point whose class has probability p counts (1 - p)^gamma times.
+
     Shape: logits (B, C, *shape), label (B, *shape), areas (*shape), class_weights (C,) -> ().
+    Reference: Lin et al. 2017 (focal loss), arXiv 1708.02002, eq. 5.
     """
     valid = label != ignore_index
     target = torch.where(valid, label, 0).long()
@@ -60,6 +69,10 @@ def cross_entropy(
     values = torch.nn.functional.cross_entropy(
         logits.float(), target, reduction="none", label_smoothing=smoothing
     )  # (B, *shape)
+    if gamma:
+        chosen = logits.float().log_softmax(1).gather(1, target[:, None]).squeeze(1)  # log p, (B, *shape)
+        # 1 - p without cancellation; the floor keeps the power's derivative finite where p is 1
+        values = values * (-torch.expm1(chosen)).clamp_min(1e-6) ** gamma
     return area_mean(values, weights)
 
 
@@ -87,8 +100,11 @@ def balanced_weights(area_per_class: Tensor) -> Tensor:
     """Class weights 1 / ln(1.02 + share of area), scaled so that the mean over the area is 1.
 
     Shape: (C,) -> (C,). A class without area gets weight 0: it cannot be learnt.
+    Raises: ValueError when no class has any area.
     Reference: Paszke et al. 2016 (ENet), arXiv 1606.02147, section 5.2.
     """
+    if not bool(area_per_class.sum() > 0):
+        raise ValueError(NOTHING_LABELLED)
     share = area_per_class.double() / area_per_class.double().sum()
     weights = torch.where(share > 0, 1 / torch.log(1.02 + share), 0.0)
     return (weights / (weights * share).sum()).float()

@@ -8,7 +8,8 @@
     root/depth/NAME.png       16 bits, millimetres, 0 = missing; or .npy / .npz / .tif, metres, 0 or NaN = missing; or depth_unit
     root/train.txt            names (with or without suffix), one a line; val.txt, test.txt likewise; all three or none
 
-Without lists, of the sorted names the 9th, 19th ... are for validation and the 10th, 20th ... for the test.
+Without lists, of the sorted names the 9th, 19th ... are for validation and the 10th, 20th ... for the test; with groups,
+whole groups that hold a tenth of the images each. A picture that two splits share is warned of.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from spheregeo.data.sphere.files import IMAGE_SUFFIXES, check_panorama, read_ima
 from spheregeo.data.sphere.pictures.depth import read_depth, unit_in_metres
 from spheregeo.data.sphere.pictures.labels import read_labels, void_values
 from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
+from spheregeo.data.splits import groups_of, split_by_group, warn_of_shared
 
 __all__ = ["PanoramaFolder"]
 
@@ -51,6 +53,8 @@ class PanoramaFolder(PanoramaDataset):
         cache: keep items in memory.
         depth_unit: unit of stored depths: "mm", "cm", "m" or metres per step; detected if None, see :func:`read_depth`.
         void: label values that are not counted, beside 255 and, at 16 bits, 65535; and colours as "#RRGGBB".
+        group: what keeps images together in one split: "folder" (images/ROOM/NAME.png), or a regular expression that finds the
+            group, or has it in its first bracket, in an image's name: "^([^_]+)_" for ROOM_1.png, ROOM_2.png.
 
     Shape: image (3, nlat, nlon) in [0, 1]; label (nlat, nlon); depth (nlat, nlon). Shrunk images and depths are averaged
         by solid angle, labels take the majority.
@@ -67,6 +71,7 @@ class PanoramaFolder(PanoramaDataset):
         cache: bool = True,
         depth_unit: float | str | None = None,
         void: Sequence[int | str] = (),
+        group: str | None = None,
     ) -> None:
         super().__init__(size, cache)
         self.depth_unit = None if depth_unit is None else unit_in_metres(depth_unit)
@@ -91,63 +96,78 @@ class PanoramaFolder(PanoramaDataset):
         self.class_names, self.colours = (
             read_class_table(self.root / "classes.txt") if "label" in self.targets else ((), None)
         )
-        images = self.root / "images"
-        found = sorted(
-            p for p in images.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-        )
-        if not found:
-            raise FileNotFoundError(
-                f"{images} holds no {', '.join(IMAGE_SUFFIXES)} file; put the panoramas there"
-            )
-        by_name = {path.stem: path for path in found}
-        if len(by_name) < len(found):
-            raise ValueError(f"{images} has two images of one name with different suffixes; rename one")
-        self.names = self._split_names(sorted(by_name))
-        self.images = [by_name[name] for name in self.names]
-        self.partners = {
-            kind: [self._partner(folders[kind], path) for path in self.images] for kind in self.targets
-        }
-
-    def _split_names(self, names: list[str]) -> list[str]:
-        lists = [self.root / f"{split}.txt" for split in SPLITS]
-        present = [path.is_file() for path in lists]
-        if any(present) and not all(present):
-            missing = ", ".join(path.name for path, here in zip(lists, present, strict=True) if not here)
-            raise FileNotFoundError(
-                f"{self.root} has some split lists but not {missing}; give all three or none"
-            )
-        if all(present):
-            path = self.root / f"{self.split}.txt"
-            wanted = [
-                name.rsplit(".", 1)[0] if name.lower().endswith(IMAGE_SUFFIXES) else name
-                for name in read_lines(path)
-                if name
-            ]
-            absent = sorted(set(wanted) - set(names))
-            if absent:
-                raise FileNotFoundError(
-                    f"{path} names {absent[0]!r}, which images/ does not hold ({len(absent)} such names)"
-                )
-            chosen = wanted
-        else:
-            chosen = [
-                n for k, n in enumerate(names) if SPLITS[(k % 10 == 8) + 2 * (k % 10 == 9)] == self.split
-            ]
-        if not chosen:
+        by_name = self._found(nested=group == "folder")
+        names = sorted(by_name)
+        groups = groups_of(names, group) if group else None
+        splits = self._splits(names, groups)
+        if self.split == "train":
+            files = {split: [by_name[name] for name in chosen] for split, chosen in splits.items()}
+            warn_of_shared(self.root, files, groups and {by_name[n]: g for n, g in groups.items()})
+        self.names = splits[self.split]
+        if not self.names:
             raise ValueError(
                 f"the {self.split} split of {self.root} is empty ({len(names)} images); "
                 "add images, or write train.txt, val.txt and test.txt with names"
             )
-        return chosen
+        self.images = [by_name[name] for name in self.names]
+        self.partners = {
+            kind: [self._partner(folders[kind], name) for name in self.names] for kind in self.targets
+        }
 
-    def _partner(self, folder: Path, image: Path) -> Path:
+    def _found(self, nested: bool) -> dict[str, Path]:
+        """Images by their names: paths below images/ without suffix."""
+        images = self.root / "images"
+        found = sorted(
+            p for p in (images.rglob("*") if nested else images.glob("*"))
+            if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and not p.is_dir()
+        )  # fmt: skip
+        if not found:
+            raise FileNotFoundError(
+                f"{images} holds no {', '.join(IMAGE_SUFFIXES)} file; put the panoramas there"
+            )
+        by_name = {path.relative_to(images).with_suffix("").as_posix(): path for path in found}
+        if len(by_name) < len(found):
+            raise ValueError(f"{images} has two images of one name with different suffixes; rename one")
+        return by_name
+
+    def _splits(self, names: list[str], groups: dict[str, str] | None) -> dict[str, list[str]]:
+        lists = {split: self.root / f"{split}.txt" for split in SPLITS}
+        missing = ", ".join(path.name for path in lists.values() if not path.is_file())
+        if not missing:
+            return {split: self._listed(path, names) for split, path in lists.items()}
+        if any(path.is_file() for path in lists.values()):
+            raise FileNotFoundError(
+                f"{self.root} has some split lists but not {missing}; give all three or none"
+            )
+        if groups is not None:
+            of_name = split_by_group(groups)
+        else:
+            of_name = {n: SPLITS[(k % 10 == 8) + 2 * (k % 10 == 9)] for k, n in enumerate(names)}
+        return {split: [name for name in names if of_name[name] == split] for split in SPLITS}
+
+    @staticmethod
+    def _listed(path: Path, names: list[str]) -> list[str]:
+        wanted = [
+            name.rsplit(".", 1)[0] if name.lower().endswith(IMAGE_SUFFIXES) else name
+            for name in read_lines(path)
+            if name
+        ]
+        absent = sorted(set(wanted) - set(names))
+        if absent:
+            raise FileNotFoundError(
+                f"{path} names {absent[0]!r}, which images/ does not hold ({len(absent)} such names)"
+            )
+        return wanted
+
+    @staticmethod
+    def _partner(folder: Path, name: str) -> Path:
         suffixes = LABEL_SUFFIXES if folder.name == "labels" else DEPTH_SUFFIXES
         for suffix in suffixes:
-            if (folder / f"{image.stem}{suffix}").is_file():
-                return folder / f"{image.stem}{suffix}"
+            if (folder / f"{name}{suffix}").is_file():
+                return folder / f"{name}{suffix}"
         raise FileNotFoundError(
-            f"{folder / image.stem}{suffixes[0]} is missing; every image of images/ needs a file of its name in "
-            f"{folder.name}/ (one of {', '.join(suffixes)}): add it, or leave {image.name} out of the split list"
+            f"{folder / name}{suffixes[0]} is missing; every image of images/ needs a file of its name in "
+            f"{folder.name}/ (one of {', '.join(suffixes)}): add it, or leave {name} out of the split list"
         )
 
     def __len__(self) -> int:

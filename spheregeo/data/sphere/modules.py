@@ -109,6 +109,8 @@ class FolderData(_MeasuredData):
         batch_size: images in a batch.
         depth_unit: unit of stored depths: mm, cm, m or metres per step; detected if None.
         void: label values, and colours as "#RRGGBB", that are not counted, beside 255.
+        group: what keeps images together in one split: folder (images/ROOM/NAME.png), or a regular expression that finds the
+            group in an image's name, such as ^([^_]+)_ for what stands before the first underscore.
         **kwargs: arguments of :class:`PanoramaData`.
 
     Raises: FileNotFoundError and ValueError, as :class:`PanoramaFolder`, when a split is first read.
@@ -122,13 +124,17 @@ class FolderData(_MeasuredData):
         *,
         depth_unit: float | str | None = None,
         void: list[int | str] = [],  # noqa: B006
+        group: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(size=size, batch_size=batch_size, **kwargs)
-        self.root, self.depth_unit, self.void = root, depth_unit, void
+        self.root, self.group = root, group
+        self.depth_unit, self.void = depth_unit, void
 
     def make(self, split: str) -> PanoramaDataset:
-        return PanoramaFolder(self.root, self.size, split, depth_unit=self.depth_unit, void=self.void)
+        return PanoramaFolder(
+            self.root, self.size, split, depth_unit=self.depth_unit, void=self.void, group=self.group
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:

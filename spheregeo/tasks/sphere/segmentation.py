@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from spheregeo.tasks.checks import Batch, check_field, check_labels, class_list, take
-from spheregeo.tasks.losses import balanced_weights, cross_entropy, mean_over_processes
+from spheregeo.tasks.losses import NOTHING_LABELLED, balanced_weights, cross_entropy, mean_over_processes
 from spheregeo.tasks.metrics import ConfusionMatrix, class_iou, class_recall, number, segmentation_scores
 from spheregeo.tasks.pictures.fields import colour, confusion_picture, palette, write_png
 from spheregeo.tasks.pictures.projections import to_panorama
 from spheregeo.tasks.sphere.base import Example, SphereTask
 from spheregeo.tasks.sphere.predict import Picture, predict_fields
+
+LOSSES = ("cross_entropy", "focal")
 
 
 class Segmentation(SphereTask):
@@ -35,6 +37,8 @@ class Segmentation(SphereTask):
         ignore_index: label of points that neither train nor count.
         network: name of a model, see ``spheregeo list models``.
         class_weights: one number per class, "balanced" (from the training labels), or None.
+        loss: "cross_entropy", or "focal", which counts what is already right for less.
+        focal_gamma: exponent of the focal loss; 0 is the cross-entropy.
         common: arguments of the network and the optimiser, as :class:`~spheregeo.tasks.SphereTask` and
             :class:`~spheregeo.tasks.Task` have them.
 
@@ -53,6 +57,7 @@ class Segmentation(SphereTask):
         *SphereTask.linked_from_data, "num_classes", "class_names", "ignore_index",
     )  # fmt: skip
     class_weight: Tensor
+    _labelled: Tensor
 
     def __init__(
         self,
@@ -64,15 +69,22 @@ class Segmentation(SphereTask):
         network: str = "sphere-unet-small",
         *,
         class_weights: list[float] | str | None = None,
+        loss: str = "cross_entropy",
+        focal_gamma: float = 2.0,
         **common: Any,
     ) -> None:
         names = class_list(class_names, num_classes)
+        if loss not in LOSSES:
+            raise ValueError(f"loss is {loss!r}; choose {' or '.join(map(repr, LOSSES))}")
+        if not 0 <= focal_gamma < 100:
+            raise ValueError(f"focal_gamma is {focal_gamma}; expected 0 (cross-entropy) or more, such as 2")
         super().__init__(
             num_classes, in_channels=in_channels, grid=grid, network=network, num_classes=num_classes,
-            class_names=names, ignore_index=ignore_index, class_weights=class_weights, **common,
+            class_names=names, ignore_index=ignore_index, class_weights=class_weights,
+            loss=loss, focal_gamma=focal_gamma, **common,
         )  # fmt: skip
         self.num_classes, self.class_names, self.ignore_index = num_classes, names, ignore_index
-        self._balance = class_weights == "balanced"
+        self._balance, self._gamma = class_weights == "balanced", focal_gamma if loss == "focal" else 0.0
         weights = torch.ones(num_classes)
         if isinstance(class_weights, str) and not self._balance:
             raise ValueError(
@@ -83,6 +95,7 @@ class Segmentation(SphereTask):
                 raise ValueError(f"class_weights has {len(class_weights)} numbers for {num_classes} classes")
             weights = torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weight", weights)
+        self.register_buffer("_labelled", torch.zeros(()), persistent=False)  # area seen in this epoch
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
 
     @torch.no_grad()
@@ -103,11 +116,24 @@ class Segmentation(SphereTask):
         # Each process has seen all images here (the loader is not yet split); the mean keeps them in step regardless.
         self.class_weight.copy_(balanced_weights(mean_over_processes(area.to(self.device))))
 
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        self._labelled += (take(self, batch, "label") != self.ignore_index).any()
+        return super().training_step(batch, index)
+
+    def on_train_epoch_end(self) -> None:
+        """Refuse to go on after an epoch in which no pixel was labelled: its loss is 0 whatever the network does."""
+        seen = mean_over_processes(self._labelled)
+        self._labelled.zero_()
+        if not bool(seen > 0):
+            raise ValueError(NOTHING_LABELLED)
+
     def forward_batch(self, batch: Batch) -> Batch:
         image = check_field(take(self, batch, "image"), self.grid, self.in_channels)
         label = check_labels(take(self, batch, "label"), self.grid, self.num_classes, self.ignore_index)
         logits = self.network(image)
-        loss = cross_entropy(logits, label, self.areas, self.ignore_index, self.class_weight)
+        loss = cross_entropy(
+            logits, label, self.areas, self.ignore_index, self.class_weight, gamma=self._gamma
+        )
         return {"image": image, "truth": label, "output": logits, "loss": loss}
 
     def update_metrics(self, outputs: Batch) -> Batch:

@@ -60,6 +60,51 @@ def test_lists_say_what_is_in_a_split(root: Path) -> None:
         PanoramaFolder(root, SIZE, "train")
 
 
+@pytest.mark.parametrize("rule", ["folder", r"^(room\d)_"])
+def test_groups_stay_together(tmp_path: Path, rule: str) -> None:
+    for k in range(40):
+        name = f"room{k % 8}/{k}" if rule == "folder" else f"room{k % 8}_{k}"
+        save(np.roll(COLOUR, k, 1) + np.uint8(k), tmp_path / "images" / f"{name}.png")
+        save(LABEL, tmp_path / "labels" / f"{name}.png")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    names = {
+        split: PanoramaFolder(tmp_path, SIZE, split, group=rule).names for split in ("train", "val", "test")
+    }
+    rooms = {split: {name[:5] for name in found} for split, found in names.items()}
+    every = [name for found in names.values() for name in found]
+    assert len(every) == len({*every}) == 40 and len(names["train"]) == 30
+    assert not rooms["train"] & rooms["val"] and not rooms["val"] & rooms["test"]
+    assert len(rooms["val"]) == len(rooms["test"]) == 1
+    assert PanoramaFolder(tmp_path, SIZE, group=rule)[0]["label"].shape == SIZE
+
+
+def test_groups_that_cannot_be_are_named(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"group '\^x' finds nothing in 'pano00' \(12 of 12 names\)"):
+        PanoramaFolder(root, SIZE, group="^x")
+    with pytest.raises(ValueError, match=r"group is '\('; expected 'folder' or a regular expression"):
+        PanoramaFolder(root, SIZE, group="(")
+    with pytest.raises(ValueError, match="there are 1 groups"):
+        PanoramaFolder(root, SIZE, group="pano")
+
+
+def test_a_picture_in_two_splits_is_warned_of(root: Path) -> None:
+    for split, text in {"train": "pano03\npano01\n", "val": "pano03\n", "test": "pano05\n"}.items():
+        (root / f"{split}.txt").write_text(text)
+    with pytest.warns(UserWarning, match=r"share the same image: pano03\.png \(train and val\)"):
+        PanoramaFolder(root, SIZE)
+    (root / "val.txt").write_text("pano07\n")
+    PanoramaFolder(root, SIZE)  # and none where nothing is shared
+    (root / "images" / "pano07.png").write_bytes((root / "images" / "pano01.png").read_bytes())
+    with pytest.warns(
+        UserWarning, match=r"share the same picture in several files: pano01\.png \(train and val\)"
+    ):
+        PanoramaFolder(root, SIZE)
+    (root / "val.txt").write_text("pano05\n")
+    (root / "test.txt").write_text("pano06\n")
+    with pytest.warns(UserWarning, match=r"share the same group: 0 \(train and val and test\)"):
+        PanoramaFolder(root, SIZE, group=r"pano(\d)")
+
+
 def test_images_and_labels_are_brought_to_the_working_size(root: Path) -> None:
     item = PanoramaFolder(root, (4, 8))[0]
     assert item["image"].shape == (3, 4, 8) and item["label"].shape == (4, 8)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spheregeo.grids import Equiangular, HEALPix
-from spheregeo.tasks import AtomicCheckpointIO, Segmentation, load, read_checkpoint
+from spheregeo.tasks import AtomicCheckpointIO, Segmentation, cross_entropy, load, read_checkpoint
 from spheregeo.tasks.base import learning_rate_factor
 
 
@@ -65,6 +65,8 @@ def test_data_without_labels() -> None:
         ({"class_names": ["a"]}, "1 names but num_classes is 4"),
         ({"class_weights": [1.0]}, "1 numbers for 4 classes"),
         ({"class_weights": "even"}, "'balanced' or null"),
+        ({"loss": "dice"}, "loss is 'dice'; choose 'cross_entropy' or 'focal'"),
+        ({"loss": "focal", "focal_gamma": -1.0}, "focal_gamma is -1.0"),
         ({"mean": [0.5]}, "mean has 1 numbers"),
         ({"warmup": 1.5}, "share of all steps"),
         ({"network": "resnet"}, "no model is named"),
@@ -114,6 +116,28 @@ def test_checkpoint_at_another_resolution_and_foreign_files(tmp_path: Path) -> N
     AtomicCheckpointIO().save_checkpoint({**content, "state_dict": {}}, tmp_path / "c.ckpt")
     with pytest.raises(ValueError, match="does not fit its own description"):
         load(tmp_path / "c.ckpt")
+
+
+def test_the_focal_loss_is_an_option() -> None:
+    torch.manual_seed(0)
+    task = make(loss="focal", focal_gamma=1.0)
+    sample = batch()
+    outputs = task.forward_batch(sample)
+    want = cross_entropy(outputs["output"], sample["label"], task.areas, gamma=1.0)
+    torch.testing.assert_close(outputs["loss"], want)
+    plain = make(loss="focal", focal_gamma=0.0)
+    plain.load_state_dict(task.state_dict())
+    assert float(plain.forward_batch(sample)["loss"]) > float(outputs["loss"])
+
+
+def test_an_epoch_without_a_labelled_pixel_says_so() -> None:
+    task = make()
+    task.log = lambda *a, **k: None  # type: ignore[assignment,method-assign]
+    task.training_step(batch(label=torch.full((2, 8, 16), 255)), 0)
+    with pytest.raises(ValueError, match=r"no pixel of the training data is labelled: every label is void"):
+        task.on_train_epoch_end()
+    task.training_step(batch(), 0)
+    task.on_train_epoch_end()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
