@@ -196,6 +196,7 @@ _PARTS = [
     "pyg",
     "record",
     "sphere",
+    "splits",
 ]
 
 __all__ = [
