@@ -115,7 +115,8 @@ def reading(path: str | Path, what: str) -> Iterator[None]:
     except OSError as error:
         # libraries lend OSError to their own faults, with numbers that no operating system has
         of_system = error.errno is not None and error.errno > 0
-        if of_system and error.filename is not None and str(path) in str(error.filename):
+        ours = isinstance(error, FileNotFoundError) and str(path) in str(error)
+        if ours or (of_system and error.filename is not None and str(path) in str(error.filename)):
             raise
         raise _unreadable(path, what, error) from error
     except ValueError as error:

@@ -168,6 +168,7 @@ def drawn_clouds(
     seed: int,
     cache: Path | None,
     up: int | None,
+    columns: str = "",
 ) -> ArrayClouds:
     """Points of many files, ``num_points`` each, read once: the folder ``cache`` keeps them for later runs.
 
@@ -184,7 +185,7 @@ def drawn_clouds(
     )
     arrays = None if stored is None else _read_cache(stored, len(paths), num_points)
     if arrays is None:
-        arrays = _read_all(paths, num_points, seed)
+        arrays = _read_all(paths, num_points, seed, columns)
         if stored is not None:
             with atomic_path(stored) as temporary, open(temporary, "wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -215,11 +216,11 @@ def _read_cache(path: Path, count: int, num_points: int) -> dict[str, np.ndarray
     return arrays if arrays.get("points", np.empty(0)).shape == (count, num_points, 3) else None
 
 
-def _read_all(paths: Sequence[Path], num_points: int, seed: int) -> dict[str, np.ndarray]:
+def _read_all(paths: Sequence[Path], num_points: int, seed: int, columns: str) -> dict[str, np.ndarray]:
     points = np.empty((len(paths), num_points, 3), np.float32)
     normals: np.ndarray | None = np.empty_like(points)
     for k, path in enumerate(_progress(paths)):
-        cloud = read_cloud(path, num_points, seed)
+        cloud = read_cloud(path, num_points, seed, columns=columns)
         if len(cloud.points) < num_points:
             raise ValueError(f"{path} holds {len(cloud.points)} points; expected at least {num_points}")
         points[k] = cloud.points[:num_points]

@@ -30,6 +30,7 @@ from spheregeo.data.batches import collate_clouds as collate  # noqa: F401  (its
 __all__ = ["Cloud", "PointDataset", "unit_sphere"]
 
 AXES = ("x", "y", "z")
+LARGEST = float(np.finfo(np.float32).max)  # networks and caches hold coordinates in float32
 PointItem = dict[str, Any]
 
 
@@ -40,6 +41,7 @@ class Cloud:
     Args:
         points: coordinates.
         normals: unit normals; None where they are not known.
+        dropped: points that the source has beyond these, left out for being NaN or infinite.
 
     Shape: points (P, 3); normals (P, 3).
 
@@ -51,10 +53,19 @@ class Cloud:
 
     points: np.ndarray
     normals: np.ndarray | None = None
+    dropped: int = 0
 
 
-def check_cloud(points: np.ndarray, normals: np.ndarray | None, name: str) -> Cloud:
+def check_cloud(
+    points: np.ndarray, normals: np.ndarray | None, name: str, drop_nan: bool | None = None
+) -> Cloud:
     """The cloud, once found to be one: at least one point, three finite coordinates each; normals brought to length 1.
+
+    Args:
+        points: coordinates.
+        normals: normals of any length, where known.
+        name: what the cloud is called in messages.
+        drop_nan: leave out points that are not finite, or whose normals are not; None where that is no option.
 
     Raises: ValueError that begins with ``name``.
     """
@@ -63,21 +74,34 @@ def check_cloud(points: np.ndarray, normals: np.ndarray | None, name: str) -> Cl
         raise ValueError(f"{name} holds an array of shape {points.shape}; expected points (P, 3)")
     if not len(points):
         raise ValueError(f"{name} holds no point; expected at least one")
+    if normals is not None and np.shape(normals) != points.shape:
+        raise ValueError(f"{name} has normals of shape {np.shape(normals)}; expected {points.shape}")
     bad = ~np.isfinite(points).all(1)
-    if bad.any():
+    if drop_nan:
+        bad |= False if normals is None else ~np.isfinite(normals).all(1)
+        dropped = int(bad.sum())
+        if dropped == len(points):
+            raise ValueError(f"{name} holds no point that is finite; expected at least one")
+        points, normals = points[~bad], None if normals is None else np.asarray(normals)[~bad]
+    elif bad.any():
+        hint = "" if drop_nan is None else ", or leave them out: drop_nan=True (--data.drop_nan true)"
         raise ValueError(
             f"{name} holds {int(bad.sum())} points that are NaN or infinite, the first is number "
-            f"{int(bad.argmax())}; remove them"
+            f"{int(bad.argmax())}; remove them{hint}"
+        )
+    else:
+        dropped = 0
+    if points.dtype.kind == "f" and float(np.abs(points).max()) > LARGEST:
+        raise ValueError(
+            f"{name} has coordinates up to {np.abs(points).max():g}; expected at most {LARGEST:g}"
         )
     if normals is None:
-        return Cloud(points)
+        return Cloud(points, None, dropped)
     normals = np.asarray(normals)
-    if normals.shape != points.shape or not np.isfinite(normals).all():
-        raise ValueError(
-            f"{name} has normals of shape {normals.shape}; expected {points.shape}, all of them finite"
-        )
+    if not np.isfinite(normals).all():
+        raise ValueError(f"{name} has normals that are NaN or infinite; expected finite ones")
     length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return Cloud(points, normals / np.maximum(length, np.finfo(normals.dtype).tiny))
+    return Cloud(points, normals / np.maximum(length, np.finfo(normals.dtype).tiny), dropped)
 
 
 def check_spread(points: np.ndarray, name: str, distinct: int = 2) -> None:
@@ -95,8 +119,8 @@ def check_spread(points: np.ndarray, name: str, distinct: int = 2) -> None:
     """
     points = np.asarray(points, np.float64)
     largest = float(np.abs(points).max(initial=0.0))
-    if not largest <= float(np.finfo(np.float32).max):
-        raise ValueError(f"{name} has coordinates up to {largest:g}; expected finite ones, below 3e38")
+    if not largest <= LARGEST:
+        raise ValueError(f"{name} has coordinates up to {largest:g}; expected at most {LARGEST:g}")
     places = len(np.unique(unit_sphere(points).astype(np.float32), axis=0)) if len(points) else 0
     if places < distinct:
         held = f"{len(points)} points, all at one place" if places == 1 else f"points at {places} places"

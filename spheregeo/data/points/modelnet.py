@@ -165,7 +165,9 @@ def _read_text(root: Path, up: str, num_points: int, seed: int, cache: Path | No
             entries.append((root / name / f"{stem}.txt", names.index(name)))
             if not entries[-1][0].is_file():
                 raise FileNotFoundError(f"{lists[split][0]} names {stem} but {entries[-1][0]} does not exist")
-        parts[split] = drawn_clouds(entries, names, root, num_points, seed, cache, axis_of(up, 1))
+        parts[split] = drawn_clouds(
+            entries, names, root, num_points, seed, cache, axis_of(up, 1), "x y z nx ny nz"
+        )
     return parts
 
 

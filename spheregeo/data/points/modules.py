@@ -147,6 +147,8 @@ class PointFolderData(PointData):
         root: the folder: CLASS/NAME.ply, .off, .obj, .stl, .pcd, .xyz or .txt, and optionally train.txt, val.txt, test.txt.
         stored_points: points drawn from each mesh.
         up: axis against gravity: x, y, z; auto and unknown mean that it is not known.
+        columns: names of the columns of text files, such as "x y z nx ny nz", "_" for those to leave out; found out if empty.
+        drop_nan: leave out points that are NaN or infinite, which organised scans have, instead of refusing the file.
         train_rotation: turns of training clouds: none, z (about the axis against gravity) or so3 (any).
         test_points: which points validation and test take of larger clouds: the first, the farthest, or random (but fixed) ones.
         **kwargs: arguments of :class:`PointData`; with ``normals`` every file must have some.
@@ -159,6 +161,8 @@ class PointFolderData(PointData):
         root: str,
         stored_points: int = 2048,
         up: Up = "auto",
+        columns: str = "",
+        drop_nan: bool = False,
         *,
         train_rotation: Rotation = "so3",
         test_points: Choice = "farthest",
@@ -166,7 +170,8 @@ class PointFolderData(PointData):
     ) -> None:
         super().__init__(train_rotation=train_rotation, test_points=test_points, **kwargs)
         self.root, self.stored_points, self.up = Path(root), stored_points, up
+        self.columns, self.drop_nan = columns, drop_nan
 
     def make(self, split: str) -> PointDataset:
         up = None if self.up == "auto" else axis_of(self.up, 2)
-        return PointFolder(self.root, split, self.stored_points, self.seed, up)
+        return PointFolder(self.root, split, self.stored_points, self.seed, up, self.columns, self.drop_nan)

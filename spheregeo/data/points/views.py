@@ -102,7 +102,8 @@ class Views(Dataset[Any]):
         seed: of everything that is drawn.
         stream: keeps what is drawn for one split apart from the others.
 
-    Raises: ValueError for values out of range, and for clouds without normals where they are asked for.
+    Raises: ValueError for values out of range, for clouds whose points are all at one place, and for clouds without normals where
+        they are asked for.
 
     Example:
         >>> from spheregeo.data import PrimitiveClouds, Views
@@ -141,6 +142,9 @@ class Views(Dataset[Any]):
     def __getitem__(self, key: int | tuple[int, int]) -> PointItem | list[PointItem]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         cloud = self.dataset[index]
+        if (cloud.points == cloud.points[0]).all():
+            held = f"{len(cloud.points)} points, all at one place" if len(cloud.points) > 1 else "one point"
+            raise ValueError(f"{self.dataset.name(index)} holds {held}; expected a shape")
         views = [self._view(cloud, epoch, index, vote) for vote in range(self.votes)]
         return views if self.votes > 1 else views[0]
 

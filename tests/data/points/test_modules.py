@@ -16,7 +16,9 @@ from spheregeo.data import (
     PointFolderData,
     PrimitiveClouds,
     PrimitiveCloudsData,
+    Views,
 )
+from spheregeo.data.points.dataset import Cloud
 from spheregeo.data.points.generated import domain
 
 
@@ -138,6 +140,43 @@ def test_folders(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="do not say which axis points upwards"):
         PointFolderData(str(root), train_rotation="z").views("train")
     assert PointFolderData(str(root), train_rotation="z", up="y").dataset("train").up == 1
+
+
+def test_folders_of_scans_with_holes(tmp_path: Path) -> None:
+    for name in ("cup", "pot"):
+        (tmp_path / name).mkdir()
+        for k in range(3):
+            rows = np.random.default_rng(k).normal(size=(20, 4))
+            rows[: 2 * k] = np.nan
+            np.savetxt(tmp_path / name / f"{k}.txt", rows)
+    data = PointFolder(tmp_path, columns="x y z _")
+    with pytest.raises(
+        ValueError, match=r"1\.txt holds 2 points that are NaN .*drop_nan=True \(--data\.drop_nan true\)"
+    ):
+        data[1]
+    module = PointFolderData(str(tmp_path), columns="x y z _", drop_nan=True, num_points=10)
+    clouds = module.dataset("train")
+    assert isinstance(clouds, PointFolder)
+    with pytest.warns(UserWarning, match=r"cup.1\.txt: 2 of 20 points are NaN or infinite and were left out"):
+        sizes = [len(clouds[k].points) for k in range(6)]
+    assert sizes == [20, 18, 16] * 2 and sorted(clouds.dropped.values()) == [2, 2, 4, 4]
+    with pytest.raises(ValueError, match=r"has 4 numbers a line; .*name the columns with columns="):
+        PointFolder(tmp_path)[0]
+
+
+def test_clouds_without_a_shape(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    for text, message in {
+        "1 2 3\n": "1 points, all at",
+        "0.1 2 3\n" * 80: "80 points, all at one place",
+    }.items():
+        (tmp_path / "a" / "0.xyz").write_text(text)
+        with pytest.raises(ValueError, match=rf"0\.xyz holds {message}"):
+            PointFolder(tmp_path)[0]
+    data = PrimitiveClouds(2, 5)
+    data.load = lambda index: Cloud(np.ones((5, 3)))  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="holds 5 points, all at one place; expected a shape"):
+        Views(data)[1]
 
 
 def test_faulty_folders(tmp_path: Path) -> None:
