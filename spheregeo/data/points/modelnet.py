@@ -100,7 +100,7 @@ def _read_npz(root: Path, up: str, **_: Any) -> dict[str, ArrayClouds]:
         with reading(found[0], "an archive of clouds"):
             parts[split] = ArrayClouds(
                 stored["points_int16"], stored["label"], [str(c) for c in stored["classes"].reshape(-1)],
-                names=None if names is None else names.reshape(-1), up=axis_of(up, 2), unit=1 / SHORT,
+                names=None if names is None else names.reshape(-1).tolist(), up=axis_of(up, 2), unit=1 / SHORT,
                 source=str(found[0]),
             )  # fmt: skip
     return parts

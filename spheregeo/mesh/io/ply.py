@@ -182,9 +182,9 @@ def _read_table(element: Element, body: bytes, at: int, order: str) -> int:
                 else:
                     element.columns[name] = table[f"p{k}"]
             return at + element.count * dtype.itemsize
-    counts, starts, end = _walk(element, body, at, order, element.count)
+    lengths, starts, end = _walk(element, body, at, order, element.count)
     held = np.frombuffer(body, np.uint8)
-    for (name, kind, length), n, start in zip(element.properties, counts, starts, strict=True):
+    for (name, kind, length), n, start in zip(element.properties, lengths, starts, strict=True):
         size = np.dtype(kind).itemsize
         where = _ranges(start, n, size)[:, None] + np.arange(size)
         values = held[where].view(order + kind).reshape(-1)
