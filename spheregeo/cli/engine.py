@@ -43,6 +43,13 @@ from spheregeo.tasks.training.start import Frozen, freeze, take_weights
 REPORT = "metrics.json"  # of every test
 
 
+class RecipeParser(LightningArgumentParser):
+    """Lightning's parser of arguments, whose values are values: none is read from a file that it names."""
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        return super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
+
+
 class SphereCLI(LightningCLI):
     """Lightning's CLI for one recipe: the run's folder, checkpoints, logs and callbacks are set here."""
 
@@ -58,7 +65,9 @@ class SphereCLI(LightningCLI):
             profile,
         )
         self.written = recipe.read_text(encoding="utf-8")
-        config = current_recipe(public_paths(self.written))
+        config = public_paths(self.written)
+        parse_recipe(config, recipe)  # its faults are named before anything else looks at it
+        config = current_recipe(config)
         content = parse_recipe(config, recipe)
         check_recipe(content, recipe)
         if (content.get("trainer") or {}).get("default_root_dir") is not None and recipe == folder / RECORD:
@@ -75,7 +84,7 @@ class SphereCLI(LightningCLI):
                 model_class=tasks.Task, subclass_mode_model=True,
                 datamodule_class=LightningDataModule, subclass_mode_data=True,
                 save_config_callback=None, seed_everything_default=0, run=False, auto_configure_optimizers=False,
-                load_from_checkpoint_support=False,
+                load_from_checkpoint_support=False, parser_class=RecipeParser,
                 trainer_defaults={"num_sanity_val_steps": 0, "log_every_n_steps": 10, "default_root_dir": str(folder)},
                 parser_kwargs={"exit_on_error": False, "prog": f"spheregeo {command} {recipe.stem}"},
                 args=["--config", config, *map(public_paths, options)],

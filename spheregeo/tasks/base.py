@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -262,6 +263,9 @@ def load(path: str | Path, grid: Any = None, weights: bool = True) -> Task:
     stored = content.get("hyper_parameters")
     if not isinstance(stored, dict):
         raise ValueError(f"{path} does not say how its {kind.__name__} was built{_written_by(content)}")
+    known = {name for base in kind.__mro__ for name in inspect.signature(base).parameters}
+    if unknown := sorted(set(stored) - known):
+        raise _unfit(path, kind, content, f"it has settings that are not known here: {', '.join(unknown)}")
     arguments = {**stored, **({"grid": grid} if grid is not None else {})}
     if grid is not None and "grid" not in stored:
         raise ValueError(f"{path} holds a {kind.__name__}, which is bound to no grid; leave the grid out")

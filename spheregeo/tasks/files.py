@@ -83,9 +83,11 @@ def check_weights(
         path: the checkpoint, for the message.
         fresh: tensors of a network as it was made: where one of them is not finite itself, nothing is asked.
 
-    Raises: ValueError that names the first tensor with NaN or infinite values.
+    Raises: ValueError that names the first tensor with NaN or infinite values, or the first entry that is no tensor.
     """
     for name, values in weights.items():
+        if not isinstance(values, Tensor):
+            raise ValueError(f"{path} holds a {type(values).__name__} where weights belong: {name}")
         if not values.is_floating_point() or bool(torch.isfinite(values).all()):
             continue
         if fresh is not None and name in fresh and not bool(torch.isfinite(fresh[name]).all()):
