@@ -653,6 +653,27 @@ def test_the_process_that_is_left_says_so_in_one_line() -> None:
     assert explain(RuntimeError("shapes do not match")) is None
 
 
+def test_a_lack_of_memory_is_a_line() -> None:
+    from spheregeo.cli.faults import explain
+
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60)
+    line = explain(caught.value)
+    assert line is not None and "not enough memory" in line and "batch_size" in line
+
+
+def test_labels_without_a_class_are_named(
+    panoramas: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(panoramas, root)
+    for path in (root / "labels").iterdir():
+        _rewrite(path, lambda a: np.full_like(a, 255))
+    for weights in ("balanced", "null"):
+        error = error_of(capsys, *folder_run(root, tmp_path / weights), "--model.class_weights", weights)
+        assert "every label is the ignored one" in error and "diverged" not in error
+
+
 def test_traceback_on_request(folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
         main(["fit", "segment-spheer", "--traceback"])

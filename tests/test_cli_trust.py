@@ -1,4 +1,4 @@
-"""What comes from strangers: recipes run no foreign code, checkpoints are refused in one line that names them, other data are noticed."""
+"""What comes from strangers: recipes run no foreign code, checkpoints that cannot be right are refused in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from spheregeo import tasks
 from spheregeo.cli import main
 from spheregeo.cli.trust import parse_recipe
-from spheregeo.tasks import AtomicCheckpointIO, read_checkpoint
+from spheregeo.tasks import read_checkpoint
 
 RECIPE = """# tiny rooms
 data:
@@ -190,9 +190,17 @@ def test_the_recipe_that_is_used_is_named(
     )
     # A run of an earlier version did not say which recipe it began with.
     manifest = run / ".spheregeo-run.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "source": ""}))
+    kept = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**kept, "source": ""}))
     assert used(place / "tiny.yaml")[1] == str(place / "tiny.yaml") and used(other)[1] == str(record)
-    assert main(["fit", str(other), "--output", str(run), "--resume", "--trainer.max_epochs", "2"]) == 0
+    resume = ["--output", str(run), "--resume", "--trainer.max_epochs"]
+    manifest.write_text(json.dumps(kept))
+    assert main(["fit", str(place / "tiny.yaml"), *resume, "2"]) == 0
+    assert (
+        "using the recipe" not in capsys.readouterr().out
+        and "using the recipe" not in used(place / "tiny.yaml")[0]
+    )
+    assert main(["fit", str(other), *resume, "3"]) == 0
     assert "using the recipe that the run recorded" in capsys.readouterr().out
 
 

@@ -247,7 +247,9 @@ def fit(
                 print(f"not in {start}, so new: {', '.join(new)}", flush=True)
         if run is not None:
             dump = cli.parser.dump(cli.config, skip_link_targets=True)
-            run.begin(record_text(dump, cli.logger_name, data, start), cli.written)
+            run.begin(
+                record_text(dump, cli.logger_name, data, start, cli.written if resume else ""), cli.written
+            )
         cli.trainer.fit(
             cli.model, datamodule=cli.datamodule, ckpt_path=str(last) if resume else None, weights_only=True
         )

@@ -13,6 +13,7 @@ _ATTEMPTS = re.compile(
 )
 # What gloo and NCCL say in the processes that are left when another one of the run has stopped.
 _PEER_LOST = re.compile(r"Connection (closed|reset) by peer|remote process exited")
+LOST = "another process of this run has stopped; its own message says why, unless it was killed"
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator|can't allocate memory|not enough memory")
 _NOT_NONE = re.compile(r" - Expected a <class 'NoneType'>.*$")
 
@@ -74,5 +75,5 @@ def _explained(error: BaseException) -> str | None:
         size = f" for an array of {int(wanted[1]) / 2**30:.1f} GiB" if wanted else ""
         return f"not enough memory{size}; lower --data.batch_size, the model's width or the resolution"
     if isinstance(error, RuntimeError) and _PEER_LOST.search(str(error)):
-        return "another process of this run has stopped; its own message says why"
+        return LOST
     return None

@@ -110,6 +110,7 @@ def _ended(
 ) -> int:
     """Run a command and return its exit code; whatever the user can mend or has asked for is one line."""
     from spheregeo.cli.faults import explain, stopped
+    from spheregeo.cli.runs.process import is_first_process
 
     try:
         with around or nullcontext():
@@ -120,7 +121,8 @@ def _ended(
                 stop = stopped(error)
                 if stop is not None and not traceback:
                     line, code = stop
-                    print(f"spheregeo: {line}", file=sys.stderr)
+                    if is_first_process():
+                        print(f"spheregeo: {line}", file=sys.stderr)
                     return code
                 raise
     except SystemExit as stop_code:

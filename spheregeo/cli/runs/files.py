@@ -121,15 +121,16 @@ class RunFiles:
         with contextlib.suppress(ValueError):
             self.own(path.resolve().relative_to(self.folder.resolve()).as_posix())
 
-    def record(self, recipe: str, source: str) -> None:
+    def record(self, recipe: str, source: str | None) -> None:
         """Write the recipe into the folder, and remember its content, so that a later edit is seen.
 
         Args:
             recipe: the recipe with all that was given beside it.
-            source: content of the recipe's own file.
+            source: content of the recipe's own file; as it was if None.
         """
         write_bytes(self.folder / RECORD, recipe.encode())
-        self._record, self.source = digest(recipe), digest(source)
+        self._record = digest(recipe)
+        self.source = self.source if source is None else digest(source)
         self._save()
 
     def check_free(self, *names: str) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
+from spheregeo.cli.faults import LOST
 from spheregeo.cli.runs import stop
 from spheregeo.cli.runs.training import Training
 from spheregeo.tasks import AtomicCheckpointIO
@@ -56,6 +62,10 @@ class Stoppable(Callback):
                 process.send_signal(signal.SIGTERM)
 
         stop.renew(pass_on)
+        for thread in threading.enumerate():
+            # Lightning kills this process without a word as soon as another one has ended with an error.
+            if thread.name == "child-process-observer" and hasattr(thread, "_terminate_all"):
+                thread._terminate_all = partial(end_without, trainer.strategy.launcher)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._renew(trainer)
@@ -83,6 +93,20 @@ class Stoppable(Callback):
 
     def on_test_batch_start(self, *arguments: Any, **options: Any) -> None:
         stop.check_stop()
+
+
+def end_without(launcher: Any, grace: float = 10.0) -> None:
+    """End this process because another one of the run is gone, unless it notices by itself and says so.
+
+    Args:
+        launcher: Lightning's launcher, which has started the other processes.
+        grace: seconds in which this process may end by itself.
+    """
+    time.sleep(grace)
+    for process in launcher.procs:
+        process.kill()
+    print(f"spheregeo: error: {LOST}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def make_profiler(name: str, folder: Path) -> Profiler:

@@ -14,8 +14,12 @@ from spheregeo.cli.runs.files import RunFiles, digest
 from spheregeo.cli.trust import parse_recipe
 from spheregeo.tasks.files import versions
 
+_START = "weights taken from"
 
-def record_text(dump: str, logger: str | None, data: dict[str, Any], start: str | Path | None) -> str:
+
+def record_text(
+    dump: str, logger: str | None, data: dict[str, Any], start: str | Path | None, earlier: str = ""
+) -> str:
     """Return the record of a run.
 
     Args:
@@ -23,6 +27,7 @@ def record_text(dump: str, logger: str | None, data: dict[str, Any], start: str 
         logger: name of the logger, which the parser has not seen.
         data: description of the data.
         start: checkpoint that the weights were taken from; none if None.
+        earlier: the record of the run as it was, where the run goes on.
     """
     content = yaml.safe_load(dump)
     content["trainer"].pop("default_root_dir", None)  # the run may be moved
@@ -37,7 +42,8 @@ def record_text(dump: str, logger: str | None, data: dict[str, Any], start: str 
         "recorded by a run; --resume, test and validate use it",
         ", ".join(f"{name} {version}" for name, version in versions().items()),
         f"data: {data['kind']}, {'; '.join(filter(None, [counts, *files]))}",
-        *([f"weights taken from {start}"] if start is not None else []),
+        *([f"{_START} {start}"] if start is not None else []),
+        *(line[2:] for line in earlier.splitlines() if line.startswith(f"# {_START} ")),
     ]
     return "".join(f"# {line}\n" for line in lines) + yaml.safe_dump(content, sort_keys=False)
 

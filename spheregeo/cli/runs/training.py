@@ -76,7 +76,7 @@ class Training:
             else:
                 self.files.clear()
         self.files.own(*_WRITTEN)
-        self.files.record(recipe, source)
+        self.files.record(recipe, None if self.resume else source)
 
     def saving(self, path: Path) -> None:
         """Write down a checkpoint that is about to be written."""

@@ -113,6 +113,10 @@ class Segmentation(SphereTask):
             area += torch.bincount(
                 label[valid], weights=weights.expand(label.shape)[valid], minlength=self.num_classes
             )
+        if not bool(area.sum() > 0):
+            raise ValueError(
+                "no labelled area in training: every label is the ignored one; check the label files"
+            )
         # Each process has seen all images here (the loader is not yet split); the mean keeps them in step regardless.
         self.class_weight.copy_(balanced_weights(mean_over_processes(area.to(self.device))))
 
