@@ -171,8 +171,14 @@ def test_anchors_do_not_explode(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_the_recipe_that_is_used_is_named(
-    run: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(tasks.Segmentation, "plot", lambda *arguments: None)  # pictures take seconds
+
     def used(recipe: Path, *options: str) -> tuple[str, str]:
         capsys.readouterr()
         assert main(["test", str(recipe), "--output", str(run), *options]) == 0

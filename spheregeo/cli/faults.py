@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from spheregeo.cli.runs.process import LOST
 from spheregeo.cli.runs.stop import Stopped, received
 from spheregeo.files import NO_SPACE
 
@@ -13,7 +14,6 @@ _ATTEMPTS = re.compile(
 )
 # What gloo and NCCL say in the processes that are left when another one of the run has stopped.
 _PEER_LOST = re.compile(r"Connection (closed|reset) by peer|remote process exited")
-LOST = "another process of this run has stopped; its own message says why, unless it was killed"
 _NO_MEMORY = re.compile(r"DefaultCPUAllocator|can't allocate memory|not enough memory")
 _NOT_NONE = re.compile(r" - Expected a <class 'NoneType'>.*$")
 

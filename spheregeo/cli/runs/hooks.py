@@ -15,8 +15,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
-from spheregeo.cli.faults import LOST
 from spheregeo.cli.runs import stop
+from spheregeo.cli.runs.process import LOST
 from spheregeo.cli.runs.training import Training
 from spheregeo.tasks import AtomicCheckpointIO
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+LOST = "another process of this run has stopped; its own message says why, unless it was killed"
+
 
 def is_first_process() -> bool:
     """Return whether this process is the one of a run that writes files: launchers number the others from 1 on."""

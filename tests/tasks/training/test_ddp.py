@@ -6,12 +6,15 @@ import csv
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
+from spheregeo.cli.runs.hooks import end_without
 from spheregeo.tasks import read_checkpoint
 
 # Group norm: batch norm's statistics are those of a process's own share, which no loss can mend.
@@ -77,6 +80,57 @@ def test_a_fault_of_one_process_ends_both(tmp_path: Path) -> None:
         assert process.returncode == 2, errors
         assert f"{torn}.png cannot be read as an image" in errors
         assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
+def test_a_lost_process_is_reported_by_the_one_that_is_left(tmp_path: Path) -> None:
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text(
+        RECIPE.replace("network: sphere-unet-small", "network: pixel-mlp").replace(
+            ", options: {norm: group}", ""
+        )
+    )
+    command = [sys.executable, "-m", "spheregeo", "fit", str(recipe), "--output", str(tmp_path / "run")]
+    options = [
+        "--trainer.devices",
+        "2",
+        "--trainer.strategy",
+        "ddp",
+        "--trainer.max_epochs",
+        "100000",
+        "--data.batch_size",
+        "2",
+    ]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for _ in range(2):
+            process.stdout.readline()  # the first epoch has ended and is kept
+        (other,) = psutil.Process(process.pid).children()
+        other.kill()
+        process.stdout.read()
+        errors = process.stderr.read()
+        assert process.wait(timeout=60) == 2
+    (line,) = errors.splitlines()
+    assert (
+        line.startswith("spheregeo: error: another process of this run has stopped")
+        and "go on with --resume" in line
+    )
+
+
+def test_a_process_that_notices_nothing_is_ended(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the one that is left hangs in an exchange, a thread says so and ends it."""
+    killed: list[int] = []
+    launcher = SimpleNamespace(procs=[SimpleNamespace(kill=lambda: killed.append(1))])
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", codes.append)
+    end_without(launcher, grace=0.0)
+    assert codes == [2] and killed == [1]
+    assert capsys.readouterr().err.startswith("spheregeo: error: another process of this run has stopped")
 
 
 @pytest.mark.slow
