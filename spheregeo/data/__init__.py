@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from spheregeo.data.sphere.modules import FieldsData, FolderData, KoppenData, RoomsData, Stanford2D3DSData
     from spheregeo.data.sphere.pictures.depth import read_depth
     from spheregeo.data.sphere.pictures.labels import read_labels
+    from spheregeo.data.sphere.pictures.views import View
     from spheregeo.data.sphere.resize import panorama_grid, resize_depth, resize_image, resize_labels
     from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
     from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
@@ -145,6 +146,7 @@ _HOMES = {
     "Stanford2D3DS": "sphere.stanford2d3ds",
     "Stanford2D3DSData": "sphere.modules",
     "Template": "meshes.dataset",
+    "View": "sphere.pictures.views",
     "Views": "points.views",
     "atomic_number": "molecules.files",
     "collate": "batches",
@@ -266,6 +268,7 @@ __all__ = [
     "Stanford2D3DS",
     "Stanford2D3DSData",
     "Template",
+    "View",
     "Views",
     "atomic_number",
     "collate",

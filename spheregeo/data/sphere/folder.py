@@ -14,19 +14,22 @@ whole groups that hold a tenth of the images each. A picture that two splits sha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from spheregeo.data.common import SPLITS, Item, check_split
+from spheregeo.data.common import IGNORE, SPLITS, Item, check_split
 from spheregeo.data.files import read_class_table, read_lines
 from spheregeo.data.sphere.dataset import PanoramaDataset
 from spheregeo.data.sphere.files import IMAGE_SUFFIXES, check_panorama, read_image
 from spheregeo.data.sphere.pictures.depth import read_depth, unit_in_metres
 from spheregeo.data.sphere.pictures.labels import read_labels, void_values
+from spheregeo.data.sphere.pictures.views import SIX_FILES, View, face_files, is_front, six_faces
 from spheregeo.data.sphere.resize import resize_depth, resize_image, resize_labels
 from spheregeo.data.splits import groups_of, split_by_group, warn_of_shared
+from spheregeo.files import reading
 
 __all__ = ["PanoramaFolder"]
 
@@ -55,6 +58,8 @@ class PanoramaFolder(PanoramaDataset):
         void: label values that are not counted, beside 255 and, at 16 bits, 65535; and colours as "#RRGGBB".
         group: what keeps images together in one split: "folder" (images/ROOM/NAME.png), or a regular expression that finds the
             group, or has it in its first bracket, in an image's name: "^([^_]+)_" for ROOM_1.png, ROOM_2.png.
+        view: how pictures lie on the sphere, where they are no whole panoramas; what they do not show is void and has no depth,
+            and the image has its mean colour there.
 
     Shape: image (3, nlat, nlon) in [0, 1]; label (nlat, nlon); depth (nlat, nlon). Shrunk images and depths are averaged
         by solid angle, labels take the majority.
@@ -72,6 +77,7 @@ class PanoramaFolder(PanoramaDataset):
         depth_unit: float | str | None = None,
         void: Sequence[int | str] = (),
         group: str | None = None,
+        view: View | None = None,
     ) -> None:
         super().__init__(size, cache)
         self.depth_unit = None if depth_unit is None else unit_in_metres(depth_unit)
@@ -91,7 +97,7 @@ class PanoramaFolder(PanoramaDataset):
         if unknown:
             raise ValueError(f"targets has {sorted(unknown)}; expected 'label', 'depth' or both")
         self.targets = tuple(targets)
-        self.void = tuple(void)
+        self.void, self.view = tuple(void), view or View()
         void_values(self.void)
         self.class_names, self.colours = (
             read_class_table(self.root / "classes.txt") if "label" in self.targets else ((), None)
@@ -125,6 +131,8 @@ class PanoramaFolder(PanoramaDataset):
             raise FileNotFoundError(
                 f"{images} holds no {', '.join(IMAGE_SUFFIXES)} file; put the panoramas there"
             )
+        if self.view.projection == "cube":  # of six files, the front stands for all
+            found = [path for path in found if is_front(path)]
         by_name = {path.relative_to(images).with_suffix("").as_posix(): path for path in found}
         if len(by_name) < len(found):
             raise ValueError(f"{images} has two images of one name with different suffixes; rename one")
@@ -174,18 +182,38 @@ class PanoramaFolder(PanoramaDataset):
         return len(self.images)
 
     def load(self, index: int) -> Item:
-        path = self.images[index]
-        image = read_image(path)
-        check_panorama(path, *image.shape[-2:])
-        item = {"image": torch.from_numpy(resize_image(image, self.size))}
+        image = self._whole(self.images[index], read_image)
+        seen = np.isfinite(image).all(0)
+        if not seen.all():
+            image = np.where(seen, image, image[:, seen].mean(1)[:, None, None])
+        item = {"image": torch.from_numpy(image)}
         if "label" in self.targets:
-            label = read_labels(
-                self.partners["label"][index], len(self.class_names), colours=self.colours, void=self.void
-            )
-            check_panorama(self.partners["label"][index], *label.shape)
-            item["label"] = torch.from_numpy(resize_labels(label, self.size))
+            label = self._whole(self.partners["label"][index], self._labels)
+            item["label"] = torch.from_numpy(np.where(seen, label, IGNORE))
         if "depth" in self.targets:
-            depth = read_depth(self.partners["depth"][index], self.depth_unit)
-            check_panorama(self.partners["depth"][index], *depth.shape)
-            item["depth"] = torch.from_numpy(resize_depth(depth, self.size))
+            depth = self._whole(self.partners["depth"][index], lambda path: read_depth(path, self.depth_unit))
+            item["depth"] = torch.from_numpy(np.where(seen, depth, np.float32(0)))
         return item
+
+    def _labels(self, path: Path) -> np.ndarray:
+        return read_labels(path, len(self.class_names), colours=self.colours, void=self.void)
+
+    def _whole(self, path: Path, read: Callable[[Path], np.ndarray]) -> np.ndarray:
+        """What a file, or the six of a cube map, holds, as a panorama of the working size."""
+        if self.view.projection == "cube" and (six := face_files(path)):
+            with reading(path, "the front of a cube map"):
+                array = six_faces([read(face) for face in six])
+            view = SIX_FILES
+        else:
+            array, view = read(path), self.view
+        if view.is_whole:
+            check_panorama(path, *array.shape[-2:])
+        elif array.ndim == 3:
+            with reading(path, "a picture of this projection"):
+                array = view.panorama(array)
+        else:
+            with reading(path, "a picture of this projection"):
+                array = view.nearest(array, IGNORE if read == self._labels else 0)
+        if array.ndim == 3:
+            return resize_image(array, self.size)
+        return (resize_labels if read == self._labels else resize_depth)(array, self.size)

@@ -16,6 +16,7 @@ from spheregeo.data.sphere.fields import Fields, weighted_statistics
 from spheregeo.data.sphere.folder import PanoramaFolder
 from spheregeo.data.sphere.koppen import KOPPEN_CLASSES, Koppen
 from spheregeo.data.sphere.module import Augment, PanoramaData
+from spheregeo.data.sphere.pictures.views import View
 from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
 from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
 
@@ -111,6 +112,10 @@ class FolderData(_MeasuredData):
         void: label values, and colours as "#RRGGBB", that are not counted, beside 255.
         group: what keeps images together in one split: folder (images/ROOM/NAME.png), or a regular expression that finds the
             group in an image's name, such as ^([^_]+)_ for what stands before the first underscore.
+        projection: equirectangular, cube (a cross, a strip, or files NAME_front, NAME_right ...), perspective or fisheye.
+        hfov: width of the pictures' field of view in degrees; 360 if None.
+        vfov: height of the pictures' field of view in degrees; by their shape if None.
+        faces: order of the faces of a cube map in a strip, by first letters.
         **kwargs: arguments of :class:`PanoramaData`.
 
     Raises: FileNotFoundError and ValueError, as :class:`PanoramaFolder`, when a split is first read.
@@ -125,16 +130,22 @@ class FolderData(_MeasuredData):
         depth_unit: float | str | None = None,
         void: list[int | str] = [],  # noqa: B006
         group: str | None = None,
+        projection: str = "equirectangular",
+        hfov: float | None = None,
+        vfov: float | None = None,
+        faces: str = "frblud",
         **kwargs: Any,
     ) -> None:
         super().__init__(size=size, batch_size=batch_size, **kwargs)
         self.root, self.group = root, group
         self.depth_unit, self.void = depth_unit, void
+        self.view = View(projection, hfov, vfov, faces)
 
     def make(self, split: str) -> PanoramaDataset:
         return PanoramaFolder(
-            self.root, self.size, split, depth_unit=self.depth_unit, void=self.void, group=self.group
-        )
+            self.root, self.size, split, depth_unit=self.depth_unit, void=self.void, group=self.group,
+            view=self.view,
+        )  # fmt: skip
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from spheregeo.data import IGNORE, PanoramaFolder, read_depth, read_image, read_labels
+from spheregeo.data import IGNORE, PanoramaFolder, View, read_depth, read_image, read_labels
 
 SIZE = (8, 16)
 RNG = np.random.default_rng(0)
@@ -180,6 +180,38 @@ def test_a_folder_of_coloured_labels(root: Path) -> None:
     want = np.roll(LABEL, 1, 1).astype(int)
     want[0, 0] = IGNORE
     np.testing.assert_array_equal(item["label"].numpy(), want)
+
+
+def test_six_files_of_a_cube_and_partial_panoramas(tmp_path: Path) -> None:
+    for k in range(12):
+        for face, value in zip(
+            ("front", "right", "back", "left", "up", "down"), (10, 50, 90, 130, 170, 210), strict=True
+        ):
+            save(
+                np.full((8, 8, 3), value + k, np.uint8), tmp_path / "cube" / "images" / f"p{k:02}_{face}.png"
+            )
+            save(np.full((8, 8), value // 40, np.uint8), tmp_path / "cube" / "labels" / f"p{k:02}_{face}.png")
+        save(COLOUR, tmp_path / "part" / "images" / f"p{k}.png")
+        save(LABEL, tmp_path / "part" / "labels" / f"p{k}.png")
+    for name in ("cube", "part"):
+        (tmp_path / name / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    with pytest.warns(UserWarning, match="picture in several files"):  # all of part/ are one
+        part = PanoramaFolder(tmp_path / "part", SIZE, view=View(hfov=180.0, vfov=90.0))
+    cube = PanoramaFolder(tmp_path / "cube", SIZE, view=View("cube"))
+    assert len(cube) == 10
+    item = cube[0]
+    assert item["label"][4, 8] == 0 and item["label"][4, 12] == 1 and item["label"][4, 0] == 2
+    assert item["label"][4, 3] == 3 and (item["label"][0] == 4).all() and (item["label"][-1] == 5).all()
+    np.testing.assert_allclose(item["image"][:, 0], 170 / 255, atol=1e-6)
+    item = part[0]
+    inside = torch.zeros(SIZE, dtype=torch.bool)
+    inside[2:6, 4:12] = True
+    assert torch.equal(item["label"] != IGNORE, inside) and bool(torch.isfinite(item["image"]).all())
+    mean = item["image"][:, inside].mean(1)
+    torch.testing.assert_close(item["image"][:, 0, 0], mean, atol=0.05, rtol=0)
+    (tmp_path / "cube" / "images" / "p00_up.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"p00_up\.png does not exist; expected six files"):
+        PanoramaFolder(tmp_path / "cube", SIZE, view=View("cube"))[0]
 
 
 def broken(change: Callable[[Path], object], message: str, error: type[Exception] = ValueError) -> object:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spheregeo.data import read_depth, read_image, read_labels
+from spheregeo.data import View, read_depth, read_image, read_labels
 from spheregeo.data.sphere.pictures import decode
 from spheregeo.data.sphere.pictures.decode import image_size
 
@@ -284,3 +284,118 @@ def test_values_of_labels_of_all_kinds(tmp_path: Path) -> None:
     Image.fromarray(LABEL).save(tmp_path / "lossy.jpg")
     with pytest.raises(ValueError, match=r"lossy\.jpg is a JPEG, which changes values"):
         read_labels(tmp_path / "lossy.jpg", 3)
+
+
+def analytic(forward: np.ndarray, right: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """A smooth field (1, ...) without any symmetry, in 0 ... 1."""
+    return (0.5 + 0.2 * up + 0.15 * forward * right - 0.1 * right * up + 0.1 * forward)[None].astype(
+        np.float32
+    )
+
+
+def whole(size: int) -> np.ndarray:
+    lat = np.pi / 2 - (np.arange(size) + 0.5)[:, None] * np.pi / size
+    lon = -np.pi + (np.arange(2 * size) + 0.5) * np.pi / size
+    return analytic(np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat) + 0 * lon)
+
+
+def camera(
+    side: int, yaw: float, pitch: float, hfov: float = 90.0, shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """What a camera sees that is turned right by yaw, then up by pitch: rays through its pixels, turned as matrices."""
+    height, width = shape or (side, side)
+    scale = np.tan(np.radians(hfov / 2)) * 2 / width
+    x, y = np.meshgrid(np.arange(width) - (width - 1) / 2, (height - 1) / 2 - np.arange(height))
+    ray = np.stack([np.ones_like(x), x * scale, y * scale])  # forward, right, up
+    ray /= np.linalg.norm(ray, axis=0)
+    a, b = np.radians(yaw), np.radians(pitch)
+    tilt = np.array([[np.cos(b), 0, -np.sin(b)], [0, 1, 0], [np.sin(b), 0, np.cos(b)]])
+    turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    return analytic(*np.einsum("ij,jhw->ihw", turn @ tilt, ray))
+
+
+SIDE = 32
+CUBE = dict(
+    zip("frblud", [camera(SIDE, *t) for t in ((0, 0), (90, 0), (180, 0), (-90, 0), (0, 90), (0, -90))], strict=True)
+)  # fmt: skip
+
+
+def sheet(rows: list[str], flipped: str = "") -> np.ndarray:
+    """Faces laid out as letters in rows; a dot is an empty place."""
+    empty = np.zeros((1, SIDE, SIDE), np.float32)
+    parts = {**CUBE, ".": empty, **{letter: CUBE[letter][:, ::-1, ::-1] for letter in flipped}}
+    return np.concatenate([np.concatenate([parts[letter] for letter in row], -1) for row in rows], -2)
+
+
+@pytest.mark.parametrize(
+    ("picture", "options"),
+    [
+        (sheet([".u..", "lfrb", ".d.."]), {}),
+        (sheet([".u.", "lfr", ".d.", ".b."], flipped="b"), {}),
+        (sheet(["frblud"]), {}),
+        (sheet(["r", "l", "u", "d", "f", "b"]), {"faces": "rludfb"}),
+    ],
+    ids=["cross", "standing cross", "strip", "standing strip in another order"],
+)
+def test_cube_maps_are_the_panorama_that_they_were_made_of(
+    picture: np.ndarray, options: dict[str, Any]
+) -> None:
+    got = View("cube", **options).panorama(picture)
+    assert got.shape == (1, 2 * SIDE, 4 * SIDE)
+    np.testing.assert_allclose(
+        got, whole(2 * SIDE), atol=0.012
+    )  # half a pixel beyond a face's border is its border
+
+
+def test_partial_panoramas_have_void_around(tmp_path: Path) -> None:
+    panorama = whole(48)
+    part = panorama[:, 12:36, 16:80]  # 90 degrees high, 240 wide
+    for view in (View(hfov=240.0, vfov=90.0), View(hfov=240.0)):
+        got = view.panorama(part)
+        assert got.shape == (1, 48, 96) and np.isnan(got).sum() == got.size - part.size
+        np.testing.assert_allclose(got[:, 12:36, 16:80], part, atol=1e-6)
+    labels = (part[0] * 10).astype(int)
+    np.testing.assert_array_equal(View(hfov=240.0).nearest(labels, 255)[12:36, 16:80], labels)
+    np.testing.assert_array_equal(View(vfov=180.0).panorama(panorama), panorama)  # a whole one is left alone
+
+
+def test_perspective_and_fisheye_pictures_show_what_they_saw() -> None:
+    flat = camera(0, 0, 0, 100.0, (60, 90))
+    got = View("perspective", hfov=100.0).panorama(flat)
+    truth = whole(got.shape[1])
+    seen = np.isfinite(got)
+    np.testing.assert_allclose(got[seen], truth[seen], atol=0.006)
+    # the solid angle of a rectangular pyramid
+    step = np.pi / got.shape[1]
+    solid = (seen[0] * np.sin((np.arange(got.shape[1]) + 0.5) * step)[:, None]).sum() * step**2
+    a, b = np.tan(np.radians(50)), np.tan(np.radians(50)) * 60 / 90
+    assert solid == pytest.approx(4 * np.arcsin(a * b / np.sqrt((1 + a * a) * (1 + b * b))), rel=0.02)
+    y, x = np.meshgrid((31.5 - np.arange(64)) / 32, (np.arange(64) - 31.5) / 32, indexing="ij")
+    angle, turn = np.hypot(x, y) * np.radians(95), np.arctan2(y, x)
+    circle = analytic(np.cos(angle), np.sin(angle) * np.cos(turn), np.sin(angle) * np.sin(turn))
+    got = View("fisheye", hfov=190.0).panorama(circle)
+    seen = np.isfinite(got)
+    np.testing.assert_allclose(got[seen], whole(got.shape[1])[seen], atol=0.012)
+    assert 0.5 < seen.mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"projection": "mercator"}, "projection is 'mercator'; expected one of"),
+        ({"projection": "perspective"}, "needs hfov"),
+        ({"projection": "perspective", "hfov": 190.0}, "hfov is 190.0 .* at most 175"),
+        ({"projection": "cube", "hfov": 90.0}, "a cube has no field of view"),
+        ({"faces": "abcdef"}, "faces is 'abcdef'"),
+    ],
+)
+def test_views_that_cannot_be_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        View(**options)
+
+
+def test_pictures_that_do_not_fit_their_view() -> None:
+    with pytest.raises(ValueError, match=r"cube map of 10 x 25 pixels .* has no known layout"):
+        View("cube").panorama(np.zeros((1, 10, 25), np.float32))
+    with pytest.raises(ValueError, match="would cover 270 x 360 degrees"):
+        View(hfov=270.0).panorama(np.zeros((1, 40, 30), np.float32))
