@@ -83,7 +83,7 @@ def target(frames: Sequence[Any], key: str, places: Sequence[str]) -> tuple[Kind
     if kind is None:
         known = keys_of(frames[0])
         raise ValueError(
-            f"no frame has a property {key!r}{nearest(key, known)}; those of the first one are {', '.join(known) or 'none'}"
+            f"no frame has a property {key!r}; those of the first one are {', '.join(known) or 'none'}{nearest(key, known)}"
         )
     empty: Any = {"molecule": np.nan, "vector": np.full(3, np.nan)}.get(kind)
     if kind == "atom":

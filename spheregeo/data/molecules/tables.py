@@ -57,7 +57,7 @@ def numeric(table: Mapping[str, Sequence[str]], column: str, path: str | Path) -
     """A column as numbers, NaN where it is empty. Raises: ValueError for an unknown column or other text."""
     if column not in table:
         raise ValueError(
-            f"{path} has no column {column!r}{nearest(column, table)}; its columns are {', '.join(table)}"
+            f"{path} has no column {column!r}; its columns are {', '.join(table)}{nearest(column, table)}"
         )
     found = np.full(len(table[column]), np.nan)
     for k, text in enumerate(table[column]):

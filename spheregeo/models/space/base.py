@@ -47,9 +47,21 @@ def natural_irreps(width: int, lmax: int) -> Irreps:
 class AtomNetwork(nn.Module):
     """Base of networks of molecules: neighbours within a cutoff, and atoms' numbers read out as a molecule's."""
 
-    def __init__(self, in_channels: int, out_channels: int, depth: int, cutoff: float, readout: str) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int,
+        cutoff: float,
+        readout: str,
+        out_vectors: int = 0,
+        out_atoms: int = 0,
+    ) -> None:
         super().__init__()
-        check_least(in_channels=(in_channels, 2), out_channels=(out_channels, 1), depth=(depth, 1))
+        check_least(out_vectors=(out_vectors, 0), out_atoms=(out_atoms, 0))
+        least = 0 if out_vectors or out_atoms else 1
+        check_least(in_channels=(in_channels, 2), out_channels=(out_channels, least), depth=(depth, 1))
+        self.out_channels, self.out_vectors, self.out_atoms = out_channels, out_vectors, out_atoms
         self.cutoff, self.readout = check_cutoff(cutoff), check_readout(readout)
 
     def neighbors(

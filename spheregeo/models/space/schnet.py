@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 from spheregeo.checks import check_least
 from spheregeo.models.registry import register
 from spheregeo.models.space.base import AtomNetwork
+from spheregeo.models.space.heads import Outputs
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.readout import READOUTS, pooled
 from spheregeo.nn.space import RadialBasis, polynomial_envelope
@@ -74,6 +75,7 @@ class SchNet(AtomNetwork):
         basis: Gaussians on [0, cutoff].
         envelope: "polynomial" (twice differentiable) or "cosine".
         readout: "sum" or "mean" of the atoms' outputs, or "dipole" or "extent" from them and the atoms' places.
+        out_atoms: numbers for each atom, which :meth:`outputs` gives beside those of the molecules.
 
     Example:
         >>> network = SchNet(10, 1)
@@ -93,26 +95,53 @@ class SchNet(AtomNetwork):
         basis: int = 50,
         envelope: str = "polynomial",
         readout: str = "sum",
+        out_atoms: int = 0,
     ) -> None:
-        super().__init__(in_channels, out_channels, depth, cutoff, readout)
+        super().__init__(in_channels, out_channels, depth, cutoff, readout, out_atoms=out_atoms)
         check_least(width=(width, 2), basis=(basis, 2))
         if envelope not in ENVELOPES:
             raise ValueError(f"envelope is {envelope!r}; expected {' or '.join(map(repr, ENVELOPES))}")
-        self.out_channels = out_channels
         self.envelope = polynomial_envelope if envelope == "polynomial" else cosine_envelope
         self.embedding = nn.Embedding(in_channels, width)
         self.gaussians = RadialBasis(self.cutoff, basis, "gaussian", envelope=False)
         self.interactions = nn.ModuleList(Interaction(width, basis) for _ in range(depth))
-        half = max(1, width // 2)
-        last = nn.Linear(half, out_channels)
-        self.head = nn.Sequential(nn.Linear(width, half), ShiftedSoftplus(), last)
+        self.head = _head(width, out_channels) if out_channels else None
+        self.atom_head = _head(width, out_atoms) if out_atoms else None
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        with torch.no_grad():
-            last.weight *= 0.1  # a sum over tens of atoms begins at order one
+        if self.head is not None:
+            with torch.no_grad():
+                next(self.head[2].parameters()).mul_(0.1)  # a sum over tens of atoms begins at order one
+
+    def features(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Tensor:
+        """Features of the atoms after the last interaction, (P, width)."""
+        source, target = graph.edge_index
+        squared = graph.vectors(positions).square().sum(1)
+        distance = squared.clamp_min(_NEAREST).sqrt()  # (E,)
+        basis = self.gaussians(distance)
+        envelope = self.envelope(distance / self.cutoff)[:, None]
+        x: Tensor = self.embedding(numbers)
+        for interaction in self.interactions:
+            x = interaction(x, basis, envelope, source, target)
+        return x
+
+    def outputs(
+        self,
+        positions: Tensor,
+        features: Tensor,
+        batch: Tensor,
+        graph: MoleculeGraph,
+        num_graphs: int | None = None,
+    ) -> Outputs:
+        """Numbers of the molecules and of the atoms; arguments as those of ``forward``."""
+        x = self.features(positions, features, graph)
+        values = x[:, :0] if self.head is None else self.head(x)
+        molecules = self.read_out(values, positions, features, batch, num_graphs)
+        atoms = x[:, :0] if self.atom_head is None else self.atom_head(x)
+        return Outputs(molecules, molecules.new_zeros(len(molecules), 0, 3), atoms)
 
     def forward(
         self,
@@ -122,26 +151,23 @@ class SchNet(AtomNetwork):
         graph: MoleculeGraph,
         num_graphs: int | None = None,
     ) -> Tensor:
-        source, target = graph.edge_index
-        squared = graph.vectors(positions).square().sum(1)
-        distance = squared.clamp_min(_NEAREST).sqrt()  # (E,)
-        basis = self.gaussians(distance)
-        envelope = self.envelope(distance / self.cutoff)[:, None]
-        x = self.embedding(features)
-        for interaction in self.interactions:
-            x = interaction(x, basis, envelope, source, target)
-        return self.read_out(self.head(x), positions, features, batch, num_graphs)
+        return self.outputs(positions, features, batch, graph, num_graphs).molecules
+
+
+def _head(width: int, channels: int) -> nn.Sequential:
+    half = max(1, width // 2)
+    return nn.Sequential(nn.Linear(width, half), ShiftedSoftplus(), nn.Linear(half, channels))
 
 
 @register("schnet", output="label", domain="molecule")
 def schnet(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 128, depth: int = 6, cutoff: float = 5.0,
-    basis: int = 50, envelope: str = "polynomial", readout: str = "sum",
+    basis: int = 50, envelope: str = "polynomial", readout: str = "sum", out_atoms: int = 0,
 ) -> SchNet:  # fmt: skip
     """SchNet (Schütt et al. 2017): filters of the distances between atoms; invariant."""
     return SchNet(
         in_channels, out_channels, width=width, depth=depth, cutoff=cutoff, basis=basis, envelope=envelope,
-        readout=readout,
+        readout=readout, out_atoms=out_atoms,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.models.registry import register
 from spheregeo.models.space.base import AtomNetwork
+from spheregeo.models.space.heads import Outputs, VectorHead
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.steerable_blocks import (
     MessageBlock,
@@ -48,6 +49,8 @@ class SteerableMolecule(AtomNetwork):
         dropout: in the feed-forward blocks.
         readout: "sum", "mean", "dipole" or "extent", see :func:`~spheregeo.models.space.readout.pooled`.
         chunk: edges done at a time, for large systems; None for all.
+        out_vectors: vectors for each molecule, such as its dipole, which :meth:`outputs` gives beside the numbers.
+        out_atoms: numbers for each atom, such as its charge, likewise.
 
     Example:
         >>> network = SteerableMolecule(10, 1, width=8, depth=1)
@@ -74,8 +77,14 @@ class SteerableMolecule(AtomNetwork):
         dropout: float = 0.0,
         readout: str = "sum",
         chunk: int | None = None,
+        out_vectors: int = 0,
+        out_atoms: int = 0,
     ) -> None:
-        super().__init__(in_channels, out_channels, depth, cutoff, readout)
+        super().__init__(in_channels, out_channels, depth, cutoff, readout, out_vectors, out_atoms)
+        if out_vectors and lmax < 1:
+            raise ValueError(
+                f"out_vectors is {out_vectors} with lmax {lmax}; expected lmax of at least 1 for vectors"
+            )
         irreps = pyramid(width, lmax)
         self.lmax, self.irreps = lmax, irreps
         self.embedding = nn.Embedding(in_channels, width)
@@ -92,11 +101,11 @@ class SteerableMolecule(AtomNetwork):
             MessageBlock(first if i == 0 else irreps, irreps, **sizes) for i in range(depth)
         )
         self.points = nn.ModuleList(PointBlock(irreps, 2 * width, dropout) for _ in range(depth))
-        count, last = irreps.num_irreps, nn.Linear(width, out_channels)
-        nn.init.zeros_(last.bias)
-        with torch.no_grad():
-            last.weight *= 0.1  # a sum over tens of atoms begins at order one
-        self.head = nn.Sequential(nn.LayerNorm(count), nn.Linear(count, width), nn.SiLU(), last)
+        count = irreps.num_irreps
+        self.head = _head(count, width, out_channels, 0.1) if out_channels else None
+        copies = sum(mul for mul, irrep in irreps if irrep.l == 1)
+        self.vector_head = VectorHead(count, copies, width, out_vectors) if out_vectors else None
+        self.atom_head = _head(count, width, out_atoms) if out_atoms else None
 
     def features(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Tensor:
         """Features of the atoms after the last block, (P, irreps.dim) in mul_ir."""
@@ -117,6 +126,25 @@ class SteerableMolecule(AtomNetwork):
             x = point(message(x, geometry, basis, envelope, extra))
         return x
 
+    def outputs(
+        self,
+        positions: Tensor,
+        features: Tensor,
+        batch: Tensor,
+        graph: MoleculeGraph,
+        num_graphs: int | None = None,
+    ) -> Outputs:
+        """Numbers and vectors of the molecules and numbers of the atoms; arguments as those of ``forward``."""
+        x = self.stacks(positions, features, graph)
+        invariants = invariants_of(x)
+        values = invariants[:, :0] if self.head is None else self.head(invariants)
+        molecules = self.read_out(values, positions, features, batch, num_graphs)
+        vectors = molecules.new_zeros(len(molecules), 0, 3)
+        if self.vector_head is not None:
+            vectors = self.vector_head(x, invariants, positions, batch, len(molecules))
+        atoms = invariants[:, :0] if self.atom_head is None else self.atom_head(invariants)
+        return Outputs(molecules, vectors, atoms)
+
     def forward(
         self,
         positions: Tensor,
@@ -125,8 +153,16 @@ class SteerableMolecule(AtomNetwork):
         graph: MoleculeGraph,
         num_graphs: int | None = None,
     ) -> Tensor:
-        values = self.head(invariants_of(self.stacks(positions, features, graph)))
-        return self.read_out(values, positions, features, batch, num_graphs)
+        return self.outputs(positions, features, batch, graph, num_graphs).molecules
+
+
+def _head(count: int, width: int, channels: int, scale: float = 1.0) -> nn.Sequential:
+    """Norm, linear, SiLU, linear; ``scale`` 0.1 for sums over tens of atoms, which then begin at order one."""
+    last = nn.Linear(width, channels)
+    nn.init.zeros_(last.bias)
+    with torch.no_grad():
+        last.weight *= scale
+    return nn.Sequential(nn.LayerNorm(count), nn.Linear(count, width), nn.SiLU(), last)
 
 
 @register("steerable-molecule", output="label", domain="molecule", options_of=SteerableMolecule)

@@ -13,6 +13,7 @@ from torch.nn.functional import huber_loss
 from spheregeo import audit, models
 from spheregeo.data.molecules.built_in import packed
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, symbol
+from spheregeo.models.space.heads import Invariants
 from spheregeo.nn import ExactBuffers
 from spheregeo.tasks.base import Task
 from spheregeo.tasks.molecules.atoms import GraphCache
@@ -47,6 +48,37 @@ def check_loss_options(loss: str, huber_delta: float) -> None:
         raise ValueError(f"huber_delta is {huber_delta}; expected a positive number")
 
 
+# What each option of a network gives, and networks that take it.
+HEADS = {
+    "out_vectors": ("vectors of molecules", "steerable-molecule"),
+    "out_atoms": ("numbers of atoms", "steerable-molecule or schnet"),
+}
+
+
+def with_heads(name: str, out_channels: int, heads: dict[str, int], options: dict[str, Any]) -> Any:
+    """Create a network for molecules with further outputs.
+
+    Args:
+        name: name of the network.
+        out_channels: numbers for each molecule.
+        heads: number of outputs of each further head, by the option that makes it; those of 0 are left out.
+        options: other options of the network.
+
+    Raises: ValueError where the network has no such head, and as :func:`spheregeo.models.create`.
+    """
+    needed = {option: count for option, count in heads.items() if count}
+    try:
+        return models.create(name, MAX_NUMBER + 1, out_channels, None, **options, **needed)
+    except ValueError as error:
+        for option in needed:
+            if f"no option {option!r}" in str(error):
+                what, able = HEADS[option]
+                raise ValueError(
+                    f"network {name!r} gives no {what}, which the targets are; choose {able}"
+                ) from error
+        raise
+
+
 class MoleculeTask(ExactBuffers, Task):
     """Base of the tasks on molecules: network, elements of the training, neighbour lists that are kept.
 
@@ -61,6 +93,7 @@ class MoleculeTask(ExactBuffers, Task):
         depth: depth of the network; its own default if None.
         options: further options of the network, such as {"cutoff": 6.0, "readout": "mean"}.
         keep_graphs: keep the neighbours of molecules that come again.
+        heads: further outputs of the network by option, such as {"out_vectors": 1}; those of 0 are left out.
         common: arguments of :class:`~spheregeo.tasks.Task`.
     """
 
@@ -69,7 +102,7 @@ class MoleculeTask(ExactBuffers, Task):
 
     def __init__(
         self, out_channels: int, *, network: str = "schnet", width: int | None = None, depth: int | None = None,
-        options: dict[str, Any] | None = None, keep_graphs: bool = True, **common: Any,
+        options: dict[str, Any] | None = None, keep_graphs: bool = True, heads: dict[str, int] | None = None, **common: Any,
     ) -> None:  # fmt: skip
         name = models.resolve(network, self.output, "molecule")
         own = models.options_of(name, options)
@@ -77,7 +110,7 @@ class MoleculeTask(ExactBuffers, Task):
             network=name, width=width, depth=depth, options=own or None, keep_graphs=keep_graphs, **common
         )
         chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
-        self.network: Any = models.create(name, MAX_NUMBER + 1, out_channels, None, **chosen)
+        self.network: Any = with_heads(name, out_channels, heads or {}, chosen)
         self.register_buffer("elements", torch.zeros(MAX_NUMBER + 1, dtype=torch.bool))
         self._graphs = GraphCache() if keep_graphs else None
 
@@ -120,7 +153,9 @@ class MoleculeTask(ExactBuffers, Task):
         positions = np.concatenate([packed(12, 1.5, rng) + 0.1 * rng.normal(size=(12, 3)) for _ in range(4)])
         numbers = torch.from_numpy(rng.choice(elements, 48))
         batch = torch.arange(4).repeat_interleave(12)
-        result = audit.report_points(self.network.eval(), torch.from_numpy(positions).float(), numbers, batch)
+        heads = any(getattr(self.network, option, 0) for option in HEADS)
+        network = Invariants(self.network) if heads else self.network
+        result = audit.report_points(network.eval(), torch.from_numpy(positions).float(), numbers, batch)
         audit.print_points(result)
         return result
 

@@ -19,7 +19,7 @@ from spheregeo.tasks.predict import check_faults, find_files, predict_each
 
 SUFFIXES = (".xyz", ".extxyz", ".sdf")
 BATCH = 64
-Answer = dict[str, Any]  # numbers by name, and "forces" (n, 3) where there are some
+Answer = dict[str, Any]  # numbers by name, and arrays of atoms by name, such as "forces" (n, 3)
 Ask = Callable[[dict[str, Tensor], list[int]], list[Answer]]
 
 
@@ -52,7 +52,7 @@ def answers_for(frames: list[Any], ask: Ask, device: torch.device) -> list[Answe
 
 
 def annotate(frames: list[Any], answers: list[Answer], units: dict[str, str]) -> bytes:
-    """Return frames as extended XYZ with the answers in them: ``predicted_NAME`` and ``unit_NAME`` per molecule.
+    """Return frames as extended XYZ with the answers in them: ``predicted_NAME`` and ``unit_NAME`` per molecule, columns of atoms.
 
     Args:
         frames: molecules as ASE's Atoms.
@@ -67,8 +67,8 @@ def annotate(frames: list[Any], answers: list[Answer], units: dict[str, str]) ->
         plain = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
         plain.info.update({k: v for k, v in frame.info.items() if np.ndim(v) == 0})
         for name, value in answer.items():
-            if name == "forces":
-                plain.arrays["predicted_forces"] = value
+            if np.ndim(value):
+                plain.arrays[f"predicted_{name}"] = value
             else:
                 plain.info[f"predicted_{name}"] = value
                 plain.info[f"unit_{name}"] = units[name]

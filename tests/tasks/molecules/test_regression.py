@@ -7,13 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from spheregeo import models
 from spheregeo.audit import randomise
 from spheregeo.cli import main
 from spheregeo.data import G2Data, QM7Data, QM9Data
 from spheregeo.data.molecules.molecules import Molecules, fit_references
+from spheregeo.models.space.steerable_blocks import invariants_of
 from spheregeo.sampling import random_rotations
 from spheregeo.tasks import MoleculeRegression, load, regression_scores
 
@@ -102,6 +105,133 @@ def test_invariance_and_batches_of_the_whole_task() -> None:
     far = Molecules(part.numbers, part.positions + 1e5, part.ptr)
     single = task.float()
     assert torch.allclose(single(far.batch([0, 1, 2])).double(), y, rtol=1e-4)  # centred before it is rounded
+
+
+def of_all_kinds(count: int = 6, seed: int = 0) -> Molecules:
+    """Molecules with a number, a vector and charges, of which some are unknown."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(2, 6, count)
+    grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)
+    places = [1.4 * grid[:n] + 0.2 * rng.normal(size=(n, 3)) for n in sizes]
+    charges, vectors = rng.normal(size=sizes.sum()), rng.normal(size=(count, 3))
+    charges[1], vectors[2] = np.nan, np.nan
+    return Molecules.of(
+        [rng.choice([1, 6, 8], n) for n in sizes], places, {"gap": rng.normal(size=count)}, {"gap": "eV", "mu": "D", "q": "1"},
+        vectors={"mu": vectors}, atomic={"q": charges},
+    )  # fmt: skip
+
+
+class AllKinds:
+    """Data of all kinds of targets, as a data module shows them."""
+
+    targets, units, kinds = ["gap", "mu", "q"], ["eV", "D", "1"], ["molecule", "vector", "atom"]
+
+    def molecules(self, split: str) -> Molecules:
+        return of_all_kinds()
+
+
+def of_kinds(network: str = "steerable-molecule", **options: Any) -> MoleculeRegression:
+    data = AllKinds()
+    task = MoleculeRegression(
+        data.targets, data.units, network, kinds=data.kinds, width=8, depth=2, options={"cutoff": 4.0, "basis": 6}, **options
+    )  # fmt: skip
+    task.holder = Holder(data)  # type: ignore[assignment]
+    task.on_fit_start()
+    return task
+
+
+def test_vectors_turn_and_numbers_of_atoms_do_not() -> None:
+    """Rotations, reflections and translations in float64, with random weights and biases; and nothing vanishes."""
+    task = of_kinds()
+    randomise(task.network, torch.Generator().manual_seed(0))
+    assert all(float(p.detach().abs().max()) > 0 for p in task.network.parameters())
+    task.double()
+    part = of_all_kinds()
+    plain = {k: v.detach() for k, v in task.answers(part.batch(range(6))).items()}
+    assert float(plain["mu"].norm(dim=1).min()) > 1e-2 and float(plain["q"].std()) > 1e-2
+    for sign, seed in ((1, 0), (-1, 1)):
+        turn = sign * random_rotations(1, generator=torch.Generator().manual_seed(seed))[0].double()
+        turned = Molecules(part.numbers, part.positions @ turn.T + 3, part.ptr)
+        said = {k: v.detach() for k, v in task.answers(turned.batch(range(6))).items()}
+        for name, expected in (("gap", plain["gap"]), ("mu", plain["mu"] @ turn.T), ("q", plain["q"])):
+            assert float((said[name] - expected).abs().max()) < 1e-9 * float(expected.abs().max())
+    alone = task.answers(part.batch([3]))
+    assert torch.allclose(alone["mu"][0], plain["mu"][3], rtol=1e-9)
+    # A vector of charges alone, by hand: gates off.
+    head = task.network.vector_head
+    with torch.no_grad():
+        head.mix.zero_()
+    atoms = part.select([3])
+    graph = task.network.neighbors(atoms.positions)
+    x = task.network.stacks(atoms.positions, atoms.numbers, graph)
+    charges = head.gates(invariants_of(x))[:, head.copies]
+    expected = ((charges - charges.mean())[:, None] * atoms.positions).sum(0) * task.vector_scale
+    assert torch.allclose(task.answers(atoms.batch([0]))["mu"][0], expected, rtol=1e-9)
+
+
+def test_loss_and_scores_of_all_kinds_by_hand(tmp_path: Path) -> None:
+    task, source = of_kinds(), of_all_kinds()
+    known = source.atomic["q"].isfinite()
+    for z in source.elements:
+        here = known & (source.numbers == z)
+        assert float(task.atomic_values[z, 0]) == pytest.approx(float(source.atomic["q"][here].mean()))
+    assert float(task.vector_scale[0]) == pytest.approx(float(source.vectors["mu"].square().nanmean().sqrt()))
+    batch = source.batch(range(6), ["gap", "mu", "q"])
+    ran = task.forward_batch(batch)
+    said = {k: v.detach() for k, v in task.answers(batch).items()}
+    errors = {
+        "gap": ((said["gap"] - source.targets["gap"]) / task.scale[0]).abs(),
+        "mu": ((said["mu"] - source.vectors["mu"]) / task.vector_scale[0]).abs(),
+        "q": ((said["q"] - source.atomic["q"]) / task.atomic_scale[0]).abs(),
+    }
+    expected = torch.stack([e.nanmean() for e in errors.values()]).mean()
+    assert float(ran["loss"].detach()) == pytest.approx(float(expected), rel=1e-5)  # in float32
+    ran["loss"].backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in task.network.parameters())
+    for part in ([4, 5, 0], [1, 2, 3]):
+        task.update_metrics(task.forward_batch(source.batch(part, ["gap", "mu", "q"])))
+    scores = task.compute_metrics()
+    assert scores["mae_mu"] == pytest.approx(float((said["mu"] - source.vectors["mu"]).abs().nanmean()))
+    assert scores["mae_q"] == pytest.approx(float((said["q"] - source.atomic["q"]).abs().nanmean()))
+    assert scores["relative_mae"] == pytest.approx(float(expected))
+    told = task.report()
+    assert (
+        told["molecules"] == 6
+        and told["targets"]["mu"]["unit"] == "D"
+        and told["targets"]["mu"]["count"] == 5
+    )
+    oxygen = known & (source.numbers == 8)
+    row = told["targets"]["q"]["elements"]["O"]
+    assert row["count"] == int(oxygen.sum())
+    assert row["mae"] == pytest.approx(float((said["q"] - source.atomic["q"])[oxygen].abs().mean()))
+    task.plot(tmp_path, [])
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").read_text().splitlines()))
+    assert len(rows) == 6 and float(rows[4]["mu_y [D]"]) == pytest.approx(float(said["mu"][4, 1]))
+    assert rows[2]["true mu_x [D]"] == ""
+    atoms = list(csv.DictReader((tmp_path / "predictions_atoms.csv").read_text().splitlines()))
+    assert [int(row["sample"]) for row in atoms] == source.batch(range(6))["batch"].tolist()
+    assert [float(row["q [1]"]) for row in atoms] == pytest.approx(said["q"].tolist())
+    assert [row["element"] for row in atoms] == [{1: "H", 6: "C", 8: "O"}[z] for z in source.numbers.tolist()]
+
+
+def test_networks_without_the_heads_are_refused() -> None:
+    for kind, network, message in (
+        (
+            "vector",
+            "schnet",
+            "gives no vectors of molecules, which the targets are; choose steerable-molecule",
+        ),
+        ("atom", "tfn", "gives no numbers of atoms, .*; choose steerable-molecule or schnet"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MoleculeRegression(["a"], ["1"], network, kinds=[kind], width=8, depth=1)
+    with pytest.raises(ValueError, match="expected one of molecule, vector, atom for each"):
+        MoleculeRegression(["a"], ["1"], kinds=["tensor"])
+    with pytest.raises(ValueError, match="expected lmax of at least 1"):
+        models.create("steerable-molecule", 10, 1, None, width=8, depth=1, lmax=0, out_vectors=1)
+    charges = MoleculeRegression(["a"], ["1"], "schnet", kinds=["atom"], width=8, depth=1)
+    found = charges.answers({**of_all_kinds().batch([0, 1])})
+    assert found["a"].shape == (int(of_all_kinds().counts[:2].sum()),)
 
 
 def test_faults() -> None:
