@@ -93,7 +93,6 @@ class MoleculeTask(ExactBuffers, Task):
         depth: depth of the network; its own default if None.
         options: further options of the network, such as {"cutoff": 6.0, "readout": "mean"}.
         keep_graphs: keep the neighbours of molecules that come again.
-        heads: further outputs of the network by option, such as {"out_vectors": 1}; those of 0 are left out.
         common: arguments of :class:`~spheregeo.tasks.Task`.
     """
 
@@ -102,7 +101,7 @@ class MoleculeTask(ExactBuffers, Task):
 
     def __init__(
         self, out_channels: int, *, network: str = "schnet", width: int | None = None, depth: int | None = None,
-        options: dict[str, Any] | None = None, keep_graphs: bool = True, heads: dict[str, int] | None = None, **common: Any,
+        options: dict[str, Any] | None = None, keep_graphs: bool = True, **common: Any,
     ) -> None:  # fmt: skip
         name = models.resolve(network, self.output, "molecule")
         own = models.options_of(name, options)
@@ -110,9 +109,17 @@ class MoleculeTask(ExactBuffers, Task):
             network=name, width=width, depth=depth, options=own or None, keep_graphs=keep_graphs, **common
         )
         chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
-        self.network: Any = with_heads(name, out_channels, heads or {}, chosen)
+        self.network: Any = with_heads(name, out_channels, self.heads_for(common), chosen)
         self.register_buffer("elements", torch.zeros(MAX_NUMBER + 1, dtype=torch.bool))
         self._graphs = GraphCache() if keep_graphs else None
+
+    def heads_for(self, settings: dict[str, Any]) -> dict[str, int]:
+        """Return the number of outputs of each further head of the network, by the option that makes it; none unless overridden.
+
+        Args:
+            settings: the subclass's own arguments.
+        """
+        return {}
 
     # ---- what the training data say
 

@@ -52,7 +52,7 @@ def answers_for(frames: list[Any], ask: Ask, device: torch.device) -> list[Answe
 
 
 def annotate(frames: list[Any], answers: list[Answer], units: dict[str, str]) -> bytes:
-    """Return frames as extended XYZ with the answers in them: ``predicted_NAME`` and ``unit_NAME`` per molecule, columns of atoms.
+    """Return frames as extended XYZ with the answers in them: ``predicted_NAME`` and ``unit_NAME``, or columns.
 
     Args:
         frames: molecules as ASE's Atoms.

@@ -132,7 +132,7 @@ class MoleculeRegression(MoleculeTask):
         check_loss_options(loss, huber_delta)
         count, vectors, atomic = (kinds.count(kind) for kind in KINDS)
         super().__init__(
-            count, network=network, heads={"out_vectors": vectors, "out_atoms": atomic}, targets=targets, units=units,
+            count, network=network, targets=targets, units=units,
             kinds=kinds, references=references, loss=loss, huber_delta=huber_delta, lr=lr, weight_decay=weight_decay, **common,
         )  # fmt: skip
         self.targets, self.units, self.kinds, self.references = targets, units, kinds, chosen
@@ -152,6 +152,10 @@ class MoleculeRegression(MoleculeTask):
             Predictions(),
         )
         self._names: dict[int, str] | None = None
+
+    def heads_for(self, settings: dict[str, Any]) -> dict[str, int]:
+        kinds = settings["kinds"]
+        return {"out_vectors": kinds.count("vector"), "out_atoms": kinds.count("atom")}
 
     def named(self, kind: str) -> list[str]:
         """Names of the targets of a kind, in the order of their columns."""
