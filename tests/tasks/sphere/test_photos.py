@@ -8,6 +8,7 @@ import torch
 
 from spheregeo.grids import Equiangular, HEALPix
 from spheregeo.tasks import Segmentation
+from spheregeo.tasks.sphere.passes import infer_passes
 from spheregeo.tasks.sphere.photos import enlarge_strips, infer, label_photo, working_grid
 
 
@@ -65,3 +66,62 @@ def test_wrong_channels() -> None:
     task = Segmentation(4, 2, Equiangular(8, 16), network="pixel-mlp").eval()
     with pytest.raises(ValueError, match="3 channels but the model was trained on 4"):
         infer(task, torch.rand(3, 16, 32))
+
+
+def colour_classifier(grid: object) -> Segmentation:
+    """A task whose logits are the channels: the class is the strongest colour."""
+    task = Segmentation(
+        3, 3, grid, network="pixel-mlp", options={"norm": "none"}, depth=1, mean=[0.5] * 3, std=[0.5] * 3
+    )
+    with torch.no_grad():
+        for p in task.parameters():
+            p.copy_(torch.eye(3) if p.dim() == 2 else torch.zeros(3))
+    return task.eval()
+
+
+def test_one_pass_is_the_plain_answer() -> None:
+    task, photo = colour_classifier(Equiangular(8, 16)), torch.rand(3, 40, 80)
+    torch.testing.assert_close(infer_passes(task, photo), infer(task, photo))
+
+
+@pytest.mark.parametrize("tiles", [2, 3])
+def test_tiles_answer_for_pixels_finer_than_the_grid(tiles: int) -> None:
+    task, photo = colour_classifier(Equiangular(8, 16)), torch.rand(3, 8 * tiles, 16 * tiles)
+    got = infer_passes(task, photo, tiles=tiles)
+    assert got.shape == photo.shape
+    # the slow way: for every pixel the mean of the square around it, with corners and edges of an even square in part
+    want = torch.zeros_like(photo, dtype=torch.float64)
+    reach = tiles / 2
+    for i, j in np.ndindex(*photo.shape[1:]):
+        total, norm = 0.0, 0.0
+        for a, b in np.ndindex(2 * tiles + 1, 2 * tiles + 1):
+            di, dj = a - tiles, b - tiles
+            share = max(0.0, min(1.0, reach + 0.5 - abs(di))) * max(0.0, min(1.0, reach + 0.5 - abs(dj)))
+            row, column = i + di, j + dj
+            if not 0 <= row < photo.shape[1]:  # over a pole, half a turn further
+                row, column = (
+                    (-1 - row if row < 0 else 2 * photo.shape[1] - 1 - row),
+                    column + photo.shape[2] // 2,
+                )
+            total, norm = total + share * photo[:, row, column % photo.shape[2]].double(), norm + share
+        want[:, i, j] = total / norm
+    torch.testing.assert_close(got.double(), (want - 0.5) / 0.5, rtol=0, atol=1e-5)
+
+
+def test_a_mean_over_all_turns_is_equivariant() -> None:
+    torch.manual_seed(0)
+    task, photo = colour_classifier(Equiangular(4, 8)), torch.rand(3, 4, 8)
+    place = torch.randn(3, 4, 8)  # a network that knows the columns apart
+
+    def once(task: Segmentation, image: torch.Tensor) -> torch.Tensor:
+        return image * place
+
+    got = infer_passes(task, photo, turns=8, once=once)
+    torch.testing.assert_close(got, photo * place.mean(-1, keepdim=True))
+    torch.testing.assert_close(infer_passes(task, photo.roll(3, -1), turns=8, once=once), got.roll(3, -1))
+    both = infer_passes(task, torch.rand(3, 16, 32), tiles=2, turns=4)
+    assert both.shape == (3, 8, 16)
+    with pytest.raises(ValueError, match="turns is 9; expected at most 8"):
+        infer_passes(task, photo, turns=9)
+    with pytest.raises(ValueError, match="tiles is 0"):
+        infer_passes(task, photo, tiles=0)
