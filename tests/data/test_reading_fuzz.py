@@ -15,6 +15,7 @@ import re
 import resource
 import select
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -71,6 +72,16 @@ def exported(name: str) -> Callable[[Path], Path]:
     return make
 
 
+def gltf(folder: Path) -> Path:
+    import trimesh
+
+    files = trimesh.exchange.gltf.export_gltf(
+        trimesh.Scene(trimesh.Trimesh(VERTICES, FACES, process=False)), embed_buffers=True
+    )
+    (folder / "a.gltf").write_bytes(files["model.gltf"])
+    return folder / "a.gltf"
+
+
 def written(name: str, content: str | bytes) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -101,6 +112,21 @@ PCD = (
     f"WIDTH {len(POINTS)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(POINTS)}\nDATA KIND\n"
 )
 ROWS = np.concatenate([POINTS, NORMALS], 1).astype("<f4").tobytes()
+COLUMNS = (
+    np.concatenate([POINTS, NORMALS], 1).T.astype("<f4").tobytes()
+)  # 288 bytes in runs of 32 as they stand: LZF
+PACKED = b"".join(b"\x1f" + COLUMNS[k : k + 32] for k in range(0, len(COLUMNS), 32))
+BLOCK = "".join(f"v {x} {y} {z} \\\n 1 0 0\n" for x, y, z in VERTICES)
+OBJ = (
+    f"# two\n{BLOCK}g a\n"
+    + "".join(f"f -{5 - a}/1 -{5 - b}//2 -{5 - c}\n" for a, b, c in FACES)
+    + BLOCK
+    + "f -1 -2 -3 -4\n"
+)
+POLYGONS = ([0, 1, 2, 3], [1, 2, 4], [2, 3, 4], [0, 1, 4], [0, 4, 3], [2, 1, 0, 4])
+MIXED = (PLY[: PLY.index("end_header")].replace("ascii", "binary_big_endian") + "end_header\n").encode() + (
+    VERTICES.astype(">f4").tobytes() + b"".join(bytes([len(p)]) + np.array(p, ">i4").tobytes() for p in POLYGONS)
+)  # fmt: skip
 
 
 def modelnet_npz(folder: Path) -> Path:
@@ -164,6 +190,9 @@ SHAPES = [
     *(Reader(f"mesh{s}", load_arrays, exported(f"a{s}")) for s in (".off", ".obj", ".ply", ".stl", ".glb")),
     Reader("mesh ASCII PLY", load_arrays, written("a.ply", PLY)),
     Reader("mesh ASCII STL", load_arrays, written("a.stl", STL)),
+    Reader("mesh GLTF", load_arrays, gltf),
+    Reader("mesh OBJ in blocks", load_arrays, written("a.obj", OBJ)),
+    Reader("mesh PLY of polygons", load_arrays, written("a.ply", MIXED)),
     Reader("sound mesh", sound_mesh, exported("a.off")),
     *(Reader(f"cloud of {s}", lambda p: sgd.read_cloud(p, 30), exported(f"a{s}")) for s in (".off", ".obj", ".ply", ".stl")),
     Reader("cloud of points in OFF", sgd.read_cloud, written("a.off", f"OFF\n{len(POINTS)} 0 0\n" + lines(POINTS))),
@@ -173,6 +202,10 @@ SHAPES = [
     Reader("cloud text", sgd.read_cloud, written("a.txt", "# x,y,z\n" + lines(POINTS, apart=","))),
     Reader("cloud ASCII PCD", sgd.read_cloud, written("a.pcd", PCD.replace("KIND", "ascii") + lines(POINTS, NORMALS))),
     Reader("cloud PCD", sgd.read_cloud, written("a.pcd", PCD.replace("KIND", "binary").encode() + ROWS)),
+    Reader("cloud packed PCD", sgd.read_cloud, written(
+        "a.pcd", PCD.replace("KIND", "binary_compressed").encode() + struct.pack("<II", len(PACKED), len(COLUMNS)) + PACKED)),
+    Reader("cloud of scans", lambda p: sgd.read_cloud(p, columns="x y z _ _ _", drop_nan=True), written(
+        "a.txt", "x;y;z;a;b;c\n" + lines(POINTS, 9 * NORMALS, apart=";").replace("0.126", "nan", 1))),
     Reader("npy", read_array, stored_array),
     Reader("npz", read_array, stored_arrays),
     Reader("ModelNet npz", lambda p: sgd.read_modelnet(p.parent), modelnet_npz),
