@@ -146,7 +146,12 @@ class Shrec11(LabelledMeshes):
         self._check_filled()
 
     def _members(self) -> dict[str, list[Path]]:
-        lists = [*self.root.rglob("categories.txt"), *self.root.rglob("*.cla")]
+        for pattern in ("categories.txt", "*.cla"):
+            lists = [path for path in sorted(self.root.rglob(pattern)) if path.is_file()]
+            if lists:
+                break
+        if len(lists) > 1:
+            raise ValueError(f"{lists[1]} is a list of classes and {lists[0]}, too; keep one of them")
         if lists:
             numbered = numbered_files(self.root, MESH_SUFFIXES, r"^T(\d+)$")
             found = {}
@@ -168,6 +173,12 @@ class Shrec11(LabelledMeshes):
                 if sub.is_dir()
                 for p in _meshes_in(sub)
             ]
+            stems = [p.stem for p in paths]
+            twice = next((p for p in paths if stems.count(p.stem) > 1), None)
+            if twice is not None:
+                raise ValueError(
+                    f"{twice} is there twice, with another suffix or in another folder; keep one of them"
+                )
             if paths:
                 found[folder.name] = sorted(paths, key=lambda p: p.name)
         if not found:

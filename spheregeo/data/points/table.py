@@ -13,7 +13,7 @@ __all__ = ["read_table"]
 
 COLUMNS = "x y z nx ny nz"
 UNIT = 0.05  # by so much the length of a written normal may differ from 1
-HELP = "name the columns with columns='x y z nx ny nz' (--data.columns), '_' for those to leave out"
+HELP = "name the columns in a first line, or with columns='x y z nx ny nz' (--data.columns), '_' for those to leave out"
 Columns = dict[str, np.ndarray]
 
 

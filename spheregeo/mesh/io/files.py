@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from spheregeo.files import reading
+from spheregeo.files import atomic_path, reading
 from spheregeo.mesh.io.obj import read_obj
 from spheregeo.mesh.io.off import read_off
 from spheregeo.mesh.io.ply import points_of, read_ply
@@ -98,7 +98,7 @@ def load_mesh(
 
 
 def save_mesh(mesh: TriangleMesh, path: str | Path) -> None:
-    """Write vertices and faces to a file; its suffix says the format.
+    """Write vertices and faces to a file, which is whole or absent; its suffix says the format.
 
     OBJ and OFF keep 17 decimals, PLY, STL and GLB float32.
     Raises: ValueError for a format that trimesh does not write.
@@ -108,7 +108,10 @@ def save_mesh(mesh: TriangleMesh, path: str | Path) -> None:
     path = Path(path)
     digits: Any = {"digits": 17} if path.suffix.lower() in (".obj", ".off") else {}
     try:
-        trimesh.Trimesh(mesh.points.numpy(), mesh.faces.numpy(), process=False).export(path, **digits)
+        with atomic_path(path) as temporary:
+            trimesh.Trimesh(mesh.points.numpy(), mesh.faces.numpy(), process=False).export(
+                temporary, **digits
+            )
     except ValueError as error:
         raise ValueError(
             f"path ends in {path.suffix!r}; expected a mesh format such as .obj, .off, .ply or .stl"

@@ -64,7 +64,7 @@ def predict_classes(
 
     Args:
         classify: function of a cloud and its name that returns the probability of each class, (num_classes,).
-        source: file or folder of clouds or meshes.
+        source: file or folder of clouds or meshes; points that are NaN or infinite are left out and counted.
         output: folder of the answers.
         num_points: points that the network takes; twice as many are sampled on meshes.
         class_names: one name per class.
@@ -74,8 +74,11 @@ def predict_classes(
     shown: list[tuple[np.ndarray[Any, Any], str]] = []
 
     def predict(path: Path) -> Tensor:
-        cloud = read_cloud(path, 2 * num_points)
+        cloud = read_cloud(path, 2 * num_points, drop_nan=True)
         probability = classify(cloud, str(path))
+        if cloud.dropped:
+            total = cloud.dropped + len(cloud.points)
+            print(f"{path.name}: {cloud.dropped} of {total} points are NaN or infinite and were left out")
         line = say_class(path.name, probability, class_names)
         if len(shown) < SHOWN:
             shown.append((np.asarray(cloud.points), line))

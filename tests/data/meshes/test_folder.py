@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from spheregeo.data import MeshFolder, Shrec11
+from spheregeo.data import MeshFolder, PointFolder, Shrec11
 from spheregeo.data.meshes.folder import read_classes
 
 VERTICES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])
@@ -152,3 +153,45 @@ def test_shrec11_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "categories.txt").write_text("names\n")
     with pytest.raises(ValueError, match="does not begin with PSB"):
         Shrec11(tmp_path)
+
+
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    """Folders, pipes, links to nothing and to themselves with a mesh's name."""
+    folder(tmp_path, 3)
+    (tmp_path / "cat" / "m90.off").mkdir()
+    os.mkfifo(tmp_path / "cat" / "m91.off")
+    (tmp_path / "cat" / "m92.off").symlink_to("absent.off")
+    (tmp_path / "cat" / "m93.off").symlink_to("m93.off")
+    (tmp_path / "dog" / "all").symlink_to(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "empty").mkdir()
+    for data in (MeshFolder(tmp_path), PointFolder(tmp_path)):
+        assert data.class_names == ("cat", "dog") and [data.name(k)[-7:] for k in range(3)] == [
+            "m00.off",
+            "m01.off",
+            "m02.off",
+        ]
+    (tmp_path / "train.txt").write_text("cat/m92.off\n")
+    for name in ("val", "test"):
+        (tmp_path / f"{name}.txt").write_text("cat/m00.off\n")
+    with pytest.raises(FileNotFoundError, match=r"train\.txt names 'cat/m92\.off'"):
+        MeshFolder(tmp_path)
+
+
+def test_shrec11_names_what_is_there_twice(tmp_path: Path) -> None:
+    shrec(tmp_path)
+    write(tmp_path / "more" / "T7.off")
+    with pytest.raises(ValueError, match=r"T7\.off and .*T7\.off are both number 7; keep one"):
+        Shrec11(tmp_path)
+    (tmp_path / "more" / "T7.off").unlink()
+    (tmp_path / "raw" / "T8.ply").mkdir()
+    (tmp_path / "a.cla").write_text("PSB 1")
+    assert len(Shrec11(tmp_path)) == 28
+    (tmp_path / "more" / "categories.txt").write_text("PSB 1")
+    with pytest.raises(ValueError, match=r"categories\.txt is a list of classes and .*categories\.txt, too"):
+        Shrec11(tmp_path)
+    for k in range(20):
+        write(tmp_path / "folders" / "ant" / f"T{k}.off")
+    write(tmp_path / "folders" / "ant" / "test" / "T3.obj")
+    with pytest.raises(ValueError, match=r"T3\.off is there twice, with another suffix or in another folder"):
+        Shrec11(tmp_path / "folders")

@@ -15,9 +15,11 @@ import trimesh
 from spheregeo import models, tasks
 from spheregeo.cli import main
 from spheregeo.data import ModelNetData, PrimitiveClouds, PrimitiveCloudsData, read_cloud
+from spheregeo.data.points.dataset import Cloud
 from spheregeo.sampling import random_rotations
 from spheregeo.tasks import PointClassification
 from spheregeo.tasks.pictures.points import clouds_picture
+from spheregeo.tasks.points.predict import predict_classes
 
 TINY = {"width": 4, "depth": 2, "options": {"embedding": 6, "k": 5, "hidden": [8, 8]}}
 COMMAND = [
@@ -195,3 +197,20 @@ def test_modelnet10_and_the_nine_meshes(real_data: Path) -> None:
             net.num_points = 300
             a, b = (net.classify(c) for c in (cloud, turned))
             assert float(a.sum()) == pytest.approx(1, abs=1e-5) and torch.allclose(a, b, atol=2e-3), path.name
+
+
+def test_holes_of_scans_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.random.default_rng(0).normal(size=(9, 3))
+    rows[4] = np.nan
+    np.savetxt(tmp_path / "scan.xyz", rows)
+    seen = []
+
+    def classify(cloud: Cloud, name: str) -> torch.Tensor:
+        seen.append(len(cloud.points))
+        return torch.tensor([0.2, 0.8])
+
+    predict_classes(classify, tmp_path / "scan.xyz", tmp_path / "out", 8, ["cup", "pot"])
+    assert (
+        seen == [8]
+        and "scan.xyz: 1 of 9 points are NaN or infinite and were left out" in capsys.readouterr().out
+    )

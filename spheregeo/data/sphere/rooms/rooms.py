@@ -7,13 +7,13 @@ little and shape, size and place say the rest.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from spheregeo.data.common import SPLITS, Item, check_split
+from spheregeo.data.files import read_stored
 from spheregeo.data.sphere.dataset import PanoramaDataset, check_size
 from spheregeo.data.sphere.rooms.furniture import furnish
 from spheregeo.data.sphere.rooms.render import render
@@ -89,17 +89,15 @@ class Rooms(PanoramaDataset):
         name = f"room-v{VERSION}-{self.size[0]}x{self.size[1]}-seed{self.seed}-{self.split}-{index:06d}.npz"
         path = self.cache_dir / name
         try:
-            # numpy does not close a torn file that it opened itself
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-                return {key: stored[key] for key in ("image", "label", "depth")}
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            zipfile.BadZipFile,
-        ):  # absent, or torn by an earlier crash
-            room = make_room(self.size, self.seed, self.split, index)
-            with atomic_path(path) as temporary, open(temporary, "wb") as new:
-                np.savez(new, **room)  # type: ignore[arg-type]
-            return room
+            stored = read_stored(path, "a room")
+            room = (
+                {key: stored[key] for key in ("image", "label", "depth")} if isinstance(stored, dict) else {}
+            )
+            if room and all(room[key].shape[-2:] == self.size for key in ("label", "depth")):
+                return room
+        except (OSError, ValueError, KeyError):
+            pass  # absent, or torn by an earlier crash
+        room = make_room(self.size, self.seed, self.split, index)
+        with atomic_path(path) as temporary, open(temporary, "wb") as new:
+            np.savez(new, **room)  # type: ignore[arg-type]
+        return room
