@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from lightning.pytorch import LightningDataModule
@@ -75,6 +76,26 @@ class DataModule(LightningDataModule, ABC, Generic[Data]):
     def items(self, split: str) -> Dataset[Any]:
         """Return what the loader of a split reads: the dataset of the split, unless a subclass augments or normalises it."""
         return self.dataset(split)
+
+    def readings(self, split: str) -> tuple[int, Callable[[int], Any]]:
+        """Return how many readings a split takes, and the function of a number that does one: the samples as they are stored.
+
+        Args:
+            split: "train", "val" or "test".
+
+        Raises: FileNotFoundError, ValueError for a split that cannot be read at all.
+        """
+        data: Any = self.dataset(split)
+        return len(data), getattr(data, "load", data.__getitem__)
+
+    def unmatched(self) -> list[str]:
+        """Return a message for every file of the data that belongs to no sample."""
+        find = getattr(self.dataset("train"), "unmatched", None)
+        return [] if find is None else list(find())
+
+    def labels(self, split: str) -> Sequence[int]:
+        """Return the class of every sample of a split where classes are known without reading the samples; else nothing."""
+        return getattr(self.dataset(split), "labels", ())
 
     @property
     def class_names(self) -> tuple[str, ...]:

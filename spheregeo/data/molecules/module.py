@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -129,6 +129,24 @@ class MoleculeData(DataModule[MoleculeSet]):
         if self.train_size:
             found = {**found, "train": found["train"][: self.train_size]}
         return found
+
+    def readings(self, split: str) -> tuple[int, Callable[[int], Any]]:
+        """Return the files of the root for training and those of ``test_root`` for the test, each of them one reading."""
+        root = {"train": self.root, "test": self.test_root}.get(split)
+        if not self.root and not root:
+            return super().readings(split)
+        if not root:
+            return 0, lambda _: None
+        files = sorted(str(path) for path in _files(root) if path.suffix.lower() in (".xyz", ".extxyz"))
+        if len(files) < 2:
+            return 1, lambda _: self.source if split == "train" else self.read_file(root)
+        return len(files), lambda number: self.read_file(files[number])
+
+    def unmatched(self) -> list[str]:
+        return []
+
+    def labels(self, split: str) -> Sequence[int]:
+        return ()
 
     def molecules(self, split: str) -> Molecules:
         """Return the molecules of a split."""

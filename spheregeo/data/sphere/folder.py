@@ -22,6 +22,7 @@ import torch
 
 from spheregeo.data.common import IGNORE, SPLITS, Item, check_split
 from spheregeo.data.files import read_class_table, read_lines
+from spheregeo.data.readings import reads_one_by_one
 from spheregeo.data.sphere.dataset import PanoramaDataset
 from spheregeo.data.sphere.files import IMAGE_SUFFIXES, check_panorama, read_image
 from spheregeo.data.sphere.pictures.depth import read_depth, unit_in_metres
@@ -43,6 +44,10 @@ LABEL_SUFFIXES = (
     ".jpeg",
 )  # JPEGs are found, and refused with the reason
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff")
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 class PanoramaFolder(PanoramaDataset):
@@ -173,10 +178,37 @@ class PanoramaFolder(PanoramaDataset):
         for suffix in suffixes:
             if (folder / f"{name}{suffix}").is_file():
                 return folder / f"{name}{suffix}"
+        if reads_one_by_one():
+            return folder / f"{name}{suffixes[0]}"
         raise FileNotFoundError(
             f"{folder / name}{suffixes[0]} is missing; every image of images/ needs a file of its name in "
             f"{folder.name}/ (one of {', '.join(suffixes)}): add it, or leave {name} out of the split list"
         )
+
+    def unmatched(self) -> list[str]:
+        """Return a message for every entry of the folder that belongs to no image, and for folders that are named as images."""
+        images = self.root / "images"
+        odd = [
+            f"{p} is a folder; expected an image file"
+            for p in sorted(images.glob("*"))
+            if p.is_dir() and _is_image(p)
+        ]
+        known = {
+            path.relative_to(images).with_suffix("").as_posix()
+            for path in images.rglob("*")
+            if _is_image(path)
+        }
+        for folder, suffixes in (
+            (self.root / "labels", LABEL_SUFFIXES),
+            (self.root / "depth", DEPTH_SUFFIXES),
+        ):
+            for path in sorted(folder.rglob("*")):
+                if (
+                    path.suffix.lower() in suffixes
+                    and path.relative_to(folder).with_suffix("").as_posix() not in known
+                ):
+                    odd.append(f"{path} belongs to no image of {images}; add the image or remove the file")
+        return odd
 
     def __len__(self) -> int:
         return len(self.images)
