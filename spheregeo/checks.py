@@ -29,16 +29,16 @@ def check_least(**bounds: tuple[float, float]) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the known names that are spelled most like it, or nothing.
+    """Return the end of a message about an unknown name: the nearest of the known ones, or nothing where none is near.
 
     Args:
         name: the unknown name.
-        known: all names that exist.
+        known: the names that there are.
 
     Example:
-        >>> "no option 'widht'" + nearest("widht", ["width", "depth"])
-        "no option 'widht'; did you mean width?"
+        >>> nearest("gpa", ["mu", "gap"])
+        " (did you mean 'gap'?)"
     """
-    by_lower = {other.lower(): other for other in known}
-    found = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    by_fold = {one.casefold(): one for one in known}
+    found = difflib.get_close_matches(name.casefold(), by_fold, 2, 0.6)
+    return f" (did you mean {' or '.join(repr(by_fold[one]) for one in found)}?)" if found else ""

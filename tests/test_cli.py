@@ -162,6 +162,14 @@ def test_a_printed_recipe_is_the_recipe(
         (["--emma", "0.9"], "no option --emma (did you mean 'ema'"),
         (["--width", "3"], "no option --width (did you mean '--model.width'"),
         (["--model.network", "sphere-unet-smal"], "did you mean 'sphere-unet-small"),
+        (
+            ["--data", "QM9Data", "--data.targets", "[mu, gapp]"],
+            "targets has 'gapp', but the targets of QM9Data are mu,",
+        ),
+        (
+            ["--data", "G2Data", "--data.units={zpev: eV}"],
+            "units has 'zpev', but the targets of G2Data are atomization",
+        ),
     ],
 )
 def test_a_wrong_option_is_refused_before_anything_heavy(options: list[str], message: str) -> None:

@@ -158,6 +158,11 @@ def collect_options() -> dict[str, Any]:
     return {
         "classes": classes,
         "linked": linked,
+        "targets": {
+            f"{data.__name__}.{name}": list(getattr(data, name).target_names)
+            for name in _kinds(data, LightningDataModule)
+            if getattr(getattr(data, name), "target_names", ())
+        },
         "networks": {name: _network_options(name) for name in models.names()},
         "aliases": short,
         "trainer": _options(Trainer),

@@ -178,12 +178,27 @@ def check(recipe: Path, overrides: list[str]) -> None:
                 raise ValueError(
                     f"{section}.{option} is no option of {what}{nearest(option, entries) or '; see --help'}"
                 )
+    _check_targets(content)
     network = _set(content, "model").get("network")
     choice = [*known["networks"], *known["aliases"]]
     if _entries(content, "model") is not None and isinstance(network, str) and network not in choice:
         raise ValueError(
             f"no model is named {network!r}{nearest(network, choice) or '; see `spheregeo list models`'}"
         )
+
+
+def _check_targets(content: Mapping[str, Any]) -> None:
+    """Raises: ValueError for the name of a target that the data, whose targets are known beforehand, do not have."""
+    path = _full("data", str((content.get("data") or {}).get("class_path", "")))
+    known = table()["targets"].get(path)
+    chosen = _set(content, "data")
+    for option in ("targets", "units"):
+        for name in chosen.get(option) or () if known else ():
+            if name not in known:
+                kind = path.rpartition(".")[2]
+                raise ValueError(
+                    f"{option} has {name!r}, but the targets of {kind} are {', '.join(known)}{nearest(str(name), known)}"
+                )
 
 
 def _linked(part: Mapping[str, Any], option: str) -> bool:

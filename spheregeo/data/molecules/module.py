@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -77,6 +77,8 @@ class MoleculeData(DataModule[MoleculeSet]):
 
     must_agree = ("targets", "units")
 
+    # Names of all targets that the data may have, where they are known before the files are read.
+    target_names: ClassVar[tuple[str, ...]] = ()
     # Path of the molecules, where they come from files.
     root: str = ""
 

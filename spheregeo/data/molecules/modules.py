@@ -44,6 +44,8 @@ class G2Data(MoleculeData):
         (['zpve'], ['eV'], 28)
     """
 
+    target_names = tuple(G2_TARGETS)
+
     def __init__(
         self,
         targets: list[str] = ["atomization_energy", "zpve"],  # noqa: B006
@@ -169,6 +171,8 @@ class QM9Data(MoleculeData):
     Units: eV for energies unless ``units`` has others, D, a0^3, a0^2, cal/mol/K; positions in Å.
     Raises: ValueError for unknown targets or units, or a split that the files do not hold; FileNotFoundError without the files.
     """
+
+    target_names = tuple(PROPERTIES)
 
     def __init__(
         self,

@@ -323,7 +323,7 @@ def test_tables_of_other_programs(tmp_path: Path) -> None:
     for text, message in (("1,5", "decimal commas"), ("1_0", "no target"), ("inf", "finite"), ("x", "row 2")):
         with pytest.raises(ValueError, match=f"a.csv: column 'gap' .*{message}"):
             numeric({"gap": ["1", text]}, "gap", path)
-    with pytest.raises(ValueError, match=r"no column 'gpa'; .*; did you mean gap\?"):
+    with pytest.raises(ValueError, match=r"no column 'gpa'; .* \(did you mean 'gap'\?\)"):
         numeric({"gap": ["1"]}, "gpa", path)
 
 
@@ -439,7 +439,7 @@ def test_vectors_and_numbers_of_atoms(tmp_path: Path) -> None:
     path.write_text(first + first.replace('"0 0 1.5"', "1.5"))
     with pytest.raises(ValueError, match="'mu' is a vector in frame 0 but one number in frame 1"):
         read_extxyz(path, targets={"mu": "D"})
-    with pytest.raises(ValueError, match=r"no frame has a property 'gpa'; .*; did you mean gap\?"):
+    with pytest.raises(ValueError, match=r"no frame has a property 'gpa'; .* \(did you mean 'gap'\?\)"):
         read_extxyz(path, targets={"gpa": "eV"})
 
 
