@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,23 @@ def files_by_split(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path
     return at
 
 
+def warn_of_twins(paths: Sequence[Path]) -> None:
+    """Warn of files that differ in their suffix alone: one thing in two formats would count twice, and in two splits."""
+    first: dict[Path, Path] = {}
+    twins = [
+        (path, first[path.with_suffix("")])
+        for path in paths
+        if first.setdefault(path.with_suffix(""), path) != path
+    ]
+    if twins:
+        more = f", and {len(twins) - 1} more pairs do" if len(twins) > 1 else ""
+        warnings.warn(
+            f"{twins[0][1]} and {twins[0][0].name} differ in their suffix alone{more}: each is a sample; keep one of each pair "
+            "if they are the same thing",
+            stacklevel=3,
+        )
+
+
 def class_entries(root: Path, split: str, suffixes: Sequence[str]) -> tuple[tuple[str, ...], list[Entry]]:
     """Names of the classes, which are the sub-folders' sorted names, and (file, class) of one split.
 
@@ -80,6 +98,7 @@ def class_entries(root: Path, split: str, suffixes: Sequence[str]) -> tuple[tupl
     names = tuple(of_class)
     lines = listed(root, split, SPLITS)
     if lines is None:
+        warn_of_twins([path for found in of_class.values() for paths in found.values() for path in paths])
         return names, [(p, k) for k, found in enumerate(of_class.values()) for p in found[split]]
     entries = []
     for line in lines:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from spheregeo.data import MeshFolder, PointFolder, Shrec11
+from spheregeo.data.files import read_class_names
+from spheregeo.data.meshes.faust import FaustSet
 from spheregeo.data.meshes.folder import read_classes
 
 VERTICES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])
@@ -70,7 +72,7 @@ def test_formats_and_faults(tmp_path: Path) -> None:
     shell = trimesh.Trimesh(VERTICES, FACES, process=False)
     for suffix in ("off", "ply", "obj", "stl"):
         (tmp_path / "a").mkdir(exist_ok=True)
-        shell.export(tmp_path / "a" / f"x.{suffix}")
+        shell.export(tmp_path / "a" / f"{suffix}.{suffix}")
     write(tmp_path / "b" / "flipped.off", faces=np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 2, 3]]))
     data = MeshFolder(tmp_path)
     assert len(data) == 5
@@ -195,3 +197,41 @@ def test_shrec11_names_what_is_there_twice(tmp_path: Path) -> None:
     write(tmp_path / "folders" / "ant" / "test" / "T3.obj")
     with pytest.raises(ValueError, match=r"T3\.off is there twice, with another suffix or in another folder"):
         Shrec11(tmp_path / "folders")
+
+
+def test_files_that_differ_in_their_suffix_alone(tmp_path: Path) -> None:
+    folder(tmp_path, 3)
+    write(tmp_path / "dog" / "m01.obj")
+    with pytest.warns(
+        UserWarning, match=r"dog.m01\.obj and m01\.off differ in their suffix alone: each is a sample"
+    ):
+        assert len(MeshFolder(tmp_path)) == 7
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.txt").write_text("dog/m01.off\n")
+    assert len(MeshFolder(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("kind", ["mark", "crlf", "tabs", "blank lines"])
+def test_lists_in_any_text(tmp_path: Path, kind: str) -> None:
+    """Class names, split lists, classes of the Princeton benchmark, lists of vertices."""
+
+    def of_kind(path: Path, text: str) -> None:
+        text = {
+            "crlf": text.replace("\n", "\r\n"),
+            "tabs": text.replace("\n", "\t\n"),
+            "blank lines": text.replace("\n", "\n\n"),
+        }.get(kind, text)
+        path.write_bytes((b"\xef\xbb\xbf" if kind == "mark" else b"") + text.encode())
+
+    folder(tmp_path, 3)
+    for name in ("train", "val", "test"):
+        of_kind(tmp_path / f"{name}.txt", "cat/m00.off\ndog/m02.off\n")
+    assert names(MeshFolder(tmp_path)) == ["cat/m00.off", "dog/m02.off"]
+    of_kind(tmp_path / "a.cla", "PSB 1\n2 3\n\nant 0 2\n1\n2\nlamp 0 1\n0\n")
+    assert read_classes(tmp_path / "a.cla") == {"ant": [1, 2], "lamp": [0]}
+    of_kind(tmp_path / "classes.txt", "floor\ndining table\n")
+    assert read_class_names(tmp_path / "classes.txt") == ("floor", "dining table")
+    write(tmp_path / "faust" / "tr_reg_000.off")
+    of_kind(tmp_path / "faust" / "tr_reg_000.vts", "3\n1\n")
+    points = FaustSet(tmp_path / "faust").corresponding(0)
+    assert points is not None and points.tolist() == [2, 0]
