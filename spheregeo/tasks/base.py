@@ -20,6 +20,7 @@ from spheregeo.data.record import describe_data
 from spheregeo.tasks.checks import Batch, check_loss
 from spheregeo.tasks.files import check_weights, read_checkpoint, versions
 from spheregeo.tasks.former import FormerNames
+from spheregeo.tasks.predict import PredictOptions
 
 # Settings without which a checkpoint's weights mean something else.
 _BINDING = ("in_channels", "num_classes", "grid", "network", "width", "depth", "options", "targets", "units")
@@ -128,12 +129,13 @@ class Task(FormerNames, pl.LightningModule, ABC):
 
     # ---- what the command line asks for
 
-    def predict(self, source: Path, output: Path) -> None:
-        """Predict a file, or all files of a folder, and write the answers.
+    def predict(self, source: Path, output: Path, options: PredictOptions | None = None) -> None:
+        """Predict a file, or all files of a folder, and write the answers; a subclass may leave the options out.
 
         Args:
             source: file or folder of inputs.
             output: folder of the answers.
+            options: how files are predicted.
 
         Raises: ValueError for a file that cannot be read; in a folder, after all others are done.
         """

@@ -138,6 +138,16 @@ def check_loss(loss: Tensor, lr: float) -> Tensor:
     return loss
 
 
+def check_output(output: Tensor) -> Tensor:
+    """Return a network's output once it is found finite. Raises: ValueError for NaN or infinite values."""
+    if not bool(torch.isfinite(output).all()):
+        raise ValueError(
+            "the network's output holds NaN or infinite values, so there is no answer; are values of the input far "
+            "from those of the training, or the weights broken?"
+        )
+    return output
+
+
 def class_list(names: Any, num_classes: int) -> list[str]:
     """Return one name per class; numbers if ``names`` is None. Raises: ValueError when there are fewer or more."""
     found = list(names) if names is not None else [str(c) for c in range(num_classes)]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from spheregeo.tasks.checks import check_output
 from spheregeo.tasks.files import write_bytes
 
 Table = tuple[Tensor, Tensor, Tensor]  # index (n,), truth (n,), probability (n, classes)
@@ -72,3 +73,38 @@ def write_predictions(
         known = class_names[truth] if truth >= 0 else ""
         writer.writerow([name, known, class_names[said], *(f"{p:.6f}" for p in probability)])
     return write_bytes(path, text.getvalue().encode())
+
+
+def class_columns(class_names: Sequence[str]) -> list[str]:
+    """Return the head of a table of classes: sample, truth, prediction, the probability of each class, confidence."""
+    return ["sample", "truth", "prediction", *(f"p({name})" for name in class_names), "confidence"]
+
+
+def class_row(name: str, probability: Tensor, class_names: Sequence[str]) -> list[str]:
+    """Return a row of a table of classes for a file whose class is not known.
+
+    Args:
+        name: name of the file.
+        probability: probability of each class, (num_classes,).
+        class_names: one name per class.
+    """
+    best = int(probability.argmax())
+    numbers = [f"{p:.6f}" for p in (*probability.tolist(), float(probability[best]))]
+    return [name, "", class_names[best], *numbers]
+
+
+def class_line(probability: Tensor, class_names: Sequence[str]) -> str:
+    """Return the likeliest class with its probability, such as "cat (93%)"."""
+    best = int(probability.argmax())
+    return f"{class_names[best]} ({float(probability[best]):.0%})"
+
+
+def check_probability(logits: Tensor) -> Tensor:
+    """Return the probability of each class, on the CPU in float32, once the logits are found finite.
+
+    Args:
+        logits: the network's output, (B, num_classes).
+
+    Raises: ValueError for NaN or infinite logits.
+    """
+    return check_output(logits).float().softmax(1).cpu()

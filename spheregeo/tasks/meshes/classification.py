@@ -13,6 +13,7 @@ from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.meshes.base import MeshTask
 from spheregeo.tasks.meshes.predict import predict_classes
 from spheregeo.tasks.pictures.meshes import meshes_picture
+from spheregeo.tasks.predict import PredictOptions
 
 
 class MeshClassification(LabelTask, MeshTask):
@@ -61,6 +62,6 @@ class MeshClassification(LabelTask, MeshTask):
             rows: Any = [[(mesh, None)] for mesh, *_ in examples]
             meshes_picture(folder / "predictions.png", rows, self.titles(examples))
 
-    def predict(self, source: Path, output: Path) -> None:
+    def predict(self, source: Path, output: Path, options: PredictOptions | None = None) -> None:
         """Classify a mesh or a folder of meshes: predictions.csv and predictions.png."""
-        predict_classes(self, source, output, self.class_names)
+        predict_classes(self, source, output, self.class_names, options)

@@ -21,10 +21,11 @@ from torchmetrics import Metric
 from spheregeo.files import write_bytes
 from spheregeo.mesh import TriangleMesh
 from spheregeo.mesh.geodesics import geodesic_log_map
-from spheregeo.tasks.checks import Batch, take
+from spheregeo.tasks.checks import Batch, check_output, take
 from spheregeo.tasks.meshes.base import MeshTask, check_meshes
 from spheregeo.tasks.meshes.predict import predict_points
 from spheregeo.tasks.pictures.meshes import error_colours, meshes_picture, position_colours
+from spheregeo.tasks.predict import PredictOptions
 
 NO_TARGET = -1
 WITHIN = (0.01, 0.05, 0.1, 0.25)  # shares of vertices whose error is below these are reported
@@ -190,6 +191,16 @@ class MeshCorrespondence(MeshTask):
         """Return the template's point of each vector, some thousand at a time. Shape: (V, embedding) -> (V,)."""
         return torch.cat([self.points(part).argmax(1) for part in vectors.split(4096)])
 
+    def place_surely(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the template's point of each vector and its probability. Shape: (V, embedding) -> (V,), (V,).
+
+        Raises: ValueError where the network's output is not finite.
+        """
+        found = [
+            check_output(self.points(part)).float().softmax(1).max(1) for part in vectors.split(4096)
+        ]
+        return torch.cat([best.indices for best in found]), torch.cat([best.values for best in found])
+
     def update_metrics(self, outputs: Batch) -> Batch:
         prediction = self.place(outputs["vectors"])
         known, truth = outputs["known"], outputs["truth"]
@@ -263,10 +274,10 @@ class MeshCorrespondence(MeshTask):
         heads = ("truth", "prediction", "geodesic error 0 ... 0.25")
         meshes_picture(folder / "predictions.png", rows, titles, heads)
 
-    def predict(self, source: Path, output: Path) -> None:
+    def predict(self, source: Path, output: Path, options: PredictOptions | None = None) -> None:
         """Find the point of the template for each vertex of a mesh, or of a folder of meshes: NAME.csv, NAME.ply, NAME.png."""
 
-        def place(mesh: TriangleMesh) -> Tensor:
-            return self.place(self([mesh])[0].T)
+        def place(mesh: TriangleMesh) -> tuple[Tensor, Tensor]:
+            return self.place_surely(self([mesh])[0].T)
 
-        predict_points(place, source, output, self.colours_of)
+        predict_points(place, source, output, self.colours_of, options)

@@ -9,21 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from spheregeo.data.meshes.files import MESH_SUFFIXES, read_mesh, sound_mesh
 from spheregeo.files import write_bytes
 from spheregeo.mesh import TriangleMesh
 from spheregeo.tasks.pictures.meshes import meshes_picture
-from spheregeo.tasks.predict import check_faults, find_files, predict_each, say_class, write_classes
+from spheregeo.tasks.answers import ended
+from spheregeo.tasks.predict import Job, PredictOptions, Written, predict_files
+from spheregeo.tasks.predictions import check_probability, class_columns, class_line, class_row
 
 SHOWN = 12
+PICTURE = "predictions.png"
 
 
-@torch.inference_mode()
 def predict_classes(
-    task: Callable[[Sequence[TriangleMesh]], Tensor], source: Path, output: Path, class_names: Sequence[str]
+    task: Callable[[Sequence[TriangleMesh]], Tensor],
+    source: Path,
+    output: Path,
+    class_names: Sequence[str],
+    options: PredictOptions | None = None,
 ) -> None:
     """Classify a mesh or a folder of meshes: predictions.csv and predictions.png.
 
@@ -32,59 +37,80 @@ def predict_classes(
         source: mesh file or folder of mesh files.
         output: folder of the answers.
         class_names: one name per class.
+        options: how files are predicted.
 
     Raises: FileNotFoundError without meshes; ValueError for bad ones, after the others are done.
     """
     shown: list[tuple[TriangleMesh, str]] = []
 
-    def predict(path: Path) -> Tensor:
-        mesh = sound_mesh(path)
-        probability = task([mesh])[0].float().softmax(0).cpu()
-        line = say_class(path.name, probability, class_names)
+    def ask(meshes: list[TriangleMesh], names: list[str]) -> Tensor:
+        return check_probability(task(meshes))
+
+    def write(path: Path, stem: Path, meshes: dict[int, TriangleMesh], answers: list[Tensor]) -> Written:
+        line = class_line(answers[0], class_names)
         if len(shown) < SHOWN:
-            shown.append((mesh, line))
-        return probability
+            shown.append((meshes[0], f"{path.name}: {line}"))
+        return Written(line, [class_row(path.name, answers[0], class_names)])
 
-    paths = find_files(source, MESH_SUFFIXES, "mesh")
-    probabilities, faults = predict_each(paths, predict)
-    write_classes(output, probabilities, class_names)
-    if shown:
-        meshes, lines = zip(*shown, strict=True)
-        print(meshes_picture(output / "predictions.png", [[(mesh, None)] for mesh in meshes], lines))
-    check_faults(faults, paths, "meshes")
+    def finish() -> list[Path]:
+        rows = [[(mesh, None)] for mesh, _ in shown]
+        return [meshes_picture(output / PICTURE, rows, [line for _, line in shown])]
+
+    job = Job(
+        MESH_SUFFIXES, "mesh", "meshes", _read, ask, write,
+        columns=class_columns(class_names), shared=[PICTURE], finish=finish,
+    )  # fmt: skip
+    predict_files(job, source, output, options)
 
 
-@torch.inference_mode()
+def _read(path: Path) -> list[TriangleMesh]:
+    return [sound_mesh(path)]
+
+
 def predict_points(
-    place: Callable[[TriangleMesh], Tensor],
+    place: Callable[[TriangleMesh], tuple[Tensor, Tensor]],
     source: Path,
     output: Path,
     colours_of: Callable[[Tensor], np.ndarray[Any, Any]],
+    options: PredictOptions | None = None,
 ) -> None:
     """Find the point of a template for each vertex of a mesh, or of the meshes of a folder: NAME.csv, NAME.ply, NAME.png.
 
     Args:
-        place: function of a mesh that returns the template's point of each vertex, (V,).
+        place: function of a mesh that returns the template's point of each vertex, (V,), and its probability, (V,).
         source: mesh file or folder of mesh files.
         output: folder of the answers.
         colours_of: function of points of the template that returns their colours, (V, 3).
+        options: how files are predicted.
 
     Raises: FileNotFoundError without meshes; ValueError for bad ones, after the others are done.
     """
 
-    def predict(path: Path) -> None:
-        mesh = sound_mesh(path)
-        points = place(mesh).cpu()
-        written = write_points(path, mesh, points, colours_of(points), output)
-        print(f"{path.name}: {', '.join(p.name for p in written)} in {output}", flush=True)
+    def ask(meshes: list[TriangleMesh], names: list[str]) -> list[tuple[Tensor, Tensor]]:
+        return [place(mesh) for mesh in meshes]
 
-    paths = find_files(source, MESH_SUFFIXES, "mesh")
-    _, faults = predict_each(paths, predict)
-    check_faults(faults, paths, "meshes")
+    def write(path: Path, stem: Path, meshes: dict[int, TriangleMesh], answers: list[Any]) -> Written:
+        points, confidence = (part.cpu() for part in answers[0])
+        written = write_points(path, meshes[0], points, confidence, colours_of(points), stem)
+        return Written(
+            f"{', '.join(p.name for p in written)} in {output} (mean confidence {float(confidence.mean()):.0%})",
+            [[path.name, len(points), float(confidence.mean())]],
+        )
+
+    job = Job(
+        MESH_SUFFIXES, "mesh", "meshes", _read, ask, write,
+        endings=(".csv", ".ply", ".png"), columns=("sample", "vertices", "confidence"),
+    )  # fmt: skip
+    predict_files(job, source, output, options)
 
 
 def write_points(
-    path: Path, mesh: TriangleMesh, points: Tensor, colours: np.ndarray[Any, Any], output: Path
+    path: Path,
+    mesh: TriangleMesh,
+    points: Tensor,
+    confidence: Tensor,
+    colours: np.ndarray[Any, Any],
+    stem: Path,
 ) -> list[Path]:
     """Write the answer for one mesh as table, coloured mesh and picture; returns the three files.
 
@@ -92,23 +118,25 @@ def write_points(
         path: the mesh file.
         mesh: the mesh, mended if need be.
         points: the template's point of each vertex, (V,).
+        confidence: probability of each of these points, (V,).
         colours: colour of each vertex, (V, 3) in [0, 1].
-        output: folder of the answers.
+        stem: path of the answers without their endings.
     """
     import trimesh
     from trimesh.exchange.ply import export_ply
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["vertex", "point"])
-    writer.writerows(enumerate(points.tolist()))
+    writer.writerow(["vertex", "point", "confidence"])
+    rows = zip(points.tolist(), confidence.tolist(), strict=True)
+    writer.writerows([k, point, f"{sure:.6f}"] for k, (point, sure) in enumerate(rows))
     vertices, faces = read_mesh(path)
     if len(vertices) != mesh.num_points:
         # the file was mended: its own vertices are not those that were placed
         vertices, faces = mesh.points.numpy(), mesh.faces.numpy()
     shell = trimesh.Trimesh(vertices, faces, vertex_colors=(255 * colours).round(), process=False)
     return [
-        write_bytes(output / f"{path.stem}.csv", text.getvalue().encode()),
-        write_bytes(output / f"{path.stem}.ply", export_ply(shell)),
-        meshes_picture(output / f"{path.stem}.png", [[(mesh, colours)]], [path.name]),
+        write_bytes(ended(stem, ".csv"), text.getvalue().encode()),
+        write_bytes(ended(stem, ".ply"), export_ply(shell)),
+        meshes_picture(ended(stem, ".png"), [[(mesh, colours)]], [path.name]),
     ]

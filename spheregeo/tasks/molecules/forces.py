@@ -21,6 +21,7 @@ from spheregeo.tasks.molecules.base import MoleculeTask, check_loss_options, pen
 from spheregeo.tasks.molecules.predict import Answer, predict_molecules
 from spheregeo.tasks.molecules.regression import over_atoms
 from spheregeo.tasks.pictures.parity import parity_picture, write_values
+from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.predictions import Predictions
 
 REFERENCES = ("isolated", "fit", "none")
@@ -340,7 +341,7 @@ class Forces(MoleculeTask):
 
     # ---- files
 
-    def predict(self, source: Path, output: Path) -> None:
+    def predict(self, source: Path, output: Path, options: PredictOptions | None = None) -> None:
         """Give the molecules of a file or a folder energies and forces: NAME_predicted.xyz and predictions.csv."""
 
         def ask(batch: dict[str, Tensor], counts: list[int]) -> list[Answer]:
@@ -350,4 +351,4 @@ class Forces(MoleculeTask):
                 {"energy": float(e), "forces": f.numpy()} for e, f in zip(found["energy"].tolist(), forces)
             ]
 
-        predict_molecules(ask, source, output, {"energy": "eV"}, self.device)
+        predict_molecules(ask, source, output, {"energy": "eV"}, self.device, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,18 @@ from torch import Tensor
 from spheregeo.data.molecules.files import from_frames, read_frames
 from spheregeo.data.molecules.tables import read_sdf
 from spheregeo.files import write_bytes
-from spheregeo.tasks.pictures.parity import write_values
-from spheregeo.tasks.predict import check_faults, find_files, predict_each
+from spheregeo.tasks.answers import ended
+from spheregeo.tasks.predict import Job, PredictOptions, Written, predict_files
 
 SUFFIXES = (".xyz", ".extxyz", ".sdf")
 BATCH = 64
+TRIED = 20  # frames of which one must be sound
+IDS = ("id", "ID", "name", "title", "identifier", "label", "tag")  # keys of a frame that say which it is
 Answer = dict[str, Any]  # numbers by name, and arrays of atoms by name, such as "forces" (n, 3)
 Ask = Callable[[dict[str, Tensor], list[int]], list[Answer]]
 
 
-def frames_of(path: Path) -> list[Any]:
-    """Return all molecules of a file as ASE's Atoms. Raises: ValueError for a broken file."""
+def _read(path: Path) -> list[Any]:
     if path.suffix.lower() != ".sdf":
         return read_frames(path)
     from ase import Atoms
@@ -32,22 +34,74 @@ def frames_of(path: Path) -> list[Any]:
     return [Atoms(z, p, info={"name": title}) for z, p, title in zip(*read_sdf(path))]
 
 
-def answers_for(frames: list[Any], ask: Ask, device: torch.device) -> list[Answer]:
-    """Return the answer for each frame.
+def frames_of(path: Path) -> list[Any]:
+    """Return all molecules of a file as ASE's Atoms; a frame that cannot be read is an Exception in its place.
+
+    Args:
+        path: extended XYZ or SDF file.
+
+    Raises: ValueError where no frame can be read.
+    """
+    try:
+        return _read(path)
+    except Exception as error:
+        whole = error
+    frames: list[Any] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for k, text in enumerate(_texts(path)):
+            alone = Path(folder) / f"frame{path.suffix}"
+            alone.write_text(text, encoding="utf-8")
+            try:
+                (frame,) = _read(alone)
+            except Exception as error:
+                frame = ValueError(str(error).replace(str(alone), f"{path}, frame {k}"))
+            frames.append(frame)
+            if len(frames) == TRIED and all(isinstance(frame, Exception) for frame in frames):
+                break  # no file of molecules
+    if len(frames) < 2 or all(isinstance(frame, Exception) for frame in frames):
+        raise whole
+    return frames
+
+
+def _texts(path: Path) -> list[str]:
+    """Return the text of each frame of a file: SDF ends them by $$$$, XYZ begins each by its number of atoms alone on a line."""
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines(keepends=True)
+    frames: list[list[str]] = [[]]
+    if path.suffix.lower() == ".sdf":
+        for line in lines:
+            frames[-1].append(line)
+            if line.startswith("$$$$"):
+                frames.append([])
+    else:
+        for line in lines:
+            # the line after a number of atoms is a comment, whatever it holds
+            if line.strip().isdigit() and len(frames[-1]) != 1:
+                frames.append([])
+            frames[-1].append(line)
+    return ["".join(frame) for frame in frames if any(line.strip() for line in frame)]
+
+
+def answers_for(frames: list[Any], ask: Ask, device: torch.device, names: list[str] | None = None) -> list[Answer]:
+    """Return the answer for each frame, of all in one batch.
 
     Args:
         frames: molecules as ASE's Atoms.
         ask: function of a batch and the number of atoms of each of its molecules.
         device: where batches go.
+        names: what the molecules are called in messages; numbers if None.
 
-    Raises: ValueError for molecules that cannot be answered.
+    Raises: ValueError for molecules that cannot be answered, and answers that are not finite.
     """
-    molecules = from_frames(frames)
-    found: list[Answer] = []
-    for first in range(0, len(molecules), BATCH):
-        chosen = list(range(first, min(first + BATCH, len(molecules))))
-        batch = {k: v.to(device) for k, v in molecules.batch(chosen).items()}
-        found += ask(batch, molecules.counts[chosen].tolist())
+    molecules = from_frames(frames, names=names)
+    batch = {k: v.to(device) for k, v in molecules.batch(range(len(molecules))).items()}
+    found = ask(batch, molecules.counts.tolist())
+    for answer in found:
+        for name, value in answer.items():
+            if not np.isfinite(value).all():
+                raise ValueError(
+                    f"the network's {name} is NaN or infinite, so there is no answer; is the molecule far from those of the "
+                    "training, or are the weights broken?"
+                )
     return found
 
 
@@ -79,7 +133,12 @@ def annotate(frames: list[Any], answers: list[Answer], units: dict[str, str]) ->
 
 
 def predict_molecules(
-    ask: Ask, source: Path, output: Path, units: dict[str, str], device: torch.device
+    ask: Ask,
+    source: Path,
+    output: Path,
+    units: dict[str, str],
+    device: torch.device,
+    options: PredictOptions | None = None,
 ) -> None:
     """Predict the molecules of a file or a folder: NAME_predicted.xyz and predictions.csv.
 
@@ -89,24 +148,33 @@ def predict_molecules(
         output: folder of the answers.
         units: unit of each number, by name.
         device: where batches go.
+        options: how files are predicted.
 
     Raises: FileNotFoundError without molecules; ValueError for bad files, after the others are done.
     """
 
-    def predict(path: Path) -> list[Answer]:
-        frames = frames_of(path)
-        answers = answers_for(frames, ask, device)
-        written = write_bytes(output / f"{path.stem}_predicted.xyz", annotate(frames, answers, units))
-        first = ", ".join(f"{name} {answers[0][name]:.6g} {unit}" for name, unit in units.items())
-        more = f", and {len(frames) - 1} more" if len(frames) > 1 else ""
-        print(f"{path.name}: {first}{more}; in {written}", flush=True)
-        return answers
+    def answers(frames: list[Any], names: list[str]) -> list[Answer]:
+        return answers_for(frames, ask, device, names)
 
-    paths = find_files(source, SUFFIXES, "file of molecules")
-    answers, faults = predict_each(paths, predict)
-    names = [f"{path.name}:{k}" for path, found in answers.items() for k in range(len(found))]
-    if names:
-        rows = [[answer[name] for name in units] for found in answers.values() for answer in found]
-        values = torch.tensor(rows, dtype=torch.float64)
-        print(write_values(output / "predictions.csv", names, list(units), list(units.values()), values))
-    check_faults(faults, paths, "files")
+    def write(path: Path, stem: Path, frames: dict[int, Any], found: list[Answer]) -> Written:
+        text = annotate(list(frames.values()), found, units)
+        written = write_bytes(ended(stem, "_predicted.xyz"), text)
+        first = ", ".join(f"{name} {found[0][name]:.6g} {unit}" for name, unit in units.items())
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        rows = [
+            [f"{path.name}:{k}", *(float(answer[name]) for name in units), frame.get_chemical_formula(), identity(frame)]
+            for (k, frame), answer in zip(frames.items(), found, strict=True)
+        ]
+        return Written(f"{first}{more}; in {written}", rows)
+
+    columns = ["sample", *(f"{name} [{unit}]" for name, unit in units.items()), "formula", "id"]
+    job = Job(
+        SUFFIXES, "file of molecules", "files", frames_of, answers, write,
+        endings=("_predicted.xyz",), columns=columns, batch_size=BATCH,
+    )  # fmt: skip
+    predict_files(job, source, output, options)
+
+
+def identity(frame: Any) -> str:
+    """Return what a frame is called in its own file, by the first of the usual keys that it has; nothing without one."""
+    return next((str(frame.info[key]) for key in IDS if np.ndim(frame.info.get(key, [])) == 0), "")

@@ -30,6 +30,7 @@ from spheregeo.tasks.molecules.kinds import (
 )
 from spheregeo.tasks.molecules.predict import Answer, predict_molecules
 from spheregeo.tasks.pictures.parity import write_values
+from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.predictions import Predictions, Table
 
 REFERENCES = ("auto", "fit", "given", "mean", "none")
@@ -396,7 +397,7 @@ class MoleculeRegression(MoleculeTask):
 
     # ---- files
 
-    def predict(self, source: Path, output: Path) -> None:
+    def predict(self, source: Path, output: Path, options: PredictOptions | None = None) -> None:
         """Give the molecules of a file or a folder their properties: NAME_predicted.xyz and predictions.csv."""
 
         def ask(batch: dict[str, Tensor], counts: list[int]) -> list[Answer]:
@@ -417,7 +418,7 @@ class MoleculeRegression(MoleculeTask):
             if kind != "atom"
             for part in self.parts(name)
         }
-        predict_molecules(ask, source, output, units, self.device)
+        predict_molecules(ask, source, output, units, self.device, options)
 
     def parts(self, name: str) -> list[str]:
         """Names of a target's components in tables: the name itself, or three of a vector."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,20 +100,76 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _legend(figure: Any, class_names: list[str]) -> None:
+def legend_within(image: Array, class_names: Sequence[str], present: Sequence[int]) -> Array:
+    """Return a picture (H, W, 3) with a legend of the classes present over its lowest rows, which show the least of the sphere.
+
+    Pictures of less than 128 rows have no room for one and come back as they are.
+
+    Args:
+        image: the picture, uint8.
+        class_names: one name per class.
+        present: numbers of the classes to be named.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = image.shape[:2]
+    if height < 128 or not present:
+        return image
+    colours = palette(len(class_names))
+    size = max(10, height // 36)
+    while True:
+        font: Any = ImageFont.load_default(size)
+        gap, box = size // 2, int(0.8 * size)
+        places: list[tuple[int, int, int]] = []  # left edge, line, class
+        x, line = gap, 0
+        for c in present:
+            needed = box + gap + int(font.getlength(class_names[c])) + 2 * gap
+            if x + needed > width and x > gap:
+                x, line = gap, line + 1
+            places.append((x, line, c))
+            x += needed
+        step = int(1.4 * size)
+        band = (line + 1) * step + gap
+        if band <= height // 4 or size <= 10:
+            break
+        size = max(10, int(0.8 * size))
+    picture = image.copy()
+    picture[-band:] = (0.35 * picture[-band:].astype(np.float32)).astype(np.uint8)
+    drawn = Image.fromarray(picture)
+    draw = ImageDraw.Draw(drawn)
+    for x, line, c in places:
+        y = height - band + gap // 2 + line * step
+        middle = y + step // 2
+        fill = tuple(int(v) for v in colours[c])
+        draw.rectangle([x, middle - box // 2, x + box, middle + box // 2], fill=fill, outline=(255, 255, 255))
+        draw.text((x + box + gap, middle), class_names[c], fill=(255, 255, 255), font=font, anchor="lm")
+    return np.asarray(drawn)
+
+
+def _legend(figure: Any, class_names: Sequence[str], present: Sequence[int] | None = None) -> None:
     from matplotlib.patches import Patch
 
     colours = palette(len(class_names)) / 255
-    patches = [Patch(color=tuple(colours[i]), label=name) for i, name in enumerate(class_names)]
+    shown = range(len(class_names)) if present is None else present
+    patches = [Patch(color=tuple(colours[i]), label=class_names[i]) for i in shown]
     figure.legend(
         handles=patches, loc="upper center", ncols=7, fontsize=8, frameon=False, bbox_to_anchor=(0.5, 0.03)
     )
 
 
 def world_picture(
-    path: str | Path, picture: Array, title: str = "", class_names: list[str] | None = None
-) -> Path:
-    """Mollweide map and two globes (front and back) of a panorama's colours (H, W, 3)."""
+    path: str | Path, picture: Array, title: str = "", class_names: list[str] | None = None,
+    present: Sequence[int] | None = None,
+) -> Path:  # fmt: skip
+    """Mollweide map and two globes (front and back) of a panorama's colours (H, W, 3).
+
+    Args:
+        path: the PNG.
+        picture: the colours.
+        title: title of the map.
+        class_names: one name per class for a legend; no legend if None.
+        present: numbers of the classes that the legend names; all if None.
+    """
     figure = _figure(10, 2.9)
     left, front, back = figure.subplots(1, 3, width_ratios=[2, 1, 1])
     left.imshow(mollweide(picture))
@@ -123,7 +180,7 @@ def world_picture(
     for axis in (left, front, back):
         axis.set_axis_off()
     if class_names:
-        _legend(figure, class_names)
+        _legend(figure, class_names, present)
     return _write_figure(path, figure)
 
 

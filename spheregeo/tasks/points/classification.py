@@ -17,7 +17,9 @@ from spheregeo.data.points.views import Views
 from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.pictures.points import clouds_picture
-from spheregeo.tasks.points.predict import predict_classes, single_batch
+from spheregeo.tasks.points.predict import cloud_batch, predict_classes
+from spheregeo.tasks.predict import PredictOptions
+from spheregeo.tasks.predictions import check_probability
 
 
 def check_cloud(
@@ -148,9 +150,21 @@ class PointClassification(LabelTask):
 
         Shape: -> (num_classes,).
         """
-        batch = single_batch(cloud, self.num_points, self.in_channels > 0, name)
+        return self.classify_all([cloud], [name])[0]
+
+    def classify_all(self, clouds: Sequence[Cloud], names: Sequence[str]) -> Tensor:
+        """Return the probability of each class of several clouds, thinned to as many points as in training.
+
+        Args:
+            clouds: the clouds, of any number of points and size.
+            names: what the clouds are called in messages.
+
+        Shape: -> (len(clouds), num_classes).
+        Raises: ValueError where the network's output is not finite.
+        """
+        batch = cloud_batch(clouds, self.num_points, self.in_channels > 0, names)
         batch = {k: v.to(self.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-        return self.logits(batch)[0].float().softmax(0).cpu()
+        return check_probability(self.logits(batch))
 
     # ---- pictures, files and the audit
 
@@ -165,9 +179,12 @@ class PointClassification(LabelTask):
             clouds = [points.numpy() for points, *_ in examples]
             clouds_picture(folder / "predictions.png", clouds, self.titles(examples))
 
-    def predict(self, source: Path, output: Path) -> None:
+    def predict(self, source: Path, output: Path, options: PredictOptions | None = None) -> None:
         """Classify a cloud or a folder of clouds: predictions.csv and predictions.png."""
-        predict_classes(self.classify, source, output, self.num_points, self.class_names)
+        # a network of the k nearest points has seen no cloud of fewer
+        least = max(4, min(int(getattr(self.network, "k", 0) or 0), self.num_points))
+        names = self.class_names
+        predict_classes(self.classify_all, source, output, self.num_points, names, options, least)
 
     def audit(self) -> dict[str, Any]:
         """Measure the network on generated clouds of the size that it was trained with; prints a table."""

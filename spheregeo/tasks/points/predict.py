@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.points.dataset import Cloud, PointDataset, collate
+from spheregeo.data.points.dataset import Cloud, PointDataset, collate, unit_sphere
 from spheregeo.data.points.files import CLOUD_SUFFIXES, read_cloud
 from spheregeo.data.points.views import Views
 from spheregeo.tasks.pictures.points import clouds_picture
-from spheregeo.tasks.predict import check_faults, find_files, predict_each, say_class, write_classes
+from spheregeo.tasks.predict import Job, PredictOptions, Written, predict_files
+from spheregeo.tasks.predictions import class_columns, class_line, class_row
 
 SHOWN = 12
+PICTURE = "predictions.png"
+LARGEST = 1e100  # coordinates whose squares, summed over a cloud, are far from overflow
 
 
 class _One(PointDataset):
@@ -37,57 +40,99 @@ class _One(PointDataset):
         return self.cloud
 
 
+def cloud_batch(
+    clouds: Sequence[Cloud], num_points: int, normals: bool, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return clouds as a batch, each thinned to ``num_points`` that lie far apart.
+
+    Args:
+        clouds: the clouds.
+        num_points: points of a cloud that are kept.
+        normals: whether normals are among the features.
+        names: what the clouds are called in messages.
+
+    Raises: ValueError for a cloud without the normals that are asked for.
+    """
+    views = [
+        Views(_One(cloud, name), num_points, choose="farthest", normals=normals)[0]
+        for cloud, name in zip(clouds, names, strict=True)
+    ]
+    return collate(views)
+
+
 def single_batch(cloud: Cloud, num_points: int, normals: bool, name: str) -> dict[str, Any]:
-    """Return a cloud as a batch of its own, thinned to ``num_points`` that lie far apart.
+    """Return a cloud as a batch of its own, as :func:`cloud_batch` does."""
+    return cloud_batch([cloud], num_points, normals, [name])
+
+
+def check_extent(cloud: Cloud, least: int, name: str) -> Cloud:
+    """Return a cloud once a network can tell its points apart.
 
     Args:
         cloud: the points.
-        num_points: points that are kept.
-        normals: whether normals are among the features.
+        least: points at different places that the network needs.
         name: what the cloud is called in messages.
 
-    Raises: ValueError for a cloud without points, or without the normals that are asked for.
+    Raises: ValueError for coordinates whose squares overflow, and for fewer than ``least`` points at different places.
     """
-    views = Views(_One(cloud, name), num_points, choose="farthest", normals=normals)
-    return collate([views[0]])
+    points = np.asarray(cloud.points, np.float64)
+    largest = float(np.abs(points).max(initial=0.0))
+    if largest > LARGEST:
+        raise ValueError(
+            f"{name} has coordinates up to {largest:.3g}; expected at most {LARGEST:.0e} in size: is it read in its own format?"
+        )
+    # as the network sees them: on the unit sphere, in its precision
+    distinct = len(np.unique(unit_sphere(points).astype(np.float32), axis=0))
+    if distinct < least:
+        raise ValueError(
+            f"{name} has {distinct} points at different places ({len(points)} in all); the network needs at least {least}"
+        )
+    return cloud
 
 
 @torch.inference_mode()
 def predict_classes(
-    classify: Callable[[Cloud, str], Tensor],
+    classify: Callable[[list[Cloud], list[str]], Tensor],
     source: Path,
     output: Path,
     num_points: int,
     class_names: Sequence[str],
+    options: PredictOptions | None = None,
+    least: int = 4,
 ) -> None:
     """Classify a cloud or a folder of clouds: predictions.csv and predictions.png.
 
     Args:
-        classify: function of a cloud and its name that returns the probability of each class, (num_classes,).
+        classify: function of clouds and their names that returns the probability of each class, (B, num_classes).
         source: file or folder of clouds or meshes; points that are NaN or infinite are left out and counted.
         output: folder of the answers.
         num_points: points that the network takes; twice as many are sampled on meshes.
         class_names: one name per class.
+        options: how files are predicted.
+        least: points at different places that the network needs.
 
     Raises: FileNotFoundError without clouds; ValueError for bad ones, after the others are done.
     """
     shown: list[tuple[np.ndarray[Any, Any], str]] = []
 
-    def predict(path: Path) -> Tensor:
+    def read(path: Path) -> list[Cloud]:
         cloud = read_cloud(path, 2 * num_points, drop_nan=True)
-        probability = classify(cloud, str(path))
         if cloud.dropped:
             total = cloud.dropped + len(cloud.points)
             print(f"{path.name}: {cloud.dropped} of {total} points are NaN or infinite and were left out")
-        line = say_class(path.name, probability, class_names)
-        if len(shown) < SHOWN:
-            shown.append((np.asarray(cloud.points), line))
-        return probability
+        return [check_extent(cloud, least, str(path))]
 
-    paths = find_files(source, CLOUD_SUFFIXES, "cloud")
-    probabilities, faults = predict_each(paths, predict)
-    write_classes(output, probabilities, class_names)
-    if shown:
-        clouds, lines = zip(*shown, strict=True)
-        print(clouds_picture(output / "predictions.png", clouds, lines))
-    check_faults(faults, paths, "files")
+    def write(path: Path, stem: Path, clouds: dict[int, Cloud], answers: list[Tensor]) -> Written:
+        line = class_line(answers[0], class_names)
+        if len(shown) < SHOWN:
+            shown.append((np.asarray(clouds[0].points), f"{path.name}: {line}"))
+        return Written(line, [class_row(path.name, answers[0], class_names)])
+
+    def finish() -> list[Path]:
+        return [clouds_picture(output / PICTURE, *zip(*shown, strict=True))]
+
+    job = Job(
+        CLOUD_SUFFIXES, "cloud", "files", read, classify, write,
+        columns=class_columns(class_names), shared=[PICTURE], finish=finish,
+    )  # fmt: skip
+    predict_files(job, source, output, options)

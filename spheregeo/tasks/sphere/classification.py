@@ -12,6 +12,7 @@ from torch import Tensor
 from spheregeo.tasks.checks import Batch, check_field, take
 from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.pictures.fields import label_sheet_picture
+from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.sphere.base import Example, SphereTask
 from spheregeo.tasks.sphere.predict import predict_classes
 
@@ -72,9 +73,9 @@ class Classification(LabelTask, SphereTask):
             rows = [(self.picture_of(image), self.view_of(image)) for image, *_ in examples]
             label_sheet_picture(folder / "predictions.png", rows, self.titles(examples))
 
-    def predict(self, source: Path, output: Path) -> None:
+    def predict(self, source: Path, output: Path, options: PredictOptions | None = None) -> None:
         """Classify a photo or a folder of photos as wholes: predictions.csv."""
-        predict_classes(self, source, output, self.class_names)
+        predict_classes(self, source, output, self.class_names, options)
 
     def view_of(self, image: Tensor) -> tuple[float, float]:
         """Return latitude and longitude in ``picture_of(image)`` about which the image's contrast gathers."""

@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spheregeo.tasks.answers import ended
 from spheregeo.tasks.checks import Batch, check_field, check_on_grid, take
 from spheregeo.tasks.losses import depth_berhu, depth_l1
 from spheregeo.tasks.metrics import DepthScores
 from spheregeo.tasks.pictures.fields import colour_depth, write_png
 from spheregeo.tasks.pictures.projections import to_panorama
+from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.sphere.base import Example, SphereTask
-from spheregeo.tasks.sphere.predict import Picture, predict_fields
+from spheregeo.tasks.sphere.predict import Picture, predict_fields, row_areas
 
 _LOSSES = {"l1": depth_l1, "berhu": depth_berhu}
 
@@ -105,11 +107,21 @@ class Depth(SphereTask):
     def plot(self, folder: Path, examples: Sequence[Example]) -> None:
         self._plot_fields(folder, examples)
 
-    def predict(self, source: Path, output: Path) -> None:
-        """Give every pixel of a photo or of a folder of photos its depth: NAME_depth.png in millimetres, an overlay, a globe."""
+    def predict(self, source: Path, output: Path, options: PredictOptions | None = None) -> None:
+        """Give every pixel of a photo or of a folder of photos its depth: NAME_depth.png in millimetres, an overlay, a globe.
+
+        The table gives each photo's least, mean (over the sphere) and largest depth in metres.
+        """
 
         def write(decision: Picture, stem: Path) -> tuple[Path, Picture]:
             millimetres = np.clip(np.rint(decision * 1000.0), 0, 65535).astype(np.uint16)
-            return write_png(stem.with_name(f"{stem.name}_depth.png"), millimetres), colour_depth(decision)
+            return write_png(ended(stem, "_depth.png"), millimetres), colour_depth(decision)
 
-        predict_fields(self, source, output, write)
+        def row(decision: Picture, sure: Picture | None) -> list[float]:
+            mean = float(row_areas(len(decision)) @ decision.astype(np.float64).mean(1))
+            return [float(decision.min()), mean, float(decision.max())]
+
+        predict_fields(
+            self, source, output, write, None, options,
+            ending="_depth.png", columns=["least depth [m]", "mean depth [m]", "largest depth [m]"], row=row,
+        )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from spheregeo.tasks.checks import check_field
+from spheregeo.tasks.checks import check_field, check_output
 from spheregeo.tasks.sphere.base import SphereTask
 
 if TYPE_CHECKING:
@@ -60,8 +60,16 @@ def working_grid(task: SphereTask) -> Equiangular:
     return Equiangular(height, 2 * height)
 
 
-def _output(task: SphereTask, photo: Tensor) -> Tensor:
-    """The network's output for one photo with values in [0, 1], brought to the task's grid: (C, H, W) -> (out_channels, *)."""
+def prepare_photo(task: SphereTask, photo: Tensor) -> Tensor:
+    """Return a photo with values in [0, 1] as the network takes it: averaged, normalised, on the task's grid.
+
+    Args:
+        task: the task that will decide.
+        photo: the photo.
+
+    Shape: (C, H, W) -> (in_channels, *grid.shape).
+    Raises: ValueError when the photo has another number of channels than the task was trained for.
+    """
     from spheregeo.data import resize_image
     from spheregeo.sampling import resample
 
@@ -75,10 +83,22 @@ def _output(task: SphereTask, photo: Tensor) -> Tensor:
     work = working_grid(task)
     image = torch.from_numpy(resize_image(photo.numpy(), (work.shape[0], work.shape[1])))  # (C, h, w)
     image = task.normalize(image)
-    if work != task.grid:
-        image = resample(image, work, task.grid)  # (C, *grid.shape)
-    image = check_field(image[None].to(task.device), task.grid, task.in_channels)
-    return task(image)[0].float().cpu()
+    return image if work == task.grid else resample(image, work, task.grid)
+
+
+@torch.inference_mode()
+def outputs_of(task: SphereTask, images: Tensor) -> Tensor:
+    """Return the network's output for photos that :func:`prepare_photo` has prepared, on the CPU in float32.
+
+    Args:
+        task: the task that decides.
+        images: the photos.
+
+    Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape) or (B, out_channels).
+    Raises: ValueError for photos that do not fit, and for output that is not finite.
+    """
+    images = check_field(images.to(task.device), task.grid, task.in_channels)
+    return check_output(task(images)).float().cpu()
 
 
 @torch.inference_mode()
@@ -88,9 +108,14 @@ def infer(task: SphereTask, photo: Tensor) -> Tensor:
     Shape: (C, H, W) -> (out_channels, *working_grid(task).shape).
     Raises: ValueError when the photo has another number of channels than the task was trained for.
     """
+    return on_working_grid(task, outputs_of(task, prepare_photo(task, photo)[None])[0])
+
+
+def on_working_grid(task: SphereTask, output: Tensor) -> Tensor:
+    """Return an output on the task's grid, (C, *grid.shape), on the grid where photos meet the task, (C, h, w)."""
     from spheregeo.sampling import resample
 
-    output, work = _output(task, photo), working_grid(task)
+    work = working_grid(task)
     return output if work == task.grid else resample(output, task.grid, work)
 
 
@@ -101,7 +126,7 @@ def classify_photo(task: SphereTask, photo: Tensor) -> Tensor:
     Shape: (C, H, W) -> (num_classes,).
     Raises: ValueError as :func:`infer`.
     """
-    return _output(task, photo).softmax(0)
+    return outputs_of(task, prepare_photo(task, photo)[None])[0].softmax(0)
 
 
 def label_photo(task: SphereTask, photo: Tensor) -> Tensor:
@@ -109,7 +134,26 @@ def label_photo(task: SphereTask, photo: Tensor) -> Tensor:
 
     Shape: (C, H, W) -> (H, W). Memory: one strip of the enlarged output at a time.
     """
-    output = infer(task, photo)
-    strips = enlarge_strips(output, photo.shape[1], photo.shape[2])
-    decided = [task.decide(strip[None])[0] for strip in strips]
-    return torch.cat([d.to(torch.uint8) if not d.is_floating_point() else d for d in decided])
+    return enlarge_decision(task, infer(task, photo), photo.shape[1], photo.shape[2])[0]
+
+
+def enlarge_decision(
+    task: SphereTask, output: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return a task's decision at every pixel of a photo, and the probability of the class where there are classes.
+
+    Args:
+        task: the task that decides.
+        output: the network's output on the working grid, (C, h, w).
+        height: rows of the photo.
+        width: columns of the photo.
+
+    Shape: -> (H, W) uint8 classes or float32 depths; (H, W) uint8, 255 for certainty, or None.
+    """
+    decided, sure = [], []
+    for strip in enlarge_strips(output, height, width):
+        found = task.decide(strip[None])[0]
+        decided.append(found if found.is_floating_point() else found.to(torch.uint8))
+        if not found.is_floating_point():
+            sure.append((255 * strip.softmax(0).amax(0)).round_().to(torch.uint8))
+    return torch.cat(decided), torch.cat(sure) if sure else None

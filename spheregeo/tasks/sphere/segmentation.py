@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spheregeo.tasks.answers import ended
 from spheregeo.tasks.checks import Batch, check_field, check_labels, class_list, take
 from spheregeo.tasks.losses import NOTHING_LABELLED, balanced_weights, cross_entropy, mean_over_processes
 from spheregeo.tasks.metrics import ConfusionMatrix, class_iou, class_recall, number, segmentation_scores
 from spheregeo.tasks.pictures.fields import colour, confusion_picture, palette, write_png
 from spheregeo.tasks.pictures.projections import to_panorama
+from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.sphere.base import Example, SphereTask
-from spheregeo.tasks.sphere.predict import Picture, predict_fields
+from spheregeo.tasks.sphere.predict import Picture, predict_fields, row_areas
 
 LOSSES = ("cross_entropy", "focal")
 
@@ -171,11 +173,23 @@ class Segmentation(SphereTask):
         confusion_picture(folder / "confusion.png", np.asarray(self.matrix), self.class_names)
         self._plot_fields(folder, examples, self.class_names)
 
-    def predict(self, source: Path, output: Path) -> None:
-        """Label every pixel of a photo or of a folder of photos: NAME_labels.png, NAME_overlay.png, NAME_world.png."""
+    def predict(self, source: Path, output: Path, options: PredictOptions | None = None) -> None:
+        """Label every pixel of a photo or of a folder of photos: NAME_labels.png, NAME_overlay.png, NAME_world.png, a table.
+
+        The table gives each photo's mean confidence and the share of the sphere that each class covers.
+        """
 
         def write(decision: Picture, stem: Path) -> tuple[Path, Picture]:
-            path = write_png(stem.with_name(f"{stem.name}_labels.png"), decision, palette(self.num_classes))
+            path = write_png(ended(stem, "_labels.png"), decision, palette(self.num_classes))
             return path, colour(decision, self.num_classes)
 
-        predict_fields(self, source, output, write, self.class_names)
+        def row(decision: Picture, sure: Picture | None) -> list[float]:
+            areas = row_areas(len(decision))
+            covered = [float(areas @ (decision == c).mean(1)) for c in range(self.num_classes)]
+            assert sure is not None
+            return [float(areas @ sure.mean(1)) / 255, *covered]
+
+        predict_fields(
+            self, source, output, write, self.class_names, options,
+            ending="_labels.png", columns=["confidence", *(f"share({n})" for n in self.class_names)], row=row,
+        )  # fmt: skip
