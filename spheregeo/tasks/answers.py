@@ -89,7 +89,7 @@ class GrowingTable:
         self.path, self.columns = path, list(columns)
         self.part = part_of(path)
         self.part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.part, "w", newline="", encoding="utf-8")  # noqa: SIM115 - open as long as it grows
+        self._file = open(self.part, "w", newline="", encoding="utf-8")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self.add([self.columns, *rows])
 
@@ -197,9 +197,10 @@ class Answers:
         self.entries: list[dict[str, Any]] = []
         if start is not None:
             if lines[start]["model"] != model:
+                by = lines[start]["model"] or "another model"
                 raise ValueError(
-                    f"the answers in {folder} were made by {lines[start]['model'] or 'another model'}, not by {model or 'this one'}; "
-                    "leave --resume out to predict all files anew, or choose another --output"
+                    f"the answers in {folder} were made by {by}, not by {model or 'this one'}; leave --resume out to predict "
+                    "all files anew, or choose another --output"
                 )
             self.entries = [line for line in lines[start + 1 :] if "input" in line]
         earlier = sorted(name for name in known if (folder / name).is_file() and name not in shared)

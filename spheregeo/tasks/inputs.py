@@ -86,7 +86,13 @@ class Progress:
         self.said = now
         rate = done / (now - self.begin)
         rest = (self.total - done) / rate
-        left = f"{rest:.0f} s" if rest < 120 else f"{rest / 60:.0f} min" if rest < 7200 else f"{rest / 3600:.1f} h"
+        left = (
+            f"{rest:.0f} s"
+            if rest < 120
+            else f"{rest / 60:.0f} min"
+            if rest < 7200
+            else f"{rest / 3600:.1f} h"
+        )
         print(
             f"{done} of {self.total} {self.things}, {rate:.3g} a second, about {left} left",
             file=sys.stderr, flush=True,

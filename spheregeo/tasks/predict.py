@@ -214,7 +214,9 @@ def predict_files(job: Job, source: Path, output: Path, options: PredictOptions 
         if skipped:
             print(f"{len(skipped)} files of {source} are answers of an earlier prediction and are left out")
         if not paths:
-            raise FileNotFoundError(f"{source} holds only answers of earlier predictions; give a folder of inputs")
+            raise FileNotFoundError(
+                f"{source} holds only answers of earlier predictions; give a folder of inputs"
+            )
     shared = [*([TABLE] if job.columns else []), *job.shared, FAILURES]
     answers = Answers(
         output, paths, job.endings, shared,

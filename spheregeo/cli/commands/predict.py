@@ -24,9 +24,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--grid", help="work on another grid than in training, such as 'Equiangular(256, 512)'"
     )
 
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="inputs that go through the network together; the answers stay",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what an interrupted prediction has done, and do the rest"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files in the output folder that no prediction has recorded",
+    )
+    parser.add_argument(
+        "--confidence", action="store_true", help="write a picture of the confidence of each labelled photo"
+    )
+
 
 def run(options: argparse.Namespace, overrides: list[str]) -> None:
     """Predict."""
     from spheregeo.cli import predict
+    from spheregeo.tasks.predict import PredictOptions
 
-    predict.run(options.recipe, options.input, options.ckpt, options.output, options.grid)
+    asked = PredictOptions(options.batch_size, options.resume, options.overwrite, options.confidence)
+    predict.run(options.recipe, options.input, options.ckpt, options.output, options.grid, asked)

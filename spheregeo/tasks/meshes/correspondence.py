@@ -196,9 +196,7 @@ class MeshCorrespondence(MeshTask):
 
         Raises: ValueError where the network's output is not finite.
         """
-        found = [
-            check_output(self.points(part)).float().softmax(1).max(1) for part in vectors.split(4096)
-        ]
+        found = [check_output(self.points(part)).float().softmax(1).max(1) for part in vectors.split(4096)]
         return torch.cat([best.indices for best in found]), torch.cat([best.values for best in found])
 
     def update_metrics(self, outputs: Batch) -> Batch:

@@ -14,8 +14,8 @@ from torch import Tensor
 from spheregeo.data.meshes.files import MESH_SUFFIXES, read_mesh, sound_mesh
 from spheregeo.files import write_bytes
 from spheregeo.mesh import TriangleMesh
-from spheregeo.tasks.pictures.meshes import meshes_picture
 from spheregeo.tasks.answers import ended
+from spheregeo.tasks.pictures.meshes import meshes_picture
 from spheregeo.tasks.predict import Job, PredictOptions, Written, predict_files
 from spheregeo.tasks.predictions import check_probability, class_columns, class_line, class_row
 

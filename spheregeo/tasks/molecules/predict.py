@@ -81,7 +81,9 @@ def _texts(path: Path) -> list[str]:
     return ["".join(frame) for frame in frames if any(line.strip() for line in frame)]
 
 
-def answers_for(frames: list[Any], ask: Ask, device: torch.device, names: list[str] | None = None) -> list[Answer]:
+def answers_for(
+    frames: list[Any], ask: Ask, device: torch.device, names: list[str] | None = None
+) -> list[Answer]:
     """Return the answer for each frame, of all in one batch.
 
     Args:
@@ -162,7 +164,12 @@ def predict_molecules(
         first = ", ".join(f"{name} {found[0][name]:.6g} {unit}" for name, unit in units.items())
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         rows = [
-            [f"{path.name}:{k}", *(float(answer[name]) for name in units), frame.get_chemical_formula(), identity(frame)]
+            [
+                f"{path.name}:{k}",
+                *(float(answer[name]) for name in units),
+                frame.get_chemical_formula(),
+                identity(frame),
+            ]
             for (k, frame), answer in zip(frames.items(), found, strict=True)
         ]
         return Written(f"{first}{more}; in {written}", rows)

@@ -125,9 +125,7 @@ def predict_fields(
         files.append(pictures.world_picture(ended(stem, "_world.png"), colours, path.name, names, present))
         if asked.confidence and sure is not None:
             files.append(pictures.write_png(ended(stem, "_confidence.png"), sure))
-        return Written(
-            f"{', '.join(f.name for f in files)} in {output}", [[path.name, *row(decision, sure)]]
-        )
+        return Written(f"{', '.join(f.name for f in files)} in {output}", [[path.name, *row(decision, sure)]])
 
     endings = [ending, "_overlay.png", "_world.png", *(["_confidence.png"] if asked.confidence else [])]
     job = Job(

@@ -54,7 +54,7 @@ def test_trains_tests_and_predicts_from_the_command_line(tmp_path: Path, capsys:
     clouds = tmp_path / "clouds"
     clouds.mkdir()
     trimesh.creation.box().export(clouds / "box.off")
-    np.savetxt(clouds / "few.xyz", np.random.default_rng(0).normal(size=(3, 3)))
+    np.savetxt(clouds / "few.xyz", np.random.default_rng(0).normal(size=(5, 3)))  # as many as k
     (clouds / "torn.ply").write_bytes(b"ply\nnothing")
     checkpoint = str(tmp_path / "checkpoints" / "best.ckpt")
     command = ["predict", "classify-points", "--ckpt", checkpoint, "--output", str(tmp_path / "out")]
