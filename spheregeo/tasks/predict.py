@@ -96,7 +96,7 @@ class Job:
     thing: str
     things: str
     read: Callable[[Path], Sequence[Any]]
-    ask: Callable[[list[Any], list[str]], Sequence[Any]]
+    ask: Callable[[list[Any], list[str]], Sequence[Any] | Tensor]
     write: Callable[[Path, Path, dict[int, Any], list[Any]], Written]
     endings: Sequence[str] = ()
     columns: Sequence[str] = ()

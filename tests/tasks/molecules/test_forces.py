@@ -433,7 +433,12 @@ def test_predict_writes_extended_xyz(run: Path, tmp_path: Path, capsys: pytest.C
     assert len(frames) == 2 and frames[0].arrays["predicted_forces"].shape == (2, 3)
     assert frames[1].info["predicted_energy"] == pytest.approx(3.80)
     assert frames[0].info["unit_energy"] == "eV" and frames[0].info["tag"] == "a"
-    assert (tmp_path / "out" / "predictions.csv").read_text().splitlines()[0] == "sample,energy [eV]"
+    head, first, _ = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
+    assert (
+        head == "sample,energy [eV],formula,id"
+        and first.startswith("in.xyz:0,")
+        and first.endswith(",AgCu,a")
+    )
     path.write_text("1\n\nH 0 0 0\n")
     assert (
         main(
