@@ -18,6 +18,7 @@ see relative geometry only, and a common shift of all longitudes changes none of
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 
 from torch.utils.data import Dataset
 
@@ -55,7 +56,7 @@ class PanoramaDataset(Dataset[Item], ABC):
     def __init__(self, size: tuple[int, int], cache: bool = True) -> None:
         self.size = check_size(size)
         self.cache = cache
-        self._items: dict[int, Item] = {}
+        self._items: dict[int, tuple[Hashable, Item]] = {}
         self._held = 0
 
     @abstractmethod
@@ -65,15 +66,22 @@ class PanoramaDataset(Dataset[Item], ABC):
     def load(self, index: int) -> Item:
         """Reads or makes one item; called once an index while the item is in the cache."""
 
+    def stamp(self, index: int) -> Hashable:
+        """State of the files that an item is read from; a kept item is read again when it changes. None for no files."""
+        return None
+
     def __getitem__(self, index: int) -> Item:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is outside a dataset of {len(self)} items")
         index %= len(self)
-        item = self._items.get(index)
-        if item is None:
+        stamp = self.stamp(index)
+        kept, item = self._items.get(index, (None, None))
+        if item is None or kept != stamp:
             item = self.load(index)
             size = sum(value.numel() * value.element_size() for value in item.values())
-            if self.cache and self._held + size <= MEMORY_BUDGET:
-                self._items[index], self._held = item, self._held + size
+            if index in self._items:  # of a file that has changed since
+                self._items[index] = (stamp, item)
+            elif self.cache and self._held + size <= MEMORY_BUDGET:
+                self._items[index], self._held = (stamp, item), self._held + size
         # Copies, so that a transform or a caller who writes in place cannot change the cache.
         return {key: value.clone() for key, value in item.items()}

@@ -1,4 +1,4 @@
-"""One global field from a file, set upright: NetCDF, GRIB, Zarr, npz, npy, text, or a picture of the planet.
+"""One global field from a file, set upright: NetCDF, GRIB, Zarr, GeoTIFF, npz, npy, text, or a picture.
 
 Whatever the file's order, the field comes out north first and eastwards, as cells with edges in degrees; centres become
 edges halfway between them, the first and last rows reach half a cell further (to the pole at most), and longitudes close
@@ -26,6 +26,7 @@ from spheregeo.data.sphere.gridded.coordinates import (
     level_index,
 )
 from spheregeo.data.sphere.gridded.dataset import SUFFIXES, choose, open_dataset, read_variable
+from spheregeo.data.sphere.gridded.geotiff import read_geotiff
 from spheregeo.data.sphere.gridded.points import PointField
 from spheregeo.data.sphere.resize import AreaMap
 from spheregeo.files import reading
@@ -216,7 +217,9 @@ def read_field(source: FieldSource | str, root: str | Path = ".") -> Field | Poi
         )
         stated = read.stated
     elif path.suffix.lower() in IMAGE_SUFFIXES:
-        values, coordinates, points, stated = read_image(path), given, False, source.units is not None
+        stored = read_geotiff(path) if path.suffix.lower() in (".tif", ".tiff") else None
+        values, found = (read_image(path), {}) if stored is None else stored
+        coordinates, points, stated = found | given, False, bool(found) or source.units is not None
     else:
         values, coordinates = _from_arrays(path, variable, source, given)
         points = len(coordinates) == 2 and _is_points(values, *coordinates.values())

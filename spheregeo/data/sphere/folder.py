@@ -213,6 +213,10 @@ class PanoramaFolder(PanoramaDataset):
     def __len__(self) -> int:
         return len(self.images)
 
+    def stamp(self, index: int) -> tuple[tuple[int, int, int], ...]:
+        paths = [self.images[index], *(files[index] for files in self.partners.values())]
+        return tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in (path.stat() for path in paths))
+
     def load(self, index: int) -> Item:
         image = self._whole(self.images[index], read_image)
         seen = np.isfinite(image).all(0)

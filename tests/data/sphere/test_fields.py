@@ -584,3 +584,32 @@ def test_healpy_s_unseen_is_missing(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", field=values, lat=LAT, lon=LON)
     found = read_field("a.npz:field", tmp_path).values[0]
     assert np.isnan(found[3, 4]) and np.isnan(found).sum() == 1
+
+
+@pytest.mark.parametrize("point", [False, True])
+def test_geotiff_fields_lie_where_their_tags_put_them(
+    tmp_path: Path, upright: np.ndarray, point: bool
+) -> None:
+    values = bump(LAT, LON).astype(np.float32)
+    values[5, 6] = -9999
+    from PIL import TiffImagePlugin
+
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    half = 2.5 if point else 0.0  # of a pixel that is a point, the tie is its centre
+    east = np.concatenate([values[:, 36:], values[:, :36]], 1)  # from 0 to 360
+    for tag, kind, value in (
+        (33550, 12, (5.0, 5.0, 0.0)), (33922, 12, (0.0, 0.0, 0.0, half, 90.0 - half, 0.0)), (42113, 2, "-9999"),
+        (34735, 3, (1, 1, 0, 2, 1024, 0, 1, 2, 1025, 0, 1, 2 if point else 1)),
+    ):  # fmt: skip
+        tags.tagtype[tag] = kind
+        tags[tag] = value
+    Image.fromarray(east).save(tmp_path / "a.tif", tiffinfo=tags)
+    field = read_field("a.tif", tmp_path)
+    assert np.isnan(field.values).sum() == 1
+    np.testing.assert_allclose(
+        np.delete(on_grid("a.tif", tmp_path), 3, 1), np.delete(upright, 3, 1), atol=1e-6
+    )
+    tags[34735] = (1, 1, 0, 1, 1024, 0, 1, 1)
+    Image.fromarray(east).save(tmp_path / "b.tif", tiffinfo=tags)
+    with pytest.raises(ValueError, match=r"b\.tif has the coordinates of a map projection"):
+        read_field("b.tif", tmp_path)

@@ -214,6 +214,16 @@ def test_six_files_of_a_cube_and_partial_panoramas(tmp_path: Path) -> None:
         PanoramaFolder(tmp_path / "cube", SIZE, view=View("cube"))[0]
 
 
+def test_a_file_that_changes_is_read_again(root: Path) -> None:
+    data = PanoramaFolder(root, SIZE)
+    before = data[1]["label"]
+    assert torch.equal(data[1]["label"], before)
+    save(np.roll(LABEL, 3, 0), root / "labels" / "pano01.png")
+    after = data[1]["label"]
+    np.testing.assert_array_equal(after.numpy(), np.roll(LABEL, 3, 0))
+    assert not torch.equal(after, before)
+
+
 def broken(change: Callable[[Path], object], message: str, error: type[Exception] = ValueError) -> object:
     return pytest.param(change, message, error, id=message[:30])
 

@@ -9,6 +9,7 @@ import torch
 from spheregeo.data import ROOM_CLASSES, Rooms
 from spheregeo.data.sphere.rooms.furniture import furnish
 from spheregeo.data.sphere.rooms.render import cast
+from spheregeo.data.sphere.rooms.rooms import source_digest
 from spheregeo.data.sphere.rooms.scene import CEILING, FLOOR, Scene
 
 SIZE = (32, 64)
@@ -124,7 +125,7 @@ def test_the_folder_cache_gives_the_same_rooms_and_survives_a_torn_file(tmp_path
     stored = Rooms(2, (8, 16), cache_dir=tmp_path / "cache")
     assert torch.equal(stored[1]["image"], plain[1]["image"])
     files = list((tmp_path / "cache").iterdir())
-    assert [file.name for file in files] == ["room-v1-8x16-seed0-train-000001.npz"]
+    assert [file.name for file in files] == [f"room-{source_digest()}-8x16-seed0-train-000001.npz"]
     files[0].write_bytes(files[0].read_bytes()[:100])
     again = Rooms(2, (8, 16), cache_dir=tmp_path / "cache")
     assert all(torch.equal(again[1][key], plain[1][key]) for key in ("image", "label", "depth"))
@@ -155,3 +156,13 @@ def test_wrong_arguments_are_named(arguments: dict, message: str) -> None:
 def test_an_index_outside_is_an_index_error(rooms: Rooms) -> None:
     with pytest.raises(IndexError, match="30 items"):
         rooms[30]
+
+
+def test_no_kept_room_outlives_its_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Rooms(1, (8, 16), cache_dir=tmp_path)[0]
+    monkeypatch.setattr("spheregeo.data.sphere.rooms.rooms.source_digest", lambda: "of-other-code")
+    monkeypatch.setattr(
+        "spheregeo.data.sphere.rooms.rooms.furnish", lambda rng: furnish(np.random.default_rng(99))
+    )
+    again = Rooms(1, (8, 16), cache_dir=tmp_path)[0]
+    assert not torch.equal(again["label"], made["label"]) and len(list(tmp_path.iterdir())) == 2

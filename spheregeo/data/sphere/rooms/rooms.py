@@ -7,6 +7,8 @@ little and shape, size and place say the rest.
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,14 @@ from spheregeo.files import atomic_path
 
 __all__ = ["ROOM_CLASSES", "Rooms"]
 
-VERSION = 1  # in the cache's file names: raise it whenever the same seed gives another room
+
+@cache
+def source_digest() -> str:
+    """Digest of this folder's source: finished rooms are kept under it, so that none outlives the code that made it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()[:12]
 
 
 def make_room(size: tuple[int, int], seed: int, split: str, index: int) -> dict[str, np.ndarray]:
@@ -42,7 +51,8 @@ class Rooms(PanoramaDataset):
         seed: seed of the rooms.
         split: train, val or test, whose rooms differ.
         cache: keep finished rooms in memory.
-        cache_dir: folder that keeps finished rooms as npz files, which later runs and other worker processes read.
+        cache_dir: folder that keeps finished rooms as npz files, which later runs and other worker processes read; they are
+            kept by the generator's source, and made anew when it changes.
 
     Shape: image (3, nlat, nlon) in [0, 1]; label (nlat, nlon), an index into ``ROOM_CLASSES``; depth (nlat, nlon).
     Units: depth in metres along the ray, nowhere missing.
@@ -86,7 +96,7 @@ class Rooms(PanoramaDataset):
 
     def _stored(self, index: int) -> dict[str, np.ndarray]:
         assert self.cache_dir is not None
-        name = f"room-v{VERSION}-{self.size[0]}x{self.size[1]}-seed{self.seed}-{self.split}-{index:06d}.npz"
+        name = f"room-{source_digest()}-{self.size[0]}x{self.size[1]}-seed{self.seed}-{self.split}-{index:06d}.npz"
         path = self.cache_dir / name
         try:
             stored = read_stored(path, "a room")
