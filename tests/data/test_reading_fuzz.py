@@ -31,7 +31,7 @@ import numpy as np
 import pytest
 
 import spheregeo.data as sgd
-from spheregeo.data.files import read_array, read_class_names
+from spheregeo.data.files import read_array, read_class_names, read_class_table
 from spheregeo.data.meshes.faust import FaustSet
 from spheregeo.data.meshes.files import sound_mesh
 from spheregeo.data.meshes.folder import read_classes
@@ -39,6 +39,8 @@ from spheregeo.data.molecules.files import isolated_atoms, read_extxyz
 from spheregeo.data.molecules.qm7 import read_qm7
 from spheregeo.data.molecules.qm9 import read_qm9, uncharacterised
 from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf_csv, read_table
+from spheregeo.data.sphere.field import read_field
+from spheregeo.data.sphere.stanford2d3ds import read_label_table
 from spheregeo.mesh import load_arrays
 
 MUTATIONS, SECONDS = 200, 5.0
@@ -317,7 +319,90 @@ TABLES = [
 
 # ---- pictures and fields
 
-PICTURES: list[Reader] = []
+PIXELS = np.random.default_rng(1).integers(0, 256, (6, 12, 3), dtype=np.uint8)
+DEEP = PIXELS[..., 0].astype(np.uint16) * 200
+LATITUDES, LONGITUDES = 75.0 - 30 * np.arange(6), -165.0 + 30 * np.arange(12)
+
+
+def pictured(name: str, array: np.ndarray, mode: str | None = None, **options: Any) -> Callable[[Path], Path]:
+    """Write an array as a picture in the format of the suffix."""
+
+    def make(folder: Path) -> Path:
+        from PIL import Image
+
+        image = Image.fromarray(array)
+        (image.convert(mode) if mode else image).save(folder / name, **options)
+        return folder / name
+
+    return make
+
+
+def deep_colours(folder: Path) -> Path:
+    """A PNG of three channels of 16 bits, which Pillow does not write."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in PIXELS.astype(np.uint16) * 257)
+    header = b"IHDR" + b"".join(n.to_bytes(4, "big") for n in (12, 6)) + bytes([16, 2, 0, 0, 0])
+    chunks = [header, b"IDAT" + zlib.compress(rows), b"IEND"]
+    packed = [(len(c) - 4).to_bytes(4, "big") + c + zlib.crc32(c).to_bytes(4, "big") for c in chunks]
+    return written("a.png", b"\x89PNG\r\n\x1a\n" + b"".join(packed))(folder)
+
+
+def netcdf(folder: Path) -> Path:
+    return stored_netcdf(folder, "NETCDF3_CLASSIC")
+
+
+def netcdf4(folder: Path) -> Path:
+    return stored_netcdf(folder, "NETCDF4")
+
+
+def stored_netcdf(folder: Path, form: str) -> Path:
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("netCDF4")
+    xarray.Dataset(
+        {"field": (("lat", "lon"), PIXELS[..., 0].astype(float))},
+        {"lat": ("lat", LATITUDES, {"units": "degrees_north"}), "lon": ("lon", LONGITUDES, {"units": "degrees_east"})},
+    ).to_netcdf(folder / "a.nc", format=form, engine="netcdf4")  # fmt: skip
+    return folder / "a.nc"
+
+
+def field_npz(folder: Path) -> Path:
+    np.savez(folder / "a.npz", field=PIXELS[..., 0], lat=LATITUDES, lon=LONGITUDES)
+    return folder / "a.npz"
+
+
+def read_planet(path: Path) -> Any:
+    field = read_field(path.name, path.parent)
+    return field.map_to((4, 8)).average(field.values)
+
+
+def stored_depth(folder: Path) -> Path:
+    np.save(folder / "a.npy", DEEP / 4000 + 0.5)
+    return folder / "a.npy"
+
+
+def semantic_list(folder: Path) -> Path:
+    return written("semantic_labels.json", '["<UNK>_0_0_0_0", "chair_1_office_3_1", "wall_12_hallway_2_4"]')(
+        folder
+    )
+
+
+PICTURES = [
+    *(Reader(f"image{s}", sgd.read_image, pictured(f"a{s}", PIXELS)) for s in (".png", ".jpg", ".tif", ".webp", ".bmp", ".gif")),
+    Reader("image TIFF packed", sgd.read_image, pictured("a.tif", PIXELS, compression="tiff_lzw")),
+    Reader("image of 16 bits", sgd.read_image, pictured("a.png", DEEP)),
+    Reader("image of 16-bit colours", sgd.read_image, deep_colours),
+    Reader("image with palette", sgd.read_image, pictured("a.png", PIXELS, mode="P")),
+    Reader("image CMYK", sgd.read_image, pictured("a.jpg", PIXELS, mode="CMYK")),
+    Reader("labels", lambda p: sgd.read_labels(p, 256), pictured("a.png", PIXELS[..., 0])),
+    Reader("depth", lambda p: sgd.read_depth(p, "mm"), pictured("a.png", DEEP)),
+    Reader("depth npy", sgd.read_depth, stored_depth),
+    Reader("semantic list", read_label_table, semantic_list),
+    Reader("classes with colours", read_class_table, written("classes.txt", "floor 1 2 3\nwall, 4, 5, 6\n")),
+    Reader("field NetCDF", read_planet, netcdf),
+    Reader("field NetCDF 4", read_planet, netcdf4),
+    Reader("field npz", read_planet, field_npz),
+    Reader("field text", read_planet, written("a.txt", lines(PIXELS[..., 0].astype(float)))),
+    Reader("field picture", read_planet, pictured("a.png", PIXELS)),
+]  # fmt: skip
 
 READERS = {reader.name: reader for reader in (*SHAPES, *TABLES, *PICTURES)}
 

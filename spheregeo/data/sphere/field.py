@@ -227,7 +227,8 @@ def read_field(source: FieldSource | str, root: str | Path = ".") -> Field | Poi
         stated = source.units is not None
     if len(coordinates) == 2:
         check_not_radians(path, *coordinates.values(), stated)
-    values = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and missing
+        values = values.astype(np.float32)
     for missing in (*source.missing, UNSEEN):
         values = np.where(
             np.isclose(values, np.float32(missing), rtol=1e-6, atol=0), np.float32(np.nan), values

@@ -613,3 +613,26 @@ def test_geotiff_fields_lie_where_their_tags_put_them(
     Image.fromarray(east).save(tmp_path / "b.tif", tiffinfo=tags)
     with pytest.raises(ValueError, match=r"b\.tif has the coordinates of a map projection"):
         read_field("b.tif", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["NETCDF3_CLASSIC", "NETCDF3_64BIT", "NETCDF3_64BIT_DATA"])
+def test_classic_netcdf_is_whole_or_named(tmp_path: Path, upright: np.ndarray, form: Any) -> None:
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("netCDF4")
+    coordinates = {
+        "time": ("time", [0.0, 1.0]),
+        "lat": ("lat", LAT, DEGREES["lat"]),
+        "lon": ("lon", LON, DEGREES["lon"]),
+    }
+    values = np.stack([bump(LAT, LON), np.zeros((36, 72))])
+    flag = ("time", np.array([1, 2], np.int16))
+    made = xarray.Dataset({"field": (("time", "lat", "lon"), values), "flag": flag}, coordinates)
+    for unlimited in ([], ["time"]):  # as arrays one after the other, and as records
+        made.to_netcdf(tmp_path / "a.nc", format=form, engine="netcdf4", unlimited_dims=unlimited)
+        source = FieldSource("a.nc:field", level=(0,))
+        np.testing.assert_allclose(on_grid(source, tmp_path), upright, atol=1e-6)
+        content = (tmp_path / "a.nc").read_bytes()
+        for length in (len(content) - 9, len(content) // 2, 200, 40, 5):
+            (tmp_path / "cut.nc").write_bytes(content[:length])
+            with pytest.raises(ValueError, match=r"cut\.nc cannot be read as NetCDF"):
+                read_field(FieldSource("cut.nc:field", level=(0,)), tmp_path)

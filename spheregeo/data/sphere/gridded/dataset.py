@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from spheregeo.data.sphere.gridded.classic import check_classic
 from spheregeo.data.sphere.gridded.coordinates import in_degrees, kind_of, level_index
 from spheregeo.files import reading
 
@@ -63,6 +64,8 @@ def open_dataset(path: Path, group: str | None = None) -> Any:
         options.update(engine="cfgrib", backend_kwargs={"indexpath": ""})  # no index beside the user's file
     elif find_spec("netCDF4") is None and find_spec("h5netcdf") is None:
         raise ImportError(f"{path} is NetCDF, which needs netCDF4: pip install 'spheregeo[climate]'")
+    elif path.is_file():
+        check_classic(path)
     if group:
         options["group"] = group
     with reading(path, MISTAKE), warnings.catch_warnings():

@@ -51,7 +51,8 @@ def read_depth(path: str | Path, unit: float | str | None = None, missing: float
             f"{path} is an 8-bit depth image; expected 16 bits, millimetres, or .npy in metres: say its unit in metres "
             "(--data.depth_unit) if 8 bits are all there is"
         )
-    values = np.where(array == missing, 0, array).astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and missing
+        values = np.where(array == missing, 0, array).astype(np.float32)
     values = np.where(np.isfinite(values), values, np.float32(0))
     if (values < 0).any():
         raise ValueError(f"{path} holds negative depths; expected metres along the ray, 0 where missing")
