@@ -338,6 +338,12 @@ def test_files_are_described_by_content_not_by_place(tmp_path: Path) -> None:
     (tmp_path / "b" / "images" / "two.png").write_bytes(b"1")
     third = describe_data(SimpleNamespace(), {"root": str(tmp_path / "b")})
     assert data_differences(first, third) == ["root 1 files of 5 bytes then, 2 files of 6 bytes now"]
+    (tmp_path / "b" / "runs").mkdir()
+    for name in (".spheregeo-run.json", "curves.png"):
+        (tmp_path / "b" / "runs" / name).write_text("{}")
+    assert describe_data(SimpleNamespace(), {"root": str(tmp_path / "b")}) == third, (
+        "a run is no part of the data beside it"
+    )
     (tmp_path / "a" / "images" / "one.png").rename(tmp_path / "a" / "images" / "other.png")
     assert data_differences(first, describe_data(SimpleNamespace(), {"root": str(tmp_path / "a")})) == [
         "names of files in root"

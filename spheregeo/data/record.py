@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _LIMIT = 200_000  # files of a folder that are looked at; no label set or archive has more
+_RUN = ".spheregeo-run.json"  # what marks the folder of a run
 _NOT_DATA = (
     "self",
     "num_workers",
@@ -91,6 +92,9 @@ def _describe_files(path: Path) -> dict[str, Any]:
     if path.is_file():
         found.append((path.name, path.stat().st_size))
     for folder, folders, names in os.walk(path):
+        if _RUN in names:  # a run beside its own data changes with every epoch
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if (

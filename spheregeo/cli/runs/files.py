@@ -271,7 +271,7 @@ def _is_former_run(folder: Path) -> bool:
         return False
     try:
         content = yaml.safe_load(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return False
     # Whoever writes a recipe by hand leaves nearly all of the trainer's arguments out.
     wanted = {"seed_everything", "trainer", "model", "data", "ema", "patience"}
