@@ -2,12 +2,18 @@
 
 Two equal grids share one copy of each tensor, whoever built them. A result larger than the whole limit is
 handed out and not kept, so a huge grid costs nothing once its caller has dropped it.
+
+A value is computed under a lock of its own key: threads wait for what they ask for, not for the slowest grid. What a value is
+computed from never depends on the value, so that threads cannot wait for one another in a circle. A forked child forgets
+the keys that threads of its parent were computing, for these threads do not exist in the child.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -37,6 +43,14 @@ def nbytes(value: Any) -> int:
     return 0
 
 
+class _Making:
+    """A value that some thread computes: the lock of its key, and how many threads compute it or wait for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.threads = 0
+
+
 class BoundedCache:
     """Least-recently-used cache whose values together stay below ``limit`` bytes."""
 
@@ -44,7 +58,9 @@ class BoundedCache:
         self._limit = limit
         self._items: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
-        self._lock = threading.RLock()  # re-entrant: computing one tensor may ask for another
+        self._making: dict[Hashable, _Making] = {}
+        self._lock = threading.RLock()  # of the tables; never held while a value is computed
+        _caches.add(self)
 
     @property
     def nbytes(self) -> int:
@@ -68,22 +84,39 @@ class BoundedCache:
         return len(self._items)
 
     def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The value under ``key``, computed if absent."""
+        """The value under ``key``, computed if absent; threads that ask for one key at once share one computation."""
         with self._lock:
             if key in self._items:
                 self._items.move_to_end(key)
                 value: T = self._items[key][0]
                 return value
-            # A tensor made under inference mode could never be saved for a later backward pass, and one made under
-            # the default device "meta" or "cuda" would reach callers who asked for neither.
-            with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
-                value = compute()
-            size = nbytes(value)
-            if size <= self._limit:
+            making = self._making.setdefault(key, _Making())
+            making.threads += 1
+        try:
+            with making.lock:
+                with self._lock:
+                    if key in self._items:
+                        value = self._items[key][0]
+                        return value
+                # A tensor made under inference mode could never be saved for a later backward pass, and one made under
+                # the default device "meta" or "cuda" would reach callers who asked for neither.
+                with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
+                    value = compute()
+                self._keep(key, value)
+                return value
+        finally:
+            with self._lock:
+                making.threads -= 1
+                if not making.threads and self._making.get(key) is making:
+                    del self._making[key]
+
+    def _keep(self, key: Hashable, value: Any) -> None:
+        size = nbytes(value)
+        with self._lock:
+            if size <= self._limit and key not in self._items:
                 self._items[key] = (value, size)
                 self._bytes += size
                 self._shrink()
-            return value
 
     def clear(self) -> None:
         """Forget everything."""
@@ -91,13 +124,36 @@ class BoundedCache:
             self._items.clear()
             self._bytes = 0
 
+    def _before_fork(self) -> None:
+        self._lock.acquire()
+
+    def _after_fork(self) -> None:
+        self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+        self._making = {}
+
     def _shrink(self) -> None:
         while self._bytes > self._limit:
             _, (_, size) = self._items.popitem(last=False)
             self._bytes -= size
 
 
+def _each_cache(method: Callable[[BoundedCache], Any]) -> None:
+    for cache in list(_caches):
+        method(cache)
+
+
+_caches: weakref.WeakSet[BoundedCache] = weakref.WeakSet()
 geometry = BoundedCache()
+if hasattr(os, "register_at_fork"):
+    # The tables are locked across the fork, so that the child finds them whole.
+    os.register_at_fork(
+        before=lambda: _each_cache(BoundedCache._before_fork),
+        after_in_parent=lambda: _each_cache(BoundedCache._after_fork),
+        after_in_child=lambda: _each_cache(BoundedCache._after_fork_in_child),
+    )
 
 
 def by_value(method: Callable[[Any], T]) -> Callable[[Any], T]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spheregeo.jit.folders import warn_once
+from spheregeo.jit.forking import wait_before_forks
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -34,6 +35,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         import numba
 
+        wait_before_forks()
         compiled: Any = numba.njit(**options)(function)
         if hasattr(compiled, "py_func") and function.__closure__ is None:
             _attach_store(compiled)

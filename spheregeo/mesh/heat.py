@@ -9,7 +9,6 @@ Reference: Crane, Weischedel & Wardetzky 2013, "Geodesics in heat"; Sharp, Solim
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from scipy.sparse import csr_matrix, diags
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import SuperLU, splu
 
+from spheregeo.lazy import cached_property
 from spheregeo.mesh._arrays import cotangents, finite_mesh, vertex_indices
 from spheregeo.mesh.connection import Transports, connection_laplacian
 from spheregeo.mesh.laplacian import cotangent_laplacian

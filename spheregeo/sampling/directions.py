@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid, LatLon
+from spheregeo.lazy import cached_property
 
 CHUNK = 1 << 16  # directions worked on at once: temporaries of half a megabyte stay in the cache
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import signal
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,3 +94,81 @@ def test_threads_share_one_computation() -> None:
     for thread in threads:
         thread.join()
     assert count == [1]
+
+
+def test_threads_wait_for_their_own_key_alone() -> None:
+    cache, slow = BoundedCache(), threading.Event()
+    thread = threading.Thread(target=lambda: cache.get("slow", lambda: (slow.wait(20), torch.ones(3))[1]))
+    thread.start()
+    start = time.monotonic()
+    assert cache.get("quick", lambda: torch.zeros(2)).sum() == 0 and time.monotonic() - start < 10
+    assert cache.get("outer", lambda: cache.get("inner", lambda: torch.ones(1)) + 1) == 2
+    cache.limit = 4 * 2**10
+    slow.set()
+    thread.join()
+    assert len(cache) == 4 and not cache._making and cache.nbytes == 4 * (2 + 1 + 1 + 3)
+
+
+def test_what_fails_leaves_nothing_behind() -> None:
+    cache = BoundedCache()
+    with pytest.raises(ZeroDivisionError):
+        cache.get("key", lambda: 1 // 0)
+    assert not cache._making and cache.get("key", lambda: 3) == 3
+
+
+def in_child(work: Callable[[], bool], seconds: float = 20.0) -> bool:
+    """Whether ``work`` is true in a forked child that ends in time."""
+    child = os.fork()
+    if not child:
+        right = False
+        try:
+            right = work()
+        finally:
+            os._exit(0 if right else 1)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_is_forked_while_a_thread_computes_does_not_wait() -> None:
+    computing, go_on = threading.Event(), threading.Event()
+
+    def slow() -> torch.Tensor:
+        computing.set()
+        go_on.wait(60)
+        return torch.ones(3)
+
+    thread = threading.Thread(target=lambda: geometry.get("slow", slow))
+    thread.start()
+    computing.wait(20)
+    try:
+        assert in_child(lambda: geometry.get("slow", lambda: torch.zeros(3)).sum() == 0)
+        assert in_child(lambda: len(Fibonacci(91).points) == 91)
+        assert geometry.get("forks", lambda: in_child(lambda: geometry.get("x", lambda: True))), (
+            "inside a computation"
+        )
+    finally:
+        go_on.set()
+        thread.join()
+    assert geometry.get("slow", lambda: torch.zeros(3)).sum() == 3
+    clear_cache()
+
+
+def test_no_property_holds_a_lock_while_it_is_computed() -> None:
+    package = Path(__file__).resolve().parents[2] / "spheregeo"
+    wrong = []
+    for file in sorted(set(package.rglob("*.py")) - {package / "lazy.py"}):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+            used = isinstance(node, ast.Attribute) and ast.unparse(node) == "functools.cached_property"
+            if used or ("cached_property" in names and getattr(node, "module", "") == "functools"):
+                wrong.append(file.name)
+    assert not wrong, f"functools.cached_property holds a lock in Python 3.11: {wrong}"

@@ -311,3 +311,25 @@ def test_all_compiled_functions_are_kept_this_way() -> None:
             f"{file.name}: {m}" for m in re.findall(r"numba\.(?:n?jit|vectorize|guvectorize|cfunc)\b", text)
         ]
     assert not wrong, f"compiled by numba's own decorators: {wrong}"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_waits_until_the_compiler_is_free(toy: Path, cache: Path) -> None:
+    code = """
+import os, threading
+from numba.core.compiler_lock import global_compiler_lock
+from toy.outer import outer
+held, done = threading.Event(), []
+def compile_slowly():
+    with global_compiler_lock:
+        held.set()
+        done.append(threading.Event().wait(0.3))
+thread = threading.Thread(target=compile_slowly)
+thread.start()
+held.wait()
+child = os.fork()
+if not child:
+    os._exit(outer(2) if done else 1)  # compiles
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), outer(2.5))
+"""
+    assert python(code, toy, cache, PYTHONWARNINGS="ignore::DeprecationWarning") == "42 52.0"

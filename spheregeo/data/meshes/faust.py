@@ -8,7 +8,6 @@ sets of Ren et al. 2018; and the original registrations, whose vertices correspo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from spheregeo.data.files import read_array, read_lines
 from spheregeo.data.meshes.dataset import NO_TARGET, MeshDataset, MeshItem, Template, scaled_mesh
 from spheregeo.data.meshes.files import MESH_SUFFIXES, read_mesh
 from spheregeo.files import reading
+from spheregeo.lazy import cached_property
 
 __all__ = ["Faust"]
 

@@ -6,7 +6,6 @@ Nothing is loaded by worker processes: meshes stay in memory, and so does the ge
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from spheregeo.data.meshes.faust import Faust, FaustSet
 from spheregeo.data.meshes.folder import MeshFolder, Shrec11
 from spheregeo.data.meshes.generated import Creatures, Primitives
 from spheregeo.data.module import DataModule
+from spheregeo.lazy import cached_property
 
 __all__ = ["CreaturesData", "FaustData", "MeshData", "MeshFolderData", "PrimitivesData", "Shrec11Data"]
 

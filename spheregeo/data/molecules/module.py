@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from spheregeo.checks import check_least, nearest
 from spheregeo.data.common import check_split
 from spheregeo.data.module import DataModule
 from spheregeo.data.molecules.molecules import Batch, Molecules
+from spheregeo.lazy import cached_property
 
 __all__ = ["MoleculeData"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import cached_property
 from typing import Any, Literal
 
 from spheregeo.data.points.arrays import ArrayClouds
 from spheregeo.data.points.dataset import PointDataset
 from spheregeo.data.points.modelnet import read_modelnet, read_scanobjectnn
 from spheregeo.data.points.modules import PointData, Up
+from spheregeo.lazy import cached_property
 
 __all__ = ["ModelNetData", "ScanObjectNNData"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from spheregeo.data.module import DataModule
 from spheregeo.data.sphere.dataset import MEMORY_BUDGET
 from spheregeo.data.sphere.stereographic import project
 from spheregeo.grids import Grid, parse_grid
+from spheregeo.lazy import cached_property
 from spheregeo.sampling import random_rotations
 
 __all__ = ["SphericalImages", "SphericalImagesData"]

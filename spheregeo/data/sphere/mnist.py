@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from spheregeo.checks import check_least
 from spheregeo.data.files import read_array
 from spheregeo.data.sphere.glyphs import GLYPHS, make_glyphs
 from spheregeo.data.sphere.images import SphericalImagesData
+from spheregeo.lazy import cached_property
 
 __all__ = ["SphericalGlyphsData", "SphericalMNISTData"]
 

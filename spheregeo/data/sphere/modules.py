@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from spheregeo.data.sphere.module import Augment, PanoramaData
 from spheregeo.data.sphere.pictures.views import View
 from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
 from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
+from spheregeo.lazy import cached_property
 
 __all__ = ["FieldsData", "FolderData", "KoppenData", "RoomsData", "Stanford2D3DSData"]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import Tensor
 
+from spheregeo.lazy import cached_property
 from spheregeo.sparse.forms.orders import Orders
 from spheregeo.sparse.multilinear import Multilinear, register
 from spheregeo.sparse.patterns.base import Memo

@@ -8,11 +8,12 @@ each symmetry class once. The adjoint of a pattern is again a pattern, reading t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+
+from spheregeo.lazy import cached_property
 
 
 class Memo:
