@@ -21,13 +21,14 @@ GRID = Icosahedral(1)
 
 @pytest.mark.parametrize(
     ("suffix", "tolerance"),
-    [(".obj", 1e-17), (".off", 1e-17), (".OBJ", 1e-17), (".ply", 2e-7), (".glb", 2e-7)],
+    [(".obj", 1e-17), (".off", 1e-17), (".OBJ", 1e-17), (".ply", 2e-7), (".glb", 2e-7), (".gltf", 2e-7)],
 )
 def test_a_saved_mesh_reads_back(tmp_path: Path, suffix: str, tolerance: float) -> None:
     mesh = TriangleMesh(GRID.points * torch.tensor([3.0, 2.0, 1.0]), GRID.faces)
     path = tmp_path / f"ellipsoid{suffix}"
     save_mesh(mesh, path)
     again = load_mesh(str(path))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name], "one file, whole"
     assert torch.equal(again.faces, mesh.faces) and (again.points - mesh.points).abs().max() <= tolerance
     assert load_mesh(path, normals="area", frames="random", seed=2) == TriangleMesh(
         again.points, again.faces, normals="area", frames="random", seed=2

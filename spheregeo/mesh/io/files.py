@@ -108,11 +108,16 @@ def save_mesh(mesh: TriangleMesh, path: str | Path) -> None:
     path = Path(path)
     digits: Any = {"digits": 17} if path.suffix.lower() in (".obj", ".off") else {}
     try:
+        shell = trimesh.Trimesh(mesh.points.numpy(), mesh.faces.numpy(), process=False)
         with atomic_path(path) as temporary:
-            trimesh.Trimesh(mesh.points.numpy(), mesh.faces.numpy(), process=False).export(
-                temporary, **digits
-            )
-    except ValueError as error:
+            if (
+                path.suffix.lower() == ".gltf"
+            ):  # in one file: those of several meshes would have the same names
+                written = trimesh.exchange.gltf.export_gltf(trimesh.Scene(shell), embed_buffers=True)
+                temporary.write_bytes(written["model.gltf"])
+            else:
+                shell.export(temporary, **digits)
+    except (ValueError, TypeError) as error:
         raise ValueError(
             f"path ends in {path.suffix!r}; expected a mesh format such as .obj, .off, .ply or .stl"
         ) from error

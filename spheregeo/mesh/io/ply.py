@@ -121,16 +121,22 @@ def _read_rows(elements: list[Element], rows: list[list[str]]) -> None:
         values = numbers([word for row in own for word in row])
         stop = np.cumsum([len(row) for row in own], dtype=np.int64)
         cursor = stop - np.array([len(row) for row in own], np.int64)
-        for name, _, length in element.properties:
+        for name, kind, length in element.properties:
             _check_rows(element, cursor < stop)
             if not length:
-                element.columns[name], cursor = values[cursor], cursor + 1
+                element.columns[name], cursor = _of_type(values[cursor], kind), cursor + 1
                 continue
             sizes = as_whole(values[cursor])
             _check_rows(element, (sizes >= 0) & (cursor + 1 + sizes <= stop))
             element.lists[name] = values[_ranges(cursor + 1, sizes, 1)], sizes
             cursor = cursor + 1 + sizes
         _check_rows(element, cursor == stop)
+
+
+def _of_type(values: np.ndarray, kind: str) -> np.ndarray:
+    """Values as a column of the header's type holds them: text may have more digits than float32."""
+    with np.errstate(over="ignore"):
+        return values.astype(kind) if kind[0] == "f" else values
 
 
 def _check_rows(element: Element, sound: np.ndarray) -> None:
