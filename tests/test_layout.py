@@ -38,6 +38,7 @@ BELOW_ALL = {
     "checks",
     "deprecation",
     "files",
+    "lazy",
     "plain_text",
 }  # single files that every room may import
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 
 from spheregeo.data.common import IGNORE
 from spheregeo.grids import Scattered
+from spheregeo.lazy import cached_property
 from spheregeo.sampling.interpolation import stencils
 from spheregeo.sampling.triangles import triangulation
 
