@@ -283,14 +283,24 @@ def recipe_text(recipe: Path, overrides: list[str]) -> str:
 
     Raises: ValueError for a file that is no recipe.
     """
-    content = merged(recipe, overrides)
+    return render(merged(recipe, overrides))
+
+
+def render(content: Mapping[str, Any], everything: bool = True) -> str:
+    """Return a recipe as YAML: its values with a line of text each, then defaults as comments.
+
+    Args:
+        content: the recipe.
+        everything: all defaults; of the trainer, those alone that most users change if False.
+    """
     lines = []
     for name in ("data", "model"):
         part = content.get(name) or {}
         entries = _entries(content, name) or {}
         lines += [f"{name}:", f"  class_path: {_full(name, str(part.get('class_path', '')))}", "  init_args:"]
         lines += _values(_set(content, name), entries, "    ")
-    lines += ["trainer:", *_values(_set(content, "trainer"), table()["trainer"], "  ")]
+    trainer = {k: v for k, v in table()["trainer"].items() if everything or k in _COMMON["trainer"]}
+    lines += ["trainer:", *_values(_set(content, "trainer"), trainer, "  ")]
     rest = {k: v for k, v in content.items() if k not in ("data", "model", "trainer")}
     return "\n".join([*lines, *_values(rest, table()["run"], "")]) + "\n"
 
