@@ -131,9 +131,9 @@ def _classes(root: Path, labels: list[Path], classes: list[str], survey: Survey)
         write_bytes(listed, ("\n".join(classes) + "\n").encode())
         survey.found.append(f"classes.txt: written, {len(classes)} names")
     if not listed.is_file():
-        values = ", ".join(map(str, sorted(set(counts) - {255})))
+        held = ", ".join(map(str, sorted(set(counts) - {255})))
         raise FileNotFoundError(
-            f"{listed} does not exist; the labels hold the values {values or 'of colours'}: write one class name per line, "
+            f"{listed} does not exist; the labels hold the values {held or 'of colours'}: write one class name per line, "
             "index 0 first, or pass --classes NAME,NAME,..."
         )
     names, _ = read_class_table(listed)
