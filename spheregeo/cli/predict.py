@@ -47,10 +47,13 @@ def run(
         with open(checkpoint, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         model = f"a checkpoint with the digest {digest}" + (f" on {grid}" if grid else "")
+        if options.several_passes:
+            model += f" in {options.tiles} x {options.tiles} tiles and {options.turns} turns"
         task.predict(Path(source), target, options=replace(options, model=model))
     elif options != PredictOptions():
         raise ValueError(
-            f"{type(task).__name__}.predict takes no options; leave out --batch-size, --resume, --overwrite and --confidence"
+            f"{type(task).__name__}.predict takes no options; leave out --batch-size, --resume, --overwrite, "
+            "--confidence, --tiles and --turns"
         )
     else:
         task.predict(Path(source), target)

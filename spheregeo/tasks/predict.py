@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from spheregeo.checks import check_least
 from spheregeo.tasks.answers import Answers, GrowingTable, read_rows, recorded_outputs
 from spheregeo.tasks.inputs import Progress, check_file, fault, find_files, is_full_disk
 from spheregeo.tasks.predictions import class_line, write_predictions
@@ -36,7 +37,10 @@ class PredictOptions:
         confidence: write a picture of the confidence beside each picture of labels.
         model: what makes the answers, for the record; answers of another model are not resumed.
 
-    Raises: ValueError for a batch size below 1.
+        tiles: positions of the grid along each axis, for an answer so many times as fine as the grid; photos pixel by pixel only.
+        turns: turns of a photo about the vertical whose answers are averaged; photos pixel by pixel only.
+
+    Raises: ValueError for a batch size, tiles or turns below 1.
 
     Example:
         >>> PredictOptions(batch_size=8).resume
@@ -48,10 +52,18 @@ class PredictOptions:
     overwrite: bool = False
     confidence: bool = False
     model: str = ""
+    tiles: int = 1
+    turns: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
+        check_least(tiles=(self.tiles, 1), turns=(self.turns, 1))
+
+    @property
+    def several_passes(self) -> bool:
+        """Whether a photo goes through the network more than once."""
+        return self.tiles > 1 or self.turns > 1
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,7 @@ class Job:
         shared: names of further files for all inputs.
         batch_size: samples that go through the network together unless the user says otherwise.
         finish: function that writes the files for all inputs, at the end; returns their paths.
+        several_passes: whether ``ask`` heeds tiles and turns.
 
     Example:
         >>> job = Job((".txt",), "text", "texts", lambda path: [path.read_text()],
@@ -103,6 +116,7 @@ class Job:
     shared: Sequence[str] = ()
     batch_size: int = 1
     finish: Callable[[], Sequence[Path]] = field(default=tuple)
+    several_passes: bool = False
 
 
 # ---- the loop
@@ -207,6 +221,11 @@ def predict_files(job: Job, source: Path, output: Path, options: PredictOptions 
         replace an input or a foreign file; OSError from the disk.
     """
     options = options or PredictOptions()
+    if options.several_passes and not job.several_passes:
+        raise ValueError(
+            f"tiles is {options.tiles} and turns is {options.turns}; expected 1 and 1: only photos that are answered pixel by "
+            "pixel go through the network several times"
+        )
     paths = find_files(source, job.suffixes, job.thing)
     if source.is_dir():
         own = recorded_outputs(source)

@@ -346,6 +346,23 @@ def test_batches_give_the_answers_of_one_by_one_and_broken_weights_give_none(
     assert not (tmp_path / "broken" / "predictions.csv").exists()
 
 
+def test_photos_in_several_passes(tmp_path: Path) -> None:
+    from spheregeo.tasks.sphere.passes import infer_passes
+    from spheregeo.tasks.sphere.photos import enlarge_decision
+    from spheregeo.tasks.sphere.predict import read_photo
+
+    task, folder, out = randomised(DOMAINS["segmentation"][0]()), photos(tmp_path / "in"), tmp_path / "out"
+    task.predict(folder, out, options=PredictOptions(tiles=2, turns=3))
+    photo = read_photo(folder / "b.tif")
+    decision, _ = enlarge_decision(task, infer_passes(task, photo, 2, 3), *photo.shape[1:])
+    with Image.open(out / "b_labels.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), decision.numpy())
+    with pytest.raises(ValueError, match="turns is 0"):
+        PredictOptions(turns=0)
+    with pytest.raises(ValueError, match="tiles is 2 and turns is 1; expected 1 and 1"):
+        randomised(DOMAINS["sphere"][0]()).predict(folder, out, options=PredictOptions(tiles=2))
+
+
 def test_photos_of_one_stem_have_answers_of_their_own_and_a_confidence(tmp_path: Path) -> None:
     task, folder, out = randomised(DOMAINS["segmentation"][0]()), photos(tmp_path / "in"), tmp_path / "out"
     task.predict(folder, out, options=PredictOptions(confidence=True))

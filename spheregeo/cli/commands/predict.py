@@ -41,6 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence", action="store_true", help="write a picture of the confidence of each labelled photo"
     )
+    parser.add_argument(
+        "--tiles",
+        type=int,
+        default=1,
+        metavar="N",
+        help="label photos N times as finely as the model's grid, in N x N passes",
+    )
+    parser.add_argument(
+        "--turns", type=int, default=1, metavar="N", help="average over N turns of a photo about the vertical"
+    )
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -48,5 +58,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> None:
     from spheregeo.cli import predict
     from spheregeo.tasks.predict import PredictOptions
 
-    asked = PredictOptions(options.batch_size, options.resume, options.overwrite, options.confidence)
+    asked = PredictOptions(
+        options.batch_size, options.resume, options.overwrite, options.confidence, tiles=options.tiles, turns=options.turns
+    )  # fmt: skip
     predict.run(options.recipe, options.input, options.ckpt, options.output, options.grid, asked)

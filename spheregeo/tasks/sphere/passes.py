@@ -41,6 +41,14 @@ def centred_means(image: Tensor, size: int) -> Tensor:
     return sum(w * rows.roll(half - k, -1) for k, w in enumerate(weight))  # type: ignore[return-value]
 
 
+def shrink_photo(task: SphereTask, photo: Tensor, tiles: int) -> Tensor:
+    """Return a photo on a grid ``tiles`` times as fine as the task's working grid: (C, H, W) -> (C, tiles * h, tiles * w)."""
+    from spheregeo.data import resize_image
+
+    height, width = working_grid(task).shape
+    return torch.from_numpy(resize_image(photo.numpy(), (tiles * height, tiles * width)))
+
+
 def infer_passes(
     task: SphereTask,
     photo: Tensor,
@@ -64,16 +72,13 @@ def infer_passes(
     Equivariance: the mean over all columns is exactly equivariant to turns by them.
     Raises: ValueError for tiles or turns below 1, more turns than columns, and as ``infer``.
     """
-    from spheregeo.data import resize_image
-
-    height, width = working_grid(task).shape
+    _, width = working_grid(task).shape
     check_least(tiles=(tiles, 1), turns=(turns, 1))
     if turns > width:
         raise ValueError(f"turns is {turns}; expected at most {width}, the columns of the working grid")
     if tiles == 1:
         return _mean_over_turns(task, photo, turns, width, once)
-    fine = torch.from_numpy(resize_image(photo.numpy(), (tiles * height, tiles * width)))
-    smooth = centred_means(fine, tiles)
+    smooth = centred_means(shrink_photo(task, photo, tiles), tiles)
     found: list[list[Tensor]] = [
         [_mean_over_turns(task, smooth[:, i::tiles, j::tiles], turns, width, once) for j in range(tiles)]
         for i in range(tiles)
@@ -85,11 +90,9 @@ def infer_passes(
 def _mean_over_turns(
     task: SphereTask, photo: Tensor, turns: int, width: int, once: Callable[[SphereTask, Tensor], Tensor]
 ) -> Tensor:
-    from spheregeo.data import resize_image
-
     if turns == 1:
         return once(task, photo)
-    image = torch.from_numpy(resize_image(photo.numpy(), (width // 2, width)))
+    image = shrink_photo(task, photo, 1)
     total = torch.zeros(())
     for turn in range(turns):
         shift = round(turn * width / turns)

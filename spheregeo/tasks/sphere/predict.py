@@ -18,6 +18,7 @@ from spheregeo.tasks.pictures import fields as pictures
 from spheregeo.tasks.predict import Job, PredictOptions, Written, predict_files
 from spheregeo.tasks.predictions import class_columns, class_line, class_row
 from spheregeo.tasks.sphere.base import SphereTask
+from spheregeo.tasks.sphere.passes import infer_passes, shrink_photo
 from spheregeo.tasks.sphere.photos import enlarge_decision, on_working_grid, outputs_of, prepare_photo
 
 LARGEST = (4096, 8192)
@@ -60,12 +61,15 @@ class Photo:
     pixels: Picture
 
 
-def _reader(task: SphereTask, keep: bool) -> Callable[[Path], list[Photo]]:
-    """Return the function that reads a photo for a task, with or without its pixels."""
+def _reader(task: SphereTask, keep: bool, finer: int | None = None) -> Callable[[Path], list[Photo]]:
+    """Return the function that reads a photo for a task, with or without its pixels.
+
+    With ``finer`` the image is not yet prepared, and so many times as fine as the working grid.
+    """
 
     def read(path: Path) -> list[Photo]:
         photo = read_photo(path)
-        image = prepare_photo(task, photo)
+        image = prepare_photo(task, photo) if finer is None else shrink_photo(task, photo, finer)
         if not keep:
             return [Photo(image, np.empty((0, 0, 3), np.uint8))]
         return [Photo(image, (photo * 255).round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())]
@@ -106,6 +110,8 @@ def predict_fields(
         raise ValueError(f"{type(task).__name__} decides no classes, so there is no confidence to draw")
 
     def ask(photos: list[Photo], names: list[str]) -> list[torch.Tensor]:
+        if asked.several_passes:
+            return [infer_passes(task, photo.image, asked.tiles, asked.turns) for photo in photos]
         found = outputs_of(task, torch.stack([photo.image for photo in photos]))
         return [on_working_grid(task, one) for one in found]
 
@@ -129,8 +135,8 @@ def predict_fields(
 
     endings = [ending, "_overlay.png", "_world.png", *(["_confidence.png"] if asked.confidence else [])]
     job = Job(
-        SUFFIXES, "photo", "photos", _reader(task, True), ask, write_all,
-        endings=[e for e in endings if e], columns=["sample", *columns],
+        SUFFIXES, "photo", "photos", _reader(task, True, asked.tiles if asked.several_passes else None), ask, write_all,
+        endings=[e for e in endings if e], columns=["sample", *columns], several_passes=True,
     )  # fmt: skip
     predict_files(job, source, output, asked)
 
