@@ -134,20 +134,20 @@ def _coordinates(
     """Latitudes and longitudes of a variable: those that are surest, among them its own dimensions first."""
     ranked: dict[str, list[tuple[int, int, str]]] = {kind: [] for kind in KINDS}
     for key, variable in {**data.variables, **{n: c.variable for n, c in array.coords.items()}}.items():
-        kind = kind_of(str(key), variable.attrs)
-        if kind is None or variable.dtype.kind not in "iuf" or not set(variable.dims) <= set(array.dims):
+        known = kind_of(str(key), variable.attrs)
+        if known is None or variable.dtype.kind not in "iuf" or not set(variable.dims) <= set(array.dims):
             continue
         listed = int(
             str(key) in array.coords
         )  # a dimension of its own, or named by the attribute "coordinates"
-        ranked[kind[0]].append((kind[1], listed, str(key)))
+        ranked[known[0]].append((known[1], listed, str(key)))
     found = {}
     for kind in kinds:
         candidates = ranked[kind]
         if not candidates:
-            known = ", ".join(f"{d} ({array.sizes[d]})" for d in array.dims)
+            dims = ", ".join(f"{d} ({array.sizes[d]})" for d in array.dims)
             raise ValueError(
-                f"{path}: {array.name} has dimensions {known} and no {kind}s; expected a coordinate with standard_name {kind} "
+                f"{path}: {array.name} has dimensions {dims} and no {kind}s; expected a coordinate with standard_name {kind} "
                 f"or units such as degrees_{'north' if kind == 'latitude' else 'east'}, or files of "
                 "latitudes and longitudes (scattered and geodesic fields need those of their points)"
             )
