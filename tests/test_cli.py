@@ -661,7 +661,9 @@ def test_the_process_that_is_left_says_so_in_one_line() -> None:
     assert explain(RuntimeError("shapes do not match")) is None
 
 
-def test_a_lack_of_memory_is_a_line() -> None:
+def test_a_lack_of_memory_is_a_line(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = ["--model.width", str(10**13), "--model.network", "pixel-mlp", "--output", str(tmp_path / "run")]
+    assert "not enough memory for an array of" in error_of(capsys, "fit", str(folder / "tiny.yaml"), *wide)
     from spheregeo.cli.faults import explain
 
     with pytest.raises(RuntimeError) as caught:

@@ -14,7 +14,7 @@ _ATTEMPTS = re.compile(
 )
 # What gloo and NCCL say in the processes that are left when another one of the run has stopped.
 _PEER_LOST = re.compile(r"Connection (closed|reset) by peer|remote process exited")
-_NO_MEMORY = re.compile(r"DefaultCPUAllocator|can't allocate memory|not enough memory")
+_NO_MEMORY = re.compile(r"(\[enforce fail at alloc_\w+\.cpp:\d+\] [^.]*\. )?DefaultCPUAllocator")
 _NOT_NONE = re.compile(r" - Expected a <class 'NoneType'>.*$")
 
 
@@ -64,16 +64,17 @@ def _explained(error: BaseException) -> str | None:
         if error.errno in NO_SPACE and "no space" not in reason:
             reason = f"no space left ({reason}); free some space"
         return f"{error.filename}: {reason}" if error.filename else reason
+    # torch's own error, bare or as the parser repeats it; others begin with the name of a file
+    if _NO_MEMORY.match(str(error)):
+        wanted = re.search(r"tried to allocate (\d+) bytes", str(error))
+        size = f" for an array of {int(wanted[1]) / 2**30:.1f} GiB" if wanted else ""
+        return f"not enough memory{size}; lower --data.batch_size, the model's width or the resolution"
     if isinstance(error, (ValueError, OSError, ImportError, MemoryError)):
         return _line(error)
     if type(error).__name__ in ("ArgumentError", "MisconfigurationException", "OutOfMemoryError"):
         return _line(error)
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return _line(error)
-    if isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)):
-        wanted = re.search(r"tried to allocate (\d+) bytes", str(error))
-        size = f" for an array of {int(wanted[1]) / 2**30:.1f} GiB" if wanted else ""
-        return f"not enough memory{size}; lower --data.batch_size, the model's width or the resolution"
     if isinstance(error, RuntimeError) and _PEER_LOST.search(str(error)):
         return LOST
     return None
