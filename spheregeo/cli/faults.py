@@ -65,7 +65,7 @@ def _explained(error: BaseException) -> str | None:
             reason = f"no space left ({reason}); free some space"
         return f"{error.filename}: {reason}" if error.filename else reason
     # torch's own error, bare or as the parser repeats it; others begin with the name of a file
-    if _NO_MEMORY.match(str(error)):
+    if _NO_MEMORY.match(_line(error)):
         wanted = re.search(r"tried to allocate (\d+) bytes", str(error))
         size = f" for an array of {int(wanted[1]) / 2**30:.1f} GiB" if wanted else ""
         return f"not enough memory{size}; lower --data.batch_size, the model's width or the resolution"
