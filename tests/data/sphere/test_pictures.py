@@ -185,6 +185,18 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.Mon
         read_image(tmp_path / "fine.png")
 
 
+def test_a_header_of_more_rows_than_there_are_is_named(tmp_path: Path) -> None:
+    path = write_tiff16(tmp_path / "tall.tif", DEEP[..., :3], "<", False)
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(struct.pack("<HHIH", 257, 3, 1, 6), struct.pack("<HHIH", 257, 3, 1, 6000), 1)
+    )
+    with pytest.raises(
+        ValueError, match=r"tall\.tif .*its header says 6000 x 10 pixels but there are 6 x 10"
+    ):
+        read_image(path)
+
+
 def test_values_beyond_white_are_named(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 8), 2.5, np.float32)).save(tmp_path / "hdr.tif")
     with pytest.raises(ValueError, match=r"hdr\.tif holds values 2\.5 \.\.\. 2\.5; expected 0 \.\.\. 1"):

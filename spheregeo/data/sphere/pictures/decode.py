@@ -130,6 +130,7 @@ def decode(path: str | Path) -> Raster:
     """
     path = Path(path)
     with open_image(path) as image, reading(path, WHAT):
+        _check_whole(image)
         mode, lossy, palette, top = image.mode, image.format in LOSSY, None, None
         rawmode = _rawmode(image)
         inverted = mode.startswith("I;16") and _photometric(image) == WHITE_IS_ZERO
@@ -146,6 +147,19 @@ def decode(path: str | Path) -> Raster:
         if inverted:
             array = (int(top) - array.astype(np.int64)).astype(array.dtype)
         return Raster(_turned(array, turn), mode, top, palette, lossy)
+
+
+def _check_whole(image: Any) -> None:
+    """Refuse a header that counts more rows or columns than the pixels behind it fill. Frames of a GIF may be small."""
+    tiles = getattr(image, "tile", None)
+    if tiles and image.format in ("TIFF", "PNG", "BMP", "PPM"):
+        filled = max(tile[1][2] for tile in tiles), max(tile[1][3] for tile in tiles)
+        if image.format == "TIFF" and TURNS.get(_orientation(image), TURNS[1])[0]:
+            filled = filled[::-1]  # the sides that Pillow states are those of the upright picture already
+        if filled[0] < image.width or filled[1] < image.height:
+            raise ValueError(
+                f"its header says {image.height} x {image.width} pixels but there are {filled[1]} x {filled[0]}"
+            )
 
 
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
