@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from spheregeo.cli.new.survey import Survey, counted, some, spread
 from spheregeo.data.files import read_class_table
 from spheregeo.data.sphere.files import IMAGE_SUFFIXES, read_raster
+from spheregeo.data.sphere.pictures.decode import image_size, open_image
 from spheregeo.files import write_bytes
 
 _LARGEST = 256  # rows of the working grid that is proposed
@@ -78,10 +78,10 @@ def _sizes(images: list[Path], survey: Survey) -> int:
     heights, wrong, bad = [], [], []
     for path in spread(images):
         try:
-            with Image.open(path) as image:
-                width, height = image.size
+            height, width = image_size(path)  # as a viewer shows it
+            with open_image(path) as image:
                 modes[image.mode] += 1
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except (OSError, ValueError):
             bad.append(path)
             continue
         sizes[f"{height} x {width}"] += 1
