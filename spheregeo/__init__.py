@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _ROOMS = (
     "audit",
+    "compat",
     "data",
     "grids",
     "groups",
@@ -31,6 +32,7 @@ _ROOMS = (
 if TYPE_CHECKING:
     from spheregeo import (
         audit,
+        compat,
         data,
         grids,
         groups,

@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"grids", "sampling"},
     "tasks": {"models", "data", "audit"},
     "audit": {"nn"},
+    "compat": {"sampling"},
     "testing": {"audit"},
     "recipes": set(),
 }

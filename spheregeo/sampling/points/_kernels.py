@@ -23,40 +23,53 @@ def _apart(a, b):  # type: ignore[no-untyped-def]
 
 @njit(**OPTIONS)
 def _sort_by_distance(d, s, m):  # type: ignore[no-untyped-def]
-    """Sort the first m entries of both arrays by d."""
-    if m > SHORT:
-        ordered = True
-        for i in range(1, m):
-            if d[i] < d[i - 1]:
-                ordered = False
-                break
-        if not ordered:
-            order = np.argsort(d[:m])
-            d[:m] = d[:m][order]
-            s[:m] = s[:m][order]
+    """Sort the first m entries of both arrays by d, equal ones in their order: runs by insertion, then merged."""
+    for first in range(0, m, SHORT):
+        for i in range(first + 1, min(first + SHORT, m)):
+            key, item = d[i], s[i]
+            at = i
+            while at > first and d[at - 1] > key:
+                d[at], s[at] = d[at - 1], s[at - 1]
+                at -= 1
+            d[at], s[at] = key, item
+    if m <= SHORT:
         return
-    for i in range(1, m):
-        key, item = d[i], s[i]
-        at = i
-        while at > 0 and d[at - 1] > key:
-            d[at], s[at] = d[at - 1], s[at - 1]
-            at -= 1
-        d[at], s[at] = key, item
+    left_d, left_s = np.empty(m, d.dtype), np.empty(m, s.dtype)
+    run = SHORT
+    while run < m:
+        for first in range(0, m - run, 2 * run):
+            if d[first + run - 1] <= d[first + run]:
+                continue
+            for i in range(run):  # the left run, out of the way
+                left_d[i], left_s[i] = d[first + i], s[first + i]
+            i, j, end = 0, first + run, min(first + 2 * run, m)
+            at = first
+            while i < run:
+                if j < end and d[j] < left_d[i]:
+                    d[at], s[at] = d[j], s[j]
+                    j += 1
+                else:
+                    d[at], s[at] = left_d[i], left_s[i]
+                    i += 1
+                at += 1
+        run *= 2
 
 
 @njit(**OPTIONS)
 def _sort_indices(s, begin, end):  # type: ignore[no-untyped-def]
-    """Sort s[begin:end]."""
-    if end - begin > SHORT:
-        s[begin:end] = np.sort(s[begin:end])
-        return
-    for i in range(begin + 1, end):
-        item = s[i]
-        at = i
-        while at > begin and s[at - 1] > item:
-            s[at] = s[at - 1]
-            at -= 1
-        s[at] = item
+    """Sort s[begin:end], by insertion over ever shorter steps."""
+    step = 1
+    while step < (end - begin) // 3:
+        step = 3 * step + 1
+    while step > 0:
+        for i in range(begin + step, end):
+            item = s[i]
+            at = i
+            while at >= begin + step and s[at - step] > item:
+                s[at] = s[at - step]
+                at -= step
+            s[at] = item
+        step //= 3
 
 
 @njit(**OPTIONS)

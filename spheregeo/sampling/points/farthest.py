@@ -16,42 +16,99 @@ SMALL = 256  # points up to which their own order serves as well as that of a tr
 
 def farthest_points(
     positions: Tensor,
-    ratio_or_count: float | int,
+    ratio_or_count: float | int | Tensor,
     batch: Tensor | None = None,
     *,
     generator: torch.Generator | None = None,
+    random_start: bool = False,
+    start: Tensor | None = None,
 ) -> Tensor:
     """A subset of each graph's points: each next one is the farthest from those before it.
 
     The first is the farthest from the centroid, so that the choice is the same after any rotation and translation; distances that
-    differ by rounding are equal (see :mod:`spheregeo.sampling.points.query`) and the lowest index wins. With a ``generator`` the
-    first is random. No point is taken twice, even where points coincide.
+    differ by rounding are equal (see :mod:`spheregeo.sampling.points.query`) and the lowest index wins. With a ``generator``, or
+    ``random_start`` and torch's own generator, the first is random; ``start`` names the first of each graph. No point is taken
+    twice, even where points coincide.
 
     An integer asks for that many points of each graph, or all if there are fewer; a float in (0, 1] for this share of them,
-    rounded up.
+    rounded up. A tensor is one such number for all graphs, or one for each.
 
-    Shape: positions (P, 3); batch (P,) non-decreasing; returns indices (M,) int64, graph after graph in the order of choice.
-    Raises: ValueError for a count below 1 or a ratio outside (0, 1], NaN or infinite positions, an unsorted batch.
+    Shape: positions (P, D), any D >= 1, float16 to float64; batch (P,) non-decreasing; ratio_or_count (), (1,) or (B,); start
+    (B,), indices of points; returns indices (M,) int64, graph after graph in the order of choice. Distances are float64.
+    Raises: ValueError for a count below 1 or a ratio outside (0, 1], NaN or infinite positions, an unsorted batch, a start
+    outside its graph.
     Reference: Eldar, Lindenbaum, Porat & Zeevi 1997, The farthest point strategy for progressive image sampling.
     """
-    points = check_positions(positions)
+    points = check_positions(positions, dimension=None)
+    if points.shape[1] < 3:  # points of a line or a plane are points of space
+        points = torch.nn.functional.pad(points, (0, 3 - points.shape[1]))
     index = check_batch(batch, positions)
     graphs = int(index[-1]) + 1 if len(index) else 0
     bounds = boundaries(index, graphs)
     counts = _counts(ratio_or_count, bounds.diff())
     tolerance = tolerance_of(extent(points, index, graphs), positions.dtype)
-    first = _first(points, index, bounds, tolerance, generator)
-    if points.device.type == "cpu":
+    if start is not None:
+        first = _given(start, bounds)
+    elif generator is None and random_start:
+        first = _random(bounds, None)
+    else:
+        first = _first(points, index, bounds, tolerance, generator)
+    if points.device.type == "cpu" and points.shape[1] == 3:
         return _compiled(points, bounds, counts, tolerance, first)
     return in_torch(points, index, bounds, counts, tolerance, first)
 
 
-def _counts(wanted: float | int, size: Tensor) -> Tensor:
+def _counts(wanted: float | int | Tensor, size: Tensor) -> Tensor:
+    if isinstance(wanted, Tensor):
+        return _counts_of_graphs(wanted, size)
     if isinstance(wanted, float):
         if not 0 < wanted <= 1:
             raise ValueError(f"ratio_or_count is {wanted!r}; expected a share in (0, 1], or an integer")
         return (size * wanted).ceil().long()
     return size.clamp_max(check_count("ratio_or_count", wanted))
+
+
+def _counts_of_graphs(wanted: Tensor, size: Tensor) -> Tensor:
+    if wanted.shape not in ((), (1,), size.shape) or wanted.dtype == torch.bool or wanted.is_complex():
+        raise ValueError(
+            f"ratio_or_count is {tuple(wanted.shape)} of {wanted.dtype}; expected numbers of (), (1,) or {tuple(size.shape)}"
+        )
+    wanted = wanted.detach().to(size.device)
+    shares = wanted.is_floating_point()
+    right = (wanted > 0) & (wanted <= 1) if shares else wanted >= 1
+    if not bool(right.all()):
+        expected = "shares in (0, 1]" if shares else "counts of 1 or more"
+        raise ValueError(f"ratio_or_count is {wanted.tolist()}; expected {expected}")
+    if shares:
+        wanted = wanted if wanted.dtype == torch.float64 else wanted.float()
+        return (
+            (size.to(wanted.dtype) * wanted).ceil().long()
+        )  # in the share's precision: a fifth of ten is two
+    return torch.minimum(size, wanted.long())
+
+
+def _given(start: Tensor, bounds: Tensor) -> Tensor:
+    """The given first points. Raises: ValueError unless each is a point of its graph, if that has any."""
+    if not isinstance(start, Tensor) or start.dtype != torch.int64 or start.shape != bounds[1:].shape:
+        found = (
+            f"{tuple(start.shape)} of {start.dtype}" if isinstance(start, Tensor) else type(start).__name__
+        )
+        raise ValueError(
+            f"start is {found}; expected ({len(bounds) - 1},) of torch.int64, a point for each graph"
+        )
+    start = start.to(bounds.device)
+    wrong = ((start < bounds[:-1]) | (start >= bounds[1:])) & (bounds.diff() > 0)
+    if bool(wrong.any()):
+        graph = int(wrong.nonzero()[0, 0])
+        raise ValueError(f"start[{graph}] is {int(start[graph])}; expected a point of graph {graph}")
+    return start
+
+
+def _random(bounds: Tensor, generator: torch.Generator | None) -> Tensor:
+    size = bounds.diff()
+    device = size.device if generator is None else generator.device
+    share = torch.rand(len(size), generator=generator, device=device, dtype=torch.float64)
+    return bounds[:-1] + (share.to(size.device) * size).long()
 
 
 def _first(
@@ -60,9 +117,10 @@ def _first(
     """Where each graph's sampling starts, (B,); of no meaning for an empty graph."""
     size = bounds.diff()
     if generator is not None:
-        share = torch.rand(len(size), generator=generator, device=generator.device, dtype=torch.float64)
-        return bounds[:-1] + (share.to(size.device) * size).long()
-    centre = points.new_zeros(len(size), 3).index_add_(0, index, points) / size.clamp_min(1)[:, None]
+        return _random(bounds, generator)
+    centre = (
+        points.new_zeros(len(size), points.shape[1]).index_add_(0, index, points) / size.clamp_min(1)[:, None]
+    )
     distance = torch.linalg.vector_norm(points - centre[index], dim=1)
     return _lowest_of_largest(distance, index, tolerance)
 
@@ -116,8 +174,12 @@ def in_torch(
         chosen[begin[graphs[going]] + k] = new[going]
         far[new] = -1.0
         latest[graphs] = new
-        x, y, z = (points - points[latest[index]]).unbind(1)
-        far = torch.minimum(far, x * x + y * y + z * z)
+        step = points - points[latest[index]]
+        if step.shape[1] == 3:
+            x, y, z = step.unbind(1)
+            far = torch.minimum(far, x * x + y * y + z * z)  # the compiled kernel's order of additions
+        else:
+            far = torch.minimum(far, step.square().sum(1))
         largest = torch.full_like(tolerance, -1.0).scatter_reduce_(0, index, far, "amax")
         length = largest.clamp_min(0).sqrt()
         least = length - torch.minimum(tolerance, RELATIVE * length)

@@ -65,8 +65,10 @@ def periodic_radius_graph(
     edges = torch.linalg.vector_norm(cells, dim=2)
     heights = torch.linalg.vector_norm(dual, dim=1)  # one over them
     size = extent(across, index, count) + (edges * (cutoff * heights + 1)).sum(1)
-    dtype = torch.float32 if torch.float32 in (positions.dtype, cell.dtype) else torch.float64
+    dtype = torch.float64 if positions.dtype == cell.dtype == torch.float64 else torch.float32
     tolerance = tolerance_of(size, dtype)
+    if ties == "exact":
+        tolerance = torch.zeros_like(tolerance)
     reach = reach_of(cutoff, tolerance)
     images = _images(fraction, index, reach[:, None] * heights)
     sources = inside[images.point] + torch.einsum(

@@ -56,14 +56,14 @@ def in_turn(
     loop: bool = False,
 ) -> Tensor:
     """Edges by looking at every pair, one target after another, with the tie rule as the documentation states it."""
-    unit = 2.0**-19 if positions.dtype == torch.float32 else 2.0**-34
+    unit = 2.0**-34 if positions.dtype == torch.float64 else 2.0**-19
     x = positions.double()
     batch = torch.zeros(len(x), dtype=torch.int64) if batch is None else batch
     edges = []
     for t in range(len(x)):
         members = (batch == batch[t]).nonzero()[:, 0]
         size = float((x[members] - x[members].mean(0)).norm(dim=1).max())
-        tau = unit * 2.0 ** math.ceil(math.log2(1.2 * size)) if size > 1e-15 else 0.0
+        tau = unit * 2.0 ** math.ceil(math.log2(1.2 * size)) if size > 1e-15 and ties != "exact" else 0.0
         near = sorted(zip((x[members] - x[t]).norm(dim=1).tolist(), members.tolist()))
         near = [(d, s) for d, s in near if s != t and d <= cutoff + min(tau, cutoff / 1024)]
         classes: list[list[int]] = [[t]] if loop else []
@@ -89,7 +89,14 @@ def slow() -> Callable[..., Tensor]:
 
     def search(positions: Tensor, batch: Tensor | None = None, *rest: object, **options: object) -> Tensor:
         graphs = b"" if batch is None else batch.numpy().tobytes()
-        key = (positions.numpy().tobytes(), positions.dtype, graphs, rest, tuple(sorted(options.items())))
+        key = (
+            positions.double().numpy().tobytes(),
+            positions.shape,
+            positions.dtype,
+            graphs,
+            rest,
+            tuple(sorted(options.items())),
+        )
         if key not in known:
             known[key] = in_turn(positions, batch, *rest, **options)  # type: ignore[arg-type]
         return known[key]

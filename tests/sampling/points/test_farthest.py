@@ -29,7 +29,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def plain(positions: Tensor, count: int) -> Tensor:
     """One point after another, all distances each time."""
-    unit = 2.0**-19 if positions.dtype == torch.float32 else 2.0**-34
+    unit = 2.0**-34 if positions.dtype == torch.float64 else 2.0**-19
     x = positions.double()
     size = float((x - x.mean(0)).norm(dim=1).max())
     tau = unit * 2.0 ** math.ceil(math.log2(1.2 * size)) if size > 1e-15 else 0.0
@@ -107,9 +107,51 @@ def test_it_starts_farthest_from_the_centroid_or_at_random(way: str) -> None:
         (lambda x: farthest_points(x, math.nan), "ratio_or_count is nan"),
         (lambda x: farthest_points(x / 0, 3), "finite coordinates"),
         (lambda x: farthest_points(x, 3, torch.tensor([1, 0, 0, 0])), "batch is unsorted"),
-        (lambda x: farthest_points(x.T, 3), "positions has shape"),
+        (lambda x: farthest_points(x[:, :0], 3), "positions has shape"),
     ],
 )
 def test_errors(call: Callable[[Tensor], Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(torch.rand(4, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dimension", [1, 2, 5, 64])
+def test_any_dimension_and_dtype(dimension: int, dtype: torch.dtype) -> None:
+    x = torch.randn(60, dimension, generator=torch.Generator().manual_seed(dimension)).to(dtype)
+    assert torch.equal(farthest_points(x, 20), plain(x, 20))
+
+
+def test_shares_and_counts_of_each_graph() -> None:
+    x, batch = torch.randn(60, 3), torch.arange(60) // 20
+    for wanted in (0.25, torch.tensor(0.25), torch.tensor([0.25]), torch.tensor([5, 5, 5]), torch.tensor(5)):
+        assert torch.equal(farthest_points(x, wanted, batch), farthest_points(x, 5, batch))
+    found = farthest_points(x, torch.tensor([0.1, 1.0, 0.5]), batch)
+    assert torch.bincount(batch[found]).tolist() == [2, 20, 10]
+    assert farthest_points(x[:0], torch.tensor(0.5), batch[:0]).shape == (0,)
+    for wrong in (
+        torch.tensor(0.0),
+        torch.tensor([0.5, 1.5, 0.5]),
+        torch.tensor([1, 0, 1]),
+        torch.tensor([1, 2]),
+    ):
+        with pytest.raises(ValueError, match="ratio_or_count is"):
+            farthest_points(x, wrong, batch)
+
+
+def test_where_sampling_starts() -> None:
+    x, batch = torch.randn(60, 3), torch.arange(60) // 20
+    start = torch.tensor([3, 20, 59])
+    found = farthest_points(x, 4, batch, start=start)
+    assert torch.equal(found[::4], start)
+    for first in start.tolist():
+        mine = batch == batch[first]
+        distance = (x[mine] - x[first]).norm(dim=1)
+        assert int(found[found.tolist().index(first) + 1]) == int(mine.nonzero()[distance.argmax(), 0])
+    torch.manual_seed(1)
+    firsts = torch.stack([farthest_points(x, 1, batch, random_start=True) for _ in range(40)])
+    assert torch.equal(batch[firsts], torch.arange(3).expand(40, 3)) and len(firsts[:, 0].unique()) > 5
+    with pytest.raises(ValueError, match=r"start\[1\] is 3; expected a point of graph 1"):
+        farthest_points(x, 4, batch, start=torch.tensor([3, 3, 59]))
+    with pytest.raises(ValueError, match=r"start is \(1,\) of torch.int64; expected \(3,\)"):
+        farthest_points(x, 4, batch, start=torch.tensor([3]))

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from spheregeo.sampling import knn_between, knn_graph, radius_between, radius_graph, random_rotations
+from spheregeo.sampling import (
+    farthest_points,
+    knn_between,
+    knn_graph,
+    periodic_radius_graph,
+    radius_between,
+    radius_graph,
+    random_rotations,
+    voxel_downsample,
+)
+from spheregeo.sampling.points import blocks
 
 Slow = Callable[..., Tensor]
 
@@ -239,9 +249,10 @@ BAD = torch.tensor([[0.0, 0.0, 0.0], [math.nan, 0.0, 0.0]])
         (lambda x: radius_graph(BAD, 1.0), r"positions\[1\] is \[nan"),
         (lambda x: knn_graph(x * math.inf, 1), "finite coordinates"),
         (lambda x: knn_graph(BAD, 1, strict=True), "finite coordinates"),
-        (lambda x: radius_graph(x[:, :2], 1.0), r"positions has shape \(4, 2\)"),
+        (lambda x: radius_graph(x[:, :0], 1.0), r"positions has shape \(4, 0\)"),
+        (lambda x: knn_between(x, x[:, :2], 1), r"targets has shape \(4, 2\); expected \(P, 3\)"),
         (lambda x: radius_graph(x[0], 1.0), r"positions has shape \(3,\)"),
-        (lambda x: radius_graph(x.half(), 1.0), "torch.float16; expected float32"),
+        (lambda x: radius_graph(x.long(), 1.0), "torch.int64; expected float16"),
         (lambda x: radius_graph([[0, 0, 0]], 1.0), "positions is a list"),
         (lambda x: radius_graph(x, 0.0), "cutoff is 0.0"),
         (lambda x: radius_graph(x, -1), "cutoff is -1"),
@@ -275,3 +286,94 @@ def test_gpu_equals_cpu(cloud: Tensor) -> None:
         lambda p, b: radius_graph(p, 0.5, b),
     ):
         assert torch.equal(search(cloud.cuda(), batch.cuda()).cpu(), search(cloud, batch))
+
+
+DIMENSIONS = (1, 2, 4, 7, 64)
+
+
+@pytest.fixture(params=["products", "tree"])
+def wide(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which search runs in many dimensions; blocks are made small."""
+    monkeypatch.setattr(blocks, "PAIRS", 500)
+    monkeypatch.setattr(blocks, "TREE_SIZE", 0)
+    monkeypatch.setattr(blocks, "TREE_DIMENSIONS", 0 if request.param == "products" else 100)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+def test_any_dimension_and_dtype(wide: str, dimension: int, dtype: torch.dtype, slow: Slow) -> None:
+    g = torch.Generator().manual_seed(dimension)
+    x = torch.randn(45, dimension, generator=g)
+    x = torch.cat([x, x[:9], x.new_zeros(6, dimension)]).to(dtype)  # coincident points
+    batch = torch.arange(len(x)) // 20 * 2  # graphs 1, 3 and 5 are empty
+    cutoff = 1.2 * math.sqrt(dimension)
+    for ties in ("index", "all", "exact"):
+        assert torch.equal(knn_graph(x, 5, batch, ties=ties), slow(x, batch, k=5, ties=ties))  # type: ignore[arg-type]
+    assert torch.equal(knn_graph(x, 5, loop=True), slow(x, k=5, loop=True))
+    assert torch.equal(knn_graph(x, 500), slow(x, k=500))
+    assert torch.equal(radius_graph(x, cutoff, batch), slow(x, batch, cutoff))
+    assert torch.equal(radius_graph(x, cutoff, max_neighbors=4), slow(x, None, cutoff, 4))
+    found = knn_between(x, x[:7].clone(), 5, ties="exact")
+    assert torch.equal(found[:, found[1] < 7], found)
+    distance = torch.cdist(x[:7].double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = distance.sort(stable=True)
+    assert torch.equal(distance[found[1], found[0]].view(7, 5), nearest.values[:, :5])
+    assert torch.equal(radius_between(x[:0], x, 1.0), torch.empty(2, 0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("dimension", [2, 3, 16])
+def test_cosine_distance(dimension: int) -> None:
+    x, y = torch.randn(40, dimension), torch.randn(9, dimension, dtype=torch.float64)
+    unit = torch.nn.functional.normalize(x.double(), dim=1)
+    expected = (1 - torch.nn.functional.normalize(y, dim=1) @ unit.T).argsort(1)[:, :6]
+    assert torch.equal(knn_between(x, y, 6, metric="cosine")[0].view(9, 6), expected)
+    scaled = x * torch.logspace(-30, 30, 40)[:, None].to(x)
+    assert torch.equal(knn_graph(scaled, 3, metric="cosine"), knn_graph(x, 3, metric="cosine"))
+    with pytest.raises(ValueError, match=r"positions\[2\] is zero; expected vectors with a direction"):
+        knn_graph(torch.cat([x[:2], x[:1] * 0]), 1, metric="cosine")
+    with pytest.raises(ValueError, match="metric is 'l1'"):
+        knn_graph(x, 1, metric="l1")  # type: ignore[arg-type]
+
+
+def test_products_keep_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    squared = blocks._Graph._squared
+
+    def noted(self: blocks._Graph, rows: Tensor) -> tuple[Tensor, Tensor]:
+        found = squared(self, rows)
+        sizes.append(found[0].numel())
+        return found
+
+    monkeypatch.setattr(blocks._Graph, "_squared", noted)
+    x = torch.randn(4000, 20)
+    assert knn_graph(x, 3).shape == (2, 12000) and max(sizes) <= blocks.PAIRS < len(x) ** 2
+
+
+def test_positions_that_their_dtype_cannot_tell_apart() -> None:
+    x = torch.rand(50, 3)
+    near = radius_graph(x.double() + 1e8, 0.3)  # float64 can
+    assert torch.equal(near.sort(1).values, radius_graph(x, 0.3).sort(1).values)
+    for search in (lambda: radius_graph(x + 1e8, 0.3), lambda: radius_between(x, x + 1e8, 0.3)):
+        with pytest.raises(
+            ValueError, match=r"numbers of torch.float32 are 8 apart; the cutoff is 0.3; .* float64"
+        ):
+            search()
+    with pytest.warns(RuntimeWarning, match=r"are 0.0625 apart; the cutoff is 0.3"):
+        radius_graph(x + 1e6, 0.3)
+
+
+def test_batches_of_absurdly_many_graphs() -> None:
+    x = torch.rand(6, 3)
+    batch = torch.arange(6)
+    assert knn_graph(x, 2, batch + 1000).shape == (2, 0)
+    for call in (
+        lambda b: knn_graph(x, 2, b),
+        lambda b: radius_graph(x, 0.1, b),
+        lambda b: knn_between(x, x, 1, b, batch),
+        lambda b: farthest_points(x, 2, b),
+        lambda b: voxel_downsample(x, 0.1, b),
+        lambda b: periodic_radius_graph(x, 0.1, torch.eye(3), batch=b),
+    ):
+        with pytest.raises(ValueError, match=r"batch names graph 100000000005 for 6 points"):
+            call(batch + 10**11)
