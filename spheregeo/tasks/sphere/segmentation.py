@@ -59,7 +59,6 @@ class Segmentation(SphereTask):
         *SphereTask.linked_from_data, "num_classes", "class_names", "ignore_index",
     )  # fmt: skip
     class_weight: Tensor
-    _labelled: Tensor
 
     def __init__(
         self,
@@ -97,7 +96,8 @@ class Segmentation(SphereTask):
                 raise ValueError(f"class_weights has {len(class_weights)} numbers for {num_classes} classes")
             weights = torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weight", weights)
-        self.register_buffer("_labelled", torch.zeros(()), persistent=False)  # area seen in this epoch
+        # Whether this epoch has shown a labelled pixel. No buffer: those are overwritten by the first process's at every step.
+        self._labelled: Tensor | None = None
         self.confusion = ConfusionMatrix(num_classes, ignore_index)
 
     @torch.no_grad()
@@ -123,13 +123,15 @@ class Segmentation(SphereTask):
         self.class_weight.copy_(balanced_weights(mean_over_processes(area.to(self.device))))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
-        self._labelled += (take(self, batch, "label") != self.ignore_index).any()
+        some = (take(self, batch, "label") != self.ignore_index).any()
+        self._labelled = some if self._labelled is None else self._labelled | some
         return super().training_step(batch, index)
 
     def on_train_epoch_end(self) -> None:
         """Refuse to go on after an epoch in which no pixel was labelled: its loss is 0 whatever the network does."""
-        seen = mean_over_processes(self._labelled)
-        self._labelled.zero_()
+        if self._labelled is None:
+            return
+        seen, self._labelled = mean_over_processes(self._labelled.float()), None
         if not bool(seen > 0):
             raise ValueError(NOTHING_LABELLED)
 
