@@ -32,8 +32,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compat": {"sampling"},
     "testing": {"audit"},
     "recipes": set(),
+    "weights": set(),
+    "export": {"tasks", "recipes", "weights"},
 }
-ABOVE_ALL = {"__init__", "__main__", "cli"}
+ABOVE_ALL = {
+    "__init__",
+    "__main__",
+    "cli",
+    "operators",
+}  # operators.py imports rooms when torch looks for theirs
 BELOW_ALL = {
     "autograd",
     "checks",

@@ -42,11 +42,14 @@ def test_wheel_holds_all_of_spheregeo(wheel: zipfile.ZipFile) -> None:
         for file in (ROOT / "spheregeo").rglob("*")
         if file.is_file()
         and "__pycache__" not in file.parts
-        and file.suffix in {".py", ".yaml", ".json", ".typed"}
+        and file.suffix in {".py", ".yaml", ".json", ".typed", ".safetensors"}
     }
     missing = wanted - set(wheel.namelist())
     assert not missing, f"left out of the wheel: {sorted(missing)}"
     assert "spheregeo/py.typed" in wheel.namelist(), "users' type checkers read our types where this file is"
+    assert {"spheregeo/weights/rooms/model.safetensors", "spheregeo/weights/rooms/README.md"} <= set(
+        wheel.namelist()
+    )
     assert any(name.startswith("spheregeo/recipes/") and name.endswith(".yaml") for name in wheel.namelist())
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from importlib import resources
 
-from spheregeo import recipes
+from spheregeo import recipes, weights
 
-LISTS = ("grids", "layers", "models", "datasets", "tasks", "recipes")
+LISTS = ("grids", "layers", "models", "datasets", "tasks", "recipes", "weights")
 
 
 def rows(what: str) -> list[tuple[str, str]]:
@@ -22,6 +22,8 @@ def rows(what: str) -> list[tuple[str, str]]:
     """
     if what == "recipes":
         return [(name, recipes.summary(name)) for name in recipes.names()]
+    if what == "weights":
+        return [(name, weights.summary(name)) for name in weights.names()]
     catalogue = resources.files("spheregeo.cli").joinpath("catalogue.json").read_text(encoding="utf-8")
     return list(json.loads(catalogue)[what].items())
 

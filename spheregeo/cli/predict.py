@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from spheregeo import recipes, tasks
-from spheregeo.cli.checkpoints import best_checkpoint, run_folder
+from spheregeo.cli.checkpoints import run_folder, trained_model
 from spheregeo.cli.own_task import import_task
 from spheregeo.tasks.predict import PredictOptions
 
@@ -28,7 +28,7 @@ def run(
     Args:
         recipe: name or path of the recipe.
         source: file or folder.
-        ckpt: checkpoint file; the run's best if None.
+        ckpt: checkpoint, or what else ``sg.load`` takes; the run's best, else the shipped model, if None.
         output: folder of the answers; in the run's folder if None.
         grid: another grid to work on, such as "Equiangular(256, 512)"; that of the training if None.
         options: how files are predicted; the usual way if None.
@@ -38,7 +38,7 @@ def run(
     if not Path(recipe).suffix or Path(recipe).is_file():
         import_task(recipes.find(recipe))
     folder = run_folder(recipe, None)
-    checkpoint = Path(ckpt) if ckpt else best_checkpoint(folder)
+    checkpoint = trained_model(recipe, folder, ckpt)
     task = tasks.load(checkpoint, grid=grid)
     task = task.cuda() if torch.cuda.is_available() else task
     target = Path(output) if output else folder / "predictions"

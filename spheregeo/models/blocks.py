@@ -137,7 +137,9 @@ class PooledNorm(nn.BatchNorm1d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) > 1:
+        if (
+            not self.training or len(x) > 1
+        ):  # in evaluation no batch is asked for its size, which exporters keep open
             return super().forward(x)
         return nn.functional.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps

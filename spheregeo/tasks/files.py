@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spheregeo import __version__
 from spheregeo.files import reading, write_bytes, write_json
+from spheregeo.tasks.exported import is_exported, read_exported
 
 __all__ = ["AtomicCheckpointIO", "check_weights", "read_checkpoint", "versions", "write_bytes", "write_json"]
 
@@ -47,9 +48,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
     """A checkpoint's dictionary; nothing but tensors and plain types is unpickled.
 
+    Args:
+        path: checkpoint, or a model that was exported: its safetensors file or its folder.
+        map_location: device of the tensors.
+
     Raises: FileNotFoundError without the file; ValueError when it is not a checkpoint.
     """
     path = Path(path)
+    if is_exported(path):
+        return read_exported(path, map_location)
     if not path.is_file():
         raise FileNotFoundError(
             errno.ENOENT, "there is no checkpoint; train first with `spheregeo fit`", str(path)

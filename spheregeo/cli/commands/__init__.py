@@ -10,7 +10,7 @@ import argparse
 import importlib
 from types import ModuleType
 
-NAMES = ("new", "fit", "validate", "test", "predict", "audit", "check", "list", "demo")
+NAMES = ("new", "fit", "validate", "test", "predict", "audit", "export", "check", "list", "demo")
 
 RECIPE_HELP = "name of a recipe (see `spheregeo list recipes`) or path of a YAML file"
 
@@ -32,6 +32,15 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     parser.add_argument("--output", metavar="DIR", help="folder of the run (default: runs/RECIPE)")
+    add_trust(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust-recipe``, for commands that read a recipe.
+
+    Args:
+        parser: parser of the command.
+    """
     parser.add_argument(
         "--trust-recipe",
         action="store_true",

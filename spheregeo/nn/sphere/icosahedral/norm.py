@@ -86,7 +86,7 @@ class IcosahedralBatchNorm(OnCharts, ExactBuffers, _NormBase):
     def on_charts(self, x: Tensor) -> Tensor:
         dtype = working_dtype(x)
         points = x.permute(0, 2, 3, 4, 1)  # (B, 5, n, 2n, C)
-        b = len(x)
+        b = x.shape[0]  # len() would fix the batch of an exported program
         w = self.share.to(dtype).repeat(b) / b
         sets = ChannelSets(self.field, self.part, self.part, self.num_features)
         learned = (None if t is None else t[self.field] for t in (self.weight, self.bias))

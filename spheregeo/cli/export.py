@@ -1,0 +1,64 @@
+"""Export from the command line: the run is found, its recipe and scores are read, the model is measured and written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spheregeo import export, recipes
+from spheregeo.cli.own_task import import_task
+from spheregeo.export.describe import KEPT, recipe_of
+from spheregeo.export.program import ONNX, PROGRAM
+from spheregeo.export.save import CARD, CONFIG, check_place
+from spheregeo.tasks.exported import MODEL, is_exported, read_description
+
+# What each kind of export writes.
+FILES = {
+    "safetensors": (MODEL, CONFIG, CARD),
+    "torch-export": (PROGRAM, CONFIG, CARD),
+    "onnx": (ONNX, CONFIG, CARD),
+}
+
+
+def run(source: str, kind: str, output: str, dtype: str | None, audit: bool, facts: dict[str, Any]) -> None:
+    """Write a trained model to a folder and print what was written.
+
+    Args:
+        source: folder of a run, recipe with a run in ``runs``, checkpoint, exported model, or what else ``sg.load`` takes.
+        kind: "safetensors", "torch-export" or "onnx".
+        output: folder of the model.
+        dtype: type of the weights in safetensors; as they are if None.
+        audit: whether to measure the equivariance error for the card.
+        facts: entries of the card, such as the licence.
+
+    Raises: FileNotFoundError, ValueError for what is missing or bad, or a network that the kind of file cannot hold.
+    """
+    if dtype is not None and kind != "safetensors":
+        raise ValueError(
+            f"--dtype {dtype} is given with --to {kind}; only safetensors keep weights in another type"
+        )
+    named = Path("runs") / source
+    if source in recipes.names() and named.is_dir():
+        source = str(named)
+    path = export.locate(source)
+    folder = path.parent.parent if path.parent.name == "checkpoints" else None
+    record = folder / "recipe.yaml" if folder is not None else None
+    if record is not None and record.is_file():
+        import_task(record)
+    task = export.load(path)
+    target = Path(output)
+    check_place(target, FILES[kind])
+    known = read_description(path) if is_exported(path) else {}
+    kept = {name: known[name] for name in KEPT if known.get(name) is not None}
+    recipe = recipe_of(folder.name) if folder is not None else None
+    if audit:
+        facts = {**facts, "equivariance": export.equivariance_of(task.audit())}
+    description = export.describe(task, folder, recipe=recipe or known.get("recipe"), **{**kept, **facts})
+    if kind == "safetensors":
+        export.save(task, target, description, dtype=dtype)
+    elif kind == "torch-export":
+        export.save_program(task, target, description)
+    else:
+        export.save_onnx(task, target, description)
+    for name in FILES[kind]:
+        print(f"{target / name}: {(target / name).stat().st_size:,} bytes")

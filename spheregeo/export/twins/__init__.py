@@ -1,0 +1,10 @@
+"""Plain twins: networks without an operator of this library, for ONNX and other runtimes."""
+
+from __future__ import annotations
+
+from spheregeo.export.twins.copies import PlainGather, PlainPadding
+from spheregeo.export.twins.linear import PlainSparseMap
+from spheregeo.export.twins.tangent import PlainTangentMap
+from spheregeo.export.twins.twin import plain
+
+__all__ = ["PlainGather", "PlainPadding", "PlainSparseMap", "PlainTangentMap", "plain"]
