@@ -293,9 +293,14 @@ def test_other_networks_by_a_word(network: str, tmp_path: Path) -> None:
 def test_a_run_leaves_its_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = folder / "run"
     assert main(["test", str(folder / "tiny.yaml"), "--output", str(run)]) == 0
-    assert "test/miou" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "test/miou" in out and "mean over classes" in out and "frequency" in out
     expected = {"recipe.yaml", "curves.png", "metrics.json", "confusion.png", "predictions.png", "world.png"}
     assert expected <= {p.name for p in run.iterdir()}
+    report = expected - {"recipe.yaml", "curves.png"} | {"predictions.csv"}
+    assert {p.name for p in (run / "test").iterdir()} == report
+    assert all((run / name).read_bytes() == (run / "test" / name).read_bytes() for name in report)
+    assert len((run / "test" / "predictions.csv").read_text().splitlines()) == 5
     results = json.loads((run / "metrics.json").read_text())
     assert 0 <= results["miou"] <= 1 and len(results["classes"]) == len(results["confusion"])
     assert (

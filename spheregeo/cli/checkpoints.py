@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from spheregeo import weights
 
 RECORD = "recipe.yaml"  # the recipe as a run recorded it, in the run's folder
 CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
+# entries of data that change no score
+SAME_SCORES = ("num_workers", "batch_size", "eval_batch_size", "pin_memory", "seed")
 
 
 def run_folder(recipe: str, output: str | None) -> Path:
@@ -52,3 +57,24 @@ def trained_model(recipe: str, folder: Path, given: str | None = None) -> Path:
             raise
         print(weights.note(name), flush=True)
         return weights.find(name) / "model.safetensors"
+
+
+def report_name(overrides: Sequence[str]) -> str:
+    """Return the folder of a test's report in its run: "test", with what was scored where that differs from the run's own data.
+
+    Args:
+        overrides: entries of the recipe, as options.
+
+    Example:
+        >>> report_name(["--data.test_root", "scans/attic", "--data.num_workers", "2"]), report_name(["--data.test_rotation=so3"])
+        ('test-attic', 'test-so3')
+    """
+    words = [part for word in overrides for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    given = {
+        name.removeprefix("--data."): value
+        for name, value in pairwise(words)
+        if name.startswith("--data.") and name.removeprefix("--data.") not in SAME_SCORES
+    }
+    values = [Path(v).stem if k.endswith("root") else v for k, v in given.items()]
+    parts = [re.sub(r"[^\w.-]+", "-", value).strip("-.")[:40] for value in values]
+    return "-".join(["test", *(part for part in parts if part)])

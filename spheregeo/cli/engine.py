@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from spheregeo import recipes, tasks
-from spheregeo.cli.checkpoints import CHECKPOINTS, RECORD, best_checkpoint, run_folder
+from spheregeo.cli.checkpoints import CHECKPOINTS, RECORD, best_checkpoint, report_name, run_folder
 from spheregeo.cli.class_paths import public_paths
 from spheregeo.cli.former import current_options, current_recipe
 from spheregeo.cli.loggers import logger_of, make_loggers
@@ -33,11 +33,12 @@ from spheregeo.cli.runs.record import record_text, recorded_instead
 from spheregeo.cli.runs.training import Training, training
 from spheregeo.cli.trust import check_recipe, guarded, parse_recipe
 from spheregeo.data.record import data_differences, describe_data
-from spheregeo.files import write_json
+from spheregeo.files import write_bytes, write_json
 from spheregeo.tasks.training.average import Average
 from spheregeo.tasks.training.callbacks import Curves, EpochLine, EpochSeed, TestReport
 from spheregeo.tasks.training.checkpoints import RunCheckpoint
 from spheregeo.tasks.training.precise_bn import PreciseBatchNorm
+from spheregeo.tasks.training.progress import StartLine
 from spheregeo.tasks.training.start import Frozen, freeze, take_weights
 
 REPORT = "metrics.json"  # of every test
@@ -142,6 +143,7 @@ class SphereCLI(LightningCLI):
             callbacks.append(RunCheckpoint(filename="best", monitor=model.monitor, mode=model.mode, **place))
             callbacks.append(RunCheckpoint(filename="last", **place))
             callbacks.append(Curves(self.folder))
+            callbacks.append(StartLine())
             if not terminal:
                 callbacks.append(EpochLine())
         if terminal:
@@ -288,29 +290,38 @@ def score(
     # The checkpoint says how its network was built: the recipe may have been changed since.
     import_task(source)
     task: tasks.Task = tasks.load(checkpoint)
-    with _reporting(command, folder, task), quiet():
+    place = folder / report_name(overrides)
+    with _reporting(command, folder, place.name, task), quiet():
         cli = SphereCLI(command, source, folder, overrides)
         named = str(source) if differs else recipe
-        report = TestReport(folder, extra={"recipe": named, "checkpoint": str(checkpoint)})
+        report = TestReport(place, extra={"recipe": named, "checkpoint": str(checkpoint)})
         if command == "test":
             cli.trainer.callbacks.append(report)  # type: ignore[attr-defined]
         run = cli.trainer.test if command == "test" else cli.trainer.validate
         values = run(task, datamodule=cli.datamodule, verbose=False)[0]
     if cli.trainer.is_global_zero:
-        print("\n".join(f"{name:<16} {value:.4f}" for name, value in sorted(values.items())), flush=True)
+        for name, value in sorted(values.items()):
+            print(f"{name:<16} {value:.4f} {task.unit_of(name.rpartition('/')[2])}".rstrip(), flush=True)
         if command == "test":
-            print(f"report in {folder}: {', '.join(sorted(p.name for p in folder.glob('*.png')))}, {REPORT}")
+            print(f"report in {place}: {', '.join(sorted(p.name for p in place.glob('*.png')))}, {REPORT}")
+            for name in (
+                REPORT,
+                *task.artifacts,
+            ):  # beside the run too, where the last test's report used to lie alone
+                if (place / name).is_file():
+                    write_bytes(folder / name, (place / name).read_bytes())
     return {k: float(v) for k, v in values.items()}
 
 
 @contextmanager
-def _reporting(command: str, folder: Path, task: tasks.Task) -> Iterator[None]:
+def _reporting(command: str, folder: Path, place: str, task: tasks.Task) -> Iterator[None]:
     """Hold the folder while a test writes its report there, which replaces nothing but the reports of tests."""
     if command != "test" or not is_first_process():
         yield
         return
     with locked(folder, "test"):
-        written = (REPORT, *task.artifacts)
+        names = (REPORT, *task.artifacts)
+        written = (*names, *(f"{place}/{name}" for name in names))
         files = RunFiles(folder, written)
         files.check_free(*written)
         files.own(*written)

@@ -21,6 +21,7 @@ from spheregeo.tasks.checks import Batch, check_loss
 from spheregeo.tasks.files import check_weights, read_checkpoint, versions
 from spheregeo.tasks.former import FormerNames
 from spheregeo.tasks.predict import PredictOptions
+from spheregeo.tasks.predictions import sample_names
 
 # Settings without which a checkpoint's weights mean something else.
 _BINDING = ("in_channels", "num_classes", "grid", "network", "width", "depth", "options", "targets", "units")
@@ -115,6 +116,34 @@ class Task(FormerNames, pl.LightningModule, ABC):
     def report(self) -> dict[str, Any]:
         """Return the scores of the last evaluation in detail, as plain types for a JSON file."""
 
+    def summary(self) -> str:
+        """Return the scores of the last evaluation as text for the screen, such as a table by class; empty for none."""
+        return ""
+
+    def unit_of(self, score: str) -> str:
+        """Return the unit of a score for logs; empty where the score has none.
+
+        Args:
+            score: name as :meth:`compute_metrics` has it.
+        """
+        return ""
+
+    def example_error(self, example: Any) -> float | None:
+        """Return how far the prediction of an example is off, by which pictures choose; None where that is not known.
+
+        Args:
+            example: a sample as :meth:`examples` gives it.
+        """
+        return None
+
+    def example_class(self, example: Any) -> int | None:
+        """Return the class of an example, of which pictures show one each; None where examples have none.
+
+        Args:
+            example: a sample as :meth:`examples` gives it.
+        """
+        return None
+
     def examples(self, outputs: Batch) -> Iterable[Any]:
         """Split what :meth:`update_metrics` returned into samples, the first few of which :meth:`plot` is given."""
         return ()
@@ -160,7 +189,20 @@ class Task(FormerNames, pl.LightningModule, ABC):
 
     def _evaluate(self, batch: Batch) -> Batch:
         outputs = self.forward_batch(batch)
-        self.mean_loss.update(check_loss(outputs["loss"], self.lr), weight=len(outputs["truth"]))
+        if not bool(torch.isfinite(outputs["loss"])):
+            numbers = batch.get("index")
+            known = numbers.tolist()[:8] if isinstance(numbers, Tensor) else []
+            names = sample_names(self._trainer, known) or {}
+            who = (
+                f"a batch of the samples {', '.join(str(names.get(k, k)) for k in known)}"
+                if known
+                else "a batch"
+            )
+            raise ValueError(
+                f"the loss of {who} is {float(outputs['loss'].detach())}, so there is no "
+                "score; are the weights broken, or values of the data far from those of the training?"
+            )
+        self.mean_loss.update(outputs["loss"], weight=len(outputs["truth"]))
         return self.update_metrics(outputs)
 
     def validation_step(self, batch: Batch, index: int) -> None:

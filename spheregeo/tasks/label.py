@@ -22,11 +22,12 @@ from spheregeo.tasks.metrics import (
     class_f1,
     class_precision,
     class_recall,
+    class_table,
     classification_scores,
     number,
 )
 from spheregeo.tasks.pictures.fields import confusion_picture
-from spheregeo.tasks.predictions import Predictions, write_predictions
+from spheregeo.tasks.predictions import Predictions, sample_names, write_predictions
 
 NONE = -1  # no sample is ignored: -1 is out of range like any other
 
@@ -98,6 +99,9 @@ class LabelTask(Task):
         super().on_test_epoch_end()
         self._table = self.predictions.compute()  # gathered from all processes
         self.predictions.reset()
+        self._names = (
+            sample_names(self.trainer, self._table[0].tolist()) if self._trainer is not None else None
+        )
 
     def report(self) -> dict[str, Any]:
         """Return the scores of the last evaluation, per class too, as plain types for a JSON file."""
@@ -111,6 +115,22 @@ class LabelTask(Task):
         }
         matrix = self.matrix.long().tolist()
         return {**classification_scores(self.matrix), "classes": classes, "confusion": matrix}
+
+    def summary(self) -> str:
+        """Return recall, precision, F1 and number of samples by class, as text."""
+        columns = {
+            "recall": class_recall(self.matrix),
+            "precision": class_precision(self.matrix),
+            "F1": class_f1(self.matrix),
+            "count": self.matrix.sum(1),
+        }
+        accuracy = classification_scores(self.matrix)["accuracy"]
+        return class_table(self.class_names, columns, {"accuracy": accuracy})
+
+    def example_class(self, example: Any) -> int:
+        """Return the true class of an example."""
+        *_, truth, _ = example
+        return int(truth)
 
     def titles(self, examples: Sequence[Any]) -> list[str]:
         """Return "truth: taken for prediction" per example (sample, truth, prediction)."""
@@ -126,4 +146,4 @@ class LabelTask(Task):
             self.class_names,
             "% of the true class's samples",
         )
-        write_predictions(folder / "predictions.csv", self._table, self.class_names)
+        write_predictions(folder / "predictions.csv", self._table, self.class_names, self._names)

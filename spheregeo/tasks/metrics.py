@@ -9,6 +9,8 @@ sum_t A[t, c]). Depth: absolute relative error, RMSE, RMSE of logarithms, and de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -84,6 +86,43 @@ def classification_scores(matrix: Tensor) -> dict[str, float]:
         "macc": float(class_recall(matrix)[present].mean()),
         "macro_f1": float(class_f1(matrix)[present].mean()),
     }
+
+
+def class_table(names: Sequence[str], columns: dict[str, Tensor], totals: dict[str, float]) -> str:
+    """Return scores by class as aligned text, with the means over the classes that have each score, and totals below.
+
+    Args:
+        names: one name per class.
+        columns: a number per class, (C,), by what it is; NaN where a class has none. Shares and counts have no mean.
+        totals: numbers of the whole.
+
+    Example:
+        >>> print(class_table(["cat", "dog"], {"recall": torch.tensor([0.5, 1.0])}, {"accuracy": 0.8}))
+        class                recall
+        cat                   0.500
+        dog                   1.000
+        mean over classes     0.750
+        accuracy 0.800 over all
+    """
+    width = max(len("mean over classes"), *map(len, names))
+    sizes = {head: max(10, len(head)) for head in columns}
+
+    def line(name: str, cells: dict[str, str]) -> str:
+        return "  ".join([f"{name:<{width}}", *(f"{cells[h]:>{sizes[h]}}" for h in columns)]).rstrip()
+
+    def text(head: str, value: float) -> str:
+        return "-" if value != value else f"{value:.0f}" if head == "count" else f"{value:.3f}"
+
+    lines = [line("class", {head: head for head in columns})]
+    for k, name in enumerate(names):
+        lines.append(line(name, {head: text(head, float(column[k])) for head, column in columns.items()}))
+    means = {
+        head: "" if head in ("count", "frequency") else text(head, float(column.nanmean()))
+        for head, column in columns.items()
+    }
+    lines.append(line("mean over classes", means))
+    lines.append(", ".join(f"{name} {value:.3f}" for name, value in totals.items()) + " over all")
+    return "\n".join(lines)
 
 
 def number(value: float) -> float | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,13 +58,23 @@ class Predictions(Metric):
 
 
 def write_predictions(
-    path: str | Path, table: Table, class_names: Sequence[str], names: Sequence[str] | None = None
+    path: str | Path,
+    table: Table,
+    class_names: Sequence[str],
+    names: Sequence[str] | Mapping[int, str] | None = None,
 ) -> Path:
     """Write index (or name), truth, prediction and each class's probability, a sample a line; atomically.
 
     Args:
         names: what the samples are called, by their number; the numbers if None.
+
+    Raises: ValueError for probabilities that are not finite.
     """
+    bad = (~torch.isfinite(table[2]).all(1)).nonzero()
+    if len(bad):
+        index = int(table[0][int(bad[0])])
+        name = str(index) if names is None else names[index]
+        raise ValueError(f"the probabilities of sample {name} are not finite; are the weights broken?")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["sample", "truth", "prediction", *(f"p({name})" for name in class_names)])
@@ -73,6 +84,25 @@ def write_predictions(
         known = class_names[truth] if truth >= 0 else ""
         writer.writerow([name, known, class_names[said], *(f"{p:.6f}" for p in probability)])
     return write_bytes(path, text.getvalue().encode())
+
+
+def sample_names(trainer: Any, numbers: Sequence[int]) -> dict[int, str] | None:
+    """Return what the test data call their samples, by number; None where they have no names.
+
+    Args:
+        trainer: Lightning's trainer, which knows the loader of the test.
+        numbers: numbers of the samples in their dataset.
+    """
+    loader = getattr(trainer, "test_dataloaders", None)
+    dataset = getattr(loader, "dataset", None)
+    while dataset is not None:
+        name, names = getattr(dataset, "name", None), getattr(dataset, "names", None)
+        if callable(name):
+            return {k: str(name(k)) for k in numbers}
+        if isinstance(names, (list, tuple)) and len(names) == len(dataset):
+            return {k: str(names[k]) for k in numbers}
+        dataset = getattr(dataset, "dataset", None)  # what a view looks at
+    return None
 
 
 def class_columns(class_names: Sequence[str]) -> list[str]:

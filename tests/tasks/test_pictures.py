@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -86,3 +88,32 @@ def test_overlay_and_depth_colours() -> None:
     assert shades[0, 0].sum() > shades[0, 1].sum()  # near is bright
     assert pictures.as_rgb(torch.rand(4, 5, 6).numpy()).shape == (5, 6, 3)
     assert pictures.as_rgb(torch.rand(1, 5, 6).numpy()).shape == (5, 6, 3)
+
+
+def test_an_overlay_names_the_classes_present() -> None:
+    image = np.full((256, 512, 3), 90, np.uint8)
+    names = ["wall", "floor", "a rather long name of a class", "door"]
+    legend = pictures.legend_within(image, names, [0, 2])
+    assert legend.shape == image.shape and (image == 90).all(), "the picture that was given stays"
+    assert (legend[: 256 * 3 // 4] == image[: 256 * 3 // 4]).all()
+    shown = {tuple(c) for c in legend.reshape(-1, 3).tolist()}
+    colours = [tuple(c) for c in pictures.palette(4)[:4].tolist()]
+    assert [c in shown for c in colours] == [True, False, True, False]
+    small = np.full((64, 128, 3), 90, np.uint8)
+    assert (pictures.legend_within(small, names, [0]) == small).all()
+    many = [f"class number {k}" for k in range(40)]
+    assert pictures.legend_within(image, many, list(range(40))).shape == image.shape
+
+
+def test_curves_count_epochs_from_one_on_a_logarithmic_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(pictures, "_write_figure", lambda path, figure: drawn.append(figure) or path)
+    for losses in ((2.0, 0.1), (2.0, -0.1)):
+        rows = "".join(f"{e},1,{v},0.{e}\n" for e, v in enumerate(losses))
+        (tmp_path / "metrics.csv").write_text(f"epoch,step,val/loss,val/miou\n{rows}")
+        pictures.curves_picture(tmp_path / "c.png", [tmp_path / "metrics.csv"])
+    first, second = drawn
+    assert [list(line.get_xdata()) for line in first.axes[0].lines] == [[1, 2]]
+    assert [axis.get_yscale() for axis in (*first.axes, second.axes[0])] == ["log", "linear", "linear"]

@@ -10,6 +10,7 @@ import torch
 
 from spheregeo.grids import Equiangular
 from spheregeo.tasks import ConfusionMatrix, DepthScores, class_iou, class_recall, segmentation_scores
+from spheregeo.tasks.metrics import class_table
 
 
 def brute_force(
@@ -119,3 +120,14 @@ def test_depth_scores_equal_the_loop() -> None:
     nothing.update(prediction, truth, torch.zeros_like(valid), areas)
     with pytest.raises(ValueError, match="no valid depth"):
         nothing.compute()
+
+
+def test_the_table_of_classes_has_means_over_what_is_there() -> None:
+    columns = {"IoU": torch.tensor([0.5, torch.nan, 1.0]), "frequency": torch.tensor([0.9, 0.0, 0.1])}
+    head, wall, door, floor, mean, total = class_table(
+        ["wall", "door", "floor"], columns, {"accuracy": 0.8}
+    ).splitlines()
+    assert head.split() == ["class", "IoU", "frequency"] and wall.split() == ["wall", "0.500", "0.900"]
+    assert door.split() == ["door", "-", "0.000"] and floor.split() == ["floor", "1.000", "0.100"]
+    assert mean.split()[-1] == "0.750" and total == "accuracy 0.800 over all"
+    assert len({line.rfind("0") for line in (wall, floor)}) == 1, "columns are aligned"

@@ -26,6 +26,7 @@ from spheregeo.tasks.meshes.base import MeshTask, check_meshes
 from spheregeo.tasks.meshes.predict import predict_points
 from spheregeo.tasks.pictures.meshes import error_colours, meshes_picture, position_colours
 from spheregeo.tasks.predict import PredictOptions
+from spheregeo.tasks.predictions import sample_names
 
 NO_TARGET = -1
 WITHIN = (0.01, 0.05, 0.1, 0.25)  # shares of vertices whose error is below these are reported
@@ -248,14 +249,22 @@ class MeshCorrespondence(MeshTask):
         parts = (outputs[name].split(counts) for name in ("target", "prediction", "error"))
         return zip(outputs["mesh"], *parts, strict=True)
 
+    def example_error(self, example: Any) -> float:
+        """Return the mean geodesic error of an example, over √area of the template."""
+        return float(example[-1].nanmean())
+
     def plot(self, folder: Path, examples: Sequence[Any]) -> None:
         """Write ``predictions.png``, some meshes, and ``predictions.csv``, every vertex of the test."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["mesh", "vertex", "point", "geodesic_error"])
-        for number, said, errors in sorted(self._found, key=lambda found: found[0]):
+        found = sorted(self._found, key=lambda found: found[0])
+        names = sample_names(self._trainer, [number for number, *_ in found]) or {}
+        for number, said, errors in found:
             for k, (point, error) in enumerate(zip(said.tolist(), errors.tolist(), strict=True)):
-                writer.writerow([number, k, point, f"{error:.5f}" if error == error else ""])
+                writer.writerow(
+                    [names.get(number, number), k, point, f"{error:.5f}" if error == error else ""]
+                )
         write_bytes(folder / "predictions.csv", text.getvalue().encode())
         self._found = []
         if not examples:
@@ -268,7 +277,9 @@ class MeshCorrespondence(MeshTask):
             ]
             for mesh, truth, said, error in examples
         ]
-        titles = [f"{mesh.num_points} vertices" for mesh, *_ in examples]
+        titles = [
+            f"{mesh.num_points} vertices, mean error {float(e.nanmean()):.3f}" for mesh, *_, e in examples
+        ]
         heads = ("truth", "prediction", "geodesic error 0 ... 0.25")
         meshes_picture(folder / "predictions.png", rows, titles, heads)
 

@@ -329,6 +329,10 @@ class Forces(MoleculeTask):
             "units": {name: unit for name, unit in units.items() if name in self._results},
         }
 
+    def unit_of(self, score: str) -> str:
+        """Return meV/atom for scores of energies, meV/Å for those of forces."""
+        return "meV/atom" if score.startswith("energy_") else "meV/Å" if score.startswith("force_") else ""
+
     def plot(self, folder: Path, examples: Sequence[Any]) -> None:
         index, truth, prediction = self._table
         parity_picture(folder / "parity.png", truth, prediction, ["energy"], ["eV"])

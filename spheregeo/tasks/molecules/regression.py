@@ -358,6 +358,11 @@ class MoleculeRegression(MoleculeTask):
         if molecules is not None and molecules.names is not None:
             self._names = dict(zip(molecules.index.tolist(), molecules.names))
 
+    def unit_of(self, score: str) -> str:
+        """Return the unit of the target that a score belongs to."""
+        target = score.partition("_")[2]
+        return self.unit(target) if target in self._scores and score != "relative_mae" else ""
+
     def name_of(self, number: int) -> str:
         """What a molecule of the test is called in tables: its name in the data, or its number."""
         return str(number) if self._names is None else self._names[number]

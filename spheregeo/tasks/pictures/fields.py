@@ -210,9 +210,18 @@ def confusion_picture(
 
 
 def sheet_picture(
-    path: str | Path, rows: list[tuple[Array, Array, Array]], class_names: list[str] | None = None
-) -> Path:
-    """A row per sample: image | truth | prediction, each an RGB panorama."""
+    path: str | Path, rows: list[tuple[Array, Array, Array]], class_names: list[str] | None = None,
+    titles: Sequence[str] = (), present: Sequence[int] | None = None,
+) -> Path:  # fmt: skip
+    """A row per sample: image | truth | prediction, each an RGB panorama.
+
+    Args:
+        path: the PNG.
+        rows: image, truth and prediction of each sample.
+        class_names: one name per class for a legend; no legend if None.
+        titles: what stands at the left of each row; nothing if empty.
+        present: numbers of the classes that the legend names; all if None.
+    """
     figure = _figure(12, 2.1 * len(rows))
     axes = figure.subplots(len(rows), 3, squeeze=False)
     for line, row in zip(axes, rows, strict=True):
@@ -221,8 +230,12 @@ def sheet_picture(
             axis.set_axis_off()
     for axis, title in zip(axes[0], ("image", "truth", "prediction"), strict=True):
         axis.set_title(title, fontsize=10)
+    for line, title in zip(axes, titles):
+        line[0].text(
+            -0.02, 0.5, title, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=8
+        )
     if class_names:
-        _legend(figure, class_names)
+        _legend(figure, class_names, present)
     return _write_figure(path, figure)
 
 
@@ -242,8 +255,15 @@ def label_sheet_picture(
 
 
 def curves_picture(path: str | Path, logs: list[Path]) -> Path | None:
-    """Training curves from CSV logs in order of time; later logs (after a resume) overwrite their epochs."""
-    from matplotlib.ticker import MaxNLocator
+    """Training curves from CSV logs in order of time; later logs (after a resume) overwrite their epochs.
+
+    Epochs count from 1, as those of the printed lines. Losses are drawn on a logarithmic axis where all of them are positive.
+
+    Args:
+        path: the PNG.
+        logs: the CSV files.
+    """
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     series: dict[str, dict[int, float]] = {}
     for log in logs:
@@ -261,8 +281,18 @@ def curves_picture(path: str | Path, logs: list[Path]) -> Path | None:
     for axis, chosen in zip(figure.subplots(1, 2), (losses, scores), strict=True):
         for name in chosen:
             epochs = sorted(series[name])
-            axis.plot(epochs, [series[name][e] for e in epochs], label=name, marker=".", markersize=3)
+            values = [series[name][e] for e in epochs]
+            axis.plot([e + 1 for e in epochs], values, label=name, marker=".", markersize=3)
+        if chosen is losses and min((v for n in chosen for v in series[n].values()), default=0.0) > 0:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            if (low := axis.get_ylim())[1] < 30 * low[
+                0
+            ]:  # less than a decade and a half has few powers of ten
+                axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+                axis.tick_params(axis="y", which="minor", labelsize=7)
         axis.set_xlabel("epoch")
+        axis.set_ylabel("loss" if chosen is losses else "score")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         if chosen:

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from spheregeo import audit, models
 from spheregeo.grids import parse_grid
+from spheregeo.tasks.answers import GrowingTable
 from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import Batch
 from spheregeo.tasks.pictures.fields import as_rgb, sheet_picture, world_picture
 from spheregeo.tasks.pictures.projections import to_panorama
+from spheregeo.tasks.predictions import Predictions, sample_names
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -49,6 +51,8 @@ class SphereTask(Task):
     """
 
     output: ClassVar[str] = "field"
+    # Score of a sample in the table of a test, and whether it is 1 less its error; none if empty.
+    sample_score: ClassVar[tuple[str, bool] | tuple[()]] = ()
     linked_from_data: ClassVar[tuple[str, ...]] = ("in_channels", "grid", "mean", "std")
     areas: Tensor
     image_mean: Tensor
@@ -79,6 +83,8 @@ class SphereTask(Task):
             if len(values) != in_channels:
                 raise ValueError(f"{statistic} has {len(values)} numbers but in_channels is {in_channels}")
             self.register_buffer(f"image_{statistic}", torch.tensor(values), persistent=False)
+        self.sample_scores, self._tested = Predictions(), 0
+        self._by_sample: list[list[Any]] = []  # name and score of each sample of the last test
         self.register_buffer("areas", self.grid.areas.float().reshape(self.grid.shape), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -97,6 +103,33 @@ class SphereTask(Task):
         audit.print_table(result)
         return result
 
+    # ---- a score of each sample
+
+    def test_step(self, batch: Batch, index: int) -> Batch:
+        outputs = super().test_step(batch, index)
+        if self.sample_score:
+            errors = torch.tensor([self.example_error(example) for example in self.examples(outputs)])
+            # a loader without shuffling gives every so-manieth sample to a process
+            trainer: Any = self._trainer
+            world, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
+            numbers = (torch.arange(len(errors)) + self._tested) * world + rank
+            self._tested += len(errors)
+            parts = torch.zeros(len(errors)).long(), errors[:, None], batch.get("index", numbers)
+            self.sample_scores.update(*(part.to(self.device) for part in parts))
+        return outputs
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        if self.sample_score:
+            numbers, _, errors = self.sample_scores.compute()
+            names = sample_names(self._trainer, numbers.tolist()) or {}
+            scores = [1 - e for e in errors[:, 0].tolist()] if self.sample_score[1] else errors[:, 0].tolist()
+            self._by_sample = [
+                [names.get(k, k), score] for k, score in zip(numbers.tolist(), scores, strict=True)
+            ]
+            self.sample_scores.reset()
+            self._tested = 0
+
     # ---- pictures
 
     def examples(self, outputs: Batch) -> Iterable[Example]:
@@ -113,8 +146,20 @@ class SphereTask(Task):
     def _plot_fields(
         self, folder: Path, examples: Sequence[Example], class_names: list[str] | None = None
     ) -> None:
+        if self._by_sample:
+            assert self.sample_score
+            table = GrowingTable(
+                folder / "predictions.csv", ["sample", self.sample_score[0]], self._by_sample
+            )
+            table.close()
         if not examples:
             return
         rows = [(self.picture_of(image), *self.colours_of(*decided)) for image, *decided in examples]
-        sheet_picture(folder / "predictions.png", rows, class_names)
-        world_picture(folder / "world.png", rows[0][2], "prediction (Mollweide)", class_names)
+        errors = [self.example_error(example) for example in examples]
+        titles = [f"error {error:.3f}" if error is not None else "" for error in errors]
+        present = None
+        if class_names is not None:
+            seen = torch.cat([part.flatten() for _, *decided in examples for part in decided]).unique()
+            present = [c for c in seen.tolist() if 0 <= c < len(class_names)]
+        sheet_picture(folder / "predictions.png", rows, class_names, titles, present)
+        world_picture(folder / "world.png", rows[0][2], "prediction (Mollweide)", class_names, present)

@@ -51,7 +51,8 @@ class Depth(SphereTask):
 
     monitor = "val/abs_rel"
     mode = "min"
-    artifacts: ClassVar[tuple[str, ...]] = ("predictions.png", "world.png")
+    artifacts: ClassVar[tuple[str, ...]] = ("predictions.csv", "predictions.png", "world.png")
+    sample_score: ClassVar[tuple[str, bool] | tuple[()]] = ("abs_rel", False)
 
     def __init__(
         self,
@@ -96,7 +97,19 @@ class Depth(SphereTask):
         """Return the scores of the last evaluation as plain types for a JSON file."""
         return dict(self._results)
 
+    def unit_of(self, score: str) -> str:
+        """Return metres for the root mean square error; the other scores have no unit."""
+        return "m" if score == "rmse" else ""
+
     # ---- pictures and files
+
+    def example_error(self, example: Example) -> float:
+        """Return the absolute relative error of an example."""
+        _, truth, prediction = example
+        valid = torch.isfinite(truth)
+        weights = torch.where(valid, self.areas.to(truth.device), 0.0)
+        error = torch.where(valid, (prediction - truth).abs() / truth, 0.0)
+        return float((weights * error).sum() / weights.sum().clamp_min(1e-12))
 
     def colours_of(self, truth: Tensor, prediction: Tensor) -> tuple[Any, Any]:
         fields = [to_panorama(f, self.grid) for f in (truth, prediction)]

@@ -13,7 +13,14 @@ from torch import Tensor
 from spheregeo.tasks.answers import ended
 from spheregeo.tasks.checks import Batch, check_field, check_labels, class_list, take
 from spheregeo.tasks.losses import NOTHING_LABELLED, balanced_weights, cross_entropy, mean_over_processes
-from spheregeo.tasks.metrics import ConfusionMatrix, class_iou, class_recall, number, segmentation_scores
+from spheregeo.tasks.metrics import (
+    ConfusionMatrix,
+    class_iou,
+    class_recall,
+    class_table,
+    number,
+    segmentation_scores,
+)
 from spheregeo.tasks.pictures.fields import colour, confusion_picture, palette, write_png
 from spheregeo.tasks.pictures.projections import to_panorama
 from spheregeo.tasks.predict import PredictOptions
@@ -54,7 +61,10 @@ class Segmentation(SphereTask):
 
     monitor = "val/miou"
     mode = "max"
-    artifacts: ClassVar[tuple[str, ...]] = ("confusion.png", "predictions.png", "world.png")
+    artifacts: ClassVar[tuple[str, ...]] = (
+        "confusion.png", "predictions.csv", "predictions.png", "world.png",
+    )  # fmt: skip
+    sample_score: ClassVar[tuple[str, bool] | tuple[()]] = ("accuracy", True)
     linked_from_data: ClassVar[tuple[str, ...]] = (
         *SphereTask.linked_from_data, "num_classes", "class_names", "ignore_index",
     )  # fmt: skip
@@ -164,7 +174,26 @@ class Segmentation(SphereTask):
         }
         return {**segmentation_scores(self.matrix), "classes": classes, "confusion": self.matrix.tolist()}
 
+    def summary(self) -> str:
+        """Return IoU, accuracy and frequency by class, as text."""
+        present = self.matrix.sum(1) > 0  # means are over these, as those of the scores
+        columns = {
+            "IoU": torch.where(present, class_iou(self.matrix), torch.nan),
+            "accuracy": class_recall(self.matrix),
+            "frequency": self.matrix.sum(1) / self.matrix.sum(),
+        }
+        return class_table(
+            self.class_names, columns, {"accuracy": segmentation_scores(self.matrix)["accuracy"]}
+        )
+
     # ---- pictures and files
+
+    def example_error(self, example: Example) -> float:
+        """Return the share of the labelled area that an example labels wrongly."""
+        _, truth, prediction = example
+        weights = self.areas.to(truth.device) * (truth != self.ignore_index)
+        wrong = (weights * (truth != prediction)).sum()
+        return float(wrong / weights.sum().clamp_min(1e-12))
 
     def colours_of(self, truth: Tensor, prediction: Tensor) -> tuple[Any, Any]:
         fields = [to_panorama(f, self.grid) for f in (truth, prediction)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import islice
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from spheregeo.tasks.base import Task
 from spheregeo.tasks.files import write_json
 from spheregeo.tasks.pictures.fields import curves_picture
+from spheregeo.tasks.training.progress import Chosen, remaining, with_unit
 
 
 class EpochSeed(Callback):
@@ -61,13 +62,20 @@ class EpochSeed(Callback):
 
 
 class EpochLine(Callback):
-    """One printed line per epoch, for logs that are files rather than terminals."""
+    """One printed line per epoch, with units and the time that is left, for logs that are files rather than terminals."""
+
+    def __init__(self) -> None:
+        self._begin, self._first = time.monotonic(), 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin, self._first = time.monotonic(), trainer.current_epoch
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         values = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        words = "  ".join(f"{k} {v:.4f}" for k, v in sorted(values.items()))
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {words}", flush=True)
+        words = "  ".join(with_unit(pl_module, k, v) for k, v in sorted(values.items()))
+        left = remaining(trainer, self._begin, self._first)
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {words}{left}", flush=True)
 
 
 class Curves(Callback):
@@ -85,13 +93,16 @@ class Curves(Callback):
 
 
 class TestReport(Callback):
-    """Writes metrics.json and the pictures of a task's first few samples into the run's folder."""
+    """Writes metrics.json and pictures of a task's samples into the run's folder: worst, median and best, one of each class.
+
+    Where a task knows neither errors nor classes of its examples, the first few are shown.
+    """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     def __init__(self, folder: str | Path, samples: int = 6, extra: dict[str, Any] | None = None) -> None:
         self.folder, self.samples, self.extra = Path(folder), samples, dict(extra or {})
-        self._kept: list[Any] = []
+        self._chosen = Chosen(samples)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int,
@@ -99,16 +110,19 @@ class TestReport(Callback):
     ) -> None:  # fmt: skip
         if not isinstance(pl_module, Task):
             raise TypeError(f"the report knows the tasks of spheregeo, not {type(pl_module).__name__}")
-        wanted = self.samples - len(self._kept)
-        if wanted > 0:
-            self._kept += [_at_rest(example) for example in islice(pl_module.examples(outputs), wanted)]
+        for example in pl_module.examples(outputs):
+            error, kind = pl_module.example_error(example), pl_module.example_class(example)
+            if not self._chosen.offer(lambda example=example: _at_rest(example), error, kind):
+                break
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Task)
         write_json(self.folder / "metrics.json", {**self.extra, **pl_module.report()})
-        pl_module.plot(self.folder, self._kept)
-        self._kept = []
+        pl_module.plot(self.folder, self._chosen.examples())
+        self._chosen = Chosen(self.samples)
+        if text := pl_module.summary():
+            print(text, flush=True)
 
 
 def _at_rest(example: Any) -> Any:
