@@ -157,6 +157,9 @@ class SphereTask(Task):
         rows = [(self.picture_of(image), *self.colours_of(*decided)) for image, *decided in examples]
         errors = [self.example_error(example) for example in examples]
         titles = [f"error {error:.3f}" if error is not None else "" for error in errors]
+        known = [error for error in errors if error is not None]
+        if len(known) == len(errors) > 2 and known == sorted(known, reverse=True):
+            titles[0], titles[-1] = f"worst: {titles[0]}", f"best: {titles[-1]}"
         present = None
         if class_names is not None:
             seen = torch.cat([part.flatten() for _, *decided in examples for part in decided]).unique()
