@@ -360,8 +360,9 @@ class MoleculeRegression(MoleculeTask):
 
     def unit_of(self, score: str) -> str:
         """Return the unit of the target that a score belongs to."""
-        target = score.partition("_")[2]
-        return self.unit(target) if target in self._scores and score != "relative_mae" else ""
+        kind, _, target = score.partition("_")
+        known = kind in ("mae", "rmse") and target in self.targets and self.unit(target) != "1"
+        return self.unit(target) if known else ""
 
     def name_of(self, number: int) -> str:
         """What a molecule of the test is called in tables: its name in the data, or its number."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,28 @@ def test_scale_and_monitor_of_energies_alone(tmp_path: Path) -> None:
     found = task.forward_batch(next(iter(data.val_dataloader())))
     task.update_metrics(found)
     assert set(task.compute_metrics()) == {"energy_mae", "energy_rmse"}
+
+
+def test_energies_alone_from_fit_to_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "".join(
+        f"2\nProperties=species:S:1:pos:R:3 energy={-20.0 - k % 3}\nC 0 0 0\nO {1.1 + k / 100} 0 0\n"
+        for k in range(12)
+    )
+    (tmp_path / "bare.xyz").write_text(text)
+    run = str(tmp_path / "run")
+    options = (
+        f"--data spheregeo.data.ForcesData --data.root {tmp_path / 'bare.xyz'} --data.train 8 --data.val 2 --data.test 2 "
+        "--model.width 8 --model.depth 1 --model.references fit --trainer.max_epochs 2"
+    )
+    assert main(["fit", "fit-forces", "--output", run, *options.split()]) == 0
+    said = capsys.readouterr().out
+    assert "energies alone train" in said and re.search(r"val/energy_mae \d+\.\d{4} meV/atom", said)
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file() and "force" not in said.replace("fit-forces", "").split(
+        "energies alone train", 1)[1]  # fmt: skip
+    assert main(["fit", "fit-forces", "--output", run, "--resume", "--trainer.max_epochs", "3"]) == 0
+    assert main(["test", "fit-forces", "--output", run]) == 0
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert told["units"] == {"energy_mae": "meV/atom", "energy_rmse": "meV/atom"} and "force_mae" not in told
 
 
 def test_bad_batches_and_options() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,30 @@ def test_recipe_trains_tests_and_draws(run: Path) -> None:
     assert 0.02 < said < 0.5  # eV: the elements say most of it
     names = [r["sample"] for r in rows]
     assert len(set(names)) == 28 and not names[0].isdigit()
+
+
+def test_another_file_is_scored_in_a_folder_of_its_own(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = "2\nProperties=species:S:1:pos:R:3 atomization_energy={0} zpve=3.0\nC 0 0 0\nO 1.1 0 0\n"
+    (tmp_path / "other.xyz").write_text(frame.format(250.0) + frame.format("nan"))
+    call = [
+        "test",
+        "regress-molecules",
+        "--output",
+        str(run),
+        "--data.test_root",
+        str(tmp_path / "other.xyz"),
+    ]
+    assert main(call) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"test/mae_zpve +\d+\.\d{4} eV\n", said) and f"report in {run / 'test-other'}" in said
+    told = json.loads((run / "test-other" / "metrics.json").read_text())
+    assert told["molecules"] == 2 and told["targets"]["atomization_energy"]["count"] == 1
+    rows = list(csv.DictReader((run / "test-other" / "predictions.csv").read_text().splitlines()))
+    assert [row["sample"] for row in rows] == ["0", "1"] and rows[1][
+        "true atomization_energy [kcal/mol]"
+    ] == ""
 
 
 def test_resuming_with_other_targets_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
