@@ -8,8 +8,10 @@ here               there                note
 ``numbers``        ``z``                molecules
 ``label``          ``y`` (1,)           clouds and meshes
 ``target`` (B, T)  ``y`` (1, T)         molecules
+``vectors``        ``vectors``          molecules, (1, V, 3)
+``atomic``         ``atomic``           molecules, (P, A)
 ``energy``         ``energy`` (1,)      molecules
-``forces``         ``force``            molecules
+``forces``         ``force``            molecules; NaN where they are not known
 ``cell``, ``pbc``  the same, (1, ...)   molecules
 ``mesh``           ``pos``, ``face``    faces (3, F) there, (F, 3) in ``TriangleMesh.faces``
 ``target`` (V,)    ``target``           meshes
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["from_pyg", "to_pyg"]
 
-_PER_MOLECULE = {"target": "y", "energy": "energy", "cell": "cell", "pbc": "pbc", "index": "idx"}
+_PER_MOLECULE = {
+    "target": "y", "vectors": "vectors", "energy": "energy", "cell": "cell", "pbc": "pbc", "index": "idx",
+}  # fmt: skip
+_PER_ATOM = {"forces": "force", "atomic": "atomic"}
 
 
 def to_pyg(item: Mapping[str, Any]) -> Data | Batch:
@@ -116,9 +121,9 @@ def _cloud(item: Mapping[str, Any]) -> Data:
 def _molecule(batch: Mapping[str, Tensor], part: Tensor, k: int) -> Data:
     from torch_geometric.data import Data
 
-    forces = {"force": batch["forces"][part]} if "forces" in batch else {}
+    atoms = {there: batch[here][part] for here, there in _PER_ATOM.items() if here in batch}
     rows = {there: batch[here][k : k + 1] for here, there in _PER_MOLECULE.items() if here in batch}
-    return Data(z=batch["numbers"][part], pos=batch["positions"][part], **forces, **rows)
+    return Data(z=batch["numbers"][part], pos=batch["positions"][part], **atoms, **rows)
 
 
 def from_pyg(data: Data | Batch) -> dict[str, Any]:
@@ -181,11 +186,14 @@ def _atoms(held: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
         "batch": torch.zeros_like(numbers),
         "index": torch.tensor([number]),
     }
-    if "force" in held:
-        found["forces"] = held["force"].double()
+    for here, there in _PER_ATOM.items():
+        if there in held:
+            found[here] = held[there].double()
     for here, there in _PER_MOLECULE.items():
         if there in held and here != "index":
             value = held[there] if here == "pbc" else held[there].double()
-            width = {"target": (1, -1), "energy": (1,), "cell": (1, 3, 3), "pbc": (1, 3)}[here]
+            width = {
+                "target": (1, -1), "vectors": (1, -1, 3), "energy": (1,), "cell": (1, 3, 3), "pbc": (1, 3),
+            }[here]  # fmt: skip
             found[here] = value.reshape(width)
     return found

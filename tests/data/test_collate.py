@@ -66,6 +66,15 @@ def test_molecules() -> None:
     assert same(collate([source.batch([k]) for k in range(3)]), source.batch([0, 1, 2]))
 
 
+def test_molecules_with_vectors_and_numbers_of_atoms() -> None:
+    count = int(molecules().counts.sum())
+    source = molecules(vectors={"mu": torch.rand(3, 3).tolist()}, atomic={"q": torch.rand(count).tolist()})
+    names = ["gap", "mu", "q"]
+    whole = source.batch([2, 0, 1], names)
+    assert whole["vectors"].shape == (3, 1, 3) and whole["atomic"].shape == (count, 1)
+    assert same(collate_molecules([source.batch([2], names), source.batch([0, 1], names)]), whole)
+
+
 def test_molecules_with_and_without_a_cell() -> None:
     pbc = [[False] * 3, [True] * 3, [False] * 3]
     source = molecules(cell=[torch.eye(3).tolist()] * 3, pbc=pbc)

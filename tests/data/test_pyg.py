@@ -11,6 +11,7 @@ from spheregeo.data import (
     ClustersData,
     Creatures,
     G2Data,
+    Molecules,
     PrimitiveClouds,
     Primitives,
     Views,
@@ -61,6 +62,18 @@ def test_periodic_molecules() -> None:
         "index": torch.tensor([4, 9]), "cell": torch.rand(2, 3, 3).double(), "pbc": torch.tensor([[True] * 3, [False] * 3]),
     }  # fmt: skip
     assert same(from_pyg(to_pyg(batch)), batch)
+
+
+def test_molecules_with_targets_of_every_kind() -> None:
+    source = Molecules.of(
+        [[8, 1], [6]], [[[0, 0, 0], [0, 0, 1]], [[0, 0, 0]]], {"gap": [1.0, 2.0]}, {"gap": "eV", "mu": "D", "q": "1"},
+        vectors={"mu": [[0, 0, 1.5], [0, 0, 0]]}, atomic={"q": [-0.5, 0.5, 0.0]},
+    )  # fmt: skip
+    batch = source.batch([0, 1], ["gap", "mu", "q"])
+    made = to_pyg(batch)
+    assert made.get_example(0).atomic.tolist() == [[-0.5], [0.5]]
+    assert made.get_example(0).vectors.shape == (1, 1, 3)
+    assert same(from_pyg(made), batch)
 
 
 def test_meshes() -> None:
