@@ -636,3 +636,18 @@ def test_classic_netcdf_is_whole_or_named(tmp_path: Path, upright: np.ndarray, f
             (tmp_path / "cut.nc").write_bytes(content[:length])
             with pytest.raises(ValueError, match=r"cut\.nc cannot be read as NetCDF"):
                 read_field(FieldSource("cut.nc:field", level=(0,)), tmp_path)
+
+
+def test_a_planet_of_points_is_ready_to_train_on(tmp_path: Path) -> None:
+    lat, lon = curvilinear()
+    np.savez(tmp_path / "height.npz", height=smooth(lat, lon), lat=lat, lon=lon)
+    np.savez(tmp_path / "climate.npz", climate=(smooth(lat, lon) > 0).astype(int), lat=lat, lon=lon)
+    item = Fields(tmp_path, ["height.npz:height"], "climate.npz:climate", ["low", "high"], SIZE)[0]
+    counted = item["label"] != IGNORE
+    assert (
+        item["image"].shape == (1, *SIZE)
+        and bool(torch.isfinite(item["image"]).all())
+        and bool(counted.any())
+    )
+    agree = (item["image"][0] > 0) == (item["label"] == 1)
+    assert float(agree[counted].float().mean()) > 0.97
