@@ -5,8 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.utils._pytree import _broadcast_to_and_flatten, tree_flatten, tree_unflatten
 
-__all__ = ["Function"]
+__all__ = ["Function", "is_transformed", "is_watched", "mapped"]
+
+
+def is_watched() -> bool:
+    """Return whether a compiler, an exporter or a transform of ``torch.func`` follows along, for whom plain operations serve."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def is_transformed() -> bool:
+    """Return whether a transform of ``torch.func`` follows along, which knows no changes in place and no orders of memory."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def mapped(function: Any, info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:
+    """A rule of ``torch.func.vmap``: a function's values for each entry of the mapped axis in turn, stacked.
+
+    Args:
+        function: a function of tensors and anything else that returns a tensor, or a list or tuple of tensors.
+        info, in_dims: as torch gives them to such rules.
+        args: arguments of the function.
+
+    Raises: RuntimeError for no entries.
+    """
+    values, spec = tree_flatten(args)
+    dims = _broadcast_to_and_flatten(in_dims, spec)
+    assert dims is not None
+    if not info.batch_size:
+        raise RuntimeError("vmap over an axis of length 0; expected one entry at least")
+    found = []
+    for k in range(info.batch_size):
+        entry = [v if d is None else v.select(d, k) for v, d in zip(values, dims, strict=True)]
+        found.append(function(*tree_unflatten(entry, spec)))
+    if isinstance(found[0], torch.Tensor):
+        return torch.stack(found), 0
+    kind = type(found[0])
+    return kind(torch.stack(parts) for parts in zip(*found, strict=True)), kind(0 for _ in found[0])
 
 
 class Function(torch.autograd.Function):
@@ -14,7 +50,7 @@ class Function(torch.autograd.Function):
 
     torch binds the arguments to the signature of ``forward`` at every call, to fill in defaults, which takes longer than the
     evaluation of a small layer. Here all arguments are given by position. Under the transforms of ``torch.func`` torch's own
-    ``apply`` runs.
+    ``apply`` runs, and ``vmap`` evaluates entry by entry.
 
     Example:
         >>> class Twice(Function):
@@ -31,6 +67,13 @@ class Function(torch.autograd.Function):
         >>> torch.autograd.grad(Twice.apply(x).sum(), x)[0]
         tensor([2., 2.])
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "vmap" not in cls.__dict__:
+            cls.vmap = staticmethod(  # type: ignore[method-assign]
+                lambda info, in_dims, *args: mapped(cls.apply, info, in_dims, *args)
+            )
 
     @classmethod
     def apply(cls, *args: Any) -> Any:

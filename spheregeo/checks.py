@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["check_count", "check_least", "nearest"]
+__all__ = ["check_count", "check_least", "check_tensor", "nearest"]
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
@@ -42,3 +42,30 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_fold = {one.casefold(): one for one in known}
     found = difflib.get_close_matches(name.casefold(), by_fold, 2, 0.6)
     return f" (did you mean {' or '.join(repr(by_fold[one]) for one in found)}?)" if found else ""
+
+
+def check_tensor(x: Any, name: str = "x") -> None:
+    """Check that a layer's input is a tensor of real numbers in floating point, with memory: one rule for all layers.
+
+    Args:
+        x: what was given.
+        name: of the argument, for the message.
+
+    Raises: TypeError for anything but a tensor (None, a numpy array, a list) and for whole, boolean or complex numbers;
+        ValueError for a tensor on the meta device.
+    """
+    import torch  # late: the command line checks names without it
+
+    if not isinstance(x, torch.Tensor):
+        more = "; torch.from_numpy makes one" if type(x).__module__ == "numpy" else ""
+        raise TypeError(
+            f"{name} is {'None' if x is None else f'a {type(x).__name__}'}; expected a tensor{more}"
+        )
+    if not x.is_floating_point():
+        raise TypeError(
+            f"{name} has dtype {x.dtype}; expected a real floating dtype, for instance {name}.float()"
+        )
+    if x.device.type == "meta":
+        raise ValueError(
+            f"{name} is on the meta device, which holds no numbers; expected a tensor on a CPU or GPU"
+        )

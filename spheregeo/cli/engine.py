@@ -34,6 +34,7 @@ from spheregeo.cli.runs.training import Training, training
 from spheregeo.cli.trust import check_recipe, guarded, parse_recipe
 from spheregeo.data.record import data_differences, describe_data
 from spheregeo.files import write_bytes, write_json
+from spheregeo.nn.parallel import synchronize_norms
 from spheregeo.tasks.training.average import Average
 from spheregeo.tasks.training.callbacks import Curves, EpochLine, EpochSeed, TestReport
 from spheregeo.tasks.training.checkpoints import RunCheckpoint
@@ -106,6 +107,10 @@ class SphereCLI(LightningCLI):
             "--freeze", type=list[str], default=[],
             help="patterns of names of parameters that are not trained, such as network.encoder.*",
         )  # fmt: skip
+        parser.add_argument(
+            "--sync_norms", type=bool, default=True,
+            help="batch norms of several processes take the statistics of all; false: each of its own share",
+        )  # fmt: skip
         for name in sorted({name for kind in tasks.kinds() for name in kind.linked_from_data}):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
@@ -119,7 +124,7 @@ class SphereCLI(LightningCLI):
         callbacks: list[Any] = []
         terminal = sys.stderr.isatty()
         if self.command == "fit":
-            model: Any = self.model
+            model: Any = synchronize_norms(self.model, config.sync_norms)
             given = config.trainer.logger
             extra["logger"] = given if given is not None else make_loggers(self.folder, self.logger_name)
             if self.profile:

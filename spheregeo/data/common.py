@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,24 @@ def generator(*key: int) -> torch.Generator:
     """A torch generator that depends on all the given integers (>= 0) and on nothing else."""
     seed = np.random.SeedSequence(key).generate_state(2, np.uint32).astype(np.uint64)
     return torch.Generator().manual_seed(int((seed[0] << np.uint64(31)) ^ seed[1]))
+
+
+def evaluation_batch_size(items: int, batch_size: int) -> int:
+    """Return the batch size with which no process has to see an item twice, ``batch_size`` or a little beside it.
+
+    Processes make equally many batches. One that has an item more than others needs no batch more if the last batch of the others
+    is not full.
+
+    Args:
+        items: items of the dataset.
+        batch_size: items wanted in a batch of one process.
+    """
+    running = torch.distributed.is_available() and torch.distributed.is_initialized()
+    fewest, over = divmod(items, torch.distributed.get_world_size() if running else 1)
+    if not over or not fewest:
+        return batch_size
+    near = (*range(batch_size, 1, -1), *range(batch_size + 1, fewest + 2))
+    return next(size for size in near if fewest % size)
 
 
 class Augmented(Dataset[Item]):
@@ -75,7 +94,9 @@ class EpochSampler(DistributedSampler[Any]):
     """Shuffles by (seed, epoch), deals the indices out to the processes, and yields (epoch, index) pairs.
 
     A ``DistributedSampler``, so that Lightning calls ``set_epoch`` before every epoch and does not replace the sampler.
-    A process that is alone gets every index.
+    A process that is alone gets every index. Of several, each takes every n-th, so that their batches together are the batches of
+    one process with n times the batch size. No index comes twice, unless processes would run out of batches before others: then,
+    or where ``batch_size`` is not known, some get an index of the beginning again.
 
     Args:
         dataset: the dataset to shuffle.
@@ -83,6 +104,7 @@ class EpochSampler(DistributedSampler[Any]):
         seed: seed of the order.
         pairs: False yields plain indices, for datasets whose items are the same in every epoch.
         epoch: the epoch to begin with.
+        batch_size: items in a batch of one process; None for unknown.
 
     Example:
         >>> from spheregeo.data import EpochSampler
@@ -93,7 +115,13 @@ class EpochSampler(DistributedSampler[Any]):
     """
 
     def __init__(
-        self, dataset: Dataset[Any], shuffle: bool = True, seed: int = 0, pairs: bool = True, epoch: int = 0
+        self,
+        dataset: Dataset[Any],
+        shuffle: bool = True,
+        seed: int = 0,
+        pairs: bool = True,
+        epoch: int = 0,
+        batch_size: int | None = None,
     ) -> None:
         running = torch.distributed.is_available() and torch.distributed.is_initialized()
         replicas = torch.distributed.get_world_size() if running else 1
@@ -101,7 +129,14 @@ class EpochSampler(DistributedSampler[Any]):
         super().__init__(dataset, num_replicas=replicas, rank=rank, shuffle=shuffle, seed=seed)
         self.pairs = pairs
         self.set_epoch(epoch)
+        fewest, over = divmod(len(dataset), replicas)  # type: ignore[arg-type]
+        self._length = self.num_samples
+        if batch_size is not None and fewest % batch_size:  # as many batches in all processes
+            self._length = fewest + (rank < over)
+
+    def __len__(self) -> int:
+        return self._length
 
     def __iter__(self) -> Iterator[Any]:
-        indices = super().__iter__()
+        indices = islice(super().__iter__(), self._length)  # those that are dealt twice come last
         return ((self.epoch, index) for index in indices) if self.pairs else indices

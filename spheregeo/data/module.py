@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from spheregeo.checks import check_least
 from spheregeo.data.batches import collate
-from spheregeo.data.common import EpochSampler, check_split
+from spheregeo.data.common import EpochSampler, check_split, evaluation_batch_size
 
 __all__ = ["DataModule"]
 
@@ -109,9 +109,12 @@ class DataModule(LightningDataModule, ABC, Generic[Data]):
 
     def _loader(self, split: str) -> DataLoader[Any]:
         data, train = self.items(split), split == "train"
+        items = len(data)  # type: ignore[arg-type]
+        size = self.batch_size if train else evaluation_batch_size(items, self.eval_batch_size)
+        pairs, first = (self.drawn_anew, self.first_epoch) if train else (False, 0)
+        sampler = EpochSampler(data, train, self.seed, pairs, first, size)
         return DataLoader(
-            data, self.batch_size if train else self.eval_batch_size, collate_fn=self.collate,
-            sampler=EpochSampler(data, seed=self.seed, pairs=self.drawn_anew, epoch=self.first_epoch) if train else None,
+            data, size, collate_fn=self.collate, sampler=sampler if train or sampler.num_replicas > 1 else None,
             num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
         )  # fmt: skip
 

@@ -20,6 +20,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from spheregeo.checks import check_tensor
+
 _TERM = re.compile(r"(\d+)\s*[x×]\s*(\d+)\s*([eo]?)")
 
 
@@ -205,6 +207,7 @@ def reflection_mask(in_type: str | FieldType, out_type: str | FieldType) -> Tens
 
 def check_field(x: Tensor, field_type: FieldType, name: str = "x") -> None:
     """Raise ValueError unless x is (batch, dim, *points)."""
+    check_tensor(x, name)
     if x.ndim < 2 or x.shape[1] != field_type.dim:
         raise ValueError(
             f"{name} has shape {tuple(x.shape)}; expected (batch, {field_type.dim}, *points), fields of type '{field_type}'"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from spheregeo.autograd import is_watched
 from spheregeo.groups import to_quaternion
 from spheregeo.harmonics import wigner_forms as forms
 
@@ -150,7 +151,7 @@ def _computed(t: Tensor) -> Tensor:
 
 
 def _check_orthogonal(matrices: Tensor) -> None:
-    if torch.compiler.is_compiling() or not matrices.numel():
+    if is_watched() or not matrices.numel():
         return
     m = matrices.detach().double()
     error = (m @ m.transpose(-1, -2) - torch.eye(3, dtype=m.dtype, device=m.device)).abs().amax()
@@ -159,7 +160,7 @@ def _check_orthogonal(matrices: Tensor) -> None:
 
 
 def _check_finite_rotations(rotations: Tensor, kind: str) -> None:
-    if torch.compiler.is_compiling() or not rotations.numel():
+    if is_watched() or not rotations.numel():
         return
     if kind == "matrix":
         _check_orthogonal(rotations)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint as _torch_checkpoint
 
-from spheregeo.nn import DiscoConv
+from spheregeo.nn import BatchNorm, DiscoConv, SampleDropout
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -88,14 +88,6 @@ class Pointwise(nn.Module):
         return y.unflatten(2, x.shape[2:])
 
 
-class _PointBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm whose statistics run over batch and points, for fields of any shape."""
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 3:
-            raise ValueError(f"input has {input.dim()} axes; batch norm expects (B, C, *shape)")
-
-
 def make_norm(kind: str, channels: int) -> nn.Module:
     """Norm over ``channels``: ``batch``, ``group`` (8 groups, no batch statistics) or ``none``.
 
@@ -103,7 +95,7 @@ def make_norm(kind: str, channels: int) -> nn.Module:
     Raises: ValueError for another kind.
     """
     if kind == "batch":
-        return _PointBatchNorm(channels)
+        return BatchNorm(channels)
     if kind == "group":
         groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
         return nn.GroupNorm(groups, channels)
@@ -128,7 +120,7 @@ class _Gain(nn.Module):
         return weight / self.gain
 
 
-class PooledNorm(nn.BatchNorm1d):
+class PooledNorm(BatchNorm):
     """Batch norm of pooled channels, in which samples differ little beside what all share.
 
     A batch of one is left to the running statistics.
@@ -136,14 +128,8 @@ class PooledNorm(nn.BatchNorm1d):
     Shape: (B, C) -> the same.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        if (
-            not self.training or len(x) > 1
-        ):  # in evaluation no batch is asked for its size, which exporters keep open
-            return super().forward(x)
-        return nn.functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, lone=True)
 
 
 class Head(nn.Module):
@@ -169,7 +155,7 @@ class Head(nn.Module):
             norms[norm](in_channels) if norm in norms else nn.Identity(),
             nn.Linear(in_channels, in_channels),
             nn.GELU(),
-            nn.Dropout(dropout),
+            SampleDropout(dropout),
             nn.Linear(in_channels, out_channels),
         )
 
@@ -237,7 +223,8 @@ class ResidualBlock(nn.Module):
 @contextlib.contextmanager
 def _frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Running statistics stay as they are: momentum 0 and an uncounted batch."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    found = [m for m in module.modules() if hasattr(m, "momentum")]
+    norms: list[Any] = [m for m in found if isinstance(getattr(m, "running_mean", None), Tensor)]
     momenta = [m.momentum for m in norms]
     counts = [None if m.num_batches_tracked is None else m.num_batches_tracked.clone() for m in norms]
     for m in norms:

@@ -5,6 +5,8 @@ points and their neighbors; ``voxel``: voxel grids. Every layer is here as well:
 """
 
 from spheregeo.nn import irreps, space, sphere, surface, voxel
+from spheregeo.nn.batch_norm import BatchNorm as BatchNorm
+from spheregeo.nn.batch_norm import SampleDropout as SampleDropout
 from spheregeo.nn.exact_buffers import ExactBuffers as ExactBuffers
 from spheregeo.nn.gdn import GDN as GDN
 from spheregeo.nn.irreps import IrrepsBatchNorm as IrrepsBatchNorm

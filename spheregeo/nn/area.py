@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spheregeo.checks import check_tensor
 from spheregeo.grids import Grid
 from spheregeo.nn.exact_buffers import ExactBuffers
 
@@ -26,6 +27,7 @@ class AreaWeighted(ExactBuffers):
         return self.grid.areas / self.grid.areas.sum()
 
     def _check(self, x: Tensor, channels: int | None = None) -> None:
+        check_tensor(x)
         shape = tuple(self.grid.shape)
         fits = x.ndim == 2 + len(shape) and tuple(x.shape[2:]) == shape
         if not fits or (channels is not None and x.shape[1] != channels):

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.autograd import Function
+from spheregeo.checks import check_tensor
+from spheregeo.nn.statistics import working_dtype
 
 PEDESTAL = 2.0**-36  # what is added under the root: its gradient is then never zero
 
@@ -70,21 +72,26 @@ class GDN(nn.Module):
     @property
     def beta(self) -> Tensor:
         """Constants under the root, at least ``beta_min``. Shape: (channels,)."""
-        bounded: Tensor = _AtLeast.apply(self.root_beta, (self.beta_min + PEDESTAL) ** 0.5)
+        root = self.root_beta.to(working_dtype(self.root_beta))
+        bounded: Tensor = _AtLeast.apply(root, (self.beta_min + PEDESTAL) ** 0.5)
         return bounded.square() - PEDESTAL
 
     @property
     def gamma(self) -> Tensor:
         """Weight of channel j's square in channel i's norm, at least 0. Shape: (channels, channels)."""
-        bounded: Tensor = _AtLeast.apply(self.root_gamma, PEDESTAL**0.5)
+        root = self.root_gamma.to(working_dtype(self.root_gamma))
+        bounded: Tensor = _AtLeast.apply(root, PEDESTAL**0.5)
         return bounded.square() - PEDESTAL
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(x)
         if x.ndim < 2 or x.shape[1] != self.channels:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (batch, {self.channels}, ...)")
-        rows = x.square().movedim(1, -1)  # (B, *, channels)
-        norm = nn.functional.linear(rows, self.gamma, self.beta).movedim(-1, 1)
-        return x * (norm.sqrt() if self.inverse else norm.rsqrt())
+        dtype = working_dtype(x)  # squares and constants leave the range of half precision
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.to(dtype).square().movedim(1, -1)  # (B, *, channels)
+            norm = nn.functional.linear(rows, self.gamma.to(dtype), self.beta.to(dtype)).movedim(-1, 1)
+            return x * (norm.sqrt() if self.inverse else norm.rsqrt()).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, inverse={self.inverse}"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 import torch
 from torch import Tensor, nn
 
+from spheregeo.checks import check_tensor
 from spheregeo.grids import Grid, HEALPix
 from spheregeo.grids.cache import geometry
 from spheregeo.grids.latlon import LatLon
@@ -43,6 +44,7 @@ class _Between(ExactBuffers, ABC):
         return geometry.get(("layer", key, dtype), lambda: build().to(dtype)).shared()
 
     def _check(self, x: Tensor) -> None:
+        check_tensor(x)
         shape = tuple(self.source.shape)
         if x.ndim != 2 + len(shape) or tuple(x.shape[2:]) != shape:
             raise ValueError(

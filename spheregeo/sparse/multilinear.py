@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from spheregeo.autograd import Function
+from spheregeo.autograd import Function, mapped
 from spheregeo.sparse.registry import get_engine
 
 FORMS: dict[str, Multilinear] = {}
@@ -87,6 +87,8 @@ class Multilinear(ABC):
     ) -> list[Tensor]:
         """Partial derivatives of F in the slots ``wanted``; arguments that none of them needs may be None."""
         dtype, compute, device = self._types(arguments)
+        if any(t is not None and t.numel() == 0 for t in arguments):  # a linear function of nothing
+            return [self.empty(slot, arguments, structure).zero_() for slot in wanted]
         prepared = [None if t is None else self._prepared(t, compute) for t in arguments]
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
@@ -226,6 +228,7 @@ def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
 
 
 multilinear.register_autograd(_differentiate, setup_context=_save)
+multilinear.register_vmap(lambda info, in_dims, *args: mapped(multilinear, info, in_dims, *args))
 
 
 class _Eager(Function):

@@ -17,9 +17,11 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from spheregeo.data.record import describe_data
+from spheregeo.nn.parallel import num_processes, sum_over_processes
 from spheregeo.tasks.checks import Batch, check_loss
 from spheregeo.tasks.files import check_weights, read_checkpoint, versions
 from spheregeo.tasks.former import FormerNames
+from spheregeo.tasks.losses import mean_over_processes
 from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.predictions import sample_names
 
@@ -181,9 +183,13 @@ class Task(FormerNames, pl.LightningModule, ABC):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         outputs = self.forward_batch(batch)
         loss = check_loss(outputs["loss"], self.lr)
+        # The global batch's loss and size, alike in all processes: Lightning divides sums of sizes as whole numbers.
         size = len(outputs["truth"])
+        if num_processes() > 1:
+            size = int(sum_over_processes(torch.tensor(size, device=loss.device)))
+        whole = mean_over_processes(loss)
         self.log(
-            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True
+            "train/loss", whole, on_step=False, on_epoch=True, prog_bar=True, batch_size=size, sync_dist=True
         )
         return loss
 
@@ -202,7 +208,9 @@ class Task(FormerNames, pl.LightningModule, ABC):
                 f"the loss of {who} is {float(outputs['loss'].detach())}, so there is no "
                 "score; are the weights broken, or values of the data far from those of the training?"
             )
-        self.mean_loss.update(outputs["loss"], weight=len(outputs["truth"]))
+        # A process's loss is its part of the global batch's, times the number of processes.
+        loss = mean_over_processes(outputs["loss"])
+        self.mean_loss.update(loss, weight=len(outputs["truth"]))
         return self.update_metrics(outputs)
 
     def validation_step(self, batch: Batch, index: int) -> None:

@@ -154,3 +154,20 @@ def class_list(names: Any, num_classes: int) -> list[str]:
     if len(found) != num_classes:
         raise ValueError(f"class_names has {len(found)} names but num_classes is {num_classes}")
     return found
+
+
+def check_precision(trainer: Any, refused: tuple[str, ...], reason: str) -> None:
+    """Check that a task can train in the trainer's precision.
+
+    Args:
+        trainer: Lightning's trainer.
+        refused: precisions in which the task cannot.
+        reason: what is wrong with them, for the message.
+
+    Raises: ValueError for one of those.
+    """
+    precision = str(getattr(trainer, "precision", "32-true"))
+    if precision in refused:
+        raise ValueError(
+            f"trainer.precision is {precision!r}, {reason}; expected 32-true, bf16-mixed or 16-mixed"
+        )

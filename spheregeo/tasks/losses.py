@@ -10,28 +10,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed
 
+from spheregeo.nn.parallel import num_processes, sum_over_processes
+
 NOTHING_LABELLED = (
     "no pixel of the training data is labelled: every label is void (ignored); look at the label files, at the values that "
     "count as void, and at the classes"
 )
 
 
-def _parallel() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
-
-
 def mean_over_processes(value: Tensor) -> Tensor:
     """Mean of a scalar over all processes, without gradient."""
-    value = value.detach().clone()
-    if _parallel():
-        distributed.all_reduce(value)
-        value /= distributed.get_world_size()
-    return value
+    return sum_over_processes(value.detach()) / num_processes()
 
 
 def _max_over_processes(value: Tensor) -> Tensor:
     value = value.detach().clone()
-    if _parallel():
+    if num_processes() > 1:
         distributed.all_reduce(value, op=distributed.ReduceOp.MAX)
     return value
 
@@ -43,6 +37,15 @@ def area_mean(values: Tensor, weights: Tensor) -> Tensor:
     """
     total = mean_over_processes(weights.sum())
     return (values * weights).sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
+
+
+def plain_mean(values: Tensor, known: Tensor | None = None) -> Tensor:
+    """Mean over the global batch in which all known values count alike; zero (with a graph) where nothing is known.
+
+    Shape: values and known (B, *) -> ().
+    """
+    weights = torch.ones_like(values) if known is None else known.to(values.dtype)
+    return area_mean(values, weights)
 
 
 def cross_entropy(

@@ -118,3 +118,47 @@ def check_gradients(subject: Subject, second: bool, training: bool = False) -> s
     finally:
         torch.set_rng_state(generator_state)
     return f"{len(tensors)} tensors{', training mode' if training else ''}"
+
+
+def check_transforms(subject: Subject, tolerance: float = 1e-9) -> str:
+    """``torch.func`` gives autograd's numbers: ``grad`` of the weights, ``jacrev`` and ``vmap`` of the first argument.
+
+    Args:
+        subject: the module and its inputs; the first is a tensor, or a list of tensors, which is not transformed.
+        tolerance: relative.
+    """
+    layer = subject.layer()
+    first, *rest = subject.inputs()
+    _, of_x, of_w = gradients(layer, [first, *rest], list(layer.parameters()), subject.seed)
+    (first, *rest) = subject.inputs()
+    names = [name for name, _ in layer.named_parameters()]
+    values = dict(layer.named_parameters())
+
+    outputs = tensors_of(layer(first, *rest))
+    generator = torch.Generator().manual_seed(subject.seed)  # the cotangents of ``gradients``
+    cotangents = [torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y) for y in outputs]
+
+    def scalar(weights: dict[str, Tensor], x: Any) -> Tensor:
+        outputs = tensors_of(functional_call(layer, weights, (x, *rest)))
+        parts = [(y * c).sum() for y, c in zip(outputs, cotangents, strict=True)]
+        return torch.stack(parts).sum()
+
+    worst = 0.0
+    if names:
+        found = torch.func.grad(scalar)(values, first)
+        worst = agree("torch.func.grad of weights", [found[name] for name in names], of_w, tolerance)
+    if isinstance(first, Tensor):
+        jacobian = torch.func.jacrev(scalar, argnums=1)(values, first)
+        worst = max(worst, agree("torch.func.jacrev", [jacobian], of_x[:1], tolerance))
+        both = torch.stack([first, 2 * first])
+        mapped = tensors_of(torch.func.vmap(lambda x: layer(x, *rest))(both))
+        single = [tensors_of(layer(x, *rest)) for x in both]
+        twice = [torch.stack(list(parts)) for parts in zip(*single, strict=True)]
+        worst = max(worst, agree("torch.func.vmap", mapped, twice, tolerance))
+        if names and not rest:
+            each = torch.func.vmap(torch.func.grad(scalar), (None, 0))(values, both)
+            for k in range(2):
+                alone = torch.func.grad(scalar)(values, both[k])
+                pairs = [each[n][k] for n in names], [alone[n] for n in names]
+                worst = max(worst, agree("gradients of each sample by torch.func", *pairs, tolerance))
+    return f"{worst:.1e}"

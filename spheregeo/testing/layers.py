@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spheregeo.audit import measure_equivariance
 from spheregeo.grids import Grid
-from spheregeo.testing.derivatives import check_gradients, check_twin, reference_twin
+from spheregeo.testing.derivatives import check_gradients, check_transforms, check_twin, reference_twin
 from spheregeo.testing.moves import (
     TOLERANCES,
     check_autocast,
@@ -19,8 +19,10 @@ from spheregeo.testing.moves import (
     check_copies,
     check_cuda,
     check_dtypes,
+    check_empty,
     check_errors,
     check_export,
+    check_inputs,
     check_meta,
 )
 from spheregeo.testing.report import CheckError, Suite, require
@@ -48,6 +50,7 @@ def check_layer(
     restores: bool = False,
     bad_inputs: Sequence[tuple[Any, str]] | None = None,
     channel_axis: int = 1,
+    empty_inputs: Inputs | None = None,
     seed: int = 0,
     skip: Collection[str] = (),
 ) -> dict[str, str]:
@@ -58,10 +61,14 @@ def check_layer(
     * ``twin``: output, input gradients and weight gradients equal a slow twin's;
     * ``equivariance``: the error, in float64 and float32, is at most the bounds given;
     * ``first`` and ``second``: derivatives agree with finite differences, in training mode too where the layer has statistics;
+    * ``func``: ``torch.func.grad``, ``jacrev``, ``vmap`` and gradients of each sample are autograd's;
     * ``compile`` and ``export``: ``torch.compile(fullgraph=True)`` and ``torch.export`` give eager's results;
     * ``dtypes``, ``autocast``, ``meta``, ``cuda``: other precisions and devices give the same output, and back;
     * ``copies`` and ``checkpoint``: ``deepcopy``, ``pickle`` and ``state_dict``, the latter at another resolution as well;
-    * ``errors``: bad input is refused with the argument's name.
+    * ``errors``: bad input is refused with the argument's name;
+    * ``inputs``: whole, boolean and complex numbers, None, numpy arrays and the meta device are refused with the argument's
+      name, and other floating types than the weights' are computed in or refused;
+    * ``empty``: a batch of nothing gives an output of nothing, forward and backward, and leaves all statistics finite.
 
     Args:
         layer: the layer, as its users build it; left as it is.
@@ -82,6 +89,8 @@ def check_layer(
         restores: whether the layer's geometry comes back by itself after ``.to("meta").to_empty(device="cpu")``.
         bad_inputs: (arguments, text that the message must contain) pairs; None for one channel too many in the first argument.
         channel_axis: of the first argument.
+        empty_inputs: arguments that hold no samples, or no points and edges; None to take nothing of the first axis of
+            ``inputs``.
         seed: of all that is drawn at random.
         skip: names of checks to leave out.
 
@@ -119,6 +128,7 @@ def check_layer(
     )
     for order in ("first", "second"):
         suite.run(order, lambda order=order: _derivatives(subject, order == "second"))  # type: ignore[misc]
+    suite.run("func", check_transforms, subject)
     suite.run("compile", check_compile, subject, backend=compile_backend)
     suite.run("export", check_export, subject)
     suite.run("dtypes", check_dtypes, subject, dtypes)
@@ -128,6 +138,8 @@ def check_layer(
     suite.run("copies", check_copies, subject)
     suite.run("checkpoint", check_checkpoint, subject, other, other_inputs)
     suite.run("errors", check_errors, subject, bad_inputs, channel_axis)
+    suite.run("inputs", check_inputs, subject)
+    suite.run("empty", check_empty, subject, empty_inputs)
     return suite.finish()
 
 

@@ -11,9 +11,16 @@ from torch import Tensor, nn
 
 from spheregeo.grids import Grid
 from spheregeo.testing.layers import check_equivariance
-from spheregeo.testing.moves import check_autocast, check_compile, check_copies, check_cuda, check_dtypes
+from spheregeo.testing.moves import (
+    check_autocast,
+    check_compile,
+    check_copies,
+    check_cuda,
+    check_dtypes,
+    check_empty,
+)
 from spheregeo.testing.report import Suite, agree, require
-from spheregeo.testing.subject import Subject, gradients, tensors_of
+from spheregeo.testing.subject import Inputs, Subject, gradients, tensors_of
 
 DTYPES = {torch.float32: 1e-3}
 
@@ -64,6 +71,7 @@ def check_model(
     * ``samples``: in eval mode, samples of a batch do not see one another;
     * ``equivariance``: with parameters, biases and statistics random, the error is at most the bounds given;
     * ``dtypes``, ``autocast``, ``cuda``, ``compile``: the same output in other precisions, on other devices, compiled;
+    * ``empty``: no samples give an output of none, forward and backward;
     * ``copies`` and ``checkpoint``: ``deepcopy``, ``pickle``, and a state that loads into a copy with other weights;
     * ``errors``: input of another number of channels is refused.
 
@@ -114,9 +122,10 @@ def check_model(
     options |= dict(equivariance_options or {})
     suite.run("equivariance", check_equivariance, model, where, equivariance, options)
     suite.run("dtypes", check_dtypes, subject, dtypes)
-    suite.run("autocast", check_autocast, subject, 0.2)
+    suite.run("autocast", check_autocast, subject, {torch.bfloat16: 0.2}, [None])
     suite.run("cuda", check_cuda, subject, 1e-3)
     suite.run("compile", check_compile, compiled, 1e-4, compile_backend)
+    suite.run("empty", check_empty, compiled, _nothing(model, where, subject, features))
     suite.run("copies", check_copies, subject)
     suite.run("checkpoint", _checkpoint, subject)
     suite.run("errors", _errors, subject)
@@ -151,6 +160,19 @@ def _on_points(
         samples,
         Subject(model, with_graph, seed),
     )
+
+
+def _nothing(model: nn.Module, where: Grid | Tensor, subject: Subject, features: Tensor | None) -> Inputs:
+    """Arguments of the network without samples; on points, without points and neighbours."""
+    if not isinstance(where, Tensor):
+        return [value[:0] for value in subject.inputs()]
+
+    def arguments(dtype: torch.dtype, device: torch.device) -> list[Any]:
+        place, batch = where[:0].to(device, dtype), torch.zeros(0, dtype=torch.int64, device=device)
+        given = None if features is None else features[:0].to(device)
+        return [place, given, batch, model.neighbors(place, batch), 0]  # type: ignore[operator]
+
+    return arguments
 
 
 def _output(subject: Subject, shape: tuple[int, ...] | None) -> str:

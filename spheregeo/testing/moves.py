@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import itertools
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from spheregeo.sparse import default_engine
 from spheregeo.testing.report import agree, require
-from spheregeo.testing.subject import CAST, Subject, gradients, tensors_of
+from spheregeo.testing.subject import CAST, Inputs, Subject, cast, gradients, tensors_of
 
 TOLERANCES = {torch.float32: 2e-5, torch.bfloat16: 0.1, torch.float16: 0.02}
+AUTOCAST = {torch.bfloat16: 0.05, torch.float16: 0.01}  # three times as much for gradients
 
 
 def _values(module: nn.Module, inputs: Sequence[Any]) -> list[Tensor]:
@@ -50,17 +54,121 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def check_autocast(subject: Subject, tolerance: float = 0.1) -> str:
-    """Under bfloat16 autocast, output and gradients are finite and near float32's."""
+def check_autocast(
+    subject: Subject,
+    tolerances: Mapping[torch.dtype, float] = AUTOCAST,
+    engines: Sequence[str | None] = (None, "torch"),
+) -> str:
+    """Under autocast, with float32 and with half-precision input and by every engine, output and gradients are near float64's.
+
+    Args:
+        subject: the module and its inputs.
+        tolerances: by autocast's dtype, largest difference of outputs and gradients, relative to the largest value.
+        engines: engines of the sparse backend that are tried; None for the default one.
+    """
+    exact, layer, told = subject.layer(), subject.layer(torch.float32), []
+    for dtype, tolerance in tolerances.items():
+        worst = [0.0, 0.0]
+        for engine, given in itertools.product(engines, (torch.float32, dtype)):
+
+            def under(*arguments: Any, dtype: torch.dtype = dtype, engine: str | None = engine) -> Any:
+                chosen = nullcontext() if engine is None else default_engine(engine)
+                with chosen, torch.autocast("cpu", dtype):  # the backward pass runs outside, as torch advises
+                    return layer(*arguments)
+
+            inputs = subject.inputs(given)
+            found = gradients(under, inputs, list(layer.parameters()), subject.seed)
+            wide = subject.inputs() if callable(subject.given) else cast(inputs, torch.float64)
+            expected = gradients(exact, wide, list(exact.parameters()), subject.seed)  # of the rounded input
+            of = f"{_name(dtype)} autocast of {_name(given)} input, engine {engine}"
+            worst[0] = max(worst[0], agree(f"output under {of}", found[0], expected[0], tolerance))
+            for what, a, b in zip(("input", "weight"), found[1:], expected[1:], strict=True):
+                worst[1] = max(worst[1], agree(f"gradient of {what} under {of}", a, b, 3 * tolerance))
+        told.append(f"{_name(dtype)}: output {worst[0]:.1e}, gradients {worst[1]:.1e}")
+    return "; ".join(told)
+
+
+def check_inputs(subject: Subject) -> str:
+    """The first argument is refused by its name unless it holds real floating numbers; other floating types are computed in.
+
+    Input of another floating type than the weights' gives output of its own type near float64's, or an error that names it.
+
+    Args:
+        subject: the module and its inputs; the first is a tensor, or a list of tensors.
+    """
     layer = subject.layer(torch.float32)
-    plain, *_ = gradients(layer, subject.inputs(torch.float32), list(layer.parameters()), subject.seed)
-    with torch.autocast("cpu", torch.bfloat16):
-        cast, of_x, of_w = gradients(
-            layer, subject.inputs(torch.float32), list(layer.parameters()), subject.seed
+    name = next(iter(inspect.signature(layer.forward).parameters))
+    first, *rest = subject.inputs(torch.float32)
+    bad: dict[str, Callable[[Tensor], Any]] = {
+        "int64": lambda t: t.long(),
+        "bool": lambda t: t > 0,
+        "complex64": lambda t: t.to(torch.complex64),
+        "meta": lambda t: t.to("meta"),
+        "numpy": lambda t: t.numpy(),
+        "None": lambda t: None,
+    }
+    for what, make in bad.items():
+        given = make(first) if isinstance(first, Tensor) else [make(t) for t in first]
+        try:
+            layer(given, *rest)
+        except (ValueError, TypeError) as error:
+            require(str(error).startswith(name), f"{what}: {str(error)[:120]!r} does not begin with {name!r}")
+        except Exception as error:
+            require(False, f"{what} raised {type(error).__name__}: {str(error)[:120]!r}; expected TypeError")
+        else:
+            require(False, f"{name} of {what} raised nothing; expected an error that names {name!r}")
+    exact = _values(subject.layer(), subject.inputs())
+    told = []
+    for dtype, tolerance in {torch.float64: 2e-5, torch.bfloat16: 0.05, torch.float16: 0.01}.items():
+        try:
+            found = _values(layer, subject.inputs(dtype))
+        except (ValueError, TypeError) as error:
+            require(str(dtype) in str(error), f"{_name(dtype)}: {str(error)[:120]!r} does not name it")
+            told.append(f"{_name(dtype)} refused")
+            continue
+        wrong = [y.dtype for y in found if y.dtype != dtype]
+        require(not wrong, f"the output of {_name(dtype)} input in a float32 layer is {wrong}")
+        told.append(f"{_name(dtype)} {agree(f'{_name(dtype)} input: output', found, exact, tolerance):.1e}")
+    return ", ".join([f"{len(bad)} refused", *told])
+
+
+def check_empty(subject: Subject, given: Inputs | None = None) -> str:
+    """Without samples the output has none, in eval and in training mode, gradients exist, and all statistics stay finite.
+
+    Args:
+        subject: the module and its inputs.
+        given: arguments without samples, or without points and edges; None to take nothing of the first axis of those of the
+            subject that are as long as its first.
+    """
+    layer = subject.layer(torch.float32)
+    shapes = [tuple(y.shape[1:]) for y in _values(layer, subject.inputs(torch.float32))]
+    nothing = subject.inputs(torch.float32) if given is None else Subject(layer, given).inputs(torch.float32)
+    if given is None:
+        first = tensors_of(nothing[0])
+        require(first, "the first argument holds no tensor; pass empty_inputs=")
+        nothing = [_emptied(value, len(first[0])) for value in nothing]
+    for training in (False, True):
+        layer.train(training)
+        outputs, of_x, of_w = gradients(layer, nothing, list(layer.parameters()), subject.seed)
+        found = [tuple(y.shape) for y in outputs]
+        require(
+            [shape[1:] for shape in found] == shapes
+            and all(y.numel() == 0 or given is not None for y in outputs),
+            f"the output of nothing has shapes {found}; expected no samples, then {shapes}",
         )
-    for gradient in [*of_x, *of_w]:
-        require(gradient.isfinite().all(), "a gradient under autocast is not finite")
-    return f"output {agree('output under autocast', cast, plain, tolerance):.1e}"
+        numbers = [*outputs, *of_x, *of_w, *(b for b in layer.buffers() if b.is_floating_point())]
+        require(
+            all(bool(t.isfinite().all()) for t in numbers), "nothing leaves NaN in a gradient or a buffer"
+        )
+    return f"{found}"
+
+
+def _emptied(value: Any, length: int) -> Any:
+    """Nothing of the first axis of tensors of a length, and no edges where there are pairs of points."""
+    if isinstance(value, Tensor):
+        edges = value.ndim == 2 and value.shape[0] == 2 and not value.is_floating_point()
+        return value[:, :0] if edges else value[:0] if value.ndim and len(value) == length else value
+    return [_emptied(item, length) for item in value] if isinstance(value, list) else value
 
 
 def check_meta(subject: Subject, restores: bool) -> str:

@@ -79,6 +79,11 @@ def _moved(value: Any, dtype: torch.dtype, device: torch.device) -> Any:
     return value
 
 
+def cast(inputs: Sequence[Any], dtype: torch.dtype) -> list[Any]:
+    """Copies of arguments whose floating tensors and modules are in the dtype, on the CPU."""
+    return [_moved(value, dtype, CPU) for value in inputs]
+
+
 def _like(value: Any, items: list[Any]) -> Any:
     """Items in a list, tuple or named tuple, as the value is."""
     if isinstance(value, list):

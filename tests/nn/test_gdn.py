@@ -8,6 +8,25 @@ import torch
 from spheregeo.nn import GDN
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_its_range(dtype: torch.dtype) -> None:
+    """Squares of 1e3 and constants of 1e-6 lie outside float16's range; both must reach output and gradients."""
+    layer, eps = GDN(3, beta_min=1e-7), torch.finfo(dtype).eps
+    x = (torch.randn(2, 3, 50) * 1e3).to(dtype)
+    for given in (x, x * 1e-6):
+        found, exact = given.clone().requires_grad_(), given.double().requires_grad_()
+        twin = GDN(3, beta_min=1e-7).double()
+        twin.load_state_dict(layer.state_dict())
+        with torch.autocast("cpu", dtype):
+            y = layer(found)
+        y.sum().backward()
+        twin(exact).sum().backward()
+        torch.testing.assert_close(y.double(), twin(exact), rtol=2 * eps, atol=1e-7)
+        assert found.grad is not None and exact.grad is not None
+        worst = (found.grad.double() - exact.grad).abs().max()
+        assert worst < 2 * eps * exact.grad.abs().max() + 1e-7
+
+
 @pytest.mark.parametrize("inverse", [False, True])
 def test_formula_and_gradients(inverse: bool) -> None:
     layer = GDN(3, inverse=inverse).double()

@@ -280,6 +280,7 @@ on_grid(
     skip=[
         "first",
         "second",
+        "autocast",
     ],  # constants at their bounds pass the gradients that push them back, which are no derivatives
     twin=lambda layer, x: x / (layer.beta[:, None] + torch.einsum("ij,bjn->bin", layer.gamma, x**2)).sqrt(),
 )
@@ -473,6 +474,7 @@ def steerable() -> dict[str, Any]:
     return {
         "layer": layers.SteerableConv("2x0e + 1x1o", "1x0e + 1x1o + 1x1e", lmax=2),
         "inputs": (rows("2x0e + 1x1o"), places(), layers.EdgeList.of(EDGES, 8)),
+        "empty_inputs": (rows("2x0e + 1x1o", 0), places(0), layers.EdgeList.of(EDGES[:, :0], 0)),
         "twin": plain_steerable,
         "where": places(20),
         "equivariance": {"o3": 1e-11},
@@ -495,6 +497,7 @@ def implicit() -> dict[str, Any]:
     return {
         "layer": layers.ImplicitConv("2x0e + 1x1o", "1x0e + 1x1o", hidden=3, radius=2.0),
         "inputs": (rows("2x0e + 1x1o"), places(), layers.EdgeList.of(EDGES, 8)),
+        "empty_inputs": (rows("2x0e + 1x1o", 0), places(0), layers.EdgeList.of(EDGES[:, :0], 0)),
         "twin": plain_implicit,
         "where": places(20),
         "equivariance": {"o3": 1e-11},
@@ -532,11 +535,25 @@ def so2() -> dict[str, Any]:
         "field_in": "2x0e + 1x1o",
         "field_out": "2x0e + 2x1o",
         "equivariance": {"o3": 1e-11},
-        "skip": [
-            "errors",
-            "compile",
-        ],  # stacks are plain lists; torch.compile cannot guard e3nn's irreps in its table
+        "skip": ["errors"],  # stacks are plain lists
     }
+
+
+@pytest.mark.parametrize("method", ["product", "so2", "tensor"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_points_without_neighbours_get_the_constant_part(method: str, dtype: torch.dtype) -> None:
+    """No edges at all: zeros (or the bias of an implicit kernel), and gradients that exist and are zero."""
+    edges = layers.EdgeList.of(EDGES[:, :0], 8)
+    steerable = layers.SteerableConv("2x0e + 1x1o", "1x0e + 1x1o", lmax=1, method=method)
+    given = rows("2x0e + 1x1o").to(dtype).requires_grad_()
+    y = steerable(given, places(), edges)
+    y.sum().backward()
+    assert y.dtype == dtype and y.shape == (8, 4) and not bool(y.any())
+    assert given.grad is not None and not bool(given.grad.any())
+    implicit = layers.ImplicitConv("2x0e + 1x1o", "1x0e + 1x1o", hidden=3, radius=2.0)
+    torch.testing.assert_close(implicit(given.float(), places(), edges), implicit.fixed().expand(8, 4))
+    vector = layers.VectorEdgeConv(5, 4)
+    assert not bool(vector(torch.randn(8, 3, 5), EDGES[:, :0]).any())
 
 
 simple(
@@ -581,6 +598,10 @@ simple(
         "skip": ["equivariance", "errors"],
     },
 )
+on_grid(layers.BatchNorm, lambda grid: layers.BatchNorm(2), twin=batch_norm)
+on_grid(
+    layers.SampleDropout, lambda grid: layers.SampleDropout(0.3), twin=lambda layer, x: x, skip=["errors"]
+)
 simple(
     layers.irreps.NormalizedActivation,
     lambda: {
@@ -619,8 +640,11 @@ vectors(layers.VectorBatchNorm, lambda: layers.VectorBatchNorm(5), out="5x1o", s
 vectors(layers.VectorLinearReLU, lambda: layers.VectorLinearReLU(5, 4), skip=["errors"])
 vectors(layers.VectorEdgeConv, lambda: layers.VectorEdgeConv(5, 4), EDGES, skip=["errors"])
 vectors(layers.VectorInvariants, lambda: layers.VectorInvariants(5), out="15x0e", skip=["errors"])
-vectors(layers.VectorMaxPool, lambda: layers.VectorMaxPool(5), GROUP, 4, out="5x1o", skip=["errors"])
-vectors(layers.VectorMeanPool, layers.VectorMeanPool, GROUP, 4, out="5x1o", skip=["errors"])
+NO_POINTS = {"empty_inputs": (torch.zeros(0, 3, 5), GROUP[:0], 4)}
+vectors(
+    layers.VectorMaxPool, lambda: layers.VectorMaxPool(5), GROUP, 4, out="5x1o", skip=["errors"], **NO_POINTS
+)
+vectors(layers.VectorMeanPool, layers.VectorMeanPool, GROUP, 4, out="5x1o", skip=["errors"], **NO_POINTS)
 
 
 # ---- voxels

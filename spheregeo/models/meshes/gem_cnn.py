@@ -17,7 +17,7 @@ from spheregeo.groups import FieldType
 from spheregeo.models.blocks import Pointwise, PooledNorm
 from spheregeo.models.meshes.levels import LevelSettings, SurfaceLevels, surface_mean
 from spheregeo.models.registry import register
-from spheregeo.nn import ExactBuffers
+from spheregeo.nn import ExactBuffers, SampleDropout
 from spheregeo.nn.surface import (
     FieldLayerNorm,
     FieldLinear,
@@ -258,7 +258,7 @@ class GemCNN(ExactBuffers):
         self.head_norm = PooledNorm(fields) if pooled else nn.Identity()
         dense: Any = Pointwise if output == "field" else nn.Linear
         self.head = nn.Sequential(
-            dense(fields, hidden), nn.SiLU(), nn.Dropout(dropout), dense(hidden, out_channels)
+            dense(fields, hidden), nn.SiLU(), SampleDropout(dropout), dense(hidden, out_channels)
         )
         self.levels = None
         if grid is not None:

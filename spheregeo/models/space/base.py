@@ -12,6 +12,7 @@ from spheregeo.checks import check_least
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph, molecule_graph
 from spheregeo.models.space.readout import check_readout, pooled
+from spheregeo.nn import SampleDropout
 from spheregeo.nn.space import EdgeGeometry, EdgeList
 from spheregeo.sampling import knn_graph
 from spheregeo.sparse import Pairs
@@ -126,4 +127,6 @@ def perceptron(
     if extensive:
         with torch.no_grad():
             last.weight *= 0.1
-    return nn.Sequential(nn.LayerNorm(count), nn.Linear(count, hidden), nn.SiLU(), nn.Dropout(dropout), last)
+    return nn.Sequential(
+        nn.LayerNorm(count), nn.Linear(count, hidden), nn.SiLU(), SampleDropout(dropout), last
+    )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.models.registry import register
+from spheregeo.nn import BatchNorm, SampleDropout
 
 
 @register("pointnet", output="label", domain="points")
@@ -44,12 +45,12 @@ class PointNet(nn.Module):
         layers = [
             part
             for before, after in pairwise(widths)
-            for part in (nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU())
+            for part in (nn.Linear(before, after, bias=False), BatchNorm(after), nn.ReLU())
         ]
         self.in_channels = in_channels
         self.each_point = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            nn.Linear(16 * width, 4 * width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * width, out_channels)
+            nn.Linear(16 * width, 4 * width), nn.ReLU(), SampleDropout(dropout), nn.Linear(4 * width, out_channels)
         )  # fmt: skip
 
     def neighbors(self, positions: Tensor, batch: Tensor | None, cell: None = None, pbc: None = None) -> None:

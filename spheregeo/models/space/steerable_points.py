@@ -17,6 +17,7 @@ from spheregeo.models.space.steerable_blocks import (
     pyramid,
 )
 from spheregeo.models.space.vnn import group_max
+from spheregeo.nn import SampleDropout
 from spheregeo.nn.irreps import ToStacks, working_dtype
 from spheregeo.nn.space import EdgeGeometry, EdgeList, RadialBasis, polynomial_envelope
 from spheregeo.sampling import farthest_points, knn_between
@@ -122,7 +123,7 @@ class SteerablePoints(nn.Module):
             before = irreps
         number = 2 * before.num_irreps
         self.head = nn.Sequential(
-            nn.LayerNorm(number), nn.Linear(number, 4 * width), nn.SiLU(), nn.Dropout(dropout),
+            nn.LayerNorm(number), nn.Linear(number, 4 * width), nn.SiLU(), SampleDropout(dropout),
             nn.Linear(4 * width, out_channels),
         )  # fmt: skip
 

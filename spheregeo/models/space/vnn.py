@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spheregeo.models.registry import register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork, feature_graph
+from spheregeo.nn import SampleDropout
 from spheregeo.nn.space import (
     StatisticsNorm,
     VectorBatchNorm,
@@ -32,7 +33,7 @@ def invariant_head(
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [
-            nn.Linear(in_channels, width, bias=False), StatisticsNorm(width), nn.LeakyReLU(0.2), nn.Dropout(dropout)
+            nn.Linear(in_channels, width, bias=False), StatisticsNorm(width), nn.LeakyReLU(0.2), SampleDropout(dropout)
         ]  # fmt: skip
         in_channels = width
     return nn.Sequential(*layers, nn.Linear(in_channels, out_channels))

@@ -15,7 +15,7 @@ from spheregeo.grids import Icosahedral
 from spheregeo.models.blocks import check_field
 from spheregeo.models.on_grid import to_icosahedral
 from spheregeo.models.registry import register
-from spheregeo.nn import GlobalPool
+from spheregeo.nn import GlobalPool, SampleDropout
 from spheregeo.nn.sphere.icosahedral import (
     FromCharts,
     IcosahedralBatchNorm,
@@ -240,7 +240,7 @@ class IcosahedralClassifier(nn.Module):
             nn.ReLU(),
             nn.Linear(channels, max(channels // 2, out_channels)),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            SampleDropout(dropout),
             nn.Linear(max(channels // 2, out_channels), out_channels),
         )
 

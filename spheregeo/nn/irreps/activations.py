@@ -14,6 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from spheregeo.checks import check_tensor
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.harmonics import gauss_legendre
 from spheregeo.nn.activations import Activation, activation, activation_name
@@ -85,6 +86,7 @@ class NormalizedActivation(nn.Module):
         self.factor = 1 / second_moment(act) if normalize else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(x)
         y = self.act(x)
         return y if self.factor == 1.0 else y * self.factor
 

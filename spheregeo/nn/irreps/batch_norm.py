@@ -91,8 +91,6 @@ class IrrepsBatchNorm(ExactBuffers):
         if isinstance(x, Stacks):
             return self.by_rows(self.forward, x)
         check_features(x, self.irreps)
-        if x.numel() == 0:
-            return x
         dtype = working_dtype(x)
         sets = ChannelSets(self.column, self.has_mean, self.part, self.copies, self.has_mean)
         gamma = None if self.weight is None else self.weight.index_select(0, self.column)
@@ -101,8 +99,10 @@ class IrrepsBatchNorm(ExactBuffers):
             beta = self.bias.new_zeros(self.dim).index_copy(0, self.scalars, self.bias)
         with torch.autocast(x.device.type, enabled=False):
             rows = x.reshape(-1, self.dim).to(dtype)
-            w = rows.new_full((len(rows),), 1 / len(rows))
-            y = normalize(rows.T[None], w, gamma, beta, sets=sets, eps=self.eps, norm=self)
+            w = rows.new_ones(rows.shape[0]) / rows.shape[0]
+            y = normalize(
+                rows.T[None], w, gamma, beta, sets=sets, eps=self.eps, norm=self, mass=rows.shape[0]
+            )
         return y.squeeze(0).T.to(x.dtype).reshape(x.shape)
 
     def extra_repr(self) -> str:

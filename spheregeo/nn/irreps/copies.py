@@ -9,6 +9,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.autograd import is_watched
 from spheregeo.nn.irreps.layout import blocks, copy_of, places_of
 
 Pieces = tuple[
@@ -85,7 +86,7 @@ class Copies(nn.Module):
         self.trivial = irreps.dim == irreps.num_irreps
 
     def spread(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
+        if is_watched():
             return self.spread_plain(x)
         return x if self.trivial else _Spread.apply(x, self.index, self.parts)
 
@@ -99,7 +100,7 @@ class Copies(nn.Module):
         return torch.cat(out, 1)
 
     def collect(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
+        if is_watched():
             return self.collect_plain(x)
         return x if self.trivial else _Collect.apply(x, self.index, self.parts)
 

@@ -13,6 +13,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
+from spheregeo.autograd import is_watched
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.activations import Activation, activation_name
 from spheregeo.nn.irreps.activations import NormalizedActivation, parity
@@ -158,7 +159,7 @@ class IrrepsGate(nn.Module):
             return self._of_stacks(x)
         check_features(x, self.irreps_in)
         rows = x.reshape(-1, self.dim_in)
-        if self.copies is None or self._plain or torch.compiler.is_compiling():
+        if self.copies is None or self._plain or is_watched():
             y = self.plain(rows)
         else:
             y = _Gated.apply(rows, self)

@@ -8,6 +8,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.autograd import is_watched
 from spheregeo.nn.irreps.copies import PerCopy
 from spheregeo.nn.irreps.layout import (
     EVEN,
@@ -198,7 +199,7 @@ class IrrepsLayerNorm(nn.Module):
                 weight = self.weight.to(dtype).index_select(0, self.column)
             if self.bias is not None:
                 bias = rows.new_zeros(self.dim).index_copy(0, self.scalars, self.bias.to(dtype))
-            if torch.compiler.is_compiling():
+            if is_watched():
                 y = self.plain(rows, weight, bias)
             else:
                 y = _Normalise.apply(rows, weight, bias, self)[0]

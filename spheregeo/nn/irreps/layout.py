@@ -13,6 +13,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor
 
+from spheregeo.checks import check_tensor
 from spheregeo.harmonics import to_ir_mul, to_mul_ir
 
 LAYOUTS = ("mul_ir", "ir_mul")
@@ -45,6 +46,7 @@ def check_layout(layout: str) -> str:
 
 def check_features(x: Tensor, irreps: Irreps, name: str = "x") -> None:
     """Raises: ValueError where the last axis is not the irreps' components. Compiled code is not checked."""
+    check_tensor(x, name)
     if torch.compiler.is_compiling():  # a compiler does not see through e3nn's classes
         return
     if x.ndim < 1 or x.shape[-1] != irreps.dim:

@@ -14,6 +14,7 @@ from e3nn.o3 import Irrep, Irreps, Linear
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spheregeo.autograd import is_watched
 from spheregeo.nn.irreps.copies import PerCopy
 from spheregeo.nn.irreps.layout import (
     EVEN,
@@ -135,7 +136,7 @@ class IrrepsLinear(nn.Module):
             check_stacks(x, self._terms[0])
             return Stacks.of(self._products(x.parts), self._terms[1])
         check_features(x, self.irreps_in)
-        if torch.compiler.is_compiling():
+        if is_watched():
             return self.target.join(self._products(self.source.split(x)))
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))

@@ -20,6 +20,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.autograd import is_watched
 from spheregeo.nn.activations import Activation, activation_name
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.activations import NormalizedActivation, parity
@@ -207,7 +208,7 @@ class FunctionalActivation(ExactBuffers):
         ]
         with torch.autocast(x.device.type, enabled=False):
             rows = x.reshape(-1, self.dim).to(dtype)
-            if self._plain or torch.compiler.is_compiling():
+            if self._plain or is_watched():
                 y = _act(rows, self.order, self.inverse, groups)
             else:
                 y = _Sampled.apply(rows, self.order, self.inverse, groups)

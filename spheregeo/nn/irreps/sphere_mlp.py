@@ -10,6 +10,7 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from spheregeo.nn.activations import Activation
+from spheregeo.nn.dtypes import in_dtype
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.activations import NormalizedActivation
 from spheregeo.nn.irreps.layout import as_irreps, check_features
@@ -102,7 +103,11 @@ class SphereMLP(ExactBuffers):
         samples = self.sample.to(x.dtype) @ rows.unflatten(
             1, (-1, self.channels)
         )  # (rows, samples, channels)
-        y = (self.project.to(x.dtype) @ self.network(samples)).flatten(1).index_select(1, self.out_order)
+        y = (
+            (self.project.to(x.dtype) @ in_dtype(self.network, samples))
+            .flatten(1)
+            .index_select(1, self.out_order)
+        )
         return y.reshape(*x.shape[:-1], self.dim_out)
 
     def extra_repr(self) -> str:

@@ -14,6 +14,7 @@ import torch
 from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 
+from spheregeo.checks import check_tensor
 from spheregeo.nn.irreps.layout import (
     as_irreps,
     check_features,
@@ -77,6 +78,7 @@ class Stacks:
         Raises: ValueError for another number of components.
         """
         irreps = as_irreps(irreps)
+        check_tensor(x)
         if x.ndim < 1 or x.shape[-1] != irreps.dim:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected (..., {irreps.dim}), features of {irreps}"
@@ -238,6 +240,7 @@ class FromStacks(nn.Module):
 
 def check_stacks(x: Stacks, terms: tuple[Term, ...], name: str = "x") -> None:
     """Raises: ValueError where stacks are not of these terms."""
+    check_tensor(x.parts[0], name) if x.parts else None
     if x.terms != terms:
         expected = Irreps([(copies, (l, p)) for l, p, copies in terms])
         raise ValueError(f"{name} has stacks of {x.irreps}; expected {expected}, in this order")

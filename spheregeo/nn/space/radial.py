@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from spheregeo.checks import check_tensor
+from spheregeo.nn.dtypes import in_dtype
 from spheregeo.nn.statistics import working_dtype
 
 BASES = ("bessel", "gaussian")
@@ -69,6 +71,7 @@ class RadialBasis(nn.Module):
         self.register_buffer("centres", centres, persistent=False)
 
     def forward(self, distance: Tensor) -> Tensor:
+        check_tensor(distance, "distance")
         t = distance / self.cutoff
         if self.kind == "bessel":
             values = self._waves(math.pi * t)
@@ -123,6 +126,7 @@ class RadialNetwork(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, basis: Tensor, envelope: Tensor, extra: Tensor | None = None) -> Tensor:
+        check_tensor(basis, "basis")
         x = basis if extra is None else torch.cat([basis, extra], 1)
-        result: Tensor = self.layers(x) * envelope[:, None]
+        result: Tensor = in_dtype(self.layers, x) * envelope[:, None]
         return result

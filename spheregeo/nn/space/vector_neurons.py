@@ -8,11 +8,14 @@ layers has a bias, which would be a fixed direction. All are equivariant to O(3)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spheregeo.checks import check_tensor
+from spheregeo.nn.batch_norm import BatchNorm
 from spheregeo.nn.statistics import working_dtype
 
 EPS = 1e-6  # of the original, in squared lengths and in lengths
@@ -40,15 +43,22 @@ def vector_leaky_relu(q: Tensor, k: Tensor, slope: float = 0.2) -> Tensor:
     Shape: q (..., 3, C), k (..., 3, C) or (..., 3, 1) -> (..., 3, C).
     Equivariance: O(3), 2e-16 (float64).
     """
+    dtype = q.dtype
+    q, k = q.to(working_dtype(q)), k.to(working_dtype(k))  # squares and EPS leave the range of half precision
     along = inner(q, k) / (inner(k, k) + EPS)
-    return q - ((1 - slope) * along.clamp(max=0)).unsqueeze(-2) * k
+    return (q - ((1 - slope) * along.clamp(max=0)).unsqueeze(-2) * k).to(dtype)
 
 
-class StatisticsNorm(nn.BatchNorm1d):
+class StatisticsNorm(BatchNorm):
     """Batch norm over rows that takes the running statistics where a batch has a single row, which has no variance.
 
     Args:
-        num_features, eps, momentum, affine, track_running_stats, device, dtype: of ``torch.nn.BatchNorm1d``.
+        num_features: channels.
+        eps: added to the variance.
+        momentum: share of a batch in the running statistics; None for the mean of all batches.
+        affine: whether to learn a scale and a shift.
+        track_running_stats: whether to keep running statistics for evaluation.
+        device, dtype: of the parameters.
 
     Shape: (N, C) -> (N, C).
 
@@ -57,13 +67,17 @@ class StatisticsNorm(nn.BatchNorm1d):
         torch.Size([1, 5])
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.shape[0] == 1:
-            return functional.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-            )
-        result: Tensor = super().forward(x)
-        return result
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, lone=True)
 
 
 class VectorLinear(nn.Linear):
@@ -83,6 +97,10 @@ class VectorLinear(nn.Linear):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, bias=False)
+
+    def forward(self, v: Tensor) -> Tensor:
+        check_tensor(v, "v")
+        return functional.linear(v, self.weight.to(v.dtype))
 
 
 class VectorBatchNorm(nn.Module):
@@ -104,9 +122,11 @@ class VectorBatchNorm(nn.Module):
         self.norm = StatisticsNorm(channels)
 
     def forward(self, v: Tensor) -> Tensor:
-        length = inner(v, v).clamp_min(TINY).sqrt() + EPS  # no gradient at 0, where the length has none
-        normed = self.norm(length.reshape(-1, length.shape[-1])).reshape(length.shape)
-        return v * (normed / length).unsqueeze(-2)
+        check_tensor(v, "v")
+        wide = v.to(working_dtype(v))
+        length = inner(wide, wide).clamp_min(TINY).sqrt() + EPS  # no gradient at 0, where the length has none
+        normed = self.norm(length.reshape(-1, length.shape[-1]).to(v.dtype)).reshape(length.shape)
+        return (wide * (normed / length).unsqueeze(-2)).to(v.dtype)
 
 
 class VectorLinearReLU(nn.Module):
@@ -177,13 +197,16 @@ class VectorEdgeConv(nn.Module):
         self.in_channels = in_channels
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        check_tensor(x)
         source, target = edge_index
         q = self._on_edges(x, source, target, self.feature.weight)
         k = self._on_edges(x, source, target, self.direction.weight)
+        dtype = q[0].dtype
+        q, k = ([part.to(working_dtype(part)) for part in parts] for parts in (q, k))
         length = dot(q, q).clamp_min(TINY).sqrt() + EPS
-        factor = self.norm.norm(length) / length
+        factor = self.norm.norm(length.to(dtype)) / length
         back = (1 - self.slope) * (dot(q, k) * factor / (dot(k, k) + EPS)).clamp(max=0)
-        parts = [qi * factor - back * ki for qi, ki in zip(q, k, strict=True)]
+        parts = [(qi * factor - back * ki).to(dtype) for qi, ki in zip(q, k, strict=True)]
         if isinstance(self.pool, VectorMeanPool):
             return torch.stack([self.pool(part, target, x.shape[0]) for part in parts], 1)
         result: Tensor = self.pool(torch.stack(parts, 1), target, x.shape[0])
@@ -194,7 +217,7 @@ class VectorEdgeConv(nn.Module):
 
         Components apart, every operation runs over contiguous rows; as one tensor, the backward pass stacks and slices.
         """
-        c = self.in_channels
+        c, weight = self.in_channels, weight.to(x.dtype)
         ends = functional.linear(x, torch.cat([weight[:, :c], weight[:, c : 2 * c] - weight[:, :c]]))
         of_source, of_target = (part.unbind(1) for part in ends.chunk(2, -1))
         found = [
@@ -223,6 +246,7 @@ class VectorMeanPool(nn.Module):
     """
 
     def forward(self, v: Tensor, group: Tensor, count: int) -> Tensor:
+        check_tensor(v, "v")
         wide = v.to(working_dtype(v))  # bfloat16 counts to 256
         total = wide.new_zeros(count, *v.shape[1:]).index_add(0, group, wide)
         size = wide.new_zeros(count).index_add(0, group, wide.new_ones(len(v)))
@@ -251,6 +275,7 @@ class VectorMaxPool(nn.Module):
         self.direction = VectorLinear(channels, channels)
 
     def forward(self, v: Tensor, group: Tensor, count: int) -> Tensor:
+        check_tensor(v, "v")
         reach = inner(v, self.direction(v))  # (N, C)
         index = group[:, None].expand_as(reach)
         top = reach.new_full((count, reach.shape[1]), -torch.inf).scatter_reduce(0, index, reach, "amax")
@@ -295,4 +320,5 @@ class VectorInvariants(nn.Module):
         )
 
     def forward(self, v: Tensor) -> Tensor:
+        check_tensor(v, "v")
         return (v.transpose(-1, -2) @ self.frame(v)).flatten(-2)

@@ -19,6 +19,7 @@ from scipy.sparse.linalg import eigsh
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from spheregeo.checks import check_tensor
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.grids import Grid
 from spheregeo.grids.cache import geometry
@@ -160,6 +161,7 @@ class ChebConv(ExactBuffers):
             nn.init.constant_(self.bias, 0.01)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(x)
         shape = tuple(self.source.shape)
         if x.ndim != 2 + len(shape) or x.shape[1] != self.in_channels or tuple(x.shape[2:]) != shape:
             raise ValueError(
@@ -173,7 +175,8 @@ class ChebConv(ExactBuffers):
             terms.append(2 * self.map(terms[-1]) - terms[-2])
         rows = torch.cat([t.transpose(1, 2) for t in terms], 2)  # (B, N, K in_channels)
         weight = self.weight.movedim(2, 1).flatten(1)  # (out, K in)
-        y = nn.functional.linear(rows, weight, self.bias)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        y = nn.functional.linear(rows, weight.to(x.dtype), bias)
         return y.transpose(1, 2).unflatten(2, shape)
 
     def extra_repr(self) -> str:

@@ -15,6 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from spheregeo.checks import check_tensor
 from spheregeo.grids import Grid
 from spheregeo.kernels import NORMALIZATIONS, Kernel, Rings
 from spheregeo.nn.coefficients import disco_map
@@ -104,6 +105,7 @@ class _Disco(ExactBuffers):
                 self.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(x)
         shape = self.source.shape
         if x.ndim != 2 + len(shape) or x.shape[1] != self.in_channels or tuple(x.shape[2:]) != tuple(shape):
             raise ValueError(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spheregeo.checks import check_count
+from spheregeo.checks import check_count, check_tensor
 from spheregeo.grids import Grid
 from spheregeo.groups import FieldType, reflection_mask
 from spheregeo.kernels import Kernel
@@ -177,6 +177,7 @@ class GaugeConv(ExactBuffers):
             raise ValueError(
                 f"geometry has {geometry.rings} rings but the layer {self.rings}; build them alike"
             )
+        check_tensor(x)
         shape = x.shape[2:] if self.source is None else self.source.shape
         if x.ndim < 3 or x.shape[1] != self.in_type.dim or x.shape[2:] != tuple(shape):
             raise ValueError(

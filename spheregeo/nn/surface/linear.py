@@ -101,7 +101,7 @@ class FieldLinear(ExactBuffers):
 
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.in_type)
-        y = (x.movedim(1, -1) @ self.matrix().T).movedim(-1, 1)
+        y = (x.movedim(1, -1) @ self.matrix().to(x.dtype).T).movedim(-1, 1)
         return y if self.bias is None else self.bias(y)
 
     def extra_repr(self) -> str:
@@ -142,7 +142,7 @@ class FieldBias(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.field_type)
         full = self.bias.new_zeros(self.field_type.dim).index_copy(0, self.even, self.bias)
-        return x + full.view(-1, *[1] * (x.ndim - 2))
+        return x + full.to(x.dtype).view(-1, *[1] * (x.ndim - 2))
 
     def extra_repr(self) -> str:
         return f"'{self.field_type}'"

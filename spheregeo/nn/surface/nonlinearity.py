@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spheregeo.autograd import Function
+from spheregeo.autograd import Function, is_watched
 from spheregeo.groups import FieldType, check_field
 from spheregeo.nn.activations import (
     Activation,
@@ -124,7 +124,7 @@ class RegularNonlinearity(ExactBuffers):
             groups.append((width * to.shape[1], to.to(dtype), back.to(dtype)))
         with torch.autocast(x.device.type, enabled=False):
             flat = x.flatten(2).to(dtype)
-            if self._plain or torch.compiler.is_compiling():
+            if self._plain or is_watched():
                 y = _sampled(flat, self.act, self.index, self.inverse, groups)
             else:
                 y = _Sampled.apply(flat, self.act, self.index, self.inverse, groups)

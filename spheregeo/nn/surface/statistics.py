@@ -81,10 +81,12 @@ class FieldNorm(ExactBuffers):
         options: dict[str, Any] = {"sets": sets, "per_sample": self.per_sample, "eps": self.eps, "norm": self}
         with torch.autocast(x.device.type, enabled=False):
             flat = x.flatten(2).to(dtype)
-            y = normalize(flat, self._weights(x, areas, dtype), gamma, beta, **options)
+            w, mass = self._weights(x, areas, dtype)
+            y = normalize(flat, w, gamma, beta, mass=mass, **options)
         return y.to(x.dtype).view(x.shape)
 
-    def _weights(self, x: Tensor, areas: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def _weights(self, x: Tensor, areas: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | int]:
+        """Weights of the points, and the weight of the batch beside those of other processes."""
         shape = x.shape[2:]
         if areas is None:
             if self.grid is not None and tuple(shape) != tuple(self.grid.shape):
@@ -93,8 +95,9 @@ class FieldNorm(ExactBuffers):
                     "give areas, or build the layer for this grid"
                 )
             if self.share is not None:
-                return self.share.to(dtype)
-            return x.new_full((shape.numel(),), 1 / max(shape.numel(), 1), dtype=dtype)
+                return self.share.to(dtype), x.shape[0]
+            w = x.new_full((shape.numel(),), 1 / max(shape.numel(), 1), dtype=dtype)
+            return w, x.shape[0] * shape.numel()
         size, given = shape.numel(), tuple(areas.shape)
         if given in ((size,), tuple(shape)):
             w = areas.reshape(size)
@@ -106,7 +109,9 @@ class FieldNorm(ExactBuffers):
                 f"of {x.shape[0]} samples"
             )
         w = w.to(x.device, dtype)
-        return w / w.sum(-1, keepdim=True)
+        total = w.sum(-1, keepdim=True)
+        # Areas of a ragged batch count by their sum; where each sample has its own, samples weigh alike.
+        return w / total, x.shape[0] if w.ndim == 2 else x.shape[0] * total
 
     def _build(self, name: str, dtype: torch.dtype) -> Tensor:
         assert self.grid is not None

@@ -15,6 +15,8 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spheregeo.autograd import is_watched
+from spheregeo.checks import check_tensor
 from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.layout import as_irreps, couples, is_scalar
@@ -189,7 +191,7 @@ class SteerableVoxelConv(ExactBuffers):
     def _current(self) -> Tensor:
         """The kernel, kept in evaluation until a weight changes."""
         needed = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.weights)
-        if self.training or needed or torch.compiler.is_compiling():
+        if self.training or needed or is_watched():
             return self.kernel()
         state = tuple((weight._version, weight.data_ptr(), weight.dtype) for weight in self.weights)
         if self._cache is None or self._cache[0] != state:
@@ -217,6 +219,7 @@ class SteerableVoxelConv(ExactBuffers):
         return taps, pads
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(x)
         if x.ndim != 5 or x.shape[1] != self.sizes[0]:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (batch, {self.sizes[0]}, D, H, W)")
         kernel = self._current().to(x.dtype)

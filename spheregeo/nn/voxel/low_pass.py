@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spheregeo.checks import check_tensor
+
 Triple = tuple[int, int, int]
 
 
@@ -80,6 +82,7 @@ class LowPassDownsample(nn.Module):
         self.stride = triple("stride", stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(x)
         if x.ndim != 5:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (batch, channels, D, H, W)")
         taps, pads = [], []

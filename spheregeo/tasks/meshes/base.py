@@ -15,6 +15,7 @@ from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.meshes.levels import SurfaceLevels
 from spheregeo.nn.surface.inputs import surface_input_type, surface_inputs
 from spheregeo.tasks.base import Task
+from spheregeo.tasks.checks import check_precision
 
 STATISTICS_MESHES = 32  # as many training meshes give mean and scale of the inputs
 DEFAULT_FEATURES = ("matrix", "whole", "position")
@@ -96,6 +97,10 @@ class MeshTask(Task):
     @torch.no_grad()
     def on_fit_start(self) -> None:
         """Fit mean and scale of the inputs to some training meshes, the same in every process and after every resume."""
+        refused = ("bf16-true", "16-true", "64-true")
+        check_precision(
+            self.trainer, refused, "in which Lightning takes batches of tensors alone, not of meshes"
+        )
         dataset: Any = self.trainer.datamodule.train_dataloader().dataset  # type: ignore[attr-defined]
         chosen = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), STATISTICS_MESHES)).astype(int))
         meshes = [dataset[int(k)]["mesh"] for k in chosen]

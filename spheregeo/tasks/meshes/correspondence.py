@@ -22,6 +22,7 @@ from spheregeo.files import write_bytes
 from spheregeo.mesh import TriangleMesh
 from spheregeo.mesh.geodesics import geodesic_log_map
 from spheregeo.tasks.checks import Batch, check_output, take
+from spheregeo.tasks.losses import cross_entropy
 from spheregeo.tasks.meshes.base import MeshTask, check_meshes
 from spheregeo.tasks.meshes.predict import predict_points
 from spheregeo.tasks.pictures.meshes import error_colours, meshes_picture, position_colours
@@ -185,7 +186,7 @@ class MeshCorrespondence(MeshTask):
         if self.training and 0 < self.samples < len(known):
             known = known[torch.randperm(len(known), device=known.device)[: self.samples]]
         truth = target[known]
-        loss = torch.nn.functional.cross_entropy(self.points(vectors[known]).float(), truth)
+        loss = cross_entropy(self.points(vectors[known]), truth, ignore_index=NO_TARGET)
         return {**batch, "truth": truth, "loss": loss, "vectors": vectors, "known": known}
 
     def place(self, vectors: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, symbol
 from spheregeo.models.space.heads import Invariants
 from spheregeo.nn import ExactBuffers
 from spheregeo.tasks.base import Task
+from spheregeo.tasks.checks import check_precision
 from spheregeo.tasks.molecules.atoms import GraphCache
 
 LOSSES = ("l1", "l2", "huber")
@@ -137,6 +138,9 @@ class MoleculeTask(ExactBuffers, Task):
     @torch.no_grad()
     def on_fit_start(self) -> None:
         """Take references and scales from the training molecules, the same in every process and after every resume."""
+        check_precision(
+            self.trainer, ("bf16-true", "16-true"), "which rounds positions by a hundredth of an Å and more"
+        )
         molecules = self.training_molecules
         self.elements.zero_()
         self.elements[molecules.elements] = True

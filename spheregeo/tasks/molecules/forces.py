@@ -16,6 +16,7 @@ from torchmetrics import Metric
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.tasks.checks import Batch, take
+from spheregeo.tasks.losses import plain_mean
 from spheregeo.tasks.molecules.atoms import Atoms, prepare_atoms, without_inference_mode
 from spheregeo.tasks.molecules.base import MoleculeTask, check_loss_options, penalty, per_element
 from spheregeo.tasks.molecules.predict import Answer, predict_molecules
@@ -276,13 +277,12 @@ class Forces(MoleculeTask):
                 error = torch.where(known[:, None], (derived - forces.nan_to_num().to(derived)) / scale, 0.0)
             squares = penalty(error, self.loss, self.huber_delta).sum(1) / (3 * atoms[index])
             by_molecule = squares.new_zeros(len(energy)).index_add(0, index, squares)
+            have = torch.ones_like(by_molecule)
             if not of_all:  # a mean over those whose forces are known
-                have = int(index[known].unique().numel())
-                by_molecule = by_molecule * (len(energy) / max(have, 1))
-            loss = (
-                self.energy_weight * penalty(per_atom, self.loss, self.huber_delta)
-                + self.force_weight * by_molecule
-            ).mean()
+                have = (torch.bincount(index[known], minlength=len(energy)) > 0).to(by_molecule)
+            loss = self.energy_weight * plain_mean(
+                penalty(per_atom, self.loss, self.huber_delta)
+            ) + self.force_weight * plain_mean(by_molecule, have)
         if not training:
             loss = loss.detach()
         return {

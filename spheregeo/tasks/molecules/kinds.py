@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, symbol
 from spheregeo.files import write_bytes
+from spheregeo.tasks.losses import plain_mean
 from spheregeo.tasks.pictures.parity import parity_picture
 
 KINDS = ("molecule", "vector", "atom")
@@ -140,7 +141,6 @@ def loss_over(parts: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
     weights = {kind: known.shape[1] for kind, (_, known) in parts.items()}
     total = sum(weights.values())
     losses: list[Tensor] = [
-        terms.sum() / known.sum().clamp_min(1) * (weights[kind] / total)
-        for kind, (terms, known) in parts.items()
+        plain_mean(terms, known) * (weights[kind] / total) for kind, (terms, known) in parts.items()
     ]
     return torch.stack(losses).sum()

@@ -19,10 +19,11 @@ from spheregeo.tasks.training.progress import Chosen, remaining, with_unit
 
 
 class EpochSeed(Callback):
-    """Lightning callback that starts every epoch from random states of (seed, epoch, process) alone.
+    """Lightning callback that starts every epoch from random states of (seed, epoch) alone, the same in all processes.
 
-    Data order, augmentation and dropout of epoch n are then the same in an unbroken run and in one resumed before n. The data
-    module of a resumed run is told the epoch with which its training loader begins.
+    Data order, augmentation and dropout of epoch n are then the same in an unbroken run and in one resumed before n, and those of
+    several processes the same as of one. The data module of a resumed run is told the epoch with which its training loader
+    begins.
 
     Args:
         seed: seed of all epochs.
@@ -53,9 +54,7 @@ class EpochSeed(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._next = trainer.current_epoch
-        states = np.random.SeedSequence(
-            [self.seed, trainer.current_epoch, trainer.global_rank]
-        ).generate_state(3)
+        states = np.random.SeedSequence([self.seed, trainer.current_epoch, 0]).generate_state(3)
         torch.manual_seed(int(states[0]))
         np.random.seed(int(states[1]))
         random.seed(int(states[2]))

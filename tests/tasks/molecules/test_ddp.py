@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-COMMON = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--data.train=16", "--data.val=4", "--ema=0"]
+COMMON = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--data.train=16", "--data.val=4"]
 FORCES = ["--data.test=2", "--model.width=8", "--model.depth=1", "--model.options={cutoff: 5.0, basis: 8}"]
-CLOUDS = ["--data.test=10", "--data.num_points=64", "--precise_bn=0"]
-STEERABLE = "{steerable-points: {width: 8, counts: [16, 4], radii: [0.6, 1.2], k: 8, dropout: 0.0}}"
+CLOUDS = ["--data.test=10", "--data.num_points=64"]
+STEERABLE = "{steerable-points: {width: 8, counts: [16, 4], radii: [0.6, 1.2], k: 8}}"
 RUNS = {
     "schnet": ("fit-forces", FORCES, ("val/force_mae", "val/energy_mae")),
     "steerable-molecule": ("fit-forces", FORCES, ("val/force_mae", "val/energy_mae")),
@@ -41,4 +41,4 @@ def test_two_processes_train_as_one(network: str, tmp_path: Path) -> None:
     chosen = [*options, f"--model.network={network}"]
     alone = scores(recipe, names, tmp_path / "one", *chosen, "--data.batch_size=8")
     together = scores(recipe, names, tmp_path / "two", *chosen, *TWO)
-    assert len(alone) == 2 * len(names) and together == pytest.approx(alone, rel=1e-4)
+    assert len(alone) == 2 * len(names) and together == pytest.approx(alone, rel=1e-5)

@@ -17,14 +17,14 @@ from PIL import Image
 from spheregeo.cli.runs.hooks import end_without
 from spheregeo.tasks import read_checkpoint
 
-# Group norm: batch norm's statistics are those of a process's own share, which no loss can mend.
+# Batch norm with statistics of both processes; of 7 items one process gets one more, and none is seen twice.
 RECIPE = """# rooms in two processes
 data:
   class_path: spheregeo.data.RoomsData
-  init_args: {size: [16, 32], train: 8, val: 4, test: 4}
+  init_args: {size: [16, 32], train: 7, val: 6, test: 4}
 model:
   class_path: spheregeo.tasks.Segmentation
-  init_args: {network: sphere-unet-small, width: 4, depth: 2, class_weights: balanced, options: {norm: group}}
+  init_args: {network: sphere-unet-small, width: 4, depth: 2, class_weights: balanced}
 trainer: {max_epochs: 2, accelerator: cpu, strategy: auto}
 """
 
@@ -148,9 +148,9 @@ def test_two_gloo_processes_equal_one(tmp_path: Path) -> None:
     ]
     assert [p.wait(timeout=300) for p in processes] == [0, 0]
     # Sums in another order, in float32, over a few optimiser steps of size 3e-3.
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     first, second = (
         read_checkpoint(tmp_path / n / "checkpoints" / "last.ckpt")["state_dict"] for n in ("one", "two")
     )
     for name in first:
-        torch.testing.assert_close(first[name], second[name], rtol=1e-2, atol=1e-4, msg=name)
+        torch.testing.assert_close(first[name], second[name], rtol=1e-4, atol=1e-4, msg=name)

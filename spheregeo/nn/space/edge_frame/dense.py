@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from spheregeo.autograd import Function
+from spheregeo.autograd import Function, is_watched
 
 
 class Job(NamedTuple):
@@ -48,7 +48,7 @@ class Mixing:
         )  # autocast brings features of less than the weights' precision
         alike = [None if t is None else t.to(dtype) for t in tensors]
         with torch.autocast(given[0].device.type, enabled=False):
-            if torch.compiler.is_compiling():
+            if is_watched():
                 return self.plain(count, *alike)
             result: Tensor = _Mixed.apply(self, count, *alike)
             return result

@@ -9,6 +9,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.autograd import is_watched
 from spheregeo.nn.irreps.activations import NormalizedActivation
 from spheregeo.nn.irreps.layout import EVEN, as_irreps, distinct_irreps
 from spheregeo.nn.irreps.stacks import Stacks, check_stacks, terms_of
@@ -158,7 +159,7 @@ class FrameGate(nn.Module):
         return found.unsqueeze(1) if order.components > 1 else found
 
     def forward(self, x: Tensor, count: int) -> Tensor:
-        if torch.compiler.is_compiling() or not self.gates:
+        if is_watched() or not self.gates:
             return self.plain(x, count)
         result: Tensor = _Gated.apply(x, self, count)
         return result

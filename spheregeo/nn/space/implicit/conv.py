@@ -16,6 +16,7 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spheregeo.checks import check_tensor
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.harmonics import wigner_D
 from spheregeo.nn.exact_buffers import ExactBuffers
@@ -197,6 +198,7 @@ class ImplicitConv(nn.Module):
         if isinstance(x, Stacks):
             check_stacks(x, self._terms[0])
             return Stacks.of(self._convolved(x, geometry, attributes), self._terms[1])
+        check_tensor(x)
         if x.ndim != 2 or x.shape[1] != self.sizes[0]:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected ({geometry.num_source}, {self.sizes[0]}), a row for each source"
@@ -211,7 +213,11 @@ class ImplicitConv(nn.Module):
                 f"x has {tuple(x.shape)} points; expected ({geometry.num_source},), the sources of the edges"
             )
         pairs, vectors = geometry.edges.pairs, geometry.vectors
-        dtype = torch.promote_types(x.parts[0].dtype, vectors.dtype)
+        given = torch.promote_types(x.parts[0].dtype, vectors.dtype)
+        learned = next(self.network.parameters()).dtype
+        if given != learned and torch.float64 in (given, learned):
+            raise ValueError(f"x and positions are {given} but the weights {learned}; expected one type")
+        dtype = torch.promote_types(given, learned)
         attributes = None if attributes is None else attributes.to(dtype)
         with torch.autocast(vectors.device.type, enabled=False):
             parts = self._messages([part.to(dtype) for part in x.parts], vectors.to(dtype), attributes, pairs)
@@ -223,7 +229,7 @@ class ImplicitConv(nn.Module):
             if self.fixed is not None:
                 constant = split_rows(self.fixed().to(dtype), self._places[1])
                 parts = [part + c for part, c in zip(parts, constant, strict=True)]
-        return parts
+        return [part.to(given) for part in parts]
 
     def _check_attributes(self, attributes: Tensor | None, edges: int) -> None:
         size = self.sizes[2]

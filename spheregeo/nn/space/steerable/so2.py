@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from spheregeo.autograd import is_watched
+from spheregeo.checks import check_tensor
 from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.layout import as_irreps
@@ -67,53 +69,57 @@ class SO2Maps(ExactBuffers):
         degrees = [ir.l for ir in table.sources], [table.targets[t].l for t in table.reached]
         top = min(max(degrees[0]), max(degrees[1]))
         self.top = top if mmax is None else min(top, mmax)
+        # plain numbers, which compilers can guard: parity like that of the harmonics, degrees and copies of the stacks
+        self._natural = (
+            tuple(natural(ir) for ir in table.sources),
+            tuple(natural(table.targets[t]) for t in table.reached),
+        )
+        self._degrees = tuple(int(table.targets[t].l) for t in table.reached)
+        self._copies = (
+            tuple(map(int, table.source_copies)),
+            tuple(int(table.target_copies[t]) for t in table.reached),
+        )
 
     def matrices(self, weights: Sequence[Tensor]) -> list[dict[tuple[int, int], Tensor]]:
         """For each order the blocks (H, copies in, copies out) by source and reached output."""
         found: list[dict[tuple[int, int], Tensor]] = [{} for _ in range(self.top + 1)]
         for i, (s, k, row, count) in enumerate(self.pairs):
-            copies = self.table.source_copies[s]
+            copies = self._copies[0][s]
             part = weights[k][:, row : row + count * copies].unflatten(1, (count, copies))
             orders = self.get_buffer(f"orders{i}").to(part.dtype)  # (M + 1, products)
             blocks = torch.einsum("mp,hpuv->mhuv", orders, part)
             for m in range(min(len(blocks), self.top + 1)):
-                if m or natural(self.table.sources[s]) == natural(self.table.targets[self.table.reached[k]]):
+                if m or self._natural[0][s] == self._natural[1][k]:
                     found[m][s, k] = blocks[m]
         return found
 
     def forward(
         self, stacks: Sequence[Tensor], weights: Sequence[Tensor], edge_features: Tensor | None = None
     ) -> list[Tensor]:
-        table = self.table
-        edges = stacks[0].shape[0]
-        out: list[list[Tensor]] = [[] for _ in table.reached]  # rows by order: 0, then ±1, ...
+        edges, (into, onto), copies = stacks[0].shape[0], self._natural, self._copies
+        out: list[list[Tensor]] = [[] for _ in self._degrees]  # rows by order: 0, then ±1, ...
         for m, blocks in enumerate(self.matrices(weights)):
             sources = sorted({s for s, _ in blocks})
             targets = sorted({k for _, k in blocks})
             if not blocks:
                 continue
-            z = torch.cat(
-                [_read(stacks[s], m, natural(table.sources[s])) for s in sources], -1
-            )  # (E, 1 or 2, rows)
+            z = torch.cat([_read(stacks[s], m, into[s]) for s in sources], -1)  # (E, 1 or 2, rows)
             columns = []
             for k in targets:
-                copies = table.target_copies[table.reached[k]]
                 rows = [
                     blocks[s, k]
                     if (s, k) in blocks
-                    else z.new_zeros(len(weights[k]), table.source_copies[s], copies)
+                    else z.new_zeros(len(weights[k]), copies[0][s], copies[1][k])
                     for s in sources
                 ]
                 columns.append(torch.cat(rows, 1))
             u = _mix(z, torch.cat(columns, 2), edge_features)
-            sizes = [table.target_copies[table.reached[k]] for k in targets]
+            sizes = [copies[1][k] for k in targets]
             for k, part in zip(targets, u.split(sizes, -1), strict=True):
-                out[k].append(_turned(part, natural(table.targets[table.reached[k]])) if m else part)
+                out[k].append(_turned(part, onto[k]) if m else part)
             for k in set(range(len(out))) - set(targets):
-                out[k].append(z.new_zeros(edges, z.shape[1], table.target_copies[table.reached[k]]))
-        return [
-            _component_order(parts, table.targets[t].l) for t, parts in zip(table.reached, out, strict=True)
-        ]
+                out[k].append(z.new_zeros(edges, z.shape[1], copies[1][k]))
+        return [_component_order(parts, degree) for degree, parts in zip(self._degrees, out, strict=True)]
 
 
 def _orders(source: Irrep, degrees: list[int], target: Irrep) -> Tensor:
@@ -152,6 +158,7 @@ def _turned(u: Tensor, is_natural: bool) -> Tensor:
 def _mix(z: Tensor, matrix: Tensor, edge_features: Tensor | None) -> Tensor:
     """z (E, n, rows) times (H, rows, columns), weighted by edge features (E, H)."""
     heads, rows, columns = matrix.shape
+    matrix = matrix.to(z.dtype)
     if edge_features is None:
         return z @ matrix[0]
     if rows <= columns:
@@ -252,7 +259,7 @@ def so2_convolution(
     """
     messages = maps(rotations.inward(x.planar(), geometry), weights, edge_features)
     apart = geometry.lengths > 0
-    if not torch.compiler.is_compiling() and bool(apart.all()):
+    if not is_watched() and bool(apart.all()):
         return rotations.outward(messages, geometry)
     # an edge of length zero has no direction: the part with l2 = 0 alone is defined
     turned = [torch.where(apart[:, None, None], m, 0) for m in messages]
@@ -320,6 +327,8 @@ class SO2Linear(nn.Module):
         )
 
     def forward(self, stacks: Sequence[Tensor]) -> list[Tensor]:
+        for k, stack in enumerate(stacks):
+            check_tensor(stack, f"stacks[{k}]")
         scaled = [w / math.sqrt(w.shape[1]) for w in self.weights]
         result: list[Tensor] = self.maps(stacks, scaled)
         return result

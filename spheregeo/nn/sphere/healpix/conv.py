@@ -143,7 +143,8 @@ class HEALPixFaceConv(OnHEALPix):
         self._check_field(x, self.in_channels)
         side = self.grid.nside + 2 * (self.kernel_size // 2)
         images = to_images(self.pad(x), side)  # (12 B, in_channels, side, side)
-        y = nn.functional.conv2d(images, self._kernel(), self.bias, self.stride, groups=self.groups)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        y = nn.functional.conv2d(images, self._kernel().to(x.dtype), bias, self.stride, groups=self.groups)
         y = self.unpad(from_images(y))  # (B, out_channels, N / stride^2)
         if self.missing == "renormalize":
             pixel, present = self.get_buffer("partial"), self.get_buffer("present").to(y.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from spheregeo.checks import check_tensor
 from spheregeo.grids import HEALPix
 from spheregeo.nn.sphere.healpix.faces import (
     check_grid,
@@ -23,6 +24,7 @@ class OnHEALPix(nn.Module):
         self.grid = check_grid(grid)
 
     def _check_field(self, x: Tensor, channels: int | None = None) -> None:
+        check_tensor(x)
         if (
             x.ndim != 3
             or x.shape[2] != self.grid.num_points
@@ -35,6 +37,7 @@ class OnHEALPix(nn.Module):
             )
 
     def _check_faces(self, x: Tensor) -> None:
+        check_tensor(x)
         n = self.grid.nside
         if x.ndim != 4 or x.shape[0] % 12 or tuple(x.shape[2:]) != (n, n):
             raise ValueError(

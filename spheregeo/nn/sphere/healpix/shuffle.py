@@ -42,7 +42,7 @@ class PixelShuffle(OnHEALPix):
         if x.shape[1] % 4:
             raise ValueError(f"x has {x.shape[1]} channels; expected a multiple of 4")
         rows = x.transpose(1, 2)  # (B, N, 4 C)
-        y = rows.reshape(x.shape[0], -1, x.shape[1] // 4).transpose(
+        y = rows.reshape(x.shape[0], 4 * x.shape[2], x.shape[1] // 4).transpose(
             1, 2
         )  # (B, C, 4 N), children one after another
         return y if self.gather is None else self.gather(y)
@@ -76,7 +76,7 @@ class PixelUnshuffle(OnHEALPix):
         self._check_field(x)
         y = x if self.gather is None else self.gather(x)  # (B, C, N), children one after another
         rows = y.transpose(1, 2)  # (B, N, C)
-        return rows.reshape(x.shape[0], -1, 4 * x.shape[1]).transpose(1, 2)
+        return rows.reshape(x.shape[0], x.shape[2] // 4, 4 * x.shape[1]).transpose(1, 2)
 
 
 def _to_children(coarse: HEALPix) -> Gather:

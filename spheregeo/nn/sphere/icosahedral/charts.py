@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spheregeo.autograd import Function
+from spheregeo.autograd import Function, is_transformed, is_watched
+from spheregeo.checks import check_tensor
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.grids import Icosahedral
 
@@ -93,6 +94,7 @@ def corners(level: int) -> Corners:
 
 def enter(x: Tensor, level: int, channels: int) -> Tensor:
     """Features in chart layout, from points or chart layout. Raises: ValueError for any other shape."""
+    check_tensor(x)
     n = 1 << level
     points = 10 * n * n + 2
     if x.ndim == 3 and tuple(x.shape[1:]) == (channels, points):
@@ -125,7 +127,7 @@ class _Clear(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         # Layers that keep the rule send nothing back to corners: where a look is cheap it spares a copy of the field.
-        eager = g.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        eager = g.device.type == "cpu" and not torch.is_grad_enabled() and not is_watched()
         if eager and not _own_corners(g, ctx.rows).any():
             return g, None
         return clear(g.clone(), ctx.rows), None
@@ -133,6 +135,10 @@ class _Clear(Function):
 
 def clear(x: Tensor, rows: int) -> Tensor:
     """Freshly made features, axes ``rows`` and ``rows`` + 1 of size n and 2n, zero at the charts' own corners (in place)."""
+    if is_transformed():
+        keep = torch.ones(x.shape[rows : rows + 2], dtype=torch.bool, device=x.device)
+        _own_corners(keep, 0).zero_()
+        return torch.where(keep.view(*keep.shape, *[1] * (x.ndim - rows - 2)), x, 0)
     out: Tensor = _Clear.apply(x, rows)
     return out
 
@@ -215,7 +221,9 @@ class ToCharts(nn.Module):
         self.level = check_level(grid)
 
     def forward(self, x: Tensor) -> Tensor:
-        return enter(x, self.level, _channels(x)).contiguous(memory_format=MEMORY)
+        check_tensor(x)
+        charts = enter(x, self.level, _channels(x))
+        return charts if is_transformed() else charts.contiguous(memory_format=MEMORY)
 
     def extra_repr(self) -> str:
         return f"level={self.level}"
@@ -248,6 +256,7 @@ class FromCharts(Leaving):
         self._place(self.level)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(x)
         return self.leave(enter(x, self.level, _channels(x)), self.in_type)
 
     def extra_repr(self) -> str:

@@ -139,13 +139,13 @@ class IcosahedralConv(OnCharts):
         else:
             charts = x.permute(0, 2, 3, 4, 1)
             charts = charts[:, :, 1::2, ::2] if self.stride == 2 else charts
-        bias: Tensor | None = self.bias
+        bias: Tensor | None = None if self.bias is None else self.bias.to(x.dtype)
         if bias is not None and self._sizes[1] > 1:
             bias = bias.repeat_interleave(self._sizes[1])
         stride = self.stride if self.padding is not None else 1
         images = charts.flatten(0, 1).permute(0, 3, 1, 2)  # (5 B, C, rows, columns)
-        y = clear(nn.functional.conv2d(images, self.kernel(), bias, stride), 2)
-        return y.unflatten(0, (-1, 5)).transpose(1, 2)
+        y = clear(nn.functional.conv2d(images, self.kernel().to(x.dtype), bias, stride), 2)
+        return y.unflatten(0, (x.shape[0], 5)).transpose(1, 2)
 
     def flops(self) -> int:
         """Multiplications and additions of one forward pass of one sample, masked taps not counted."""

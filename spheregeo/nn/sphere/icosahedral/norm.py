@@ -93,8 +93,9 @@ class IcosahedralBatchNorm(OnCharts, ExactBuffers, _NormBase):
         with torch.autocast(x.device.type, enabled=False):
             rows = points.flatten(0, 3).to(dtype)  # (B 5 n 2n, C), samples side by side
             y = normalize(
-                rows.T[None], w, *learned, sets=None if self._size == 1 else sets, eps=self.eps, norm=self
-            )
+                rows.T[None], w, *learned, sets=None if self._size == 1 else sets, eps=self.eps, norm=self,
+                mass=b,
+            )  # fmt: skip
         return y.squeeze(0).T.view(points.shape).to(x.dtype).permute(0, 4, 1, 2, 3)
 
     def extra_repr(self) -> str:

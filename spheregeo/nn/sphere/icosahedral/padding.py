@@ -89,7 +89,7 @@ def _orient(values: Tensor, turned: Tensor) -> Tensor:
     """values (B, M, C) with the orientations of each field taken in the order ``turned`` (M, size)."""
     if turned.shape[1] == 1:
         return values
-    fields = values.unflatten(2, (-1, turned.shape[1]))
+    fields = values.unflatten(2, (values.shape[2] // turned.shape[1], turned.shape[1]))
     return fields.gather(3, turned[:, None].expand_as(fields)).flatten(2)
 
 
@@ -112,7 +112,7 @@ class _Pad(Function):
         top = 0 if halved else 1
         framed = charts.new_empty(b, 5, n + 1 + top, m + 1 + top, c)
         framed[:, :, top : top + n, 1 : m + 1] = charts
-        flat, points = framed.view(b, -1, c), charts.flatten(1, 3)
+        flat, points = framed.flatten(1, 3), charts.flatten(1, 3)
         flat[:, cells] = _orient(points[:, owners], turned)
         flat[:, mean_cells] = points[:, mean_of].mean(2)
         flat[:, blank] = 0
@@ -150,7 +150,7 @@ class _Unpad(Function):
         charts = g.new_empty(b, 5, n, m, c)
         charts.copy_(g[:, :, top : top + n, 1 : m + 1])
         charts[:, :, -1, ::n] = 0
-        flat, points = g.flatten(1, 3), charts.view(b, -1, c)
+        flat, points = g.flatten(1, 3), charts.flatten(1, 3)
         points.index_add_(1, owners, _orient(flat[:, cells], turned.argsort(1)))
         share = (flat[:, mean_cells] / mean_of.shape[1])[:, :, None].expand(-1, -1, mean_of.shape[1], -1)
         points.index_add_(1, mean_of.flatten(), share.flatten(1, 2))

@@ -1,0 +1,88 @@
+"""Every recipe that makes its own data trains a step in mixed precision; true precisions train or are refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from spheregeo import recipes
+from spheregeo.cli import engine, main
+
+ROOMS = [
+    "--data.size=[16,32]",
+    "--data.train=2",
+    "--data.val=1",
+    "--data.test=1",
+    "--model.width=4",
+    "--model.depth=2",
+]
+TEN = ["--data.train=10", "--data.val=10", "--data.test=10"]
+POINTS = [*TEN, "--data.num_points=32"]
+STEERABLE = "{steerable-points: {width: 4, counts: [16, 4], radii: [0.6, 1.2], k: 4}}"
+# the name of a recipe, and perhaps of another network: options that make it small
+RUNS = {
+    "segment-sphere": ROOMS,
+    "segment-sphere-base": ROOMS,
+    "depth-sphere": ROOMS,
+    "classify-sphere": [*TEN, "--data.grid=HEALPix(4)"],
+    "classify-points": [*POINTS, f"--model.options={STEERABLE}"],
+    "classify-points vnn-dgcnn": [*POINTS, "--model.options={vnn-dgcnn: {width: 2, k: 4}}"],
+    "regress-molecules": ["--model.width=4", "--model.depth=1"],
+    "fit-forces": ["--data.train=6", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=1"],
+    "classify-mesh": [*TEN, "--model.width=2"],
+    "correspond-mesh": [
+        "--data.train=2", "--data.val=1", "--data.test=1", "--data.vertices=[200,200]", "--data.template_vertices=200",
+        "--model.width=2", "--model.depth=2",
+    ],
+}  # fmt: skip
+COMMON = ["--trainer.accelerator=cpu", "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]
+COMMON += ["--data.batch_size=2", "--ema=0", "--precise_bn=0"]
+
+
+def options(run: str, precision: str) -> list[str]:
+    network = run.partition(" ")[2]
+    other = [f"--model.network={network}"] if network else []
+    return [*COMMON, *RUNS[run], *other, f"--trainer.precision={precision}"]
+
+
+def trained(run: str, precision: str, folder: Path) -> tuple[float, dict[str, torch.Tensor]]:
+    found = engine.fit(run.split(" ")[0], str(folder / precision), False, False, options(run, precision))
+    state = torch.load(folder / precision / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return found["train/loss"], state
+
+
+def test_every_recipe_with_data_of_its_own_is_tried() -> None:
+    named = {run.split(" ")[0] for run in RUNS}
+    texts = {name: recipes.find(name).read_text() for name in recipes.names()}
+    assert named == {name for name, text in texts.items() if "root" not in text}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_step_in_mixed_precision(run: str, tmp_path: Path) -> None:
+    """The loss of the first step is float32's to bfloat16's accuracy; weights stay float32 and finite."""
+    loss, _ = trained(run, "32-true", tmp_path)
+    mixed, state = trained(run, "bf16-mixed", tmp_path)
+    assert mixed == pytest.approx(loss, rel=0.02)
+    assert all(bool(t.isfinite().all()) for t in state.values() if t.is_floating_point())
+    assert {t.dtype for t in state.values() if t.is_floating_point()} <= {torch.float32, torch.float64}
+
+
+@pytest.mark.parametrize(
+    ("run", "precision"),
+    [("fit-forces", "bf16-true"), ("classify-mesh", "bf16-true"), ("classify-mesh", "64-true")],
+)
+def test_precisions_that_cannot_are_refused_in_one_line(
+    run: str, precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", run, "--output", str(tmp_path), *options(run, precision)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f"trainer.precision is '{precision}'" in error and "bf16-mixed" in error and "\n" not in error
+
+
+@pytest.mark.parametrize(("run", "precision"), [("fit-forces", "64-true"), ("segment-sphere", "64-true")])
+def test_double_precision_gives_the_loss_of_single(run: str, precision: str, tmp_path: Path) -> None:
+    assert trained(run, precision, tmp_path)[0] == pytest.approx(
+        trained(run, "32-true", tmp_path)[0], rel=1e-4
+    )
