@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references
+from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references, symbol
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.losses import plain_mean
@@ -33,20 +33,27 @@ MILLI = 1000.0
 class ForceScores(Metric):
     """Errors of energies per atom and of the forces' components, summed over batches and processes.
 
-    Shape: ``update`` takes errors of the energies per atom (B,) and of the forces (P, 3), NaN where forces are not known;
-        ``compute`` gives scores by name, those of forces only where some are known.
+    Shape: ``update`` takes errors of the energies per atom (B,) and of the forces (P, 3), NaN where forces are not known, and the
+        atomic numbers (P,); ``compute`` gives scores by name, those of forces only where some are known.
     Units: eV and eV/Å in, meV/atom and meV/Å out.
     """
 
     full_state_update = False
     higher_is_better = None
     sums: Tensor
+    elements: Tensor  # of each atomic number: sum of absolute errors of forces, number of components
 
     def __init__(self) -> None:
         super().__init__()
+        self.of_elements: dict[str, dict[str, float]] = {}
         self.add_state("sums", torch.zeros(2, 3, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("elements", torch.zeros(MAX_NUMBER + 1, 2, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, energy: Tensor, forces: Tensor) -> None:
+    def update(self, energy: Tensor, forces: Tensor, numbers: Tensor | None = None) -> None:
+        if numbers is not None:
+            has = torch.isfinite(forces)
+            errors = torch.where(has, forces, 0.0).abs().double().sum(1)
+            self.elements.index_add_(0, numbers, torch.stack([errors, has.sum(1).double()], 1))
         known = forces[torch.isfinite(forces)]
         for row, error in enumerate((energy.double().flatten(), known.double())):
             self.sums[row] += torch.stack(
@@ -55,12 +62,21 @@ class ForceScores(Metric):
 
     def compute(self) -> dict[str, float]:
         found = {}
+        self.of_elements = self.by_element()  # here the sums are those of all processes
         for name, (absolute, squared, count) in zip(("energy", "force"), self.sums.tolist()):
             if not count:
                 continue
             found[f"{name}_mae"] = MILLI * absolute / count
             found[f"{name}_rmse"] = MILLI * (squared / count) ** 0.5
         return found
+
+    def by_element(self) -> dict[str, dict[str, float]]:
+        """Return the MAE of the forces in meV/Å and the number of atoms of each element, by its symbol."""
+        return {
+            symbol(z): {"force_mae": MILLI * float(total / count), "count": int(count) // 3}
+            for z, (total, count) in enumerate(self.elements.cpu())
+            if count > 0
+        }
 
 
 class Forces(MoleculeTask):
@@ -140,6 +156,8 @@ class Forces(MoleculeTask):
         self.keep("scale", torch.ones((), dtype=torch.float64), persistent=True)
         self.scores, self.predictions = ForceScores(), Predictions()
         self._shown: list[tuple[Tensor, Tensor]] = []
+        self._names: dict[int, str] = {}
+        self._elements: dict[str, dict[str, float]] = {}
 
     # ---- references and scale
 
@@ -294,7 +312,7 @@ class Forces(MoleculeTask):
 
     def update_metrics(self, outputs: Batch) -> Batch:
         energy = (outputs["prediction"] - outputs["truth"]) / outputs["atoms"]
-        self.scores.update(energy, outputs["predicted_forces"] - outputs["forces"])
+        self.scores.update(energy, outputs["predicted_forces"] - outputs["forces"], outputs["numbers"])
         return outputs
 
     def test_step(self, batch: Batch, index: int) -> Batch:
@@ -308,6 +326,7 @@ class Forces(MoleculeTask):
 
     def compute_metrics(self) -> dict[str, float]:
         self._results = self.scores.compute()
+        self._elements = self.scores.of_elements
         self.scores.reset()
         return self._results
 
@@ -315,6 +334,10 @@ class Forces(MoleculeTask):
         super().on_test_epoch_end()
         self._table = self.predictions.compute()
         self.predictions.reset()
+        source = getattr(self.trainer.datamodule, "molecules", None)  # type: ignore[attr-defined]
+        molecules = None if source is None else source("test")
+        if molecules is not None and molecules.names is not None:
+            self._names = dict(zip(molecules.index.tolist(), molecules.names))
 
     def report(self) -> dict[str, Any]:
         """Return the scores of the last evaluation as plain types for a JSON file: meV/atom for energies, meV/Å for forces."""
@@ -327,6 +350,7 @@ class Forces(MoleculeTask):
         return {
             **self._results,
             "units": {name: unit for name, unit in units.items() if name in self._results},
+            **({"elements": self._elements} if self._elements else {}),
         }
 
     def unit_of(self, score: str) -> str:
@@ -340,7 +364,7 @@ class Forces(MoleculeTask):
             true, said = (torch.cat(parts).reshape(-1, 1) for parts in zip(*self._shown))
             parity_picture(folder / "forces.png", true, said, ["forces"], ["eV/Å"])
             self._shown = []
-        names = [str(int(k)) for k in index]
+        names = [self._names.get(k, str(k)) for k in index.tolist()]
         write_values(folder / "predictions.csv", names, ["energy"], ["eV"], prediction, truth)
 
     # ---- files

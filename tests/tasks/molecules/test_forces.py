@@ -368,6 +368,12 @@ def test_scores_by_hand(run: Path) -> None:
     )
     error = (said["energy"] - test.energy) / test.counts
     assert 1000 * float(error.abs().mean()) == pytest.approx(found["energy_mae"], rel=1e-4)
+    for z, name in ((29, "Cu"), (47, "Ag"), (79, "Au")):
+        here = test.numbers == z
+        row = found["elements"][name]
+        assert row["count"] == int(here.sum())
+        mae = 1000 * float((said["forces"] - test.forces)[here].abs().mean())
+        assert row["force_mae"] == pytest.approx(mae, rel=1e-4)
 
 
 # ---- the calculator
