@@ -222,11 +222,13 @@ def read_field(source: FieldSource | str, root: str | Path = ".") -> Field | Poi
         coordinates, points, stated = found | given, False, bool(found) or source.units is not None
     else:
         values, coordinates = _from_arrays(path, variable, source, given)
-        points = len(coordinates) == 2 and _is_points(values, *coordinates.values())
+        points = len(coordinates) == 2 and _is_points(
+            values, coordinates["latitude"], coordinates["longitude"]
+        )
         values = _at_level(path, values, coordinates["latitude"].ndim if points else 2, source.level)
         stated = source.units is not None
     if len(coordinates) == 2:
-        check_not_radians(path, *coordinates.values(), stated)
+        check_not_radians(path, coordinates["latitude"], coordinates["longitude"], stated)
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and missing
         values = values.astype(np.float32)
     for missing in (*source.missing, UNSEEN):

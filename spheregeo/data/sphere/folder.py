@@ -113,7 +113,7 @@ class PanoramaFolder(PanoramaDataset):
         splits = self._splits(names, groups)
         if self.split == "train":
             files = {split: [by_name[name] for name in chosen] for split, chosen in splits.items()}
-            warn_of_shared(self.root, files, groups and {by_name[n]: g for n, g in groups.items()})
+            warn_of_shared(self.root, files, {by_name[n]: g for n, g in (groups or {}).items()})
         self.names = splits[self.split]
         if not self.names:
             raise ValueError(
