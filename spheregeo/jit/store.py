@@ -20,6 +20,7 @@ from numba.core.serialize import dumps
 
 from spheregeo.files import write_bytes
 from spheregeo.jit.folders import cache_folder, remove_old, touch, warn_once
+from spheregeo.jit.progress import progress
 from spheregeo.jit.sources import key_of
 
 # numba's settings that change the code it makes; the processor is in the key by itself
@@ -52,6 +53,12 @@ class Store(_Cache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         """The compiled function for a signature, or None if there is none that can be used."""
+        found = self._load(sig, target_context)
+        if found is None:
+            progress.begin(self._function.__qualname__, self.cache_path)
+        return found
+
+    def _load(self, sig: Any, target_context: Any) -> CompileResult | None:
         target_context.refresh()
         folder = self._folder() if self._enabled else None
         if folder is None:
@@ -71,6 +78,7 @@ class Store(_Cache):  # type: ignore[misc]
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled function; a warning, once for all functions, if that fails."""
+        progress.end(self._function.__qualname__, self.cache_path)
         folder = self._folder() if self._enabled else None
         dynamic = data.library.has_dynamic_globals or any(not part.can_cache for part in data.lifted)
         if folder is None or dynamic:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from spheregeo.jit import folders, njit, sources
+from spheregeo.jit import folders, njit, progress, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 INNER = """
@@ -52,7 +52,7 @@ NOT_WRITABLE = "from spheregeo.jit import folders\nfolders._writable = lambda fo
 def start(code: str, package: Path, cache: Path, **environment: str) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(package), str(ROOT)])
     env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    env |= {"NUMBA_CACHE_DIR": str(cache)} | environment
+    env |= {"NUMBA_CACHE_DIR": str(cache), "SPHEREGEO_PROGRESS": "0"} | environment
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env=env,
@@ -333,3 +333,39 @@ if not child:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), outer(2.5))
 """
     assert python(code, toy, cache, PYTHONWARNINGS="ignore::DeprecationWarning") == "42 52.0"
+
+
+def test_one_line_where_compiling_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = [0.0]
+    monkeypatch.setattr(progress.time, "process_time", lambda: seconds[0])
+
+    def compile_two(told: progress.Progress, folder: str | None) -> str:
+        for name in ("outer", "second"):
+            told.begin(name, folder)
+            seconds[0] += 1
+            told.begin("inner", folder)
+            seconds[0] += 1.5
+            told.end("inner", folder)
+            told.end(name, folder)
+            seconds[0] += 50  # kernels run meanwhile
+        return capsys.readouterr().err
+
+    told = progress.Progress(silent=False)
+    err = compile_two(told, "/cache/version")
+    assert told.functions == 4 and told.seconds == 5.0
+    assert err.count("\n") == 1 and "keeping them in /cache; 1 done in 2 s, now outer" in err
+    assert "for this process alone" in compile_two(progress.Progress(silent=False), None)
+    assert not compile_two(progress.Progress(silent=True), None)
+    quick = progress.Progress(silent=False)
+    for _ in range(3):
+        quick.begin("quick", None)
+        seconds[0] += 0.5
+        quick.end("quick", None)
+    assert not capsys.readouterr().err
+    failing = progress.Progress(silent=False)
+    failing.begin("outer", None)
+    failing.begin("fails", None)
+    failing.end("outer", None)
+    assert failing.functions == 1 and not failing._open
