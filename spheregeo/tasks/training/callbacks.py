@@ -69,9 +69,11 @@ class EpochLine(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begin, self._first = time.monotonic(), trainer.current_epoch
 
-    @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Asked for in every process: the first to ask makes them exchange their means.
         values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        if not trainer.is_global_zero:
+            return
         words = "  ".join(with_unit(pl_module, k, v) for k, v in sorted(values.items()))
         left = remaining(trainer, self._begin, self._first)
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {words}{left}", flush=True)

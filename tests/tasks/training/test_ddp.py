@@ -106,8 +106,8 @@ def test_a_lost_process_is_reported_by_the_one_that_is_left(tmp_path: Path) -> N
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None and process.stderr is not None
-        for _ in range(2):
-            process.stdout.readline()  # the first epoch has ended and is kept
+        while not process.stdout.readline().startswith("epoch 2/"):
+            assert process.poll() is None  # the first epoch is kept once the second has ended
         (other,) = psutil.Process(process.pid).children()
         other.kill()
         process.stdout.read()
