@@ -10,6 +10,7 @@ from pathlib import Path
 from spheregeo import weights
 
 RECORD = "recipe.yaml"  # the recipe as a run recorded it, in the run's folder
+EXPORTED = "model.safetensors"  # in the folder of an exported model
 CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
 # entries of data that change no score
 SAME_SCORES = ("num_workers", "batch_size", "eval_batch_size", "pin_memory", "seed")
@@ -21,11 +22,11 @@ def run_folder(recipe: str, output: str | None) -> Path:
 
 
 def best_checkpoint(folder: Path) -> Path:
-    """The best checkpoint of a run, or its last where no validation chose a best one.
+    """The best checkpoint of a run, or its last where no validation chose a best one; the file of an exported model.
 
     Raises: FileNotFoundError when there is none.
     """
-    for name in CHECKPOINTS:
+    for name in (*CHECKPOINTS, EXPORTED):
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(
@@ -56,7 +57,7 @@ def trained_model(recipe: str, folder: Path, given: str | None = None) -> Path:
         if name is None:
             raise
         print(weights.note(name), flush=True)
-        return weights.find(name) / "model.safetensors"
+        return weights.find(name) / EXPORTED
 
 
 def report_name(overrides: Sequence[str]) -> str:
