@@ -97,7 +97,9 @@ def _of_run(run: Path) -> dict[str, Any]:
             "epochs": trainer.get("max_epochs"),
             "averaged_weights": content.get("ema") or None,
         }
-    metrics = run / "metrics.json"
+    metrics = run / "test" / "metrics.json"  # on the run's own test split
+    if not any(run.glob("test*/metrics.json")):
+        metrics = run / "metrics.json"  # of versions that had no folder for a test
     if metrics.is_file():
         with reading(metrics, "the scores of a test"):
             found["metrics"] = {

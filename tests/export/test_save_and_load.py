@@ -76,7 +76,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "classes": {"wall": {"iou": 0.7, "recall": None}},
         "checkpoint": "secret/place.ckpt",
     }
-    (folder / "metrics.json").write_text(json.dumps(scores))
+    for place, found in (
+        ("test", scores),
+        ("test-attic", {"miou": 0.1}),
+    ):  # the last test, of another file, says nothing here
+        (folder / place).mkdir()
+        (folder / place / "metrics.json").write_text(json.dumps(found))
+    (folder / "metrics.json").write_text(json.dumps({"miou": 0.1}))
     return folder
 
 
