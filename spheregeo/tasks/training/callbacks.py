@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class TestReport(Callback):
             raise TypeError(f"the report knows the tasks of spheregeo, not {type(pl_module).__name__}")
         for example in pl_module.examples(outputs):
             error, kind = pl_module.example_error(example), pl_module.example_class(example)
-            if not self._chosen.offer(lambda example=example: _at_rest(example), error, kind):
+            if not self._chosen.offer(partial(_at_rest, example), error, kind):
                 break
 
     @rank_zero_only
