@@ -82,7 +82,7 @@ def test_files_of_others_are_kept(place: Path, tmp_path: Path, capsys: pytest.Ca
     # A test would replace a picture that no run has written.
     capsys.readouterr()
     assert main(["test", str(place / "tiny.yaml"), "--output", str(proj)]) == 2
-    assert "world.png was not written by a run" in capsys.readouterr().err
+    assert "was not written by a run" in capsys.readouterr().err
     assert {name: content for name, content in tree(proj).items() if name in before} == before
 
 

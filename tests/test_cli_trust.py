@@ -101,6 +101,8 @@ def test_foreign_code_is_refused(
     recipe.write_text(yaml.safe_dump(merged(yaml.safe_load(RECIPE), change)))
     error = error_of(capsys, "fit", str(recipe), "--output", str(tmp_path / "run"))
     assert named in error and "--trust-recipe" in error and str(recipe) in error
+    if "data" in change:
+        assert named in error_of(capsys, "check", str(recipe), "--workers", "0")
     assert "foreign_module" not in sys.modules and not CALLS
     assert not (tmp_path / "run").exists()
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from spheregeo import recipes
 from spheregeo.cli.options import merged
-from spheregeo.cli.trust import check_recipe
+from spheregeo.cli.trust import check_recipe, guarded
 from spheregeo.data.module import DataModule
 from spheregeo.data.readings import Reading, read_all
 from spheregeo.files import write_json
@@ -56,7 +56,8 @@ def data_of(recipe: Path, overrides: list[str]) -> DataModule[Any]:
     check_recipe(content, recipe)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)
-    made = parser.instantiate(parser.parse_object({"data": content.get("data")}))
+    with guarded(recipe):
+        made = parser.instantiate(parser.parse_object({"data": content.get("data")}))
     module: DataModule[Any] = made.data
     return module
 

@@ -189,7 +189,8 @@ def check(recipe: Path, overrides: list[str]) -> None:
 
 def _check_targets(content: Mapping[str, Any]) -> None:
     """Raises: ValueError for the name of a target that the data, whose targets are known beforehand, do not have."""
-    path = _full("data", str((content.get("data") or {}).get("class_path", "")))
+    part = content.get("data") or {}
+    path = _full("data", str(part.get("class_path", "") if isinstance(part, dict) else part))
     known = table()["targets"].get(path)
     chosen = _set(content, "data")
     for option in ("targets", "units"):

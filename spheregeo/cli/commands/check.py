@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from spheregeo.cli.commands import RECIPE_HELP
+from spheregeo.cli.commands import RECIPE_HELP, add_trust
 
 SUMMARY = "read all of the data once, in parallel, and name every bad file"
 OVERRIDES = True
@@ -14,6 +14,7 @@ OVERRIDES = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command to its parser."""
     parser.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
+    add_trust(parser)
     parser.add_argument(
         "--workers", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="processes that read"
     )
