@@ -8,6 +8,7 @@ from spheregeo.audit.plot import plot_equivariance
 from spheregeo.audit.points import measure_invariance, print_points, report_points
 from spheregeo.audit.randomise import randomise
 from spheregeo.audit.report import print_table, report, save_json
+from spheregeo.audit.voxels import measure_turns, print_voxels, report_voxels
 
 __all__ = [
     "EquivarianceReport",
@@ -18,11 +19,14 @@ __all__ = [
     "measure_invariance",
     "measure_memory",
     "measure_time",
+    "measure_turns",
     "plot_equivariance",
     "print_points",
     "print_table",
+    "print_voxels",
     "randomise",
     "report",
     "report_points",
+    "report_voxels",
     "save_json",
 ]

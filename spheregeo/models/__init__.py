@@ -25,6 +25,8 @@ from spheregeo.models.sphere.gauge import GaugeClassifier, GaugeUNet
 from spheregeo.models.sphere.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.sphere.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
 from spheregeo.models.sphere.unet import SphericalUNet
+from spheregeo.models.voxels.steerable_voxels import SteerableVoxels
+from spheregeo.models.voxels.voxel_cnn import VoxelCNN
 
 # (network for fields, network for labels) by alias, of the networks of this package; ``aliases()`` knows later ones too.
 ALIASES = {alias: (found["field"], found["label"]) for alias, found in aliases().items()}
@@ -62,8 +64,10 @@ __all__ = [
     "SphericalUNet",
     "SteerableMolecule",
     "SteerablePoints",
+    "SteerableVoxels",
     "TFNPoints",
     "VNPointNet",
+    "VoxelCNN",
     "aliases",
     "builder_of",
     "create",

@@ -13,7 +13,12 @@ from spheregeo.checks import nearest
 from spheregeo.models import registry
 
 _OUTPUTS = {"field": "a value at every point", "label": "one label for each sample"}
-_DOMAINS = {"grid": "signals on grids", "points": "clouds of points", "molecule": "molecules"}
+_DOMAINS = {
+    "grid": "signals on grids",
+    "points": "clouds of points",
+    "molecule": "molecules",
+    "voxels": "volumes",
+}
 
 
 def resolve(name: str, output: str = "field", domain: str = "grid") -> str:

@@ -29,6 +29,7 @@ from spheregeo.tasks.sphere.base import SphereTask
 from spheregeo.tasks.sphere.classification import Classification
 from spheregeo.tasks.sphere.depth import Depth
 from spheregeo.tasks.sphere.segmentation import Segmentation
+from spheregeo.tasks.voxels.classification import VoxelClassification
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -49,6 +50,7 @@ __all__ = [
     "Segmentation",
     "SphereTask",
     "Task",
+    "VoxelClassification",
     "balanced_weights",
     "class_iou",
     "class_recall",

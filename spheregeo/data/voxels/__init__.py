@@ -1,0 +1,1 @@
+"""Volumes: cubes of voxels with one class each."""
