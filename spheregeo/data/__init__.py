@@ -50,8 +50,10 @@ if TYPE_CHECKING:
     from spheregeo.data.points.modelnet import read_modelnet, read_scanobjectnn
     from spheregeo.data.points.modelnet_modules import ModelNetData, ScanObjectNNData
     from spheregeo.data.points.modules import PointData, PointFolderData, PrimitiveCloudsData
+    from spheregeo.data.points.pcd import read_pcd
     from spheregeo.data.points.views import PointAugment, Views
     from spheregeo.data.pyg import from_pyg, to_pyg
+    from spheregeo.data.readings import Reading, read_all
     from spheregeo.data.sphere.augment import (
         AzimuthalShift,
         ColourJitter,
@@ -77,6 +79,12 @@ if TYPE_CHECKING:
     from spheregeo.data.sphere.resize import panorama_grid, resize_depth, resize_image, resize_labels
     from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
     from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
+    from spheregeo.data.voxels.dataset import VoxelDataset
+    from spheregeo.data.voxels.files import read_volume
+    from spheregeo.data.voxels.folder import VoxelFolder
+    from spheregeo.data.voxels.generated import Solids
+    from spheregeo.data.voxels.medmnist import MedMNIST3D
+    from spheregeo.data.voxels.modules import MedMNIST3DData, SolidsData, VoxelData, VoxelFolderData
 
 # public name: its module
 _HOMES = {
@@ -108,6 +116,8 @@ _HOMES = {
     "Koppen": "sphere.koppen",
     "KoppenData": "sphere.modules",
     "ManualDownloadError": "download",
+    "MedMNIST3D": "voxels.medmnist",
+    "MedMNIST3DData": "voxels.modules",
     "MeshData": "meshes.modules",
     "MeshDataset": "meshes.dataset",
     "MeshFolder": "meshes.folder",
@@ -133,12 +143,15 @@ _HOMES = {
     "QM9Data": "molecules.modules",
     "ROOM_CLASSES": "sphere.rooms.rooms",
     "RandomRotation": "sphere.augment",
+    "Reading": "readings",
     "Rooms": "sphere.rooms.rooms",
     "RoomsData": "sphere.modules",
     "SDFData": "molecules.own",
     "ScanObjectNNData": "points.modelnet_modules",
     "Shrec11": "meshes.folder",
     "Shrec11Data": "meshes.modules",
+    "Solids": "voxels.generated",
+    "SolidsData": "voxels.modules",
     "SphericalGlyphsData": "sphere.mnist",
     "SphericalImages": "sphere.images",
     "SphericalImagesData": "sphere.images",
@@ -148,6 +161,10 @@ _HOMES = {
     "Template": "meshes.dataset",
     "View": "sphere.pictures.views",
     "Views": "points.views",
+    "VoxelData": "voxels.modules",
+    "VoxelDataset": "voxels.dataset",
+    "VoxelFolder": "voxels.folder",
+    "VoxelFolderData": "voxels.modules",
     "atomic_number": "molecules.files",
     "collate": "batches",
     "collate_clouds": "batches",
@@ -160,6 +177,7 @@ _HOMES = {
     "need_file": "molecules.files",
     "numeric": "molecules.tables",
     "panorama_grid": "sphere.resize",
+    "read_all": "readings",
     "read_class_names": "files",
     "read_cloud": "points.files",
     "read_depth": "sphere.pictures.depth",
@@ -170,10 +188,12 @@ _HOMES = {
     "read_labels": "sphere.pictures.labels",
     "read_modelnet": "points.modelnet",
     "read_npz": "molecules.tables",
+    "read_pcd": "points.pcd",
     "read_scanobjectnn": "points.modelnet",
     "read_sdf": "molecules.tables",
     "read_sdf_csv": "molecules.tables",
     "read_table": "molecules.tables",
+    "read_volume": "voxels.files",
     "registry": "download",
     "resize_depth": "sphere.resize",
     "resize_image": "sphere.resize",
@@ -196,9 +216,11 @@ _PARTS = [
     "molecules",
     "points",
     "pyg",
+    "readings",
     "record",
     "sphere",
     "splits",
+    "voxels",
 ]
 
 __all__ = [
@@ -231,6 +253,8 @@ __all__ = [
     "Koppen",
     "KoppenData",
     "ManualDownloadError",
+    "MedMNIST3D",
+    "MedMNIST3DData",
     "MeshData",
     "MeshDataset",
     "MeshFolder",
@@ -255,12 +279,15 @@ __all__ = [
     "QM7Data",
     "QM9Data",
     "RandomRotation",
+    "Reading",
     "Rooms",
     "RoomsData",
     "SDFData",
     "ScanObjectNNData",
     "Shrec11",
     "Shrec11Data",
+    "Solids",
+    "SolidsData",
     "SphericalGlyphsData",
     "SphericalImages",
     "SphericalImagesData",
@@ -270,6 +297,10 @@ __all__ = [
     "Template",
     "View",
     "Views",
+    "VoxelData",
+    "VoxelDataset",
+    "VoxelFolder",
+    "VoxelFolderData",
     "atomic_number",
     "collate",
     "collate_clouds",
@@ -282,6 +313,7 @@ __all__ = [
     "need_file",
     "numeric",
     "panorama_grid",
+    "read_all",
     "read_class_names",
     "read_cloud",
     "read_depth",
@@ -292,10 +324,12 @@ __all__ = [
     "read_labels",
     "read_modelnet",
     "read_npz",
+    "read_pcd",
     "read_scanobjectnn",
     "read_sdf",
     "read_sdf_csv",
     "read_table",
+    "read_volume",
     "registry",
     "resize_depth",
     "resize_image",

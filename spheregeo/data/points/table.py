@@ -9,7 +9,7 @@ import numpy as np
 
 from spheregeo.mesh.io.text import numbers, read_text
 
-__all__ = ["read_table"]
+__all__: list[str] = []
 
 COLUMNS = "x y z nx ny nz"
 UNIT = 0.05  # by so much the length of a written normal may differ from 1

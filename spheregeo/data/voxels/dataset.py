@@ -34,7 +34,8 @@ def check_volume(values: np.ndarray, name: str) -> np.ndarray:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
         raise ValueError(f"{name} holds {bad} NaN or infinite voxels; replace them")
-    volume = values.astype(np.float32)
+    with np.errstate(over="ignore"):  # named below
+        volume = values.astype(np.float32)
     if values.dtype.kind in "iu":
         volume /= np.float32(np.iinfo(values.dtype).max)
     if not np.isfinite(volume).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,24 @@ class _Turned(Dataset[dict[str, Tensor]]):
         return {"volume": torch.from_numpy(volume), "label": label, "index": number}
 
 
+def collate_volumes(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Join volumes of one shape to a batch.
+
+    Args:
+        items: dicts with ``volume``, ``label`` and ``index``.
+
+    Shape: volume (C, D, H, W) -> (B, C, D, H, W).
+    Raises: ValueError for volumes of different shapes.
+    """
+    shapes = {tuple(item["volume"].shape): int(item["index"]) for item in items}
+    if len(shapes) > 1:
+        (a, i), (b, j) = list(shapes.items())[:2]
+        raise ValueError(
+            f"volumes {i} and {j} have the shapes {a} and {b}; expected one shape: crop or resample them first"
+        )
+    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+
 class VoxelData(DataModule[VoxelDataset]):
     """Base class of the data modules of volumes. A subclass implements :meth:`make`.
 
@@ -60,6 +79,7 @@ class VoxelData(DataModule[VoxelDataset]):
     """
 
     drawn_anew = True
+    collate = staticmethod(collate_volumes)
 
     def __init__(
         self,

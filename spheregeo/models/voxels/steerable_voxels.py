@@ -56,7 +56,7 @@ class SteerableVoxels(nn.Module):
         width: scalars of the first stage, half as many vectors, a quarter as many tensors; twice as many on each further stage,
             up to four times.
         depth: stages.
-        lmax: highest degree of the features.
+        lmax: highest degree of the features; the last stage has scalars alone, which are read out.
         kernel_size: voxels along each side of a kernel, odd.
         group: "O3", or "SO3", which tells mirror images apart.
         dropout: before the last layer.
@@ -81,7 +81,9 @@ class SteerableVoxels(nn.Module):
         check_least(in_channels=(in_channels, 1), width=(width, 1), depth=(depth, 1), lmax=(lmax, 0))
         self.in_channels, self.out_channels = in_channels, out_channels
         types = [Irreps([(in_channels, (0, 1))])]
-        types += [features(width * min(4, 2**level), lmax) for level in range(depth)]
+        types += [
+            features(width * min(4, 2**level), lmax if level < depth - 1 else 0) for level in range(depth)
+        ]
         self.stages = nn.ModuleList(
             _Stage(before, after, kernel_size, 1 if level == 0 else 2, group)
             for level, (before, after) in enumerate(pairwise(types))
