@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def _nifti(path: Path) -> np.ndarray:
     except ImportError as error:
         raise ImportError(f"{path} needs the package nibabel: pip install 'spheregeo[nifti]'") from error
     with reading(path, "a NIfTI volume"):
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         if len(image.shape) not in (3, 4) or 0 in image.shape or np.prod(image.shape, dtype=float) > _MOST:
             raise ValueError(f"{path} states the shape {image.shape}; expected (D, H, W) or (D, H, W, C)")
         values = np.asarray(image.get_fdata(dtype=np.float32))
