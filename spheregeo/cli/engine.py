@@ -23,11 +23,11 @@ from spheregeo import recipes, tasks
 from spheregeo.cli.checkpoints import CHECKPOINTS, RECORD, best_checkpoint, report_name, run_folder
 from spheregeo.cli.class_paths import public_paths
 from spheregeo.cli.former import current_options, current_recipe
-from spheregeo.cli.loggers import logger_of, make_loggers
 from spheregeo.cli.own_task import import_task
 from spheregeo.cli.runs.files import RunFiles
 from spheregeo.cli.runs.hooks import RunCheckpointIO, Stoppable, make_profiler
 from spheregeo.cli.runs.lock import locked
+from spheregeo.cli.runs.loggers import logger_of, make_loggers
 from spheregeo.cli.runs.process import is_first_process
 from spheregeo.cli.runs.record import record_text, recorded_instead
 from spheregeo.cli.runs.training import Training, training

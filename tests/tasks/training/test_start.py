@@ -12,7 +12,7 @@ import torch
 
 from spheregeo import tasks
 from spheregeo.cli import main
-from spheregeo.cli.loggers import logger_of, make_loggers
+from spheregeo.cli.runs.loggers import logger_of, make_loggers
 from spheregeo.tasks import read_checkpoint
 from spheregeo.tasks.training.start import freeze, take_weights
 
