@@ -43,6 +43,7 @@ def test_one_of_each_class_is_shown() -> None:
 def trainer(**changes: Any) -> Any:
     loader = SimpleNamespace(dataset=range(20))
     settings = {
+        "is_global_zero": True,
         "current_epoch": 1, "max_epochs": 5, "should_stop": False, "num_training_batches": 10, "train_dataloader": loader,
         "val_dataloaders": SimpleNamespace(dataset=range(4)), "callback_metrics": {"val/force_mae": torch.tensor(31.2)},
     }  # fmt: skip
