@@ -16,7 +16,7 @@ from spheregeo.sampling.points.query import Query
 PAIRS = 2**21  # pairs of a block, and numbers of differences held at once
 TREE_DIMENSIONS = 8  # up to which a tree finds neighbours faster than products,
 TREE_SIZE = 2**13  # in graphs of at least this many sources
-SPARE = 2  # candidates beyond the limit at the first look
+SPARE = 4  # candidates beyond the limit at the first look: the point itself, the next class, the bound of what is complete
 
 Piece = tuple[Tensor, Tensor, Tensor]  # rows, counts, sources
 
