@@ -1,4 +1,4 @@
-"""Jobs as YAML files, addressed by name: what data, what model, how to train."""
+"""Jobs as YAML files, a folder for each domain, addressed by name: what data, what model, how to train."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from spheregeo.checks import nearest
 _FOLDER = Path(__file__).parent
 
 
+def _files() -> dict[str, Path]:
+    """The files of the package's recipes by name."""
+    return {path.stem: path for path in sorted(_FOLDER.rglob("*.yaml"), key=lambda path: path.stem)}
+
+
 def names() -> list[str]:
     """Names of the recipes in the package, sorted."""
-    return sorted(p.stem for p in _FOLDER.glob("*.yaml"))
+    return list(_files())
 
 
 def find(recipe: str) -> Path:
@@ -19,9 +24,9 @@ def find(recipe: str) -> Path:
 
     Raises: FileNotFoundError when it is neither a known name nor a file.
     """
-    named = _FOLDER / f"{recipe}.yaml"
-    if recipe in names():
-        return named
+    known = _files()
+    if recipe in known:
+        return known[recipe]
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         return path
