@@ -15,7 +15,7 @@ def parse_grid(text: str) -> Grid:
     Raises: ValueError when the text is no grid with literal arguments.
 
     Example:
-        >>> parse_grid("HEALPix(8)").size
+        >>> parse_grid("HEALPix(8)").num_points
         768
     """
     found: Grid = plain_text.parse(text, grids, "grid")

@@ -15,8 +15,8 @@ def parse_kernel(text: str) -> Kernel:
     Raises: ValueError when the text is no kernel with literal arguments.
 
     Example:
-        >>> parse_kernel("Rings(3)").size
-        3
+        >>> parse_kernel("Rings(3)")
+        Rings(num_rings=3)
     """
     found: Kernel = plain_text.parse(text, kernels, "kernel")
     return found

@@ -113,8 +113,8 @@ class BatchNorm(_NormBase):
         if batch and self.training and self.running_mean is not None:
             var, mean = torch.var_mean(x.detach().transpose(0, 1).flatten(1), 1, correction=int(rows > 1))
             update_running(self, mean, var)
-        given = (None, None) if batch else kept
-        return functional.batch_norm(x, *given, *learned, batch, 0.0, self.eps)
+        mean_of, var_of = (None, None) if batch else kept
+        return functional.batch_norm(x, mean_of, var_of, learned[0], learned[1], batch, 0.0, self.eps)
 
     def _over_processes(self, x: Tensor, rows: int, total: float) -> Tensor:
         if total < 2:

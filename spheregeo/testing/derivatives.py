@@ -132,7 +132,7 @@ def check_transforms(subject: Subject, tolerance: float = 1e-9) -> str:
     _, of_x, of_w = gradients(layer, [first, *rest], list(layer.parameters()), subject.seed)
     (first, *rest) = subject.inputs()
     names = [name for name, _ in layer.named_parameters()]
-    values = dict(layer.named_parameters())
+    values: dict[str, Tensor] = dict(layer.named_parameters())
 
     outputs = tensors_of(layer(first, *rest))
     generator = torch.Generator().manual_seed(subject.seed)  # the cotangents of ``gradients``

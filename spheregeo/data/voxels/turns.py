@@ -55,7 +55,7 @@ def turn(volume: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     if np.abs(rotation - whole).max() < 1e-9 and len(set(volume.shape[1:])) == 1:
         axes = np.abs(whole).argmax(1)
         turned = volume.transpose(0, *(1 + axes))
-        flipped = [1 + a for a in range(3) if whole[a].sum() < 0]
+        flipped = tuple(1 + a for a in range(3) if whole[a].sum() < 0)
         return np.ascontiguousarray(np.flip(turned, flipped))
     centre = (np.array(volume.shape[1:]) - 1) / 2
     offset = centre - rotation.T @ centre
