@@ -49,7 +49,7 @@ def run(source: str, kind: str, output: str, dtype: str | None, audit: bool, fac
     target = Path(output)
     check_place(target, FILES[kind])
     known = read_description(path) if is_exported(path) else {}
-    kept = {name: known[name] for name in KEPT if known.get(name) is not None}
+    kept = {name: known[name] for name in KEPT if known.get(name) is not None and name != "recipe"}
     recipe = recipe_of(folder.name) if folder is not None else None
     if audit:
         facts = {**facts, "equivariance": export.equivariance_of(task.audit())}
