@@ -81,6 +81,8 @@ def last_scores(run: Path) -> list[float]:
         ["fit", "--help"],
         ["fit", "segment-sphere", "--help"],
         ["audit", "fit-md", "--help-all"],
+        ["completion", "bash"],
+        ["completion", "zsh"],
         ["test", "classify-points", "--print-recipe", "--model.width", "9"],
         *(["list", w] for w in listing.LISTS),
     ],
@@ -96,6 +98,21 @@ def test_help_and_lists_answer_at_once(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 1
     assert time.perf_counter() - begin < 2.0
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_commands_options_and_recipes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from spheregeo.cli import main; main(['completion', 'bash'])"],
+        capture_output=True,
+        text=True,
+    )
+    probe = """
+    complete_words() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _shtab_spheregeo; echo "${COMPREPLY[@]}"; }
+    complete_words spheregeo au; complete_words spheregeo fit classify-po; complete_words spheregeo fit segment-sphere --over
+    """
+    found = subprocess.run(["bash", "-c", done.stdout + probe], capture_output=True, text=True).stdout
+    assert [line.strip() for line in found.splitlines()] == ["audit", "classify-points", "--overwrite"]
 
 
 def test_lists_tell_the_truth() -> None:

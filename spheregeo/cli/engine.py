@@ -234,7 +234,7 @@ def fit(
         )
     start = best_checkpoint(Path(init)) if init is not None and Path(init).is_dir() else init
     last = folder / CHECKPOINTS[1]
-    asks = any(word == "--help" or word.startswith("--print_config") for word in overrides)
+    asks = any(word.startswith("--print_config") for word in overrides)
     artifacts = {REPORT, *(name for kind in tasks.kinds() for name in kind.artifacts)}
     if freeze:
         overrides = [*overrides, f"--freeze={json.dumps(list(freeze))}"]
@@ -288,8 +288,6 @@ def score(
     Raises: FileNotFoundError, ValueError for what is missing or bad.
     """
     folder = run_folder(recipe, output)
-    if "--help" in overrides:
-        SphereCLI(command, recipes.find(recipe), folder, overrides)
     source, differs = _source(recipe, folder)
     checkpoint = Path(ckpt) if ckpt else best_checkpoint(folder)
     # The checkpoint says how its network was built: the recipe may have been changed since.

@@ -21,7 +21,8 @@ _MORE = (
 )
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     from spheregeo import __version__
 
     parser = argparse.ArgumentParser(prog="spheregeo", description=_ABOUT, allow_abbrev=False)
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argv = [a for a in argv if a != "--traceback"]
     if _asks(argv):
         return _ended(lambda: print(_answer(argv)), traceback)
-    parser = _parser()
+    parser = make_parser()
     try:
         options, overrides = parser.parse_known_args(argv)
         command = commands.module_of(options.command)

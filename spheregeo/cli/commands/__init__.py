@@ -10,7 +10,20 @@ import argparse
 import importlib
 from types import ModuleType
 
-NAMES = ("new", "fit", "validate", "test", "predict", "audit", "export", "check", "list", "demo", "warmup")
+NAMES = (
+    "new",
+    "fit",
+    "validate",
+    "test",
+    "predict",
+    "audit",
+    "export",
+    "check",
+    "list",
+    "demo",
+    "warmup",
+    "completion",
+)
 
 RECIPE_HELP = "name of a recipe (see `spheregeo list recipes`) or path of a YAML file"
 

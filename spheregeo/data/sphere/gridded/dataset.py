@@ -62,7 +62,7 @@ def open_dataset(path: Path, group: str | None = None) -> Any:
     elif path.suffix.startswith((".gr",)):
         _need("cfgrib", path, "GRIB")
         options.update(engine="cfgrib", backend_kwargs={"indexpath": ""})  # no index beside the user's file
-    elif find_spec("netCDF4") is None and find_spec("h5netcdf") is None:
+    elif not {"netcdf4", "h5netcdf"} & set(xarray.backends.list_engines()):
         raise ImportError(f"{path} is NetCDF, which needs netCDF4: pip install 'spheregeo[climate]'")
     elif path.is_file():
         check_classic(path)
