@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 SUMMARY = "print the script with which a shell completes commands, options and recipes"
 OVERRIDES = False
@@ -51,7 +52,8 @@ def script(shell: str) -> str:
         elif action.metavar in ("FILE", "FILE_OR_DIR", "FILE_OR_RUN"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]
     words = f'{_FUNCTION}() {{ compgen -W "{names}" -- "$1"; compgen -f -X "!*.y*ml" -- "$1"; }}'
-    found: str = shtab.complete(parser, shell=shell, preamble={"bash": words})
+    preamble: Any = {"bash": words}  # by shell, which shtab's types do not say
+    found: str = shtab.complete(parser, shell=shell, preamble=preamble)
     return found
 
 
