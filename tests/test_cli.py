@@ -199,6 +199,20 @@ def test_a_wrong_option_is_refused_before_anything_heavy(options: list[str], mes
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data"], "--data is None; expected a class"),
+        (["--model", "3"], "--model is '3'; expected a class"),
+        (["--data", "{class_path: RoomsData, init_args: {szie: 3}}"], "data.szie is no option of RoomsData"),
+    ],
+)
+def test_whole_sections_as_options(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in error_of(capsys, "fit", "segment-sphere", *options)
+
+
 def test_a_wrong_option_in_a_recipe_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.yaml").write_text(RECIPE.replace("batch_size", "batchsize"))
     text = error_of(capsys, "fit", str(tmp_path / "mine.yaml"), "--output", str(tmp_path / "run"))

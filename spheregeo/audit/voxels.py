@@ -115,7 +115,7 @@ def report_voxels(
             "rotations of the cube": measure_equivariance(module, shape, **common).error,
             "its reflections too": measure_equivariance(module, shape, group="o3", **common).error,
             "any rotations": turns["rotations"],
-            "difference of signals": turns["spread"],
+            "spread": turns["spread"],
         }
     network = copy.deepcopy(module).eval()
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(1))
@@ -127,7 +127,7 @@ def report_voxels(
         "shape": list(shape),
         "channels": channels,
         "dtype": str(x.dtype).removeprefix("torch."),
-        "equivariance": errors,
+        "invariance": errors,
         "parameters": count_parameters(module),
         "seconds": {"forward": forward, "forward_backward": both},
         "nanoseconds_per_voxel": {
@@ -147,10 +147,10 @@ def report_voxels(
 def format_voxels(result: dict[str, Any]) -> str:
     """Return the text that :func:`print_voxels` prints."""
     rows = [(name, str(result[name])) for name in ("module", "shape", "channels", "dtype")]
-    for weights, found in result["equivariance"].items():
+    for weights, found in result["invariance"].items():
         rows += [
             (
-                name if "difference" in name else f"change by {name}",
+                "difference of signals" if name == "spread" else f"change by {name}",
                 f"{value:.2e}  (float64, weights {weights})",
             )
             for name, value in found.items()

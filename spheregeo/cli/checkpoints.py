@@ -8,10 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from spheregeo import weights
+from spheregeo.tasks.files import CHECKPOINTS as CHECKPOINTS
+from spheregeo.tasks.files import EXPORTED, model_file
 
 RECORD = "recipe.yaml"  # the recipe as a run recorded it, in the run's folder
-EXPORTED = "model.safetensors"  # in the folder of an exported model
-CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
 # entries of data that change no score
 SAME_SCORES = ("num_workers", "batch_size", "eval_batch_size", "pin_memory", "seed")
 
@@ -26,9 +26,9 @@ def best_checkpoint(folder: Path) -> Path:
 
     Raises: FileNotFoundError when there is none.
     """
-    for name in (*CHECKPOINTS, EXPORTED):
-        if (folder / name).is_file():
-            return folder / name
+    found = model_file(folder)
+    if found is not None:
+        return found
     raise FileNotFoundError(
         f"{folder / 'checkpoints'} holds no checkpoint; run `spheregeo fit` first, or name one with --ckpt"
     )

@@ -104,8 +104,19 @@ def merged(recipe: Path, overrides: list[str]) -> dict[str, Any]:
         if keys[0] in ("data", "model") and len(keys) == 1 and isinstance(value, str):
             content[keys[0]] = {"class_path": _full(keys[0], value)}
             continue
-        if keys[0] in ("data", "model") and keys[1] not in ("class_path", "init_args", "help"):
+        if len(keys) == 1 and keys[0] in ("data", "model", "trainer") and isinstance(value, dict):
+            content[keys[0]] = {**(content.get(keys[0]) or {}), **value}
+            continue
+        if (
+            keys[0] in ("data", "model")
+            and len(keys) > 1
+            and keys[1] not in ("class_path", "init_args", "help")
+        ):
             keys.insert(1, "init_args")
+        if len(keys) == 1 and keys[0] in ("data", "model", "trainer"):
+            raise ValueError(
+                f"--{keys[0]} is {text!r}; expected a class, or one of its options as --{keys[0]}.NAME VALUE"
+            )
         place = content
         for key in keys[:-1]:
             if not isinstance(place.get(key), dict):
@@ -133,7 +144,8 @@ def _set(content: Mapping[str, Any], section: str) -> dict[str, Any]:
         return {name: content[name] for name in table()["run"] if name in content}
     if not isinstance(part, dict):
         return {}
-    return part if section == "trainer" else {**(part.get("init_args") or {})}
+    inside = part if section == "trainer" else part.get("init_args") or {}
+    return {str(name): value for name, value in inside.items()} if isinstance(inside, dict) else {}
 
 
 def _network_of(content: Mapping[str, Any]) -> str | None:

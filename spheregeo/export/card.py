@@ -27,6 +27,7 @@ INPUTS = {
     "Forces": ("molecule.xyz", "molecules, positions in Å"),
     "MeshClassification": ("mesh.ply", "a mesh"),
     "MeshCorrespondence": ("mesh.ply", "a mesh"),
+    "VoxelClassification": ("volume.npy", "a volume of voxels"),
 }
 
 

@@ -13,6 +13,7 @@ from spheregeo import __version__, recipes
 from spheregeo.files import reading
 from spheregeo.tasks import Task, read_checkpoint
 from spheregeo.tasks.base import plain
+from spheregeo.tasks.files import model_file
 
 # Facts of a description that a task by itself does not know, and that go on when a model is exported again.
 KEPT = (
@@ -112,12 +113,9 @@ def _of_run(run: Path) -> dict[str, Any]:
 
 def _recorded_data(run: Path) -> dict[str, Any]:
     """What the run's checkpoint recorded of its data: counts, and digests of files; nothing where there is no checkpoint."""
-    for name in ("best.ckpt", "last.ckpt"):
-        path = run / "checkpoints" / name
-        if path.is_file():
-            found = read_checkpoint(path).get("data")
-            return found if isinstance(found, dict) else {}
-    return {}
+    path = model_file(run)
+    found = read_checkpoint(path).get("data") if path is not None and path.suffix == ".ckpt" else None
+    return found if isinstance(found, dict) else {}
 
 
 def recipe_of(name: str) -> str | None:

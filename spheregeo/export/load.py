@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from spheregeo import weights
+from spheregeo.files import atomic_path
 from spheregeo.tasks import Task
 from spheregeo.tasks import load as load_task
 from spheregeo.tasks.exported import MODEL
+from spheregeo.tasks.files import model_file
 
 _HUB = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?$")
 
@@ -43,17 +45,15 @@ def locate(source: str | Path, sha256: str | None = None) -> Path:
         return _hub(text) if text.startswith("hf://") else _web(text, sha256)
     if sha256 is not None:
         raise ValueError(f"sha256 is given for {text}, which is no address of the web; leave it out")
-    if text in weights.names():
-        return weights.find(text) / MODEL
     path = Path(source)
     if path.is_file():
         return path
-    if (path / MODEL).is_file():
-        return path / MODEL
+    found = model_file(path)
+    if found is not None:
+        return found
+    if isinstance(source, str) and text in weights.names():  # a folder of that name with a model goes before
+        return weights.find(text) / MODEL
     if (path / "checkpoints").is_dir():
-        for name in ("best.ckpt", "last.ckpt"):
-            if (path / "checkpoints" / name).is_file():
-                return path / "checkpoints" / name
         raise FileNotFoundError(f"{path / 'checkpoints'} holds no checkpoint; run `spheregeo fit` first")
     what = "holds neither checkpoints nor an exported model" if path.is_dir() else "does not exist"
     raise FileNotFoundError(
@@ -74,13 +74,15 @@ def _web(address: str, sha256: str | None) -> Path:
     known = None if sha256 is None else f"sha256:{sha256.removeprefix('sha256:')}"
     mark = sha256 or hashlib.sha256(address.encode()).hexdigest()
     target = place / f"{mark[-12:]}-{name}"
-    if known is None:
-        target.unlink(missing_ok=True)  # what was fetched earlier may be out of date, and nothing would tell
-    found = Path(pooch.retrieve(address, known, fname=target.name, path=place))
-    if known is None:
-        digest = pooch.file_hash(found)
-        print(f"{address} has SHA-256 {digest}; pass it as sha256= to be given this file alone", flush=True)
-    return found
+    if known is not None:
+        return Path(pooch.retrieve(address, known, fname=target.name, path=place))
+    # What was fetched earlier may be out of date, and nothing would tell; it stays until the new file is whole.
+    with atomic_path(target) as fresh:
+        fresh.unlink()
+        pooch.retrieve(address, None, fname=fresh.name, path=place)
+    digest = pooch.file_hash(target)
+    print(f"{address} has SHA-256 {digest}; pass it as sha256= to be given this file alone", flush=True)
+    return target
 
 
 def _hub(address: str) -> Path:

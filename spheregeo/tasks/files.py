@@ -104,3 +104,16 @@ def check_weights(
             f"{path} holds weights that are not finite: {name} has {count} of {values.numel()} values NaN or infinite; "
             "use an earlier checkpoint"
         )
+
+
+CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
+EXPORTED = "model.safetensors"  # in the folder of an exported model
+
+
+def model_file(folder: Path) -> Path | None:
+    """Return the model of a folder: a run's best checkpoint, else its last, else an exported model; None where there is none.
+
+    Args:
+        folder: folder of a run or of an exported model.
+    """
+    return next((folder / name for name in (*CHECKPOINTS, EXPORTED) if (folder / name).is_file()), None)

@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 import spheregeo as sg
 from spheregeo import export, tasks, weights
 from spheregeo.cli import main
+from spheregeo.cli.checkpoints import best_checkpoint
+from spheregeo.export.load import locate
 from spheregeo.export.program import difference, export_program
 from spheregeo.tasks.exported import MODEL, read_description
 
@@ -197,14 +199,35 @@ def test_bad_sources_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "neither checkpoints nor an exported model" in capsys.readouterr().err
 
 
+def test_a_folder_goes_before_a_shipped_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = locate("rooms")
+    shutil.copytree(run, tmp_path / "rooms")
+    assert locate("rooms") == locate(Path("rooms")) == Path("rooms/checkpoints/best.ckpt") != shipped
+    shutil.copy(
+        shipped, tmp_path / "rooms" / MODEL
+    )  # an export beside the run is older than the run's next checkpoint
+    assert locate("rooms") == best_checkpoint(Path("rooms")) == Path("rooms/checkpoints/best.ckpt")
+
+
 def test_addresses(
-    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import huggingface_hub
     import pooch
 
     asked: list[Any] = []
-    monkeypatch.setattr(pooch, "retrieve", lambda *a, **k: asked.append((a, k)) or str(exported / MODEL))
+
+    def retrieve(*given: Any, fname: str, path: Path) -> str:
+        asked.append((given, {}))
+        path.mkdir(exist_ok=True)
+        shutil.copy(exported / MODEL, path / fname)
+        return str(path / fname)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache")
     monkeypatch.setattr(
         huggingface_hub, "snapshot_download", lambda *a, **k: asked.append((a, k)) or str(exported)
     )
@@ -216,6 +239,16 @@ def test_addresses(
     )
     sg.load("https://host/a/model.safetensors")
     assert asked[-1][0][1] is None and pooch.file_hash(str(exported / MODEL)) in capsys.readouterr().out
+    kept = {path: path.read_bytes() for path in (tmp_path / "cache").iterdir()}
+    assert len(kept) == 2  # a file of a known digest, and one without
+
+    def offline(*_: Any, **__: Any) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(pooch, "retrieve", offline)
+    with pytest.raises(OSError, match="no route"):
+        sg.load("https://host/a/model.safetensors")
+    assert {path: path.read_bytes() for path in (tmp_path / "cache").iterdir()} == kept
     assert torch.equal(answer(sg.load("hf://user/name@v1")), wanted)
     assert asked[-1][0] == ("user/name",) and asked[-1][1]["revision"] == "v1"
 

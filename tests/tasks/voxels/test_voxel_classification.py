@@ -46,6 +46,13 @@ def test_prediction_of_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_audit_measures_turns(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "classify-voxels", "--output", str(run), "--json", str(tmp_path / "a.json")]) == 0
-    found = json.loads((tmp_path / "a.json").read_text())["equivariance"]["randomised"]
+    found = json.loads((tmp_path / "a.json").read_text())["invariance"]["randomised"]
     assert found["its reflections too"] < 1e-12 < found["any rotations"]
     assert "change by any rotations" in capsys.readouterr().out
+
+
+def test_export(run: Path, tmp_path: Path) -> None:
+    call = ["export", str(run), "--to", "safetensors", "--output", str(tmp_path / "out")]
+    assert main(call) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "any rotations" in card and "volume.npy" in card
