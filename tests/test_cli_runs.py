@@ -209,6 +209,49 @@ def test_a_manifest_reaches_nothing_outside_its_folder(tmp_path: Path) -> None:
     assert outside.read_text() == "mine"
 
 
+def test_a_linked_folder_leads_no_removal_outside(tmp_path: Path) -> None:
+    """In the run, in the earlier run that waits there, on the way back from it, and where that folder is a link."""
+    victim, run = tmp_path / "victim", tmp_path / "run"
+    (victim / "empty").mkdir(parents=True)
+    (victim / "thesis.txt").write_text("mine")
+    (run / EARLIER / "y").mkdir(parents=True)
+    (run / "x").symlink_to(victim)
+    (run / "y").symlink_to(victim)
+    (run / EARLIER / "x").symlink_to(victim)
+    (run / EARLIER / "y" / "thesis.txt").write_text("other")
+    (run / "mine.ckpt").write_text("new")
+    manifest = {"files": ["x/thesis.txt", "y/thesis.txt", "x/empty/*", "mine.ckpt"], "replaces": True}
+    for action in ("settle", "bring_back", "set_aside", "clear"):
+        for folder in (run, run / EARLIER):
+            (folder / MANIFEST).write_text(json.dumps(manifest))
+        (run / EARLIER / "y").mkdir(exist_ok=True)
+        (run / EARLIER / "y" / "thesis.txt").write_text("other")
+        getattr(RunFiles(run), action)()
+        assert (victim / "thesis.txt").read_text() == "mine" and (victim / "empty").is_dir(), action
+    shutil.rmtree(run)
+    run.mkdir()
+    (victim / MANIFEST).write_text(json.dumps({"files": ["thesis.txt"]}))
+    (run / EARLIER).symlink_to(victim)
+    (run / "mine.ckpt").write_text("new")
+    (run / MANIFEST).write_text(json.dumps(manifest))
+    RunFiles(run).drop_earlier()
+    assert not RunFiles(run).bring_back() and (victim / "thesis.txt").read_text() == "mine"
+
+
+def test_results_without_checkpoints_are_kept(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    shutil.move(run / "checkpoints", tmp_path / "elsewhere")
+    before = tree(run)
+    assert "holds results of a run without its checkpoints (curves.png" in error_of(capsys, place, run)
+    error = error_of(capsys, place, run, "--overwrite", "--data.train", "12", *WILD)
+    assert "the earlier run is back in its place" in error and tree(run) == before
+    assert fit(place, run, "--overwrite", "--trainer.max_epochs", "1") == 0
+    assert not (run / "metrics.json").exists()
+
+
 # ---- a run that lies elsewhere
 
 

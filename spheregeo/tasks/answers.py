@@ -242,7 +242,8 @@ class Answers:
     def rows_before(self, rows: Sequence[Sequence[str]]) -> tuple[set[Path], list[Sequence[str]]]:
         """Return the inputs that are done already, and the rows of their table that are to be kept.
 
-        An input is done when the record has its name, size and time, its files are there, and so are its rows.
+        An input is done when the record has its name, size and time and no fault, when all files of its answer are in the
+        record and there, and so are its rows.
 
         Args:
             rows: rows of the earlier table.
@@ -253,8 +254,10 @@ class Answers:
         for entry in self.entries:
             path, count = by_name.get(entry["input"]), int(entry.get("rows", 0))
             place, at = (at, at + count), at + count
-            there = at <= len(rows) and all((self.folder / name).is_file() for name in entry["outputs"])
-            if path is not None and there and entry["stamp"] == _stamp(path):
+            if path is None or entry.get("faulty") or at > len(rows) or entry["stamp"] != _stamp(path):
+                continue
+            wanted = self.outputs(path)
+            if set(wanted) <= set(entry["outputs"]) and all((self.folder / n).is_file() for n in wanted):
                 done[path] = place
         kept = [row for first, last in done.values() for row in rows[first:last]]
         self.entries = [self._entry(path, last - first) for path, (first, last) in done.items()]
@@ -271,14 +274,15 @@ class Answers:
         if self.endings:
             self._append({"outputs": self.outputs(path)})
 
-    def done(self, path: Path, rows: int) -> None:
+    def done(self, path: Path, rows: int, faulty: bool = False) -> None:
         """Record an input as done, after its files and rows were written.
 
         Args:
             path: the input.
             rows: rows of the table that belong to the input.
+            faulty: whether a part of the input had no answer; such an input is tried again.
         """
-        self._append(self._entry(path, rows))
+        self._append(self._entry(path, rows) | ({"faulty": True} if faulty else {}))
 
     def _append(self, line: dict[str, Any]) -> None:
         with open(self.folder / RECORD, "a", encoding="utf-8") as file:

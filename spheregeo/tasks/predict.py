@@ -189,7 +189,7 @@ class _Loop:
         except Exception as error:
             self.fail(path, str(path), error)
             return
-        self.answers.done(path, len(written.rows))
+        self.answers.done(path, len(written.rows), faulty=path in self.bad)
         self.done += 1
         self.files += len(self.answers.endings)
         print(f"{path.name}: {written.line}", flush=True)

@@ -159,6 +159,44 @@ def test_an_interrupted_prediction_keeps_its_answers_and_goes_on(
     assert not read_so_far and len(rows_of(out / "predictions.csv")) == 8
 
 
+def test_a_bad_frame_is_no_less_bad_the_second_time(tmp_path: Path) -> None:
+    folder, out = texts(tmp_path / "in", 3), tmp_path / "out"
+    bad: list[Any] = [ValueError("torn")]
+    seen: list[str] = []
+
+    def read(path: Path) -> list[Any]:
+        seen.append(path.name)
+        k = int(path.read_text())
+        return [k, *bad, 10] if k == 1 else [k]
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"t01\.txt, frame 1: torn"):
+            predict_files(job(read), folder, out, PredictOptions(resume=True))
+        assert len(rows_of(out / "failures.csv")) == 1
+        found = sorted((r["sample"], float(r["double"])) for r in rows_of(out / "predictions.csv"))
+        assert found == [("t00.txt", 0), ("t01.txt", 2), ("t01.txt", 20), ("t02.txt", 4)]
+    assert seen == ["t00.txt", "t01.txt", "t02.txt", "t01.txt"]
+    bad.clear()  # the file is as it was, but now it can be read
+    predict_files(job(read), folder, out, PredictOptions(resume=True))
+    assert not (out / "failures.csv").exists() and len(rows_of(out / "predictions.csv")) == 4
+
+
+def test_an_input_is_done_only_with_every_answer_that_is_wanted_now(tmp_path: Path) -> None:
+    folder, out = texts(tmp_path / "in", 2), tmp_path / "out"
+    asked: list[str] = []
+
+    def ask(samples: list[Any], names: list[str]) -> list[Any]:
+        asked.extend(names)
+        return [2 * s for s in samples]
+
+    for endings, count in ((["_double.txt"], 2), (["_double.txt", "_more.txt"], 2), (["_double.txt"], 0)):
+        asked.clear()
+        predict_files(job(ask=ask, endings=endings), folder, out, PredictOptions(resume=True))
+        for k in range(2 * (len(endings) > 1)):
+            (out / f"t{k:02}_more.txt").write_text("")
+        assert len(asked) == count and len(rows_of(out / "predictions.csv")) == 2
+
+
 def test_a_full_disk_stops_at_once(tmp_path: Path) -> None:
     import errno
 

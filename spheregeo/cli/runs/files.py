@@ -27,6 +27,7 @@ _FORMER = (
     "curves.png",
     *(f"{name}/version_*/{file}" for name in ("logs", "tensorboard") for file in _LOGS),
 )
+_RESULTS = ("metrics.json", "curves.png")  # what only a finished training, or a test, leaves
 _OTHERS = ("predictions",)  # folders that other commands make beside a run
 
 
@@ -87,6 +88,10 @@ class RunFiles:
     def has_checkpoint(self) -> bool:
         """Return whether there is a checkpoint of the run."""
         return any(path.suffix == ".ckpt" for path in self.present())
+
+    def results(self) -> list[Path]:
+        """Return the reports and curves of the run: more than a training leaves that was stopped as it began."""
+        return [path for path in self.present() if path.name in _RESULTS]
 
     def foreign(self) -> list[str]:
         """Return what else lies in the folder: names of visible files and folders none of which is a run's."""
@@ -162,6 +167,8 @@ class RunFiles:
 
     def set_aside(self) -> None:
         """Move the run's own files into a hidden folder, from which :meth:`bring_back` returns them."""
+        if (self.folder / EARLIER).is_symlink():
+            raise ValueError(f"{self.folder / EARLIER} is a link; expected a folder of the run's own")
         write_json(self.folder / EARLIER / MANIFEST, self._content())
         _move(self.present(), self.folder, self.folder / EARLIER)
         self._names, self._record, self._replaces = set(), "", True
@@ -170,7 +177,7 @@ class RunFiles:
     def bring_back(self) -> bool:
         """Remove what the run has written and put the earlier run back in its place; returns whether there was one."""
         aside = self.folder / EARLIER
-        if not (aside / MANIFEST).is_file():
+        if aside.is_symlink() or not (aside / MANIFEST).is_file():
             return False
         earlier = RunFiles(aside)
         if (
@@ -186,7 +193,7 @@ class RunFiles:
     def drop_earlier(self) -> None:
         """Remove the earlier run for good."""
         aside = self.folder / EARLIER
-        if (aside / MANIFEST).is_file():
+        if (aside / MANIFEST).is_file() and not aside.is_symlink():
             _remove(RunFiles(aside).present(), aside)
             _drop(aside)
         if self._replaces:
@@ -200,7 +207,10 @@ class RunFiles:
 
     def settle(self) -> None:
         """Finish what a killed process began: an earlier run comes back if its successor has no checkpoint, else it goes."""
-        if self._replaces and self.has_checkpoint():
+        # A checkpoint behind a linked folder is never moved, so it may be the earlier run's.
+        if self._replaces and any(
+            path.suffix == ".ckpt" and _lies_in(path, self.folder) for path in self.present()
+        ):
             self.drop_earlier()
         else:
             self.bring_back()
@@ -241,16 +251,24 @@ def _drop(aside: Path) -> None:
         aside.rmdir()
 
 
+def _lies_in(path: Path, root: Path) -> bool:
+    """Return whether a file lies below a folder with no linked folder between that leads elsewhere."""
+    return path.parent.resolve().is_relative_to(root.resolve())
+
+
 def _move(paths: list[Path], source: Path, target: Path) -> None:
-    """Move files with their folders' names, then remove the folders that are left empty."""
+    """Move files with their folders' names, then remove the folders that are left empty; none through a link to elsewhere."""
+    places = {path: target / path.relative_to(source) for path in paths}
+    paths = [path for path in paths if _lies_in(path, source) and _lies_in(places[path], target)]
     for path in paths:
-        place = target / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, place)
+        places[path].parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, places[path])
     _remove_empty(paths, source)
 
 
 def _remove(paths: list[Path], root: Path) -> None:
+    """Remove files and the folders that are left empty; none through a link to elsewhere."""
+    paths = [path for path in paths if _lies_in(path, root)]
     for path in paths:
         path.unlink(missing_ok=True)
     _remove_empty(paths, root)

@@ -45,6 +45,12 @@ class Training:
                 f"{folder} already holds a run; pass --resume to go on with it, --overwrite to replace it, "
                 "or --output DIR to leave it alone"
             )
+        if results := self.files.results():
+            names = ", ".join(path.relative_to(folder).as_posix() for path in results[:3])
+            raise ValueError(
+                f"{folder} holds results of a run without its checkpoints ({names}); pass --overwrite to replace them, or "
+                "--output DIR to leave them alone"
+            )
         foreign = self.files.foreign()
         if foreign and not self.files.known():
             names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
@@ -71,7 +77,7 @@ class Training:
             )
         self.files.check_free(*((RECORD,) if self.resume else _WRITTEN))
         if not self.resume:
-            if self.files.has_checkpoint():
+            if self.files.has_checkpoint() or self.files.results():
                 self.files.set_aside()
             else:
                 self.files.clear()
