@@ -23,6 +23,7 @@ BY_NAME = {
     "mypy": ("Makefile", "mypy"),
     "build": ("Makefile", "-m build"),
     "hatchling": ("pyproject.toml", "hatchling.build"),
+    "ipykernel": ("tests/test_examples.py", 'kernel_name="python3"'),  # Jupyter's kernel for Python
     "editables": ("tests/test_wheel.py", "editables"),  # hatchling's, for editable installs
     "sphinx": ("Makefile", "sphinx"),
     "furo": ("docs/conf.py", '"furo"'),
