@@ -111,6 +111,18 @@ def test_oddities_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert f"odd: {text}" in out
         assert f"# odd: {text}" in (tmp_path / "a.yaml").read_text()
 
+    deep = np.full((32, 64), 300, np.uint16)
+    deep[:16], deep[16] = 65535, 0
+    Image.fromarray(deep).save(root / "labels" / "06.png")
+    for name in ("07", "08"):
+        (root / "labels" / f"{name}.png").unlink()
+        Image.fromarray(np.zeros((32, 64), np.uint8)).save(root / "labels" / f"{name}.jpg")
+    assert main([*call, "--overwrite"]) == 0
+    out = capsys.readouterr().out
+    assert "values without a name: 300;" in out and "void (65535): " in out
+    assert "class_weights: balanced is set" in out  # whatever the classes' sizes are
+    assert out.count("JPEG") == 1 and "odd: 2 label files are JPEG" in out
+
     both = frames(tmp_path / "both.xyz", "REF_energy=-1.0 ")
     assert main(["new", "fit-md", "--data", str(both), "--output", str(tmp_path / "b.yaml")]) == 0
     assert "REF_energy and energy could be meant" in capsys.readouterr().out

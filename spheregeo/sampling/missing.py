@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 UNSEEN = -1.6375e30  # what healpy writes where a map has no value
+UNSEEN_TOLERANCE = 1e-5  # relative: text and other programs round it
 MISSING = ("propagate", "renormalize")
 HALF = 0.5 - 1e-6  # of the weights; below it a value stands for too little of what it is a mean of
+
+
+def is_unseen(x: Any) -> Any:
+    """Which values of a tensor or an array are healpy's UNSEEN, as files and their rounding leave it."""
+    return abs(x - UNSEEN) <= UNSEEN_TOLERANCE * abs(UNSEEN)
 
 
 def is_missing(x: Tensor) -> Tensor:
     """Which values are missing: NaN, infinity, or healpy's UNSEEN."""
     if not x.is_floating_point():
         return torch.zeros_like(x, dtype=torch.bool)
-    return ~torch.isfinite(x) | ((x - UNSEEN).abs() <= 1e-5 * abs(UNSEEN))
+    unseen: Tensor = is_unseen(x)
+    return ~torch.isfinite(x) | unseen
 
 
 def check_missing(missing: str) -> None:

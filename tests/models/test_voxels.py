@@ -51,6 +51,24 @@ def test_gradients_samples_and_bad_input(name: str) -> None:
         models.resolve(name, "label", "points")
 
 
+@pytest.mark.parametrize("name", ["steerable-voxels", "voxel-cnn"])
+def test_norms_and_dropout_know_of_several_processes(name: str) -> None:
+    model = network(name)
+    plain = (torch.nn.BatchNorm3d, torch.nn.Dropout)
+    assert not [key for key, part in model.named_modules() if type(part) in plain]
+
+
+def test_checkpoints_of_torch_s_batch_norm_give_the_same_numbers() -> None:
+    model = network("voxel-cnn")
+    x = torch.randn(3, 2, *SHAPE)
+    model(x)  # moves the running statistics
+    before = network("voxel-cnn")
+    for k in (1, 4):
+        before.stages[k] = torch.nn.BatchNorm3d(before.stages[k].num_features)
+    before.load_state_dict(model.state_dict())
+    assert torch.equal(before.eval()(x), model.eval()(x))
+
+
 def test_report() -> None:
     text = format_voxels(report_voxels(network("steerable-voxels"), SHAPE, channels=2, repeats=3))
     assert "change by any rotations" in text and "its reflections too" in text

@@ -14,6 +14,7 @@ from spheregeo.data.sphere.pictures.decode import image_size, open_image
 from spheregeo.files import write_bytes
 
 _LARGEST = 256  # rows of the working grid that is proposed
+_VOID = (255, 65535)  # values that labels have where there is no class
 _LAYOUT = "expected images/NAME.png with labels/NAME.png or depth/NAME.png, and classes.txt with one class name per line"
 
 
@@ -109,10 +110,12 @@ def _sizes(images: list[Path], survey: Survey) -> int:
 def _classes(root: Path, labels: list[Path], classes: list[str], survey: Survey) -> None:
     counts: Counter[int] = Counter()
     colours = 0
-    for path in spread(labels):
-        if path.suffix.lower() in (".jpg", ".jpeg"):
-            survey.odd.append(f"{path.name} is a JPEG, which changes label values; save labels as PNG")
-            continue
+    jpegs = [path for path in labels if path.suffix.lower() in (".jpg", ".jpeg")]
+    if jpegs:
+        survey.odd.append(
+            f"{len(jpegs)} label files are JPEG, which changes label values: {some(jpegs)}; save labels as PNG"
+        )
+    for path in spread(sorted(set(labels) - set(jpegs))):
         try:
             array, _ = read_raster(path)
         except (OSError, ValueError):
@@ -131,7 +134,7 @@ def _classes(root: Path, labels: list[Path], classes: list[str], survey: Survey)
         write_bytes(listed, ("\n".join(classes) + "\n").encode())
         survey.found.append(f"classes.txt: written, {len(classes)} names")
     if not listed.is_file():
-        held = ", ".join(map(str, sorted(set(counts) - {255})))
+        held = ", ".join(map(str, sorted(set(counts) - set(_VOID))))
         raise FileNotFoundError(
             f"{listed} does not exist; the labels hold the values {held or 'of colours'}: write one class name per line, "
             "index 0 first, or pass --classes NAME,NAME,..."
@@ -144,14 +147,16 @@ def _classes(root: Path, labels: list[Path], classes: list[str], survey: Survey)
         )
         if counts and not counts.get(index):
             survey.odd.append(f"class {name} is in none of the labels that were looked at")
-    unknown = sorted(value for value in counts if len(names) <= value < 255)
+    unknown = sorted(value for value in counts if value not in (*range(len(names)), *_VOID))
     if unknown:
         survey.odd.append(
             f"labels hold values without a name: {some(unknown)}; name them in classes.txt, or list them under void"
         )
-    if counts.get(255):
-        survey.found.append(f"void (255): {counts[255] / sum(counts.values()):.2%} of all pixels")
+    for value in _VOID:
+        if counts.get(value):
+            survey.found.append(f"void ({value}): {counts[value] / sum(counts.values()):.2%} of all pixels")
     shares = [counts.get(k, 0) / total for k in range(len(names))]
     if counts and min(shares) < 0.2 / len(names):
-        survey.odd.append("classes are of very different size; class_weights: balanced is set")
+        survey.odd.append("classes are of very different size")
+    survey.found.append("class_weights: balanced is set, which weighs each class by how rare it is")
     survey.model["class_weights"] = "balanced"

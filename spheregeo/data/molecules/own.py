@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from spheregeo.data.molecules.files import read_extxyz, read_frames, xyz_files
@@ -159,6 +160,6 @@ class SDFData(_OwnData):
 
     def read_files(self, root: str) -> Molecules:
         given = self.table if root == self.root else self.test_table
-        table = given or f"{root.removesuffix('.sdf')}.csv"
+        table = given or str(Path(root).with_suffix(".csv"))
         units, columns = self.named(read_table(table)) if self._bare else (self._targets, self._columns)
         return read_sdf_csv(root, table, units, columns)

@@ -30,11 +30,11 @@ from spheregeo.data.sphere.gridded.geotiff import read_geotiff
 from spheregeo.data.sphere.gridded.points import PointField
 from spheregeo.data.sphere.resize import AreaMap
 from spheregeo.files import reading
+from spheregeo.sampling.missing import is_unseen
 
 __all__ = ["Field", "FieldSource", "read_field"]
 
 PACKED = (".gz", ".bz2", ".xz")
-UNSEEN = -1.6375e30  # what healpy writes where a map has no value
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,8 @@ def read_field(source: FieldSource | str, root: str | Path = ".") -> Field | Poi
         check_not_radians(path, coordinates["latitude"], coordinates["longitude"], stated)
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and missing
         values = values.astype(np.float32)
-    for missing in (*source.missing, UNSEEN):
+    values = np.where(is_unseen(values), np.float32(np.nan), values)
+    for missing in source.missing:
         values = np.where(
             np.isclose(values, np.float32(missing), rtol=1e-6, atol=0), np.float32(np.nan), values
         )

@@ -14,12 +14,14 @@ from torch.utils.data import Dataset
 __all__ = ["VoxelDataset"]
 
 
-def check_volume(values: np.ndarray, name: str) -> np.ndarray:
-    """Return an array of voxels as a volume: one channel is added where there is none, whole numbers are scaled to [0, 1].
+def check_volume(values: np.ndarray, name: str, largest: int | None = None) -> np.ndarray:
+    """Return an array of voxels as a volume: one channel is added where there is none, grey values are scaled to [0, 1].
 
     Args:
-        values: the array; whole numbers are divided by the largest value of their type.
+        values: the array; uint8 is divided by 255 and uint16 by 65535, where the largest value is above 1. Masks of 0 and 1 and
+            whole numbers of other types (Hounsfield units) stay as they are.
         name: what the volume is called in messages.
+        largest: largest value of all volumes of the file, which decides for each of them; that of the array if None.
 
     Shape: (D, H, W) or (C, D, H, W) -> (C, D, H, W) float32.
     Raises: ValueError for other shapes, empty axes, values that are no real numbers, NaN and infinite values.
@@ -36,7 +38,7 @@ def check_volume(values: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"{name} holds {bad} NaN or infinite voxels; replace them")
     with np.errstate(over="ignore"):  # named below
         volume = values.astype(np.float32)
-    if values.dtype.kind in "iu":
+    if values.dtype in (np.uint8, np.uint16) and (values.max() if largest is None else largest) > 1:
         volume /= np.float32(np.iinfo(values.dtype).max)
     if not np.isfinite(volume).all():
         raise ValueError(f"{name} holds values up to {np.abs(values).max():g}; expected some below 3e38")

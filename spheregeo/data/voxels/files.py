@@ -24,8 +24,8 @@ def read_volume(path: str | Path) -> np.ndarray:
         path: .npy; .npz with one array of three or four axes; .nii or .nii.gz (package nibabel), whose fourth axis becomes the
             channels.
 
-    Shape: (C, D, H, W) float32; whole numbers are divided by the largest value of their type, but those of NIfTI, which has
-        a scale of its own.
+    Shape: (C, D, H, W) float32; uint8 is divided by 255 and uint16 by 65535 where the largest value is above 1. Other whole
+        numbers, and all of NIfTI, which has a scale of its own, stay as they are.
     Raises: FileNotFoundError; ImportError for NIfTI without nibabel; ValueError for anything that is no volume.
     """
     path = Path(path)

@@ -31,7 +31,8 @@ class MedMNIST3D(VoxelDataset):
         root: the .npz file.
         split: train, val or test.
 
-    Shape: volumes (C, D, H, W) float32; whole numbers are divided by the largest value of their type.
+    Shape: volumes (C, D, H, W) float32; uint8 is divided by 255 and uint16 by 65535 where the file's largest value is above 1.
+        Other whole numbers stay as they are.
     Raises: FileNotFoundError; ValueError for another layout, counts that differ, or labels that are no classes.
     Reference: Yang et al. 2023, MedMNIST v2, Scientific Data 10, 41.
     """
@@ -64,6 +65,8 @@ class MedMNIST3D(VoxelDataset):
             or int(every.max(initial=0)) > 254
         ):
             raise ValueError(f"{self.path} has labels that are no classes 0 ... 254")
+        grey = [stored[keys[p][0]] for p in present if stored[keys[p][0]].dtype in (np.uint8, np.uint16)]
+        self._largest = max((int(array.max(initial=0)) for array in grey), default=0)
         chosen = self._chosen(len(labels), present)
         self.images, self.labels = images[chosen], labels[chosen].astype(int)
         count = int(every.max(initial=0)) + 1
@@ -92,4 +95,4 @@ class MedMNIST3D(VoxelDataset):
         values = self.images[index]
         if values.ndim == 4 and values.shape[-1] in (1, 3) and values.shape[0] not in (1, 3):
             values = np.moveaxis(values, -1, 0)  # channels last
-        return check_volume(values, f"{self.path}: {self.name(index)}")
+        return check_volume(values, f"{self.path}: {self.name(index)}", self._largest)

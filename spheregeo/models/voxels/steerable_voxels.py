@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from spheregeo.checks import check_least
 from spheregeo.models.registry import register
 from spheregeo.models.voxels.checks import check_volumes
-from spheregeo.nn import IrrepsBatchNorm, IrrepsGate, SteerableVoxelConv
+from spheregeo.nn import IrrepsBatchNorm, IrrepsGate, SampleDropout, SteerableVoxelConv
 
 
 def features(width: int, lmax: int) -> Irreps:
@@ -90,7 +90,7 @@ class SteerableVoxels(nn.Module):
         )
         self.scalars = types[-1][0].mul
         self.head = nn.Sequential(
-            nn.Linear(self.scalars, 2 * self.scalars), nn.SiLU(), nn.Dropout(dropout),
+            nn.Linear(self.scalars, 2 * self.scalars), nn.SiLU(), SampleDropout(dropout),
             nn.Linear(2 * self.scalars, out_channels),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from spheregeo.checks import check_least
 from spheregeo.models.registry import register
 from spheregeo.models.voxels.checks import check_volumes
+from spheregeo.nn import BatchNorm, SampleDropout
 
 
 @register("voxel-cnn", output="label", domain="voxels")
@@ -46,9 +47,9 @@ class VoxelCNN(nn.Module):
         for level, (before, after) in enumerate(pairwise(widths)):
             stride = 1 if level == 0 else 2
             conv = nn.Conv3d(before, after, kernel_size, stride, kernel_size // 2, bias=False)
-            layers += [conv, nn.BatchNorm3d(after), nn.SiLU()]
+            layers += [conv, BatchNorm(after), nn.SiLU()]
         self.stages = nn.Sequential(*layers)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(widths[-1], out_channels))
+        self.head = nn.Sequential(SampleDropout(dropout), nn.Linear(widths[-1], out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         check_volumes(x, self.in_channels)

@@ -192,3 +192,6 @@ def test_own_files(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("gap\n" + "\n".join(map(str, range(10))))
     table = SDFData(str(tmp_path / "m.sdf"), {"gap": "eV"}, additive=["gap"])
     assert table.additive == ["gap"] and len(table.molecules("train")) == 8
+    (tmp_path / "m.sdf").rename(tmp_path / "X.SDF")
+    (tmp_path / "m.csv").rename(tmp_path / "X.csv")
+    assert len(SDFData(str(tmp_path / "X.SDF"), {"gap": "eV"}).molecules("train")) == 8

@@ -11,6 +11,7 @@ from PIL import Image
 
 from spheregeo.data import IGNORE, Fields, FieldSource, Koppen, read_field
 from spheregeo.data.sphere.fields import in_sector
+from spheregeo.sampling.missing import is_missing
 
 SIZE = (18, 36)
 LAT, LON = 90 - (np.arange(36) + 0.5) * 5, -180 + (np.arange(72) + 0.5) * 5
@@ -580,10 +581,13 @@ def test_several_times_name_the_option(tmp_path: Path) -> None:
 
 def test_healpy_s_unseen_is_missing(tmp_path: Path) -> None:
     values = bump(LAT, LON)
-    values[3, 4] = -1.6375e30
+    values[3, 4], values[5, 6] = -1.6375e30, -1.63751e30  # rounded by another program
     np.savez(tmp_path / "a.npz", field=values, lat=LAT, lon=LON)
     found = read_field("a.npz:field", tmp_path).values[0]
-    assert np.isnan(found[3, 4]) and np.isnan(found).sum() == 1
+    assert np.isnan(found[3, 4]) and np.isnan(found[5, 6]) and np.isnan(found).sum() == 2
+    assert np.array_equal(
+        np.isnan(found), is_missing(torch.from_numpy(values))
+    )  # one meaning for layers and readers
 
 
 @pytest.mark.parametrize("point", [False, True])

@@ -137,6 +137,31 @@ def test_folders_and_files(tmp_path: Path) -> None:
         read_volume(tmp_path / "two.npz")
     np.save(tmp_path / "whole.npy", np.full((2, 3, 4, 5), 128, np.uint8))
     assert read_volume(tmp_path / "whole.npy") == pytest.approx(128 / 255)
+    np.save(tmp_path / "deep.npy", np.full((3, 4, 5), 513, np.uint16))
+    assert read_volume(tmp_path / "deep.npy") == pytest.approx(513 / 65535)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int64"])
+def test_masks_stay_0_and_1(tmp_path: Path, dtype: str) -> None:
+    mask = np.random.default_rng(0).integers(0, 2, (3, 4, 5)).astype(dtype)
+    np.save(tmp_path / "mask.npy", mask)
+    assert np.array_equal(read_volume(tmp_path / "mask.npy")[0], mask)
+
+
+def test_hounsfield_units_stay_as_they_are(tmp_path: Path) -> None:
+    scan = np.random.default_rng(0).integers(-1000, 3000, (3, 4, 5)).astype(np.int16)
+    np.save(tmp_path / "scan.npy", scan)
+    assert np.array_equal(read_volume(tmp_path / "scan.npy")[0], scan)
+
+
+def test_a_file_of_many_volumes_has_one_scale(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 2, (20, 6, 6, 6)).astype(np.uint8)
+    held = {f"{part}_images": images[:4] for part in ("val", "test")}
+    masks = MedMNIST3D(medmnist(tmp_path / "masks.npz", train_images=images, **held), "val")
+    assert np.array_equal(masks[0][0], images[0])
+    images[19] *= 200  # one volume of greys makes greys of them all, in every split
+    greys = MedMNIST3D(medmnist(tmp_path / "greys.npz", train_images=images, **held), "val")
+    assert np.allclose(greys[0][0], images[0] / 255)
 
 
 def test_nifti(tmp_path: Path) -> None:
