@@ -21,6 +21,7 @@ from spheregeo.data.sphere.gridded.coordinates import (
     LATITUDE_NAMES,
     LONGITUDE_NAMES,
     as_axes,
+    check_not_indices,
     check_not_radians,
     in_degrees,
     level_index,
@@ -123,6 +124,9 @@ def _from_arrays(
     }  # fmt: skip
     gridded = [name for name in names if stored[name].ndim >= 2 and name not in keys.values()]
     values = np.asarray(stored[choose(path, variable, names, gridded)], np.float64)
+    for kind, key in keys.items():
+        if key is not None and key.lower() in ("x", "y") and source.units is None and kind not in given:
+            check_not_indices(path, key, stored[key], kind)
     found = {
         k: in_degrees(path, key, stored[key], {}, source.units) for k, key in keys.items() if key is not None
     }

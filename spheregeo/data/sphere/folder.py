@@ -5,7 +5,7 @@
     root/classes.txt          one class name a line, index 0 first (needed with labels); NAME R G B where labels are colours
     root/images/NAME.png      or .jpg, .tif, .webp, .bmp; as a viewer shows it; grey becomes three channels, alpha is dropped
     root/labels/NAME.png      grey (8 or 16 bits) or palette: the value or index is the class, 255 and values of void are void
-    root/depth/NAME.png       16 bits, millimetres, 0 = missing; or .npy / .npz / .tif, metres, 0 or NaN = missing; or depth_unit
+    root/depth/NAME.png       16 bits, millimetres, 0 = missing; or .npy / .npz / .tif, metres, 0 or NaN = missing; else depth_unit
     root/train.txt            names (with or without suffix), one a line; val.txt, test.txt likewise; all three or none
 
 Without lists, of the sorted names the 9th, 19th ... are for validation and the 10th, 20th ... for the test; with groups,
@@ -43,6 +43,7 @@ LABEL_SUFFIXES = (
     ".jpg",
     ".jpeg",
 )  # JPEGs are found, and refused with the reason
+FINER = 4  # times the rows of the working grid, at most, has the panorama of a picture before it is shrunk
 DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff")
 
 
@@ -215,6 +216,8 @@ class PanoramaFolder(PanoramaDataset):
 
     def stamp(self, index: int) -> tuple[tuple[int, int, int], ...]:
         paths = [self.images[index], *(files[index] for files in self.partners.values())]
+        if self.view.projection == "cube":
+            paths = [file for path in paths for file in face_files(path) or [path]]
         return tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in (path.stat() for path in paths))
 
     def load(self, index: int) -> Item:
@@ -246,10 +249,10 @@ class PanoramaFolder(PanoramaDataset):
             check_panorama(path, *array.shape[-2:])
         elif array.ndim == 3:
             with reading(path, "a picture of this projection"):
-                array = view.panorama(array)
+                array = view.panorama(array, FINER * self.size[0])
         else:
             with reading(path, "a picture of this projection"):
-                array = view.nearest(array, IGNORE if read == self._labels else 0)
+                array = view.nearest(array, IGNORE if read == self._labels else 0, FINER * self.size[0])
         if array.ndim == 3:
             return resize_image(array, self.size)
         return (resize_labels if read == self._labels else resize_depth)(array, self.size)

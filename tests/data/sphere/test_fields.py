@@ -539,6 +539,75 @@ def test_fill_values_ranges_and_packing_of_netcdf(tmp_path: Path, upright: np.nd
     )
 
 
+@pytest.mark.parametrize("scale", [0.01, -0.01])
+def test_a_negative_scale_swaps_the_limits_of_packed_values(tmp_path: Path, scale: float) -> None:
+    netCDF4 = pytest.importorskip("netCDF4")
+    packed = np.random.default_rng(0).integers(0, 10001, (36, 72)).astype(np.int16)
+    packed[0, 0], packed[0, 1] = 10002, -2
+    with netCDF4.Dataset(tmp_path / "packed.nc", "w") as file:
+        for name, axis in (("lat", LAT), ("lon", LON)):
+            file.createDimension(name, len(axis))
+            variable = file.createVariable(name, "f8", (name,))
+            variable[:], variable.units = axis, DEGREES[name]["units"]
+        field = file.createVariable("field", "i2", ("lat", "lon"))
+        field.set_auto_maskandscale(False)
+        field.scale_factor, field.valid_range = scale, np.array([0, 10000], np.int16)
+        field[:] = packed
+    found = read_field("packed.nc:field", tmp_path).values[0]
+    assert np.isnan(found[0, :2]).all() and np.isnan(found).sum() == 2
+
+
+@pytest.mark.parametrize(
+    "order",
+    [("time", "a", "b"), ("time", "a", "one", "b"), ("lat", "b", "time"), ("b", "lat", "time"), ("a", "b")],
+)
+def test_coordinates_of_other_files_never_lie_on_time(
+    tmp_path: Path, upright: np.ndarray, order: tuple[str, ...]
+) -> None:
+    field = bump(LAT, LON)
+    lengths = {"time": 36, "a": 36, "lat": 36, "b": 72, "one": 1}
+    row = "lat" if "lat" in order else "a"
+    behind = [d for d in order if d not in (row, "b")]
+    values = np.zeros((36, 72, *(lengths[d] for d in behind)))
+    values[(..., *[(3 if d == "time" else 0) for d in behind])] = field
+    stored = [row, "b", *behind]
+    dataset({"field": (order, values.transpose([stored.index(d) for d in order]))}, {}, tmp_path / "f.nc")
+    np.savetxt(tmp_path / "lat.txt", LAT)
+    np.savetxt(tmp_path / "lon.txt", LON)
+    given = FieldSource("f.nc:field", "lat.txt", "lon.txt", level=(3,) if "time" in order else ())
+    np.testing.assert_allclose(on_grid(given, tmp_path), upright, atol=1e-6)
+
+
+def test_coordinates_of_other_files_that_fit_several_dimensions_are_refused(tmp_path: Path) -> None:
+    values = np.zeros((72, 36, 36))
+    dataset({"field": (("b", "a", "c"), values)}, {}, tmp_path / "f.nc")
+    np.savetxt(tmp_path / "lat.txt", LAT)
+    np.savetxt(tmp_path / "lon.txt", LON)
+    with pytest.raises(
+        ValueError, match=r"f\.nc: the 36 latitudes of the field's latitudes fit the dimensions a, c of field"
+    ):
+        read_field(FieldSource("f.nc:field", "lat.txt", "lon.txt", level=(0,)), tmp_path)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_of_rows_and_columns_are_no_degrees(tmp_path: Path, first: int) -> None:
+    axes = {"y": ("y", np.arange(36) + first), "x": ("x", np.arange(72) + first)}
+    dataset({"field": (("y", "x"), bump(LAT, LON))}, axes, tmp_path / "f.nc")
+    with pytest.raises(
+        ValueError, match=r"f\.nc: coordinate y has no units and runs .* by the field's latitudes"
+    ):
+        read_field("f.nc:field", tmp_path)
+    degrees = read_field(FieldSource("f.nc:field", units="degrees"), tmp_path)
+    assert degrees.values.shape == (1, 36, 72)
+    np.savez(tmp_path / "f.npz", field=bump(LAT, LON), **{name: axis for name, (_, axis) in axes.items()})
+    with pytest.raises(ValueError, match=r"f\.npz: coordinate y has no units and runs"):
+        read_field("f.npz:field", tmp_path)
+    dataset(
+        {"field": (("y", "x"), bump(LAT, LON))}, {"y": ("y", LAT), "x": ("x", LON)}, tmp_path / "plain.nc"
+    )
+    assert read_field("plain.nc:field", tmp_path).values.shape == (1, 36, 72)
+
+
 def test_groups_suffixes_and_bounds(tmp_path: Path, upright: np.ndarray) -> None:
     coordinates = {
         "lat": ("lat", LAT, {**DEGREES["lat"], "bounds": "lat_bnds"}),

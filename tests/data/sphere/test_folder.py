@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from spheregeo.data import IGNORE, PanoramaFolder, View, read_depth, read_image, read_labels
+from spheregeo.data.sphere.pictures import views
 
 SIZE = (8, 16)
 RNG = np.random.default_rng(0)
@@ -212,6 +213,48 @@ def test_six_files_of_a_cube_and_partial_panoramas(tmp_path: Path) -> None:
     (tmp_path / "cube" / "images" / "p00_up.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"p00_up\.png does not exist; expected six files"):
         PanoramaFolder(tmp_path / "cube", SIZE, view=View("cube"))[0]
+
+
+def test_sheets_named_like_faces_are_sheets(tmp_path: Path) -> None:
+    names = ["room_b", "kitchen_back", "house_f", "hall_front", "loft_u"]
+    for k, name in enumerate(names):
+        save(np.full((8, 48, 3), 40 * k, np.uint8), tmp_path / "images" / f"{name}.png")
+        save(np.full((8, 48), k, np.uint8), tmp_path / "labels" / f"{name}.png")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n")
+    (tmp_path / "train.txt").write_text("\n".join(names))
+    for split in ("val", "test"):
+        (tmp_path / f"{split}.txt").write_text("room_b\n")
+    with pytest.warns(UserWarning, match="split"):
+        data = PanoramaFolder(tmp_path, SIZE, view=View("cube"))
+    assert data.names == names
+    for k in range(len(names)):
+        assert (data[k]["label"] == k).all()
+
+
+def test_any_of_six_files_that_changes_is_read_again(tmp_path: Path) -> None:
+    for folder, shape in (("images", (8, 8, 3)), ("labels", (8, 8))):
+        for face in ("front", "right", "back", "left", "up", "down"):
+            save(np.zeros(shape, np.uint8), tmp_path / folder / f"a_{face}.png")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    data = PanoramaFolder(tmp_path, SIZE, view=View("cube"))
+    assert (data[0]["label"] == 0).all() and (data[0]["image"] == 0).all()
+    save(np.ones((8, 8), np.uint8), tmp_path / "labels" / "a_up.png")
+    assert (data[0]["label"][0] == 1).all()
+    save(np.full((8, 8, 3), 255, np.uint8), tmp_path / "images" / "a_down.png")
+    assert (data[0]["image"][:, -1] > 0.9).all()
+
+
+def test_the_panorama_of_a_large_photo_is_no_larger_than_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(np.zeros((300, 400, 3), np.uint8), tmp_path / "images" / "a.png")
+    save(np.zeros((300, 400), np.uint8), tmp_path / "labels" / "a.png")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    made = []
+    directions = views._directions
+    monkeypatch.setattr(views, "_directions", lambda size: made.append(size) or directions(size))
+    PanoramaFolder(tmp_path, SIZE, view=View("perspective", hfov=60.0))[0]
+    assert made and max(made) <= 4 * SIZE[0]
 
 
 def test_a_file_that_changes_is_read_again(root: Path) -> None:

@@ -217,10 +217,15 @@ def test_depth_is_told_or_detected(tmp_path: Path) -> None:
 
     millimetres = np.rint(METRES * 1000).astype(np.uint16)
     for path in (
-        stored("mm.png", millimetres), stored("mm.tif", millimetres), stored("mm.npy", millimetres),
+        stored("mm.png", millimetres), stored("mm.tif", millimetres),
         stored("m.tif", METRES), stored("m.npy", METRES),
     ):  # fmt: skip
         np.testing.assert_allclose(read_depth(path), METRES, atol=6e-4, err_msg=path.name)
+    for name, values in (("mm.npy", millimetres), ("whole.npy", np.rint(METRES).astype(np.int64))):
+        path = stored(name, values)  # near walls in centimetres and halls in metres look alike
+        with pytest.raises(ValueError, match=r"\.npy holds depths of type u?int.* --data\.depth_unit"):
+            read_depth(path)
+    np.testing.assert_allclose(read_depth(tmp_path / "mm.npy", "mm"), METRES, atol=6e-4)
     kitti = stored("kitti.png", np.rint(METRES * 256).astype(np.uint16))
     np.testing.assert_allclose(read_depth(kitti, 1 / 256), METRES, atol=3e-3)
     told = stored("float-mm.npy", METRES * 1000)
@@ -389,6 +394,29 @@ def test_perspective_and_fisheye_pictures_show_what_they_saw() -> None:
     seen = np.isfinite(got)
     np.testing.assert_allclose(got[seen], whole(got.shape[1])[seen], atol=0.012)
     assert 0.5 < seen.mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    ("view", "picture"),
+    [
+        (View("perspective", hfov=100.0), camera(0, 0, 0, 100.0, (240, 363))),
+        (View(hfov=240.0), whole(192)[:, 48:144, 64:320]),
+        (View("cube"), np.repeat(np.repeat(sheet([".u..", "lfrb", ".d.."]), 2, 1), 2, 2)),
+        (View("cube"), sheet(["frblud"])),
+    ],
+    ids=["perspective", "partial", "cross", "strip"],
+)
+def test_a_panorama_of_fewer_rows_shows_the_same(view: View, picture: np.ndarray) -> None:
+    got, full = view.panorama(picture[..., ::-1].copy()[..., ::-1], 40), view.panorama(picture)
+    assert got.shape == (1, 40, 80) and got.dtype == np.float32 and full.shape[1] > 60
+    seen = np.isfinite(got)
+    np.testing.assert_allclose(got[seen], whole(40)[seen], atol=0.02)
+    assert seen.mean() == pytest.approx(np.isfinite(full).mean(), abs=0.01)
+    labels = np.rint(picture[0] * 1000).astype(int)
+    near = view.nearest(labels, -1, 40)
+    assert np.array_equal(near >= 0, seen[0])
+    np.testing.assert_allclose(near[seen[0]] / 1000, whole(40)[seen], atol=0.02)
+    assert np.array_equal(view.panorama(picture, 10**6), full, equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,18 @@ def in_degrees(
     return values
 
 
+def check_not_indices(path: Path, name: str, values: np.ndarray, kind: str) -> None:
+    """Refuse coordinates x and y without units that number rows and columns.
+
+    Raises: ValueError when the values are 0, 1, 2 ... or 1, 2, 3 ...
+    """
+    if values.ndim == 1 and values.size > 1 and values[0] in (0, 1) and bool((np.diff(values) == 1).all()):
+        raise ValueError(
+            f"{path}: coordinate {name} has no units and runs {values[0]:g}, {values[1]:g} ... {values[-1]:g}, which numbers "
+            f"cells; expected {kind}s: give them by the field's {kind}s, or say that these are degrees by the field's units"
+        )
+
+
 def check_not_radians(path: Path, lat: np.ndarray, lon: np.ndarray, stated: bool) -> None:
     """Refuse coordinates that fit into radians although nothing, or degrees, are stated.
 

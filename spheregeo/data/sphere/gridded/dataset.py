@@ -6,18 +6,27 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spheregeo.data.sphere.gridded.classic import check_classic
-from spheregeo.data.sphere.gridded.coordinates import in_degrees, kind_of, level_index
+from spheregeo.data.sphere.gridded.coordinates import (
+    LATITUDE_NAMES,
+    LONGITUDE_NAMES,
+    check_not_indices,
+    in_degrees,
+    kind_of,
+    level_index,
+)
 from spheregeo.files import reading
 
 SUFFIXES = (".nc", ".nc4", ".cdf", ".grib", ".grb", ".grib2", ".grb2", ".zarr")
 NEVER_WRITTEN = 9.969209968386869e36  # what the NetCDF library stores where nothing was written
-KINDS = ("latitude", "longitude")
+NAMES = {"latitude": LATITUDE_NAMES, "longitude": LONGITUDE_NAMES}
+KINDS = tuple(NAMES)
 MISTAKE = "NetCDF (it may be truncated)"
 
 
@@ -100,10 +109,11 @@ def read_variable(
         if not numbers and not group:
             numbers = _in_groups(path)
         array = data[choose(path, variable or None, numbers, fields)]
-        found = {
-            kind: _Coordinate(kind, _dims_of(path, array, given, kind), given[kind], True) for kind in given
-        }
-        found |= _coordinates(path, data, array, told, [kind for kind in KINDS if kind not in given])
+        found = _coordinates(path, data, array, told, [kind for kind in KINDS if kind not in given])
+        for kind in sorted(given, reverse=True):  # longitude, the faster axis, first
+            taken = [dim for other in found.values() if given[kind].ndim == 1 for dim in other.dims]
+            dims = _dims_of(path, array, given[kind], kind, taken)
+            found[kind] = _Coordinate(kind, dims, given[kind], True)
         return _placed(path, array, found["latitude"], found["longitude"], level)
 
 
@@ -158,24 +168,37 @@ def _coordinates(
                 f"{path}: {array.name} has several {kind}s ({', '.join(sorted(names))}); say which by the field's {kind}s"
             )
         variable = data[names[0]]
+        if best[0] == 0 and told is None and "units" not in variable.attrs:
+            check_not_indices(path, names[0], variable.values, kind)
         values = in_degrees(path, names[0], variable.values, variable.attrs, told)
         stated = told is not None or "units" in variable.attrs
         found[kind] = _Coordinate(names[0], tuple(map(str, variable.dims)), values, stated)
     return found
 
 
-def _dims_of(path: Path, array: Any, given: dict[str, np.ndarray], kind: str) -> tuple[str, ...]:
-    """Dimensions of coordinates from another file: by length, the last ones if several fit."""
-    values = given[kind]
+def _dims_of(path: Path, array: Any, values: np.ndarray, kind: str, taken: Sequence[str]) -> tuple[str, ...]:
+    """Dimensions of coordinates from another file: by length, then by name, then as (..., latitude, longitude)."""
     if values.ndim > 1:
         return tuple(map(str, array.dims[-values.ndim :]))
-    dims = [str(d) for d in array.dims if array.sizes[d] == values.size]
-    if not dims:
+    fitting = [str(d) for d in array.dims if array.sizes[d] == values.size]
+    if not fitting:
         raise ValueError(
             f"{path}: {array.name} has shape {array.shape} and {values.size} {kind}s are given; expected one for "
             "each row or column"
         )
-    return (dims[-2 if len(dims) > 1 and kind == "latitude" else -1],)
+    if len(fitting) == 1:  # also that of the other coordinate, for points
+        return (fitting[0],)
+    free = [d for d in fitting if d not in taken]
+    named = [d for d in free if d.lower() in NAMES[kind]]
+    long = [str(d) for d in array.dims if array.sizes[d] != 1]
+    before = [a for a, b in pairwise(long) if b in taken] if kind == "latitude" else long[-1:]
+    for chosen in (named, [d for d in before if d in free], free if len(long) == 2 else []):
+        if len(chosen) == 1:
+            return (chosen[0],)
+    raise ValueError(
+        f"{path}: the {values.size} {kind}s of the field's {kind}s fit the dimensions {', '.join(fitting)} of {array.name}; "
+        f"expected one, one named {kind}, or latitude and longitude as the last two: without {kind}s the file's own are read"
+    )
 
 
 def _placed(path: Path, array: Any, lat: _Coordinate, lon: _Coordinate, level: Sequence[int]) -> Variable:
@@ -216,7 +239,10 @@ def _valid(values: np.ndarray, array: Any) -> np.ndarray:
         limit = float(bound)
         # CF: a limit of the packed type is one of packed values
         if "scale_factor" in packing and np.asarray(bound).dtype.kind == stored.kind:
-            limit = limit * float(packing["scale_factor"]) + float(packing.get("add_offset", 0.0))
+            scale = float(packing["scale_factor"])
+            limit = limit * scale + float(packing.get("add_offset", 0.0))
+            if scale < 0:  # the lowest packed value is the highest
+                outside = np.greater if outside is np.less else np.less
         slack = 1e-6 * max(abs(limit), 1e-30)  # scaled values are rounded
         values = np.where(outside(values, limit + (-slack if outside is np.less else slack)), np.nan, values)
     return np.where(np.isclose(values, NEVER_WRITTEN, rtol=1e-6), np.nan, values)

@@ -34,13 +34,13 @@ def read_depth(path: str | Path, unit: float | str | None = None, missing: float
     Args:
         path: an integer picture of 16 bits, a floating-point TIFF, or an .npy or .npz file.
         unit: "mm", "cm", "m", or metres per stored step; None takes integer pictures as millimetres and floating-point numbers as
-            metres, and refuses both when the median depth is implausible (below 5 cm, above 100 m).
+            metres, and refuses both when the median depth is implausible (below 5 cm, above 100 m), and integer arrays always.
         missing: value that stands for "no depth", beside NaN and infinity.
 
     Shape: (H, W) float32.
     Units: metres.
     Raises: FileNotFoundError; ValueError for unreadable files, other than one channel, negative or implausible depth, 8 bits
-        without ``unit``.
+        and integer arrays without ``unit``.
     """
     path = Path(path)
     array, is_picture = _stored(path)
@@ -51,12 +51,17 @@ def read_depth(path: str | Path, unit: float | str | None = None, missing: float
             f"{path} is an 8-bit depth image; expected 16 bits, millimetres, or .npy in metres: say its unit in metres "
             "(--data.depth_unit) if 8 bits are all there is"
         )
+    if not is_picture and unit is None and array.dtype.kind in "iu":
+        raise ValueError(
+            f"{path} holds depths of type {array.dtype}, whose unit no file states; expected floating-point metres, or the unit: "
+            "--data.depth_unit mm, cm, m or metres per step"
+        )
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and missing
         values = np.where(array == missing, 0, array).astype(np.float32)
     values = np.where(np.isfinite(values), values, np.float32(0))
     if (values < 0).any():
         raise ValueError(f"{path} holds negative depths; expected metres along the ray, 0 where missing")
-    return values * np.float32(_scale(path, values, array.dtype.kind in "iu", is_picture, unit))
+    return values * np.float32(_scale(path, values, array.dtype.kind in "iu", unit))
 
 
 def _stored(path: Path) -> tuple[np.ndarray, bool]:
@@ -72,15 +77,12 @@ def _stored(path: Path) -> tuple[np.ndarray, bool]:
     return stored, False
 
 
-def _scale(
-    path: Path, values: np.ndarray, integers: bool, is_picture: bool, unit: float | str | None
-) -> float:
+def _scale(path: Path, values: np.ndarray, in_millimetres: bool, unit: float | str | None) -> float:
     """Metres a step, told or detected."""
     if unit is not None:
         return unit_in_metres(unit)
     measured = values[values > 0]
     median = float(np.median(measured)) if measured.size else 1.0
-    in_millimetres = integers and (is_picture or median > FARTHEST)
     scale = UNITS["mm"] if in_millimetres else UNITS["m"]
     too_near = in_millimetres and median * scale < NEAREST and measured.size
     if too_near or median * scale > FARTHEST:

@@ -12,7 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy.ndimage import map_coordinates
+from torch.nn import functional
 
 __all__ = ["View"]
 
@@ -86,15 +88,30 @@ class View:
             self.projection == "equirectangular" and self.hfov in (None, 360.0) and self.vfov in (None, 180.0)
         )
 
-    def panorama(self, picture: np.ndarray) -> np.ndarray:
-        """Return the panorama of a picture with floating-point values, bilinearly; NaN where it shows nothing."""
-        rows, columns, inside = _places(self, *picture.shape[-2:])
+    def panorama(self, picture: np.ndarray, most: int | None = None) -> np.ndarray:
+        """Return the panorama of a picture with floating-point values, bilinearly; NaN where it shows nothing.
+
+        The panorama has the picture's resolution, or ``most`` rows, for which the picture is averaged beforehand.
+        """
+        whole = height, width = picture.shape[-2:]
+        size, natural = _rows(self, height, width, most), _rows(self, height, width, None)
+        if size < natural:
+            small = [max(1, round(n * size / natural)) for n in whole]
+            copy = torch.from_numpy(
+                np.array(picture, np.float32, order="C")
+            )  # turned pictures have strides below 0
+            picture = functional.interpolate(copy[None], small, mode="area")[0].numpy()
+        rows, columns, inside = _places(self, whole, picture.shape[-2:], size)
         planes = [map_coordinates(p, (rows, columns), order=1, mode="nearest") for p in picture]
         return np.where(inside, np.stack(planes), np.float32(np.nan)).astype(np.float32)
 
-    def nearest(self, values: np.ndarray, outside: float) -> np.ndarray:
-        """Return the panorama of labels or depths by the nearest pixel; ``outside`` where the picture shows nothing."""
-        rows, columns, inside = _places(self, *values.shape)
+    def nearest(self, values: np.ndarray, outside: float, most: int | None = None) -> np.ndarray:
+        """Return the panorama of labels or depths by the nearest pixel; ``outside`` where the picture shows nothing.
+
+        The panorama has the picture's resolution, or ``most`` rows.
+        """
+        whole = height, width = values.shape
+        rows, columns, inside = _places(self, whole, whole, _rows(self, height, width, most))
         at = np.rint(rows).astype(np.int64), np.rint(columns).astype(np.int64)
         return np.where(inside, values[at], np.asarray(outside, values.dtype))
 
@@ -116,7 +133,9 @@ SIX_FILES = View("cube")
 
 
 def face_files(path: Path) -> list[Path] | None:
-    """The six files of a cube map, in the order of ``FACES``, by the front's name; None for a name that is no front's.
+    """The six files of a cube map, in the order of ``FACES``, by the front's name; None for a file that is no front.
+
+    A file without any of the other five is no front, whatever its name.
 
     Raises: FileNotFoundError when some of the six are missing.
     """
@@ -127,6 +146,8 @@ def face_files(path: Path) -> list[Path] | None:
     sets = [[path.with_name(f"{base}{end}{path.suffix}") for end in ends] for ends in ENDINGS]
     sets = [six for ends, six in zip(ENDINGS, sets, strict=True) if ends[0] == front[0] and len({*six}) == 6]
     complete = next((six for six in sets if all(file.is_file() for file in six)), None)
+    if complete is None and not any(file.is_file() for six in sets for file in six[1:]):
+        return None
     if complete is None:
         missing = next(file for file in sets[0] if not file.is_file())
         raise FileNotFoundError(
@@ -136,17 +157,43 @@ def face_files(path: Path) -> list[Path] | None:
 
 
 def is_front(path: Path) -> bool:
-    """Whether a file is no face of a cube map but the front, which stands for all six."""
-    return not any(path.stem.lower().endswith(f"_{end}") for ends in ENDINGS for end in ends[1:])
+    """Whether a file is no face of a cube map but the front, which stands for all six.
+
+    A file that is named as another face is one only where the front's file is beside it.
+    """
+    for ends in ENDINGS:
+        own = next((end for end in ends[1:] if path.stem.lower().endswith(f"_{end}")), None)
+        if own is not None and path.with_name(f"{path.stem[: -len(own)]}{ends[0]}{path.suffix}").is_file():
+            return False
+    return True
+
+
+def _rows(view: View, height: int, width: int, most: int | None) -> int:
+    """Rows of the panorama of a picture: those of its resolution, or ``most`` (at least 2, even for a cube)."""
+    if view.projection == "cube":
+        rows = 2 * _layout(view, height, width)[0]
+    else:
+        hfov, vfov = _fields(view, height, width)
+        rows = max(2, round(height * 180 / vfov), round(width * 90 / hfov))
+    return rows if most is None else min(rows, max(2, most - most % 2))
 
 
 @lru_cache(maxsize=2)
-def _places(view: View, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row and column in the picture for each pixel of the panorama, and whether the picture shows it."""
+def _places(
+    view: View, whole: tuple[int, int], shape: tuple[int, int], size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row and column in the picture for each pixel of the panorama, and whether the picture shows it.
+
+    Args:
+        view: how the picture lies on the sphere.
+        whole: height and width of the picture as it is stored, which tell the fields of view.
+        shape: height and width of the picture, shrunk or not.
+        size: rows of the panorama.
+    """
+    height, width = shape
     if view.projection == "cube":
-        return _on_cube(view, height, width)
-    hfov, vfov = _fields(view, height, width)
-    size = max(2, round(height * 180 / vfov), round(width * 90 / hfov))
+        return _on_cube(view, height, width, size)
+    hfov, vfov = _fields(view, *whole)
     latitude, longitude = _angles(size)
     if view.projection == "equirectangular":
         u = np.broadcast_to(longitude / np.radians(hfov / 2), (size, 2 * size))
@@ -205,9 +252,9 @@ def _directions(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), up
 
 
-def _on_cube(view: View, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _on_cube(view: View, height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     side, at = _layout(view, height, width)
-    forward, right, up = _directions(2 * side)
+    forward, right, up = _directions(size)
     a, b, c = np.abs(forward), np.abs(right), np.abs(up)
     ahead, aside = (a >= b) & (a >= c), (b > a) & (b >= c)
     face = np.select([ahead & (forward > 0), aside & (right > 0), ahead, aside, up > 0], range(5), default=5)
