@@ -5,7 +5,7 @@
     root/classes.txt          one class name a line, index 0 first (needed with labels); NAME R G B where labels are colours
     root/images/NAME.png      or .jpg, .tif, .webp, .bmp; as a viewer shows it; grey becomes three channels, alpha is dropped
     root/labels/NAME.png      grey (8 or 16 bits) or palette: the value or index is the class, 255 and values of void are void
-    root/depth/NAME.png       16 bits, millimetres, 0 = missing; or .npy / .npz / .tif, metres, 0 or NaN = missing; else depth_unit
+    root/depth/NAME.png       16 bits, millimetres, 0 = missing; or .npy / .npz / .tif, metres, 0 or NaN = missing; or depth_unit
     root/train.txt            names (with or without suffix), one a line; val.txt, test.txt likewise; all three or none
 
 Without lists, of the sorted names the 9th, 19th ... are for validation and the 10th, 20th ... for the test; with groups,
