@@ -24,6 +24,7 @@ BY_NAME = {
     "build": ("Makefile", "-m build"),
     "hatchling": ("pyproject.toml", "hatchling.build"),
     "ipykernel": ("tests/test_examples.py", 'kernel_name="python3"'),  # Jupyter's kernel for Python
+    "hatch-fancy-pypi-readme": ("pyproject.toml", "hooks.fancy-pypi-readme"),
     "editables": ("tests/test_wheel.py", "editables"),  # hatchling's, for editable installs
     "sphinx": ("Makefile", "sphinx"),
     "furo": ("docs/conf.py", '"furo"'),

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("hatchling")
+pytest.importorskip("hatch_fancy_pypi_readme")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def build(hook: str, folder: Path) -> zipfile.ZipFile:
-    """Call a hook of hatchling offline, as pip would, and open the wheel that it makes."""
+def make(hook: str, folder: Path, source: Path = ROOT) -> Path:
+    """Call a hook of hatchling offline in the source folder, as pip would, and return the file that it makes."""
     code = f"from hatchling.build import {hook}; print({hook}({str(folder)!r}))"
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False, timeout=300
     )
     assert run.returncode == 0, run.stderr
-    return zipfile.ZipFile(folder / run.stdout.split()[-1])
+    return folder / run.stdout.split()[-1]
+
+
+def build(hook: str, folder: Path) -> zipfile.ZipFile:
+    """The wheel that a hook makes, opened."""
+    return zipfile.ZipFile(make(hook, folder))
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +71,65 @@ def test_wheel_knows_its_command_and_licence(wheel: zipfile.ZipFile) -> None:
     assert "spheregeo = spheregeo.cli:main" in text["entry_points.txt"]
     assert "License-Expression: MIT" in text["METADATA"]
     assert "LICENSE" in text
+
+
+def test_the_page_of_a_package_index_has_absolute_links_to_files_that_exist(wheel: zipfile.ZipFile) -> None:
+    """The README's links, which are relative in the repository, in METADATA; code in it is left as it is."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    head, _, page = wheel.read(name).decode().partition("\n\n")
+    for label in ("Homepage", "Documentation", "Source", "Changelog", "Issues"):
+        assert f"Project-URL: {label}, {urls[label]}" in head
+    assert "Description-Content-Type: text/markdown" in head
+    pattern = r"(!?)\[[^\]]*\]\(([^)\s]+)\)"
+    readme = (ROOT / "README.md").read_text()
+    before, after = re.findall(pattern, readme), re.findall(pattern, page)
+    assert len(before) == len(after) > 20
+    pages, raw = (
+        f"{urls['Source']}/blob/main/",
+        urls["Source"].replace("github.com", "raw.githubusercontent.com") + "/main/",
+    )
+    for (picture, old), (_, new) in zip(before, after, strict=True):
+        if "://" in old:
+            assert new == old
+            continue
+        assert new == (raw if picture else pages) + old
+        assert (ROOT / old.split("#")[0]).exists(), f"README.md links to {old}, which is not there"
+    fence = re.compile(r"^```.*?^```$", re.M | re.S)
+    assert fence.findall(readme) == fence.findall(page)
+    own = f"{urls['Source']}/blob/main/"
+    for url in (urls["Documentation"], urls["Changelog"]):
+        assert (ROOT / url.removeprefix(own)).is_file()
+
+
+def test_cards_of_datasets_that_the_package_names_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    held = set(wheel.namelist())
+    cards = {f"spheregeo/{card.relative_to(ROOT)}" for card in (ROOT / "datasets").glob("*/README.md")}
+    assert cards <= held and "spheregeo/datasets/README.md" in held
+    assert {name for name in held if name.startswith("spheregeo/datasets/")} == cards | {
+        "spheregeo/datasets/README.md"
+    }, "cards alone"
+    named = set()
+    for name in held:
+        if name.endswith((".py", ".yaml", ".json")):
+            named |= set(
+                re.findall(r"(?<![\w/])datasets/([a-z0-9][\w-]*)(?![\w.-])", wheel.read(name).decode())
+            )
+    assert "faust" in named
+    missing = {name for name in named if f"spheregeo/datasets/{name}/README.md" not in held}
+    assert not missing, f"named by the package, without a card: {sorted(missing)}"
+
+
+def test_the_wheel_of_the_source_archive_is_the_wheel_of_the_checkout(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    with tarfile.open(make("build_sdist", tmp_path)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = (folder for folder in tmp_path.iterdir() if folder.is_dir())
+    again = zipfile.ZipFile(make("build_wheel", tmp_path, source))
+    assert set(again.namelist()) == set(wheel.namelist())
+    metadata = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
+    assert again.read(metadata) == wheel.read(metadata)
 
 
 def find(modules: list[str], site: Path, cwd: Path) -> dict[str, str | None]:

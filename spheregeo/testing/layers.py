@@ -66,8 +66,7 @@ def check_layer(
     * ``dtypes``, ``autocast``, ``meta``, ``cuda``: other precisions and devices give the same output, and back;
     * ``copies`` and ``checkpoint``: ``deepcopy``, ``pickle`` and ``state_dict``, the latter at another resolution as well;
     * ``errors``: bad input is refused with the argument's name;
-    * ``inputs``: whole, boolean and complex numbers, None, numpy arrays and the meta device are refused with the argument's
-      name, and other floating types than the weights' are computed in or refused;
+    * ``inputs``: wrong kinds of numbers, None, arrays and meta tensors are refused by name, other floats computed in or refused;
     * ``empty``: a batch of nothing gives an output of nothing, forward and backward, and leaves all statistics finite.
 
     Args:
