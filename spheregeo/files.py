@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import secrets
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NO_SPACE", "atomic_path", "reading", "write_bytes", "write_json"]
+__all__ = ["NO_SPACE", "atomic_path", "file_digest", "reading", "write_bytes", "write_json"]
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ABANDONED = 3600.0  # seconds without a write after which a temporary file belongs to no living process
@@ -86,6 +87,18 @@ def write_json(path: str | Path, content: Any, allow_nan: bool = True) -> Path:
     Raises: TypeError for what JSON cannot hold, ValueError for numbers that are not allowed, OSError from the disk.
     """
     return write_bytes(path, (json.dumps(content, indent=2, allow_nan=allow_nan) + "\n").encode())
+
+
+def file_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits.
+
+    Args:
+        path: the file.
+
+    Raises: OSError from the disk.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

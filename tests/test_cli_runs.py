@@ -15,8 +15,10 @@ import torch
 import yaml
 
 from spheregeo.cli import main
+from spheregeo.cli.checkpoints import OPTIONS, report_place
 from spheregeo.cli.runs.files import EARLIER, MANIFEST, RunFiles
 from spheregeo.cli.runs.lock import LOCK, locked
+from spheregeo.files import file_digest
 from spheregeo.tasks import AtomicCheckpointIO, read_checkpoint
 
 RECIPE = """# tiny rooms
@@ -250,6 +252,38 @@ def test_results_without_checkpoints_are_kept(
     assert "the earlier run is back in its place" in error and tree(run) == before
     assert fit(place, run, "--overwrite", "--trainer.max_epochs", "1") == 0
     assert not (run / "metrics.json").exists()
+
+
+def test_every_test_has_a_report_of_its_own(place: Path, tmp_path: Path) -> None:
+    """Different tests of one name, and of one checkpoint or another; the same test again takes its own place."""
+    tests: list[tuple[list[str], str | None]] = [
+        (["--data.test_root", "a/scans"], None),
+        (["--data.test_root", "b/scans"], None),
+        (["--data.train_rotation", "so3"], None),
+        (["--data.init_args.test_rotation=so3"], None),
+        (["--trainer.limit_test_batches", "1"], None),
+        (["--data.seed", "1"], None),
+        ([], "x/other.ckpt"),
+        ([], "y/other.ckpt"),
+        ([], None),
+    ]
+    places = []
+    for options, ckpt in tests:
+        where, digest = report_place(tmp_path, options, ckpt)
+        where.mkdir(exist_ok=True)
+        (where / "metrics.json").write_text(json.dumps({OPTIONS: digest}))
+        places.append(where)
+    assert len(set(places)) == len(tests) and places[-1].name == "test"
+    assert [report_place(tmp_path, *test)[0] for test in tests] == places
+    # The report names the content of the checkpoint that was scored; the run's best by its path is the run's own.
+    run, best = place / "run", place / "run" / "checkpoints" / "best.ckpt"
+    report = json.loads((run / "test" / "metrics.json").read_text())
+    assert report["checkpoint_sha256"] == file_digest(best)
+    assert (
+        report_place(run, [], str(best))[0]
+        == run / "test"
+        == report_place(run, ["--data.num_workers", "1"])[0]
+    )
 
 
 # ---- a run that lies elsewhere

@@ -20,7 +20,15 @@ from lightning.pytorch.callbacks import EarlyStopping, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from spheregeo import recipes, tasks
-from spheregeo.cli.checkpoints import CHECKPOINTS, RECORD, best_checkpoint, report_name, run_folder
+from spheregeo.cli.checkpoints import (
+    CHECKPOINTS,
+    OPTIONS,
+    RECORD,
+    REPORT,
+    best_checkpoint,
+    report_place,
+    run_folder,
+)
 from spheregeo.cli.class_paths import public_paths
 from spheregeo.cli.former import current_options, current_recipe
 from spheregeo.cli.own_task import import_task
@@ -33,7 +41,8 @@ from spheregeo.cli.runs.record import record_text, recorded_instead
 from spheregeo.cli.runs.training import Training, training
 from spheregeo.cli.trust import check_recipe, guarded, parse_recipe
 from spheregeo.data.record import data_differences, describe_data
-from spheregeo.files import write_bytes, write_json
+from spheregeo.export.describe import SCORED
+from spheregeo.files import file_digest, write_bytes, write_json
 from spheregeo.nn.parallel import synchronize_norms
 from spheregeo.tasks.training.average import Average
 from spheregeo.tasks.training.callbacks import Curves, EpochLine, EpochSeed, TestReport
@@ -41,8 +50,6 @@ from spheregeo.tasks.training.checkpoints import RunCheckpoint
 from spheregeo.tasks.training.precise_bn import PreciseBatchNorm
 from spheregeo.tasks.training.progress import StartLine
 from spheregeo.tasks.training.start import Frozen, freeze, take_weights
-
-REPORT = "metrics.json"  # of every test
 
 
 class RecipeParser(LightningArgumentParser):
@@ -293,11 +300,17 @@ def score(
     # The checkpoint says how its network was built: the recipe may have been changed since.
     import_task(source)
     task: tasks.Task = tasks.load(checkpoint)
-    place = folder / report_name(overrides)
+    place, digest = report_place(folder, overrides, ckpt)
     with _reporting(command, folder, place.name, task), quiet():
         cli = SphereCLI(command, source, folder, overrides)
         named = str(source) if differs else recipe
-        report = TestReport(place, extra={"recipe": named, "checkpoint": str(checkpoint)})
+        facts = {
+            "recipe": named,
+            "checkpoint": str(checkpoint),
+            SCORED: file_digest(checkpoint),
+            OPTIONS: digest,
+        }
+        report = TestReport(place, extra=facts)
         if command == "test":
             cli.trainer.callbacks.append(report)  # type: ignore[attr-defined]
         run = cli.trainer.test if command == "test" else cli.trainer.validate

@@ -53,7 +53,13 @@ def run(source: str, kind: str, output: str, dtype: str | None, audit: bool, fac
     recipe = recipe_of(folder.name) if folder is not None else None
     if audit:
         facts = {**facts, "equivariance": export.equivariance_of(task.audit())}
-    description = export.describe(task, folder, recipe=recipe or known.get("recipe"), **{**kept, **facts})
+    description = export.describe(
+        task, folder, recipe=recipe or known.get("recipe"), checkpoint=path, **{**kept, **facts}
+    )
+    if folder is not None and (folder / "metrics.json").is_file() and not description["metrics"]:
+        print(
+            f"no test in {folder} has scored {path} as it is, so the card says that the model is not scored"
+        )
     if kind == "safetensors":
         export.save(task, target, description, dtype=dtype)
     elif kind == "torch-export":

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from spheregeo import __version__, recipes
-from spheregeo.files import reading
+from spheregeo.files import file_digest, reading
 from spheregeo.tasks import Task, read_checkpoint
 from spheregeo.tasks.base import plain
 from spheregeo.tasks.files import model_file
@@ -29,9 +29,17 @@ KEPT = (
     "commands",
 )
 
+SCORED = "checkpoint_sha256"  # in a test's report: of the file that was scored
+_NO_SCORES = ("recipe", "checkpoint", SCORED, "options_digest", "confusion")
+
 
 def describe(
-    task: Task, run: Path | None = None, *, recipe: str | None = None, **facts: Any
+    task: Task,
+    run: Path | None = None,
+    *,
+    recipe: str | None = None,
+    checkpoint: Path | None = None,
+    **facts: Any,
 ) -> dict[str, Any]:
     """Return the description of a task as plain types, for the header of a safetensors file and for ``config.json``.
 
@@ -39,6 +47,7 @@ def describe(
         task: trained task.
         run: folder of the run, whose ``recipe.yaml`` and ``metrics.json`` are read; None where there is no run.
         recipe: name of the recipe that the model serves; None where unknown.
+        checkpoint: file that the task was read from, whose own scores alone are taken; the run's best, or last, if None.
         facts: further entries, such as ``license`` and ``equivariance``.
 
     Raises: ValueError for files of the run that cannot be read.
@@ -65,12 +74,12 @@ def describe(
         "metrics": None,
     }
     if run is not None:
-        found |= _of_run(run)
+        found |= _of_run(run, checkpoint)
     return {**found, **{name: plain(value) for name, value in facts.items()}}
 
 
-def _of_run(run: Path) -> dict[str, Any]:
-    """Data and training by the recipe that the run recorded, and the scores of its last test."""
+def _of_run(run: Path, checkpoint: Path | None) -> dict[str, Any]:
+    """Data and training by the recipe that the run recorded, and the scores of the checkpoint in its last test."""
     import yaml
 
     found: dict[str, Any] = {}
@@ -99,15 +108,13 @@ def _of_run(run: Path) -> dict[str, Any]:
             "averaged_weights": content.get("ema") or None,
         }
     metrics = run / "test" / "metrics.json"  # on the run's own test split
-    if not any(run.glob("test*/metrics.json")):
-        metrics = run / "metrics.json"  # of versions that had no folder for a test
-    if metrics.is_file():
+    stored = [path for name in ("best.ckpt", "last.ckpt") if (path := run / "checkpoints" / name).is_file()]
+    checkpoint = checkpoint or next(iter(stored), None)
+    if metrics.is_file() and checkpoint is not None:
         with reading(metrics, "the scores of a test"):
-            found["metrics"] = {
-                name: value
-                for name, value in json.loads(metrics.read_text(encoding="utf-8")).items()
-                if name not in ("recipe", "checkpoint", "confusion")
-            }
+            scores = json.loads(metrics.read_text(encoding="utf-8"))
+            if scores.get(SCORED) == file_digest(checkpoint):
+                found["metrics"] = {name: value for name, value in scores.items() if name not in _NO_SCORES}
     return found
 
 

@@ -21,8 +21,10 @@ import spheregeo as sg
 from spheregeo import export, tasks, weights
 from spheregeo.cli import main
 from spheregeo.cli.checkpoints import best_checkpoint
+from spheregeo.cli.export import run as export_run
 from spheregeo.export.load import locate
 from spheregeo.export.program import difference, export_program
+from spheregeo.files import file_digest
 from spheregeo.tasks.exported import MODEL, read_description
 
 IMAGE = torch.rand(2, 3, 8, 16, generator=torch.Generator().manual_seed(1))
@@ -77,6 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "miou": 0.5,
         "classes": {"wall": {"iou": 0.7, "recall": None}},
         "checkpoint": "secret/place.ckpt",
+        "checkpoint_sha256": file_digest(folder / "checkpoints" / "best.ckpt"),
     }
     for place, found in (
         ("test", scores),
@@ -94,6 +97,20 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["export", str(run), "--output", str(folder), "--license", "mit", "--not-for", "photos"]
     assert main(words) == 0
     return folder
+
+
+def test_a_card_holds_no_scores_of_another_checkpoint(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    assert export.describe(segmentation(), copy)["metrics"]["miou"] == 0.5
+    content = torch.load(copy / "checkpoints" / "best.ckpt", weights_only=True)
+    torch.save({**content, "epoch": 7}, copy / "checkpoints" / "last.ckpt")
+    last = copy / "checkpoints" / "last.ckpt"
+    assert export.describe(segmentation(), copy, checkpoint=last)["metrics"] is None
+    export_run(str(last), "safetensors", str(tmp_path / "model"), None, False, {})
+    assert "Not scored" in (tmp_path / "model" / "README.md").read_text()
+    (copy / "checkpoints" / "best.ckpt").write_bytes(last.read_bytes())  # trained on since the test
+    assert export.describe(segmentation(), copy)["metrics"] is None
 
 
 def answer(task: Any) -> torch.Tensor:
