@@ -8,6 +8,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.nn import SampleDropout
 from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear, Stacks
 from spheregeo.nn.space import EdgeGeometry, RadialNetwork, SteerableConv
 
@@ -106,7 +107,7 @@ class PointBlock(nn.Module):
             self.left, self.right, self.after = (IrrepsLinear(rest, rest) for _ in range(3))
         count = self.scalars + self.copies_count
         self.mlp = nn.Sequential(
-            nn.Linear(count, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, count)
+            nn.Linear(count, hidden), nn.SiLU(), SampleDropout(dropout), nn.Linear(hidden, count)
         )
 
     def forward(self, x: Stacks) -> Stacks:

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from e3nn.o3 import Irreps
 from torch import Tensor
 
 from spheregeo import models
+from spheregeo.models.space.steerable_blocks import PointBlock
+from spheregeo.nn import SampleDropout
 from spheregeo.sampling import random_rotations
 
 F64 = torch.float64
@@ -153,3 +156,9 @@ def test_runs_under_autocast(name: str) -> None:
     assert float((low - y).detach().abs().max()) < 0.1 * float(y.detach().abs().max())
     low.float().sum().backward()
     assert all(bool(torch.isfinite(p.grad).all()) for p in network.parameters() if p.grad is not None)
+
+
+def test_dropout_of_points_knows_of_several_processes() -> None:
+    block = PointBlock(Irreps("4x0e + 2x1o"), 8, dropout=0.5)
+    assert [type(part) for part in block.mlp].count(SampleDropout) == 1
+    assert not any(type(part) is torch.nn.Dropout for part in block.modules())
