@@ -161,6 +161,7 @@ def _mix(z: Tensor, matrix: Tensor, edge_features: Tensor | None) -> Tensor:
     matrix = matrix.to(z.dtype)
     if edge_features is None:
         return z @ matrix[0]
+    edge_features = edge_features.to(z.dtype)
     if rows <= columns:
         spread = edge_features[:, None, :, None] * z[:, :, None]
         return spread.flatten(2) @ matrix.reshape(heads * rows, columns)

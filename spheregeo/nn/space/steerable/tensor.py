@@ -34,7 +34,8 @@ def tensor_convolution(
     Equivariance: O(3), exact.
     """
     source, harmonics = geometry.edges.source, geometry.harmonics(table.lmax)
-    stacks = [part.index_select(0, source) for part in x]
+    given, dtype = x[0].dtype, torch.promote_types(x[0].dtype, harmonics.dtype)
+    stacks = [part.index_select(0, source).to(dtype) for part in x]
     pair, channel = edge_features, 0
     if pair is not None and factor is not None:
         pair = pair @ factor
@@ -44,10 +45,10 @@ def tensor_convolution(
     for path in table.paths:
         l1, l3 = table.sources[path.source].l, table.targets[path.target].l
         c = clebsch_gordan(l1, path.degree, l3).to(stacks[0]) * (2 * l3 + 1) ** 0.5
-        y = harmonics[:, path.degree**2 : (path.degree + 1) ** 2]
+        y = harmonics[:, path.degree**2 : (path.degree + 1) ** 2].to(dtype)
         message = torch.einsum("abc,eau,eb->ecu", c, stacks[path.source], y)
         k = reached[path.target]
-        weight = weights[k][:, path.row : path.row + path.copies]
+        weight = weights[k][:, path.row : path.row + path.copies].to(message.dtype)
         if factor is not None:
             assert pair is not None
             message = message * pair[:, None, channel : channel + path.copies]
@@ -59,4 +60,5 @@ def tensor_convolution(
             mixed = torch.einsum("ecu,eh,huw->ecw", message, pair, weight)
         before = out[k]
         out[k] = mixed if before is None else before + mixed
-    return [geometry.scatter(part) for part in out if part is not None]
+    sums = [geometry.scatter(part) for part in out if part is not None]
+    return sums if given == dtype else [part.to(given) for part in sums]
