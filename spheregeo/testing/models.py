@@ -122,7 +122,7 @@ def check_model(
     options |= dict(equivariance_options or {})
     suite.run("equivariance", check_equivariance, model, where, equivariance, options)
     suite.run("dtypes", check_dtypes, subject, dtypes)
-    suite.run("autocast", check_autocast, subject, {torch.bfloat16: 0.2}, [None])
+    suite.run("autocast", check_autocast, subject, {torch.bfloat16: 0.2}, [None], False)
     suite.run("cuda", check_cuda, subject, 1e-3)
     suite.run("compile", check_compile, compiled, 1e-4, compile_backend)
     suite.run("empty", check_empty, compiled, _nothing(model, where, subject, features))

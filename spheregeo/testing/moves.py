@@ -58,6 +58,7 @@ def check_autocast(
     subject: Subject,
     tolerances: Mapping[torch.dtype, float] = AUTOCAST,
     engines: Sequence[str | None] = (None, "torch"),
+    gradients_too: bool = True,
 ) -> str:
     """Under autocast, with float32 and with half-precision input and by every engine, output and gradients are near float64's.
 
@@ -65,6 +66,8 @@ def check_autocast(
         subject: the module and its inputs.
         tolerances: by autocast's dtype, largest difference of outputs and gradients, relative to the largest value.
         engines: engines of the sparse backend that are tried; None for the default one.
+        gradients_too: whether gradients are compared too; else they only have to be finite. Deep networks with random
+            statistics amplify rounding.
     """
     exact, layer, told = subject.layer(), subject.layer(torch.float32), []
     for dtype, tolerance in tolerances.items():
@@ -83,7 +86,11 @@ def check_autocast(
             of = f"{_name(dtype)} autocast of {_name(given)} input, engine {engine}"
             worst[0] = max(worst[0], agree(f"output under {of}", found[0], expected[0], tolerance))
             for what, a, b in zip(("input", "weight"), found[1:], expected[1:], strict=True):
-                worst[1] = max(worst[1], agree(f"gradient of {what} under {of}", a, b, 3 * tolerance))
+                require(
+                    all(bool(t.isfinite().all()) for t in a), f"a gradient of {what} under {of} is not finite"
+                )
+                if gradients_too:
+                    worst[1] = max(worst[1], agree(f"gradient of {what} under {of}", a, b, 3 * tolerance))
         told.append(f"{_name(dtype)}: output {worst[0]:.1e}, gradients {worst[1]:.1e}")
     return "; ".join(told)
 
