@@ -87,7 +87,8 @@ class Multilinear(ABC):
     ) -> list[Tensor]:
         """Partial derivatives of F in the slots ``wanted``; arguments that none of them needs may be None."""
         dtype, compute, device = self._types(arguments)
-        if any(t is not None and t.numel() == 0 for t in arguments):  # a linear function of nothing
+        signals = [arguments[slot] for slot in self.features]
+        if any(t is not None and t.numel() == 0 for t in signals):  # a linear function of nothing
             return [self.empty(slot, arguments, structure).zero_() for slot in wanted]
         prepared = [None if t is None else self._prepared(t, compute) for t in arguments]
         if torch.is_autocast_enabled(device):
