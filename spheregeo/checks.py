@@ -7,7 +7,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["check_count", "check_least", "check_tensor", "nearest"]
+__all__ = ["check_count", "check_least", "check_positions", "check_tensor", "nearest"]
 
 
 def check_count(name: str, value: Any, least: int = 1) -> int:
@@ -26,6 +26,20 @@ def check_least(**bounds: tuple[float, float]) -> None:
     for name, (value, least) in bounds.items():
         if value < least:
             raise ValueError(f"{name} is {value}; expected at least {least}")
+
+
+def check_positions(positions: Any, name: str = "positions") -> None:
+    """Check that positions are points of space, where a search for neighbours would take any dimension.
+
+    Args:
+        positions: what was given.
+        name: of the argument, for the message.
+
+    Raises: TypeError or ValueError as :func:`check_tensor`, and ValueError for another shape than (P, 3).
+    """
+    check_tensor(positions, name)
+    if positions.ndim != 2 or positions.shape[1] != 3:
+        raise ValueError(f"{name} has shape {tuple(positions.shape)}; expected (P, 3)")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

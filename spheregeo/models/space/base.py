@@ -8,7 +8,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
-from spheregeo.checks import check_least
+from spheregeo.checks import check_least, check_positions
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph, molecule_graph
 from spheregeo.models.space.readout import check_readout, pooled
@@ -73,6 +73,7 @@ class AtomNetwork(nn.Module):
         pbc: Tensor | None = None,
     ) -> MoleculeGraph:
         """The pairs of atoms within the cutoff, see :func:`~spheregeo.models.space.molecule_graph.molecule_graph`."""
+        check_positions(positions)
         return molecule_graph(positions, self.cutoff, batch, cell, pbc)
 
     def geometry(self, positions: Tensor, graph: MoleculeGraph) -> EdgeGeometry:
@@ -107,6 +108,7 @@ class PointNetwork(CloudNetwork):
         """
         if cell is not None or pbc is not None:
             raise ValueError("cell or pbc is given, but a cloud of points has no periods; expected None")
+        check_positions(positions)
         return CloudGraph(knn_graph(positions, self.k, batch))
 
     def first_features(

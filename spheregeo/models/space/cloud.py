@@ -8,6 +8,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.checks import check_positions
 from spheregeo.nn.space import VectorMeanPool
 from spheregeo.sampling import knn_graph
 
@@ -124,6 +125,7 @@ class CloudNetwork(nn.Module):
         """
         if cell is not None or pbc is not None:
             raise ValueError("cell or pbc is given, but a cloud of points has no periods; expected None")
+        check_positions(positions)
         return CloudGraph(knn_graph(positions, self.k, batch, loop=True))
 
     def begin(

@@ -48,7 +48,7 @@ class Interaction(nn.Module):
     def forward(self, x: Tensor, basis: Tensor, envelope: Tensor, source: Tensor, target: Tensor) -> Tensor:
         filters = self.filter(basis) * envelope  # (E, C)
         messages = self.inward(x).index_select(0, source) * filters
-        heard = torch.zeros_like(x).index_add(0, target, messages)
+        heard = x.new_zeros(x.shape, dtype=messages.dtype).index_add(0, target, messages)
         result: Tensor = x + self.outward(heard)
         return result
 
