@@ -13,31 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 from spheregeo.cli import commands
 
-_ABOUT = "Segment omnidirectional images, and more, on spheres: train, score, predict, measure."
-_MORE = (
-    "Any entry of the recipe can be set here: --data.size '[64, 128]' --model.width 64 --model.network planar-unet "
-    "--trainer.max_epochs 5 --trainer.devices 2 --trainer.precision bf16-mixed --seed_everything 7. "
-    "`spheregeo %(prog)s RECIPE --help` lists them all."
-)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
-    from spheregeo import __version__
-
-    parser = argparse.ArgumentParser(prog="spheregeo", description=_ABOUT, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"spheregeo {__version__}")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
-    group = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in commands.NAMES:
-        command = commands.module_of(name)
-        epilog = _MORE.replace("%(prog)s", name) if command.OVERRIDES else None
-        text: str = command.SUMMARY
-        sub = group.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False)
-        command.add_arguments(sub)
-    return parser
-
-
 _ASKS = ("-h", "--help", "--help-all", "--data.help", "--model.help", "--trainer.help", "--print-recipe")
 
 
@@ -85,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     argv = [a for a in argv if a != "--traceback"]
     if _asks(argv):
         return _ended(lambda: print(_answer(argv)), traceback)
-    parser = make_parser()
+    parser = commands.make_parser()
     try:
         options, overrides = parser.parse_known_args(argv)
         command = commands.module_of(options.command)

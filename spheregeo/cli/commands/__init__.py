@@ -25,6 +25,12 @@ NAMES = (
     "completion",
 )
 
+_ABOUT = "Segment omnidirectional images, and more, on spheres: train, score, predict, measure."
+_MORE = (
+    "Any entry of the recipe can be set here: --data.size '[64, 128]' --model.width 64 --model.network planar-unet "
+    "--trainer.max_epochs 5 --trainer.devices 2 --trainer.precision bf16-mixed --seed_everything 7. "
+    "`spheregeo %(prog)s RECIPE --help` lists them all."
+)
 RECIPE_HELP = "name of a recipe (see `spheregeo list recipes`) or path of a YAML file"
 
 
@@ -35,6 +41,23 @@ def module_of(name: str) -> ModuleType:
         name: one of ``NAMES``.
     """
     return importlib.import_module(f"spheregeo.cli.commands.{name}")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    from spheregeo import __version__
+
+    parser = argparse.ArgumentParser(prog="spheregeo", description=_ABOUT, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"spheregeo {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    group = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in NAMES:
+        command = module_of(name)
+        epilog = _MORE.replace("%(prog)s", name) if command.OVERRIDES else None
+        text: str = command.SUMMARY
+        sub = group.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False)
+        command.add_arguments(sub)
+    return parser
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

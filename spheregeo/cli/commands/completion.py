@@ -40,7 +40,7 @@ def script(shell: str) -> str:
     except ImportError as error:
         raise ImportError("completion needs the package shtab: pip install shtab") from error
     from spheregeo import recipes
-    from spheregeo.cli.main import make_parser
+    from spheregeo.cli.commands import make_parser
 
     names = " ".join(recipes.names())
     parser = make_parser()
