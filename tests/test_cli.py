@@ -551,7 +551,9 @@ def test_predict_faults(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     large = tmp_path / "large.png"
     Image.new("L", (8200, 4100)).save(large)
     assert "at most 4096 x 8192" in predict(str(large))
-    assert "no checkpoint" in predict(good, str(tmp_path / "none.ckpt"))
+    assert "none.ckpt does not exist; expected a run's folder, a checkpoint" in predict(
+        good, str(tmp_path / "none.ckpt")
+    )
     assert "no readable checkpoint" in predict(good, good)
     content = read_checkpoint(ckpt)
     from spheregeo.tasks import Segmentation

@@ -46,6 +46,10 @@ class Reading:
         counts: number of readings by split.
         faults: (split, message) of every reading that failed.
         classes: number of samples by class index, by split; of points of the grid where each point has a class.
+
+    Example:
+        >>> Reading(counts={"train": 8}, faults=[("train", "3.png cannot be read")]).faults
+        [('train', '3.png cannot be read')]
     """
 
     counts: dict[str, int] = field(default_factory=dict)

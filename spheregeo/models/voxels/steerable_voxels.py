@@ -68,6 +68,7 @@ class SteerableVoxels(nn.Module):
     Reference: Weiler, Geiger, Welling, Boomsma & Cohen 2018, arXiv:1807.02547.
 
     Example:
+        >>> import torch
         >>> model = SteerableVoxels(1, 4, width=4, depth=2)
         >>> model(torch.randn(2, 1, 8, 8, 8)).shape
         torch.Size([2, 4])
