@@ -87,6 +87,11 @@ class Multilinear(ABC):
     ) -> list[Tensor]:
         """Partial derivatives of F in the slots ``wanted``; arguments that none of them needs may be None."""
         dtype, compute, device = self._types(arguments)
+        if device == "meta":
+            slot = next(slot for slot in self.features if arguments[slot] is not None)
+            raise ValueError(
+                f"{self.arguments[slot]} is on the meta device, which holds no numbers; expected a tensor on a CPU or GPU"
+            )
         signals = [arguments[slot] for slot in self.features]
         if any(t is not None and t.numel() == 0 for t in signals):  # a linear function of nothing
             return [self.empty(slot, arguments, structure).zero_() for slot in wanted]
