@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from spheregeo.checks import check_tensor
 from spheregeo.grids import HEALPix
 from spheregeo.nn import DiscoConv
 from spheregeo.testing import ComplianceError, check_layer, check_model
@@ -42,9 +43,15 @@ class Faulty(nn.Module):
         self.key = (lambda: 0) if fault == "copies" else None
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fault != "inputs":
+            check_tensor(x)
+        if self.fault == "empty" and not x.numel():
+            raise IndexError("no samples")
+        if self.fault == "func":
+            x = x * float(x.detach().isfinite().all())
         if self.fault != "errors" and x.shape[1:] != (2, 48):
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (batch, 2, 48)")
-        y = x * (self.scale[:, None] if x.shape[1] == 2 else 1)
+        y = x * (self.scale.to(x.dtype)[:, None] if x.shape[1] == 2 else 1)
         if self.fault == "equivariance":
             y = y + 0.1 * torch.arange(48).to(x.dtype)
         if self.fault == "first":
@@ -70,17 +77,18 @@ def check(fault: str, **options: Any) -> dict[str, str]:
 def test_a_sound_layer_passes_every_check() -> None:
     found = check("")
     assert set(found) == {
-        "twin", "equivariance", "first", "second", "compile", "export", "dtypes", "autocast", "meta", "cuda", "copies",
-        "checkpoint", "errors",
+        "twin", "equivariance", "first", "second", "func", "compile", "export", "dtypes", "autocast", "meta", "cuda", "copies",
+        "checkpoint", "errors", "inputs", "empty",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "fault", ["equivariance", "first", "compile", "dtypes", "autocast", "copies", "errors"]
+    "fault",
+    ["equivariance", "first", "func", "compile", "dtypes", "autocast", "copies", "errors", "inputs", "empty"],
 )
 def test_each_fault_is_named(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Square, "slip", 0.1)
-    with pytest.raises(ComplianceError, match=rf"Faulty: \d+ of 13 checks failed(.|\n)*  {fault}: "):
+    with pytest.raises(ComplianceError, match=rf"Faulty: \d+ of 16 checks failed(.|\n)*  {fault}: "):
         check(fault)
 
 
@@ -155,5 +163,5 @@ def test_models(fault: str) -> None:
     if not fault:
         assert "trains" in run()
         return
-    with pytest.raises(ComplianceError, match=rf"Network: \d+ of 11 checks failed(.|\n)*  {fault}: "):
+    with pytest.raises(ComplianceError, match=rf"Network: \d+ of 12 checks failed(.|\n)*  {fault}: "):
         run()

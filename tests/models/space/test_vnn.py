@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spheregeo import models
 from spheregeo.audit import randomise
 from spheregeo.models.space.cloud import feature_graph
+from spheregeo.nn import BatchNorm
 from spheregeo.sampling import knn_graph, random_rotations
 
 SIZES = (40, 25, 33)
@@ -42,7 +43,7 @@ def build(name: str, in_channels: int = 0, **options: Any) -> nn.Module:
     p, batch = clouds()
     x = torch.randn(len(p), in_channels, dtype=torch.float64) if in_channels else None
     for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm1d):
+        if isinstance(norm, BatchNorm):
             norm.momentum = 1.0
     run(model.train(), p, batch, x)  # statistics of these clouds
     return randomise(model).eval()
