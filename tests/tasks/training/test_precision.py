@@ -30,6 +30,7 @@ RUNS = {
     "classify-points": [*POINTS, f"--model.options={STEERABLE}"],
     "regress-molecules": ["--model.width=4", "--model.depth=1"],
     "fit-forces": ["--data.train=6", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=1"],
+    "classify-voxels": [*TEN, "--data.voxels=12", "--model.options={steerable-voxels: {width: 2, depth: 2, lmax: 1}}"],
     "classify-mesh": [*TEN, "--model.width=2"],
     "correspond-mesh": [
         "--data.train=2", "--data.val=1", "--data.test=1", "--data.vertices=[200,200]", "--data.template_vertices=200",
