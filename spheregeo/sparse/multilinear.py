@@ -92,9 +92,10 @@ class Multilinear(ABC):
             raise ValueError(
                 f"{self.arguments[slot]} is on the meta device, which holds no numbers; expected a tensor on a CPU or GPU"
             )
-        signals = [arguments[slot] for slot in self.features]
-        if any(t is not None and t.numel() == 0 for t in signals):  # a linear function of nothing
-            return [self.empty(slot, arguments, structure).zero_() for slot in wanted]
+        for slot in self.features:
+            t = arguments[slot]
+            if t is not None and not t.numel():  # a linear function of nothing
+                return [self.empty(s, arguments, structure).zero_() for s in wanted]
         prepared = [None if t is None else self._prepared(t, compute) for t in arguments]
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):

@@ -101,7 +101,10 @@ class FieldLinear(ExactBuffers):
 
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.in_type)
-        y = (x.movedim(1, -1) @ self.matrix().to(x.dtype).T).movedim(-1, 1)
+        matrix = self.matrix()
+        if matrix.dtype is not x.dtype:
+            matrix = matrix.to(x.dtype)
+        y = (x.movedim(1, -1) @ matrix.T).movedim(-1, 1)
         return y if self.bias is None else self.bias(y)
 
     def extra_repr(self) -> str:

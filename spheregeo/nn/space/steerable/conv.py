@@ -233,7 +233,9 @@ class SteerableConv(nn.Module):
         parts = []
         for part, weight in zip(self.coupling.split(z, pairs.num_target), self.scaled_weights(), strict=True):
             rows, d, columns = part.shape
-            mixed = part.view(rows * d, columns) @ weight.to(part.dtype).reshape(columns, -1)
+            if weight.dtype is not part.dtype:
+                weight = weight.to(part.dtype)
+            mixed = part.view(rows * d, columns) @ weight.reshape(columns, -1)
             parts.append(mixed.view(rows, d, weight.shape[2]))
         return parts
 
