@@ -105,7 +105,7 @@ class Depth(SphereTask):
 
     def example_error(self, example: Example) -> float:
         """Return the absolute relative error of an example."""
-        _, truth, prediction = example
+        _, truth, prediction = (part.detach() for part in example)
         valid = torch.isfinite(truth)
         weights = torch.where(valid, self.areas.to(truth.device), 0.0)
         error = torch.where(valid, (prediction - truth).abs() / truth, 0.0)

@@ -205,9 +205,9 @@ def test_holes_of_scans_are_left_out_and_counted(tmp_path: Path, capsys: pytest.
     np.savetxt(tmp_path / "scan.xyz", rows)
     seen = []
 
-    def classify(cloud: Cloud, name: str) -> torch.Tensor:
-        seen.append(len(cloud.points))
-        return torch.tensor([0.2, 0.8])
+    def classify(clouds: list[Cloud], names: list[str]) -> torch.Tensor:
+        seen.extend(len(cloud.points) for cloud in clouds)
+        return torch.tensor([[0.2, 0.8]] * len(clouds))
 
     predict_classes(classify, tmp_path / "scan.xyz", tmp_path / "out", 8, ["cup", "pot"])
     assert (
