@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import platform
 import statistics
 import sys
 import time
@@ -14,6 +15,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from spheregeo import __version__
+
+
+def machine_of(x: Tensor) -> dict[str, Any]:
+    """Return what figures of time were taken on: device of a tensor, processor, threads, versions.
+
+    Args:
+        x: a tensor on the device.
+    """
+    return {
+        "device": str(x.device),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "spheregeo": __version__,
+    }
 
 
 def count_parameters(module: nn.Module) -> int:

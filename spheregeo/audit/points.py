@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -13,8 +12,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
-from spheregeo import __version__
-from spheregeo.audit.cost import count_parameters
+from spheregeo.audit.cost import count_parameters, machine_of
 from spheregeo.audit.fields import FieldSpec
 from spheregeo.audit.randomise import randomise as randomise_
 from spheregeo.sampling import random_rotations
@@ -178,13 +176,7 @@ def report_points(
         "parameters": count_parameters(module),
         "seconds": seconds,
         "nanoseconds_per_point": {name: 1e9 * s / len(x) for name, s in seconds.items()},
-        "machine": {
-            "device": str(x.device),
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "spheregeo": __version__,
-        },
+        "machine": machine_of(x),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spheregeo import __version__
-from spheregeo.audit.cost import count_flops, count_parameters, measure_memory, measure_time
+from spheregeo.audit.cost import count_flops, count_parameters, machine_of, measure_memory, measure_time
 from spheregeo.audit.equivariance import declared_channels, declared_target, measure_equivariance
 from spheregeo.audit.rotations import has_symmetries
 from spheregeo.files import write_json
@@ -89,13 +87,7 @@ def report(
             "bytes_forward": per_point(memory_forward),
             "bytes_forward_backward": per_point(memory_both),
         },
-        "machine": {
-            "device": str(x.device),
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "spheregeo": __version__,
-        },
+        "machine": machine_of(x),
     }
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import copy
 import math
-import platform
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spheregeo import __version__
-from spheregeo.audit.cost import count_parameters, measure_memory, measure_time
+from spheregeo.audit.cost import count_parameters, machine_of, measure_memory, measure_time
 from spheregeo.audit.equivariance import measure_equivariance
 from spheregeo.audit.randomise import randomise as randomise_
 from spheregeo.sampling import random_rotations
@@ -134,13 +132,7 @@ def report_voxels(
             "forward": 1e9 * forward / math.prod(shape), "forward_backward": 1e9 * both / math.prod(shape)
         },
         "bytes": {"forward": memory_forward, "forward_backward": memory_both},
-        "machine": {
-            "device": str(x.device),
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "spheregeo": __version__,
-        },
+        "machine": machine_of(x),
     }  # fmt: skip
 
 

@@ -425,9 +425,9 @@ def test_photos_of_one_stem_have_answers_of_their_own_and_a_confidence(tmp_path:
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        (np.zeros((1, 3)), "1 points at different places"),
-        (np.ones((80, 3)), "1 points at different places"),
-        (np.repeat(np.eye(3), 20, 0), "3 points at different places"),
+        (np.zeros((1, 3)), "1 points, all at one place"),
+        (np.ones((80, 3)), "80 points, all at one place"),
+        (np.repeat(np.eye(3), 20, 0), "points at 3 places"),
         (1e200 * np.random.default_rng(0).normal(size=(80, 3)), r"coordinates up to \d\.\d+e\+200"),
     ],
     ids=["one", "equal", "few", "huge"],

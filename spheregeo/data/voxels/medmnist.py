@@ -71,7 +71,6 @@ class MedMNIST3D(VoxelDataset):
         self.images, self.labels = images[chosen], labels[chosen].astype(int)
         count = int(every.max(initial=0)) + 1
         known = CLASSES.get(self.path.stem.partition("_")[0].rstrip("0123456789"), ())
-        known = CLASSES.get(self.path.stem.partition("_")[0].removesuffix("64"), known)
         self.class_names = known if len(known) == count else tuple(map(str, range(count)))
 
     def _chosen(self, count: int, present: list[str]) -> np.ndarray:

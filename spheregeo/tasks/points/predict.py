@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.points.dataset import Cloud, PointDataset, collate, unit_sphere
+from spheregeo.data.points.dataset import Cloud, PointDataset, check_spread, collate
 from spheregeo.data.points.files import CLOUD_SUFFIXES, read_cloud
 from spheregeo.data.points.views import Views
 from spheregeo.tasks.pictures.points import clouds_picture
@@ -19,7 +19,6 @@ from spheregeo.tasks.predictions import class_columns, class_line, class_row
 
 SHOWN = 12
 PICTURE = "predictions.png"
-LARGEST = 1e100  # coordinates whose squares, summed over a cloud, are far from overflow
 
 
 class _One(PointDataset):
@@ -60,36 +59,6 @@ def cloud_batch(
     return collate(views)
 
 
-def single_batch(cloud: Cloud, num_points: int, normals: bool, name: str) -> dict[str, Any]:
-    """Return a cloud as a batch of its own, as :func:`cloud_batch` does."""
-    return cloud_batch([cloud], num_points, normals, [name])
-
-
-def check_extent(cloud: Cloud, least: int, name: str) -> Cloud:
-    """Return a cloud once a network can tell its points apart.
-
-    Args:
-        cloud: the points.
-        least: points at different places that the network needs.
-        name: what the cloud is called in messages.
-
-    Raises: ValueError for coordinates whose squares overflow, and for fewer than ``least`` points at different places.
-    """
-    points = np.asarray(cloud.points, np.float64)
-    largest = float(np.abs(points).max(initial=0.0))
-    if largest > LARGEST:
-        raise ValueError(
-            f"{name} has coordinates up to {largest:.3g}; expected at most {LARGEST:.0e} in size: is it read in its own format?"
-        )
-    # as the network sees them: on the unit sphere, in its precision
-    distinct = len(np.unique(unit_sphere(points).astype(np.float32), axis=0))
-    if distinct < least:
-        raise ValueError(
-            f"{name} has {distinct} points at different places ({len(points)} in all); the network needs at least {least}"
-        )
-    return cloud
-
-
 @torch.inference_mode()
 def predict_classes(
     classify: Callable[[list[Cloud], list[str]], Tensor],
@@ -120,7 +89,8 @@ def predict_classes(
         if cloud.dropped:
             total = cloud.dropped + len(cloud.points)
             print(f"{path.name}: {cloud.dropped} of {total} points are NaN or infinite and were left out")
-        return [check_extent(cloud, least, str(path))]
+        check_spread(cloud.points, str(path), least)
+        return [cloud]
 
     def write(path: Path, stem: Path, clouds: dict[int, Cloud], answers: list[Tensor]) -> Written:
         line = class_line(answers[0], class_names)
