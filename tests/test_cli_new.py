@@ -127,3 +127,9 @@ def test_oddities_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["new", "fit-md", "--data", str(both), "--output", str(tmp_path / "b.yaml")]) == 0
     assert "REF_energy and energy could be meant" in capsys.readouterr().out
     assert main(["new", "fit-md", "--data", str(tmp_path / "nowhere")]) == 2
+    capsys.readouterr()
+    assert (
+        main(["new", "fit-md", "--data", str(both), "--output", str(tmp_path / "c.yaml"), "--classes", "a,b"])
+        == 2
+    )
+    assert "leave --classes out" in capsys.readouterr().err

@@ -42,7 +42,10 @@ def run(kind: str, data: str, output: str | None, classes: list[str], overwrite:
         raise ValueError(
             f"{path} exists already; pass --overwrite to replace it, or --output for another name"
         )
-    survey: Survey = importlib.import_module(f"spheregeo.cli.new.{_LOOKS[kind]}").look(root, kind, classes)
+    if classes and _LOOKS[kind] != "panoramas":
+        raise ValueError(f"classes are given, but those of {kind} are in the data; leave --classes out")
+    look = importlib.import_module(f"spheregeo.cli.new.{_LOOKS[kind]}").look
+    survey: Survey = look(root, kind, classes) if _LOOKS[kind] == "panoramas" else look(root, kind)
     print("\n".join([*survey.found, *(f"odd: {line}" for line in survey.odd)]))
     write_bytes(path, recipe_of(survey, kind).encode())
     print(f"recipe in {path}; next: spheregeo check {path}, then spheregeo fit {path}")

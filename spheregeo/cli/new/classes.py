@@ -12,13 +12,12 @@ from spheregeo.data.meshes.files import MESH_SUFFIXES, read_mesh
 from spheregeo.data.points.files import CLOUD_SUFFIXES, read_cloud
 
 
-def look(root: Path, kind: str, classes: list[str]) -> Survey:
+def look(root: Path, kind: str) -> Survey:
     """Look at a folder of labelled clouds or meshes.
 
     Args:
         root: the folder.
         kind: "classify-points" or "classify-mesh".
-        classes: not used: names of the sub-folders are the classes.
 
     Raises: FileNotFoundError, ValueError for a folder without classes.
     """

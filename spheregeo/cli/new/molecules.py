@@ -16,13 +16,12 @@ from spheregeo.data.molecules.units import unit_in_name
 _ENERGIES, _FORCES = ("energy", "total_energy", "REF_energy", "TotEnergy"), ("forces", "force", "REF_forces")
 
 
-def look(root: Path, kind: str, classes: list[str]) -> Survey:
+def look(root: Path, kind: str) -> Survey:
     """Look at a file or folder of molecules.
 
     Args:
         root: an extended XYZ file, a folder of them, or an SDF file with a table of its name.
         kind: "regress-molecules" or "fit-md".
-        classes: not used.
 
     Raises: FileNotFoundError, ValueError for files without molecules or without targets.
     """
