@@ -49,7 +49,8 @@ def test_the_guide_works_as_written(tmp_path: Path) -> None:
     assert (copy / "runs" / "classify-lissajous" / "checkpoints" / "best.ckpt").is_file()
     edited = {str(p.relative_to(copy)) for p, content in before.items() if p.read_bytes() != content}
     assert edited == {
-        "datasets/README.md", "spheregeo/cli/catalogue.json", "spheregeo/data/__init__.py", "spheregeo/data/registry.json",
+        "datasets/README.md", "spheregeo/cli/catalogue.json", "spheregeo/cli/options.json",
+        "spheregeo/data/__init__.py", "spheregeo/data/registry.json",
     }  # fmt: skip
     assert "`LissajousData`" in (copy / "datasets" / "README.md").read_text(encoding="utf-8")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from spheregeo.data.voxels.folder import VoxelFolder
 from spheregeo.data.voxels.generated import Solids
 from spheregeo.data.voxels.medmnist import MedMNIST3D
 from spheregeo.data.voxels.turns import rotation_of, turn
+from spheregeo.lazy import cached_property
 
 __all__ = ["MedMNIST3DData", "SolidsData", "VoxelData", "VoxelFolderData"]
 

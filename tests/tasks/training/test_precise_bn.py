@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spheregeo.grids import HEALPix
+from spheregeo.nn import BatchNorm
 from spheregeo.tasks import Classification
 from spheregeo.tasks.training.precise_bn import PreciseBatchNorm, estimate_statistics
 
@@ -24,7 +25,7 @@ def batches(count: int) -> list[dict[str, torch.Tensor]]:
 
 
 def norms(task: Classification) -> list[Any]:
-    return [m for m in task.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    return [m for m in task.modules() if isinstance(m, BatchNorm)]
 
 
 def test_statistics_are_the_mean_over_the_batches() -> None:
