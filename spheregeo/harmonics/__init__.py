@@ -5,6 +5,7 @@ from __future__ import annotations
 from spheregeo.harmonics.bases import from_z_polar, to_ir_mul, to_mul_ir, to_z_polar, z_polar_matrix
 from spheregeo.harmonics.clebsch_gordan import clebsch_gordan, clebsch_gordan_entries, rotation_generators
 from spheregeo.harmonics.irrep_harmonics import component_harmonics
+from spheregeo.harmonics.needlet_windows import framelet_windows, needlet_profile, needlet_windows
 from spheregeo.harmonics.quadrature import clenshaw_curtis, fejer1, fejer2, gauss_legendre
 from spheregeo.harmonics.spherical_harmonics import real_harmonics
 from spheregeo.harmonics.wigner import (
@@ -23,8 +24,11 @@ __all__ = [
     "edge_quaternions",
     "fejer1",
     "fejer2",
+    "framelet_windows",
     "from_z_polar",
     "gauss_legendre",
+    "needlet_profile",
+    "needlet_windows",
     "packed_wigner",
     "real_harmonics",
     "rotation_generators",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spheregeo.spectral.needlets import NeedletFrame
 from spheregeo.spectral.sht import SHT, InverseSHT
 
-__all__ = ["SHT", "InverseSHT"]
+__all__ = ["SHT", "InverseSHT", "NeedletFrame"]
