@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["offer"]
 
 NAMESPACE = "spheregeo"
-DEFINED_IN = ("spheregeo.sparse", "spheregeo.harmonics")
+DEFINED_IN = ("spheregeo.sparse", "spheregeo.harmonics", "spheregeo.spectral")
 
 
 class _OnDemand(ModuleType):
@@ -26,9 +26,17 @@ class _OnDemand(ModuleType):
         except AttributeError:
             if name.startswith("__") or all(room in sys.modules for room in DEFINED_IN):
                 raise
+            if any(
+                _half_imported(room) for room in DEFINED_IN
+            ):  # its own definition asks whether the name is taken
+                raise
             for room in DEFINED_IN:
                 import_module(room)
             return getattr(self._own, name)
+
+
+def _half_imported(room: str) -> bool:
+    return getattr(getattr(sys.modules.get(room), "__spec__", None), "_initializing", False)
 
 
 def offer() -> None:

@@ -15,6 +15,7 @@ from spheregeo.harmonics.wigner import (
     wigner_D,
     wigner_to_y,
 )
+from spheregeo.harmonics.wigner_d import wigner_d, wigner_d_order
 
 __all__ = [
     "clebsch_gordan",
@@ -37,6 +38,8 @@ __all__ = [
     "to_z_polar",
     "unpack_wigner",
     "wigner_D",
+    "wigner_d",
+    "wigner_d_order",
     "wigner_to_y",
     "z_polar_matrix",
 ]

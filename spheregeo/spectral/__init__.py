@@ -4,5 +4,15 @@ from __future__ import annotations
 
 from spheregeo.spectral.needlets import NeedletFrame
 from spheregeo.spectral.sht import SHT, InverseSHT
+from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
+from spheregeo.spectral.so3_grid import SO3Grid, euler_matrix
 
-__all__ = ["SHT", "InverseSHT", "NeedletFrame"]
+__all__ = [
+    "SHT",
+    "InverseSHT",
+    "InverseSO3Transform",
+    "NeedletFrame",
+    "SO3Grid",
+    "SO3Transform",
+    "euler_matrix",
+]

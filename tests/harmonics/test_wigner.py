@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from e3nn import o3
+from scipy.linalg import expm
 from torch import Tensor
 
 from spheregeo.groups import axis_angle, icosahedral, octahedral, random_rotations, to_quaternion
 from spheregeo.harmonics import (
     component_harmonics,
     edge_quaternions,
+    gauss_legendre,
     packed_wigner,
     rotation_generators,
     unpack_wigner,
     wigner_D,
+    wigner_d,
     wigner_to_y,
 )
 from spheregeo.harmonics import wigner_forms as forms
+from spheregeo.harmonics.wigner_d import wigner_d_rows
 
 LMAX = 8
 
@@ -295,3 +300,40 @@ def test_exported_and_compiled() -> None:
 def test_bad_input_is_named(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()  # type: ignore[operator]
+
+
+def generator_y(degree: int) -> np.ndarray:
+    """J_y of the complex convention. Shape: (2l + 1, 2l + 1)."""
+    m = np.arange(-degree, degree)
+    raising = np.diag(np.sqrt(degree * (degree + 1) - m * (m + 1.0)), -1)
+    return (raising - raising.T) / 2j
+
+
+def test_small_d_is_an_exponential() -> None:
+    beta = torch.tensor(
+        [0.0, 1e-3, 0.7, math.pi / 2, 2.9, math.pi - 1e-9, math.pi, -0.4, 4.0], dtype=torch.float64
+    )
+    blocks = unpack_wigner(wigner_d(beta, 32))
+    assert float(blocks[1][2, 1, 2]) == pytest.approx(math.sin(0.7) / math.sqrt(2))
+    for degree in (0, 1, 2, 7, 32):
+        for d, angle in zip(blocks[degree], beta.tolist(), strict=True):
+            wanted = expm(-1j * angle * generator_y(degree))
+            assert np.abs(wanted - d.numpy()).max() < 1e-12
+    product = unpack_wigner(wigner_d(beta[2:5] + 0.3, 32))[32]
+    assert (
+        blocks[32][2:5] @ unpack_wigner(wigner_d(beta.new_tensor(0.3), 32))[32] - product
+    ).abs().max() < 1e-12
+
+
+def test_small_d_at_high_degrees() -> None:
+    theta, weights = gauss_legendre(1025)
+    for m, n in (
+        (0, 0),
+        (377, -377),
+        (377, 377),
+        (377, 5),
+        (1000, -20),
+    ):  # starts of (377, -377) underflow, d^1024 does not
+        values = wigner_d_rows(theta, m, np.array([n]), 1024)[0]
+        norms = (values.square() * weights).sum(-1) * (torch.arange(m, 1025) + 0.5)
+        assert (norms - 1).abs().max() < 1e-11

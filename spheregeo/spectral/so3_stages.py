@@ -1,0 +1,98 @@
+"""The stages of the Fourier transform on SO(3), and the pair of operators they make: synthesis and its transpose.
+
+Either operator's derivative is the other, so derivatives of any order are exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spheregeo.spectral.so3_tables import block_offsets, functions, kinds, mixing_of
+
+
+def _synthesis(coefficients: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
+    """(B, coefficients) -> (B, 2b, 2b, num_gamma)."""
+    fields, side = len(coefficients), 2 * bandwidth
+    mix = mixing_of(lmax, nmax, coefficients)
+    rows = coefficients.T.contiguous()  # (coefficients, B)
+    mixed = mix.weights[0, :, None] * rows[mix.index[0]] + mix.weights[1, :, None] * rows[mix.index[1]]
+    mixed = mixed.view(-1, 2 * fields)  # (m, n, l), (real and imaginary, B)
+    spectrum = rows.new_zeros(side, num_gamma // 2 + 1, side, 2 * fields)  # (m, n, β, ...)
+    for mu, both in enumerate(kinds(lmax, nmax)):
+        table = functions(mu, lmax, nmax, bandwidth, rows)  # (j, β, l)
+        for kind in both:
+            if kind is None:
+                continue
+            part = mixed[kind.rows].view(len(kind.m), -1, 2 * fields)
+            j = kind.first_j + (len(table) - 1) // 2
+            spectrum[kind.m % side, kind.n] = table[j : j + len(part)] @ part
+    spectrum = spectrum.view(*spectrum.shape[:3], 2, fields).permute(4, 2, 0, 1, 3).contiguous()
+    return torch.fft.irfft2(torch.view_as_complex(spectrum), (side, num_gamma), norm="forward")
+
+
+def _projection(x: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
+    """(B, 2b, 2b, num_gamma) -> (B, coefficients), the transpose of :func:`_synthesis`."""
+    fields, side = len(x), 2 * bandwidth
+    mix = mixing_of(lmax, nmax, x)
+    spectrum = torch.view_as_real(torch.fft.rfft2(x))  # (B, β, m, n, 2)
+    spectrum = spectrum.permute(2, 3, 1, 4, 0).reshape(side, num_gamma // 2 + 1, side, 2 * fields)
+    scale = x.new_full((num_gamma // 2 + 1,), 2.0)
+    scale[0] = 1
+    parts = []
+    for mu, both in enumerate(kinds(lmax, nmax)):
+        table = functions(mu, lmax, nmax, bandwidth, x)  # (j, β, l)
+        for kind in both:
+            if kind is None:
+                continue
+            j = kind.first_j + (len(table) - 1) // 2
+            part = spectrum[kind.m % side, kind.n] * scale[kind.n, None, None]
+            parts.append((table[j : j + len(part)].mT @ part).flatten(0, 1))
+    mixed = torch.cat(parts).view(-1, fields)  # (m, n, l, real and imaginary), B
+    out = mix.back_weights[0, :, None] * mixed[mix.back_index[0]]
+    out += mix.back_weights[1, :, None] * mixed[mix.back_index[1]]
+    return out.T.contiguous()
+
+
+so3_synthesis = torch.library.custom_op("spheregeo::so3_synthesis", _synthesis, mutates_args=())
+so3_projection = torch.library.custom_op("spheregeo::so3_projection", _projection, mutates_args=())
+
+
+@so3_synthesis.register_fake
+def _(coefficients: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
+    return coefficients.new_empty(coefficients.shape[0], 2 * bandwidth, 2 * bandwidth, num_gamma)
+
+
+@so3_projection.register_fake
+def _(x: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
+    return x.new_empty(x.shape[0], int(block_offsets(lmax, nmax)[-1]))
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.sizes = inputs[1:]
+
+
+so3_synthesis.register_autograd(
+    lambda ctx, grad: (so3_projection(grad.contiguous(), *ctx.sizes), None, None, None, None),
+    setup_context=_remember,
+)
+so3_projection.register_autograd(
+    lambda ctx, grad: (so3_synthesis(grad.contiguous(), *ctx.sizes), None, None, None, None),
+    setup_context=_remember,
+)
+
+
+def _mapped(operator: Any) -> Any:
+    """The rule of ``torch.func.vmap``: one more axis of fields."""
+
+    def rule(info: Any, in_dims: Any, fields: Tensor, *sizes: int) -> tuple[Tensor, int]:
+        fields = fields.movedim(in_dims[0], 0)
+        return operator(fields.flatten(0, 1), *sizes).unflatten(0, fields.shape[:2]), 0
+
+    return rule
+
+
+so3_synthesis.register_vmap(_mapped(so3_synthesis))
+so3_projection.register_vmap(_mapped(so3_projection))
