@@ -22,6 +22,7 @@ NAMES = (
     "list",
     "demo",
     "warmup",
+    "study",
     "completion",
 )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from spheregeo.checks import check_least
 from spheregeo.data.common import IGNORE, SPLITS, Item, check_split, generator
 from spheregeo.data.module import DataModule
 from spheregeo.data.sphere.dataset import MEMORY_BUDGET
@@ -19,6 +20,7 @@ from spheregeo.sampling import random_rotations
 
 __all__ = ["SphericalImages", "SphericalImagesData"]
 
+THRESHOLD = 150 / 255  # brightness of a stroke, as Gerken et al. 2022 label MNIST's digits
 STATISTICS_IMAGES = 256  # as many training images give mean and standard deviation
 Key = int | tuple[int, int]  # index, or epoch and index
 
@@ -44,8 +46,11 @@ class SphericalImages(Dataset[Item]):
         seed: seed of the rotations.
         split: train, val or test, whose rotations differ.
         mean, std: the items' images are (brightness - mean) / std.
+        copies: rotations of each image, taken in turn epoch by epoch, unless they are drawn anew.
+        threshold: brightness above which a point has the image's class, for labels of points; None for one label per image.
 
-    Shape: images (n, H, W), labels (n,); items: image (1, *grid.shape) float32, label () int64, index () int64.
+    Shape: images (n, H, W), labels (n,); items: image (1, *grid.shape) float32, index () int64, and label () int64 or, with a
+        threshold, (*grid.shape) int64, class number + 1 on the picture's strokes and 0 elsewhere.
     Raises: ValueError for arrays that do not fit each other, or a grid that is no sphere.
 
     Example:
@@ -67,6 +72,8 @@ class SphericalImages(Dataset[Item]):
         split: str = "train",
         mean: float = 0.0,
         std: float = 1.0,
+        copies: int = 1,
+        threshold: float | None = None,
     ) -> None:
         if images.ndim != 3 or tuple(labels.shape) != (len(images),):
             raise ValueError(
@@ -80,6 +87,8 @@ class SphericalImages(Dataset[Item]):
             check_split(split),
         )
         self.mean, self.std = mean, std
+        check_least(copies=(copies, 1))
+        self.copies, self.threshold = copies if rotated else 1, threshold
         self._epoch: int | None = None
         self._rotations = torch.empty(0)
         self._fields: Tensor | None = None
@@ -91,7 +100,7 @@ class SphericalImages(Dataset[Item]):
         """The images' rotations in an epoch (n, 3, 3); None where they stay upright."""
         if not self.rotated:
             return None
-        epoch = epoch if self.redraw else 0
+        epoch = epoch if self.redraw else epoch % self.copies
         if epoch != self._epoch:
             draw = generator(self.seed, SPLITS.index(self.split), epoch)
             self._rotations, self._epoch = random_rotations(len(self), draw), epoch
@@ -109,7 +118,8 @@ class SphericalImages(Dataset[Item]):
 
     def prepare(self) -> SphericalImages:
         """Project all images now, where they do not change and fit into memory; returns the dataset itself."""
-        if self._fields is None and not self.redraw and 4 * len(self) * self.grid.num_points <= MEMORY_BUDGET:
+        changing = self.redraw or self.copies > 1
+        if self._fields is None and not changing and 4 * len(self) * self.grid.num_points <= MEMORY_BUDGET:
             self._fields = self.fields(torch.arange(len(self)))
         return self
 
@@ -126,11 +136,15 @@ class SphericalImages(Dataset[Item]):
         epochs = {epoch for epoch, _ in pairs}
         if len(epochs) > 1:  # two epochs in one batch: one by one
             return [self[key] for key in keys]
-        fields = (self.fields(indices, epochs.pop()) - self.mean) / self.std
-        images = fields.unflatten(1, self.grid.shape)[:, None]  # (n, 1, *shape)
+        fields = self.fields(indices, epochs.pop()).unflatten(1, self.grid.shape)  # (n, *shape)
+        images = ((fields - self.mean) / self.std)[:, None]
+        labels = self.labels[indices]
+        if self.threshold is not None:
+            drawn = fields > self.threshold
+            labels = torch.where(drawn, labels.view(-1, *[1] * len(self.grid.shape)) + 1, 0)
         return [
-            {"image": image, "label": self.labels[i], "index": i}
-            for image, i in zip(images, indices, strict=True)
+            {"image": image, "label": label, "index": i}
+            for image, label, i in zip(images, labels, indices, strict=True)
         ]
 
 
@@ -142,10 +156,13 @@ class SphericalImagesData(DataModule[SphericalImages]):
         train_rotated: turn the training (and validation) pictures, each by its own fixed rotation.
         test_rotated: turn the test pictures.
         redraw: draw the training pictures' rotations anew in every epoch.
+        copies: rotations of each training picture, taken in turn epoch by epoch, unless they are drawn anew.
+        segment: label the points of the grid in place of the picture: class "background" outside the strokes.
         batch_size: pictures in a batch.
         **kwargs: arguments of :class:`~spheregeo.data.module.DataModule`; ``seed`` is also that of the rotations.
 
-    Shape: batches of image (B, 1, *grid.shape) float32, normalised; label (B,) int64; index (B,) int64.
+    Shape: batches of image (B, 1, *grid.shape) float32, normalised; label (B,) int64, with ``segment`` (B, *grid.shape);
+        index (B,) int64.
     Raises: ValueError for a grid that is no sphere.
     """
 
@@ -161,13 +178,16 @@ class SphericalImagesData(DataModule[SphericalImages]):
         train_rotated: bool = False,
         test_rotated: bool = False,
         redraw: bool = False,
+        copies: int = 1,
+        segment: bool = False,
         batch_size: int = 16,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
         self.grid = _check_sphere(parse_grid(grid) if isinstance(grid, str) else grid)
         self.rotated = {"train": train_rotated, "val": train_rotated, "test": test_rotated}
-        self.redraw = redraw
+        check_least(copies=(copies, 1))
+        self.redraw, self.copies, self.segment = redraw, copies, segment
 
     @abstractmethod
     def images(self, split: str) -> tuple[Tensor, Tensor]:
@@ -198,7 +218,7 @@ class SphericalImagesData(DataModule[SphericalImages]):
         images, labels = self.images(check_split(split))
         return SphericalImages(
             images, labels, self.grid, self.rotated[split], self.redraw and split == "train", self.seed, split,
-            *self._statistics,
+            *self._statistics, self.copies if split == "train" else 1, THRESHOLD if self.segment else None,
         )  # fmt: skip
 
     def items(self, split: str) -> SphericalImages:

@@ -32,7 +32,8 @@ class SphericalMNISTData(SphericalImagesData):
         test: number of test digits, the file's last.
         batch_size: digits in a batch.
         file: name of the npz file with pictures x (n, 28, 28) uint8 and classes y (n,).
-        **kwargs: arguments of :class:`SphericalImagesData`: ``train_rotated``, ``test_rotated``, ``redraw`` and more.
+        **kwargs: arguments of :class:`SphericalImagesData`: ``train_rotated``, ``test_rotated``, ``copies``, ``redraw``,
+            ``segment`` and more.
 
     Raises: FileNotFoundError without the file; ValueError for a file of another layout or with too few digits.
     """
@@ -90,7 +91,7 @@ class SphericalMNISTData(SphericalImagesData):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return DIGITS
+        return ("background", *DIGITS) if self.segment else DIGITS
 
 
 class SphericalGlyphsData(SphericalImagesData):
@@ -102,7 +103,7 @@ class SphericalGlyphsData(SphericalImagesData):
         train: number of training glyphs.
         val: number of validation glyphs.
         test: number of test glyphs.
-        **kwargs: arguments of :class:`SphericalImagesData`: ``train_rotated``, ``redraw`` and more; ``seed`` is also
+        **kwargs: arguments of :class:`SphericalImagesData`: ``train_rotated``, ``copies``, ``segment`` and more; ``seed`` is also
             that of the glyphs.
 
     Raises: ValueError for numbers that are too small or a grid that is no sphere.
@@ -137,4 +138,4 @@ class SphericalGlyphsData(SphericalImagesData):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return GLYPHS
+        return ("background", *GLYPHS) if self.segment else GLYPHS

@@ -188,6 +188,29 @@ def test_glyphs_depend_on_seed_split_and_number_alone() -> None:
     assert (border.amax(1) == 0).float().mean() > 0.8  # nearly all stay inside
 
 
+def test_copies_are_rotations_taken_in_turn() -> None:
+    images, labels = make_glyphs(3, 0, "train")
+    data = SphericalImages(images, labels, HEALPix(4), rotated=True, copies=3).prepare()
+    seen = [data[(epoch, 1)]["image"] for epoch in range(7)]
+    assert all(torch.equal(seen[k], seen[k + 3]) for k in range(4))
+    assert all(not torch.allclose(seen[k], seen[k + 1], atol=0.1) for k in range(3))
+    fixed = SphericalImages(images, labels, HEALPix(4), rotated=True)
+    assert torch.equal(fixed[(5, 1)]["image"], seen[0]), (
+        "the first copy is the rotation of a picture turned once"
+    )
+
+
+def test_points_of_strokes_have_the_pictures_class() -> None:
+    data = glyphs(segment=True, grid="Equiangular(16, 32)", train_rotated=True)
+    batch = next(iter(data.train_dataloader()))
+    label, bright = batch["label"], batch["image"][:, 0] * data.std[0] + data.mean[0]
+    assert label.shape == (5, 16, 32) and data.class_names == ("background", *GLYPHS)
+    classes = data.images("train")[1][batch["index"]] + 1
+    expected = torch.where(bright > 150 / 255 + 1e-6, classes[:, None, None], 0)
+    assert torch.equal(label, expected)
+    assert all((picture > 0).any() and (picture == 0).any() for picture in label)
+
+
 def glyphs(**options: object) -> SphericalGlyphsData:
     return SphericalGlyphsData(
         **{"grid": "HEALPix(8)", "train": 24, "val": 8, "test": 16, "batch_size": 5, **options}
@@ -228,6 +251,7 @@ def test_train_and_test_are_turned_separately() -> None:
         ({"batch_size": 0}, "batch_size is 0"),
         ({"num_workers": -1}, "num_workers is -1"),
         ({"seed": -1}, "seed is -1"),
+        ({"copies": 0}, "copies is 0"),
         ({"train": 0}, "train is 0"),
         ({"grid": "Torus(3)"}, "grid 'Torus"),
         ({"grid": "Plane(4, 4)"}, "a grid on the sphere"),

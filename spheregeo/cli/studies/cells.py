@@ -1,0 +1,121 @@
+"""The cells of a study: runs of recipes, one after the other, each kept with its result so that none is trained twice."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spheregeo.files import reading, write_json
+
+RESULT = "cell.json"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a study and its tests.
+
+    Args:
+        name: folder of the run, and its name in the progress.
+        recipe: recipe of the job.
+        options: entries that differ from the recipe, as options of the command line.
+        tests: further options of each test, by the test's name.
+        facts: what the table is to hold of the cell.
+    """
+
+    name: str
+    recipe: str
+    options: tuple[str, ...]
+    tests: tuple[tuple[str, tuple[str, ...]], ...]
+    facts: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that the result depends on."""
+        text = repr((self.recipe, self.options, self.tests))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """Return the result of a cell that was trained with these very options; None where there is none.
+
+    Args:
+        cell: the cell.
+        folder: folder of the study.
+    """
+    path = folder / cell.name / RESULT
+    if not path.is_file():
+        return None
+    with reading(path, "the result of a study's cell"):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return dict(result["result"]) if result["digest"] == cell.digest else None
+
+
+def train(cell: Cell, folder: Path, measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Train, test and measure a cell; what the run prints goes to ``log.txt`` in its folder. A run that was cut goes on.
+
+    Args:
+        cell: the cell.
+        folder: folder of the study.
+        measure: function of the run's folder that returns further entries of the result.
+    """
+    from spheregeo.cli import engine
+    from spheregeo.cli.checkpoints import CHECKPOINTS
+
+    place = folder / cell.name
+    place.mkdir(parents=True, exist_ok=True)
+    begun = place / "digest.txt"
+    same = begun.is_file() and begun.read_text(encoding="utf-8") == cell.digest
+    resume = same and (place / CHECKPOINTS[1]).is_file()
+    begun.write_text(cell.digest, encoding="utf-8")
+    result: dict[str, Any] = dict(cell.facts)
+    with (
+        open(place / "log.txt", "a", buffering=1, encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        begin, cpu = time.perf_counter(), time.process_time()
+        engine.fit(cell.recipe, str(place), resume, not resume, list(cell.options))
+        result["seconds"], result["cpu_seconds"] = time.perf_counter() - begin, time.process_time() - cpu
+        result["resumed"] = resume
+        for name, options in cell.tests:
+            engine.score("test", cell.recipe, None, str(place), [*cell.options, *options])
+            with reading(place / "metrics.json", "the report of a test"):
+                result[name] = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+        result |= measure(place)
+    write_json(place / RESULT, {"digest": cell.digest, "result": result})
+    return result
+
+
+def run_all(
+    cells: Sequence[Cell], folder: Path, measure: Callable[[Path], dict[str, Any]], tell: Callable[[dict[str, Any]], str]
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Train all cells that have no result yet, one after the other, with a line for each; return all results.
+
+    Args:
+        cells: the cells, in the order of the table.
+        folder: folder of the study.
+        measure: as for :func:`train`.
+        tell: what the line of progress tells of a result.
+    """
+    results, trained, begin = [], 0, time.perf_counter()
+    for number, cell in enumerate(cells, 1):
+        found = finished(cell, folder)
+        head = f"{number}/{len(cells)} {cell.name:<32}"
+        if found is None:
+            left = sum(finished(other, folder) is None for other in cells[number:])
+            found = train(cell, folder, measure)
+            trained += 1
+            rest = left * (time.perf_counter() - begin) / trained
+            print(
+                f"{head} {tell(found)}, {found['seconds']:.0f} s; about {rest / 60:.0f} min left", flush=True
+            )
+        else:
+            print(f"{head} {tell(found)} (kept)", flush=True)
+        results.append(found)
+    return results
