@@ -15,7 +15,15 @@ from spheregeo.groups.finite import (
 )
 from spheregeo.groups.kernel_space import kernel_space, kernel_space_dimension
 from spheregeo.groups.regular import RegularType, fourier_rows, restrict
-from spheregeo.groups.rotations import axis_angle, from_quaternion, random_rotations, to_quaternion
+from spheregeo.groups.rotations import (
+    axis_angle,
+    euler_angles,
+    euler_matrix,
+    from_quaternion,
+    random_rotations,
+    rotation_matrix,
+    to_quaternion,
+)
 
 __all__ = [
     "FieldType",
@@ -26,6 +34,8 @@ __all__ = [
     "closure",
     "cyclic",
     "dihedral",
+    "euler_angles",
+    "euler_matrix",
     "fourier_rows",
     "from_quaternion",
     "icosahedral",
@@ -37,6 +47,7 @@ __all__ = [
     "random_rotations",
     "reflection_mask",
     "restrict",
+    "rotation_matrix",
     "tetrahedral",
     "to_quaternion",
 ]

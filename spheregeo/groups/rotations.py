@@ -1,4 +1,4 @@
-r"""Rotations as 3×3 matrices and quaternions: about an axis, and drawn evenly from SO(3).
+r"""Rotations as 3×3 matrices, quaternions and Euler angles: about an axis, checked, and drawn evenly from SO(3).
 
 Rodrigues' formula R = cos α · 1 + sin α [u]× + (1 − cos α) u uᵀ; a normalised Gaussian quaternion is Haar-distributed.
 Reference: Shoemake 1992, "Uniform random rotations", Graphics Gems III.
@@ -79,6 +79,62 @@ def to_quaternion(matrix: Tensor) -> Tensor:
     pivot = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)
     row = outer.gather(-2, pivot[..., None, None].expand(*pivot.shape, 1, 4)).squeeze(-2)
     return row / row.norm(dim=-1, keepdim=True)
+
+
+def euler_matrix(alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
+    """The rotation R_z(α) R_y(β) R_z(γ). Shape: three (...) that broadcast -> (..., 3, 3). Units: radians."""
+    alpha, beta, gamma = torch.broadcast_tensors(alpha, beta, gamma)
+    ca, sa, cb, sb, cg, sg = (f(t) for t in (alpha, beta, gamma) for f in (torch.cos, torch.sin))
+    rows = [
+        ca * cb * cg - sa * sg, -ca * cb * sg - sa * cg, ca * sb,
+        sa * cb * cg + ca * sg, -sa * cb * sg + ca * cg, sa * sb,
+        -sb * cg, sb * sg, cb,
+    ]  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def euler_angles(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Angles (α, β, γ) of rotations R_z(α) R_y(β) R_z(γ), with 0 ≤ β ≤ π; α + γ or α − γ is right even where β is near 0 or π.
+
+    Shape: matrices (..., 3, 3) -> three (...) of the same dtype. Units: radians.
+    Raises: ValueError for another shape. Matrices are taken for rotations unseen.
+    """
+    w, x, y, z = to_quaternion(rotation).unbind(-1)
+    beta = 2 * torch.atan2(torch.hypot(x, y), torch.hypot(w, z))
+    half_sum, half_difference = torch.atan2(z, w), torch.atan2(-x, y)
+    return half_sum + half_difference, beta, half_sum - half_difference
+
+
+def rotation_matrix(rotation: Tensor | Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
+    """Rotation as float64 matrices, checked.
+
+    Args:
+        rotation: matrices (..., 3, 3), or unit quaternions (..., 4) in the order (w, x, y, z).
+
+    Shape: (..., 3, 3) or (..., 4) -> (..., 3, 3).
+    Raises: ValueError where it is no proper rotation to 1e-4; within that it is made one to 1e-15.
+    """
+    r = torch.as_tensor(rotation, dtype=torch.float64).detach().cpu()
+    if r.ndim >= 2 and r.shape[-2:] == (3, 3):
+        error = (r @ r.mT - torch.eye(3, dtype=torch.float64)).abs().max()
+        if not float(error) <= 1e-4:
+            raise ValueError(
+                f"rotation is not orthonormal: R R^T is off the identity by {float(error):.3g}, at most 1e-4"
+            )
+        if bool((torch.linalg.det(r) < 0).any()):
+            raise ValueError("rotation has determinant -1, a reflection; expected +1 (did you flip an axis?)")
+        u, _, vh = torch.linalg.svd(r)  # the nearest orthonormal matrix takes float32's rounding away
+        return r if float(error) < 1e-14 else u @ vh
+    if r.ndim >= 1 and r.shape[-1] == 4:
+        norm = r.norm(dim=-1, keepdim=True)
+        if not bool(((norm - 1).abs() < 1e-4).all()):
+            raise ValueError(
+                f"rotation is a quaternion of length {float(norm.min()):g}, expected 1; order (w, x, y, z)"
+            )
+        return from_quaternion(r)
+    raise ValueError(
+        f"rotation has shape {tuple(r.shape)}, expected (3, 3) or a quaternion (4,) as (w, x, y, z)"
+    )
 
 
 def random_rotations(n: int, generator: torch.Generator | None = None) -> Tensor:

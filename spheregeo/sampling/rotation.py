@@ -4,48 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid
-from spheregeo.groups import from_quaternion
+from spheregeo.groups import rotation_matrix
 from spheregeo.sampling.directions import check_sphere
 from spheregeo.sampling.fields import check_floating, flatten, unflatten
 from spheregeo.sampling.interpolation import apply_stencils, build_map, check_method
 from spheregeo.sampling.missing import check_missing, renormalized
 from spheregeo.sparse import SparseMap
-
-
-def rotation_matrix(rotation: Tensor | Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
-    """Rotation as float64 matrices, checked.
-
-    Args:
-        rotation: matrices (..., 3, 3), or unit quaternions (..., 4) in the order (w, x, y, z).
-
-    Shape: (..., 3, 3) or (..., 4) -> (..., 3, 3).
-    Raises: ValueError where it is no proper rotation to 1e-4; within that it is made one to 1e-15.
-    """
-    r = torch.as_tensor(rotation, dtype=torch.float64).detach().cpu()
-    if r.ndim >= 2 and r.shape[-2:] == (3, 3):
-        error = (r @ r.mT - torch.eye(3, dtype=torch.float64)).abs().max()
-        if not float(error) <= 1e-4:
-            raise ValueError(
-                f"rotation is not orthonormal: R R^T is off the identity by {float(error):.3g}, at most 1e-4"
-            )
-        if bool((torch.linalg.det(r) < 0).any()):
-            raise ValueError("rotation has determinant -1, a reflection; expected +1 (did you flip an axis?)")
-        u, _, vh = torch.linalg.svd(r)  # the nearest orthonormal matrix takes float32's rounding away
-        return r if float(error) < 1e-14 else u @ vh
-    if r.ndim >= 1 and r.shape[-1] == 4:
-        norm = r.norm(dim=-1, keepdim=True)
-        if not bool(((norm - 1).abs() < 1e-4).all()):
-            raise ValueError(
-                f"rotation is a quaternion of length {float(norm.min()):g}, expected 1; order (w, x, y, z)"
-            )
-        return from_quaternion(r)
-    raise ValueError(
-        f"rotation has shape {tuple(r.shape)}, expected (3, 3) or a quaternion (4,) as (w, x, y, z)"
-    )
 
 
 def _single(rotation: Tensor | Sequence[float] | Sequence[Sequence[float]]) -> Tensor:

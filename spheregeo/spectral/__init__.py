@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from spheregeo.spectral.needlets import NeedletFrame
+from spheregeo.spectral.rotation import rotate_coefficients
 from spheregeo.spectral.sht import SHT, InverseSHT
 from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
-from spheregeo.spectral.so3_grid import SO3Grid, euler_matrix
+from spheregeo.spectral.so3_grid import SO3Grid
 
 __all__ = [
     "SHT",
@@ -14,5 +15,5 @@ __all__ = [
     "NeedletFrame",
     "SO3Grid",
     "SO3Transform",
-    "euler_matrix",
+    "rotate_coefficients",
 ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.checks import check_count
+from spheregeo.groups import euler_matrix
 from spheregeo.harmonics import fejer1
 
 
@@ -73,15 +74,3 @@ class SO3Grid:
     def rotations(self) -> Tensor:
         """All rotations as matrices. Shape: (2b, 2b, num_gamma, 3, 3) float64."""
         return euler_matrix(self.alpha[None, :, None], self.beta[:, None, None], self.gamma[None, None])
-
-
-def euler_matrix(alpha: Tensor, beta: Tensor, gamma: Tensor) -> Tensor:
-    """The rotation R_z(α) R_y(β) R_z(γ). Shape: three (...) that broadcast -> (..., 3, 3). Units: radians."""
-    alpha, beta, gamma = torch.broadcast_tensors(alpha, beta, gamma)
-    ca, sa, cb, sb, cg, sg = (f(t) for t in (alpha, beta, gamma) for f in (torch.cos, torch.sin))
-    rows = [
-        [ca * cb * cg - sa * sg, -ca * cb * sg - sa * cg, ca * sb],
-        [sa * cb * cg + ca * sg, -sa * cb * sg + ca * cg, sa * sb],
-        [-sb * cg, sb * sg, cb],
-    ]
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)
