@@ -7,13 +7,16 @@ from spheregeo.spectral.rotation import rotate_coefficients
 from spheregeo.spectral.sht import SHT, InverseSHT
 from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
 from spheregeo.spectral.so3_grid import SO3Grid
+from spheregeo.spectral.vector import InverseVectorSHT, VectorSHT
 
 __all__ = [
     "SHT",
     "InverseSHT",
     "InverseSO3Transform",
+    "InverseVectorSHT",
     "NeedletFrame",
     "SO3Grid",
     "SO3Transform",
+    "VectorSHT",
     "rotate_coefficients",
 ]

@@ -1,0 +1,229 @@
+"""Harmonic transforms on grids of rings as one linear operator of torch, with its transpose as derivative.
+
+A plan is written as text, so that compiled and exported programs name it; what it needs (tables, factors, index lists) is made when it
+is first used on a device, and kept with the geometry of grids, bounded in bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import astuple, dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spheregeo.autograd import Function
+from spheregeo.grids import HEALPix, parse_grid
+from spheregeo.grids.base import Grid, LatitudeRings
+from spheregeo.grids.cache import geometry
+from spheregeo.spectral.engines import get_engine
+from spheregeo.spectral.legendre import Legendre, triangle
+from spheregeo.spectral.quadrature import Weights, ring_weights
+from spheregeo.spectral.rings import RingStage
+
+KINDS = ("synthesis", "analysis")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a transform on a grid of rings does.
+
+    Args:
+        kind: "synthesis" or "analysis".
+        grid: repr of the grid.
+        lmax: largest degree.
+        spin: order of the tangent field.
+        engine: of the Legendre stage.
+        iterations: of the analysis, c ← c + A(x − S c).
+        weights: of the analysis: "grid", or "ring" on HEALPix.
+    """
+
+    kind: str
+    grid: str
+    lmax: int
+    spin: int = 0
+    engine: str = "auto"
+    iterations: int = 0
+    weights: str = "grid"
+
+    @property
+    def text(self) -> str:
+        """The plan as text."""
+        return json.dumps(astuple(self))
+
+
+@lru_cache(maxsize=256)
+def read(text: str) -> tuple[Plan, Grid]:
+    """The plan that is written as text, and its grid."""
+    plan = Plan(*json.loads(text))
+    return plan, parse_grid(plan.grid)
+
+
+def rings_of(grid: Grid) -> tuple[LatitudeRings, Tensor | None] | None:
+    """A grid's mirror-symmetric rings, and where their points are stored if not ring by ring; None where it has none."""
+    order = None
+    rings = grid.rings
+    if isinstance(grid, HEALPix) and grid.nested:
+        import healpy
+        import numpy as np
+
+        rings = replace(grid, order="ring").rings
+        order = torch.from_numpy(healpy.ring2nest(grid.nside, np.arange(grid.num_points)))
+    if rings is None:
+        return None
+    mirrored = math.pi - rings.colatitude.flip(0)
+    if (rings.colatitude - mirrored).abs().max() > 1e-12:
+        return None
+    return rings, order
+
+
+class Transform:
+    """Synthesis on a grid of rings on one device and in one type, its transpose, and the analysis."""
+
+    def __init__(self, plan: Plan, grid: Grid, like: Tensor) -> None:
+        found = rings_of(grid)
+        assert found is not None
+        rings, order = found
+        self.plan, self.engine = plan, get_engine(plan.engine, like.device)
+        self.legendre = Legendre(plan.lmax, rings.colatitude.to(like.device), plan.spin)
+        self.rings = RingStage(rings, plan.lmax, order)
+        self.weights: Weights | None = None
+        if plan.kind == "analysis":
+            self.weights = ring_weights(grid, rings, plan.lmax, plan.spin, plan.weights).to(like)
+        degree, m = triangle(plan.lmax)
+        centre = degree * (degree + 1)
+        index = torch.stack([centre + m, centre - m], 1)
+        signs = torch.stack([torch.ones(len(m)), torch.where(m > 0, -1.0, 0.0)], 1)
+        places = torch.empty((plan.lmax + 1) ** 2, dtype=torch.int64)
+        places[index[:, 1]] = 2 * torch.arange(len(m)) + 1
+        places[index[:, 0]] = 2 * torch.arange(len(m))
+        self.index, self.places = index.reshape(-1).to(like.device), places.to(like.device)
+        self.signs = signs.reshape(-1).to(like)
+        self.parity = (1.0 - 2.0 * ((degree + m + plan.spin) % 2)).to(like)[:, None, None]
+
+    def apply(self, x: Tensor, transpose: bool) -> Tensor:
+        """The plan's transform or its transpose. Shape: (B, n) -> (B, n')."""
+        if self.plan.kind == "synthesis":
+            return self.transposed(x) if transpose else self.synthesis(x)
+        if transpose:  # Σ_k A (1 − S A)^k, transposed
+            total = x
+            for _ in range(self.plan.iterations):
+                x = x - self.transposed(self.synthesis(x, self.weights))
+                total = total + x
+            return self.synthesis(total, self.weights)
+        c = self.transposed(x, self.weights)
+        for _ in range(self.plan.iterations):
+            c += self.transposed(x - self.synthesis(c), self.weights)
+        return c
+
+    def synthesis(self, c: Tensor, weights: Weights | None = None) -> Tensor:
+        """Fields of coefficients; with weights, the transpose of the weighted analysis."""
+        spin, l2 = self.plan.spin, len(self.places)
+        a = (c.view(-1, l2)[:, self.index] * self.signs).view(-1, len(self.index) // 2, 2)
+        a = a.transpose(0, 1).contiguous()
+        maps = a.shape[1]
+        if spin:
+            gradient, curl = torch.view_as_complex(a.view(len(a), -1, 2, 2)).unbind(2)
+            turned = 1j * curl
+            a = torch.view_as_real(torch.stack([gradient + turned, self.parity[..., 0] * (gradient - turned)], 2))
+        values = self.engine.synthesis(self.legendre, a.reshape(len(a), -1))
+        if weights is not None:
+            values = weights.apply(values)
+        z = torch.view_as_complex(values.view(*values.shape[:2], -1, 2))
+        if spin:
+            plus, minus = z.unflatten(2, (-1, 2)).unbind(3)
+            minus = minus.flip(1)
+            z = torch.stack([-0.5 * (plus + minus), 0.5j * (minus - plus)], 3).flatten(2)
+        return self.rings.synthesis(z).view(maps // (2 if spin else 1), -1)
+
+    def transposed(self, x: Tensor, weights: Weights | None = None) -> Tensor:
+        """The transpose of the synthesis; with weights, the analysis by quadrature."""
+        spin, l2 = self.plan.spin, len(self.places)
+        z = self.rings.transpose(x.reshape(-1, self.rings.num_points))
+        if spin:
+            south, east = z.unflatten(2, (-1, 2)).unbind(3)
+            minus = -0.5 * south - 0.5j * east
+            z = torch.stack([0.5j * east - 0.5 * south, minus.flip(1)], 3).flatten(2)
+        values = torch.view_as_real(z.contiguous()).flatten(2)
+        if weights is not None:
+            values = weights.apply(values)
+        a = self.engine.analysis(self.legendre, values)
+        if spin:
+            plus, minus = torch.view_as_complex(a.view(len(a), -1, 2, 2)).unbind(2)
+            minus = self.parity[..., 0] * minus
+            a = torch.view_as_real(torch.stack([plus + minus, 1j * (minus - plus)], 2))
+        a = a.reshape(len(a), -1, 2).transpose(0, 1).flatten(1)
+        return (a * self.signs)[:, self.places].view(-1, l2 * (2 if spin else 1))
+
+
+def _sizes(text: str) -> tuple[int, int]:
+    """Entries of a plan's input and output."""
+    plan, grid = read(text)
+    parts = 2 if plan.spin else 1
+    sizes = parts * (plan.lmax + 1) ** 2, parts * grid.num_points
+    return sizes if plan.kind == "synthesis" else sizes[::-1]
+
+
+def transformed(x: Tensor, plan: str, transpose: bool = False) -> Tensor:
+    """A plan's transform of each row of x, or the transpose, with derivatives of every order. Shape: (B, n) -> (B, n')."""
+    if torch.compiler.is_compiling() or type(x) is not Tensor:
+        found: Tensor = harmonic_transform(x, plan, transpose)
+        return found
+    result: Tensor = _Eager.apply(x, plan, transpose)
+    return result
+
+
+def _evaluate(x: Tensor, plan: str, transpose: bool) -> Tensor:
+    if not len(x):
+        return x.new_empty(0, _sizes(plan)[0 if transpose else 1])
+    found, grid = read(plan)
+    key = ("transform", plan, x.dtype, x.device)
+    transform: Transform = geometry.get(key, lambda: Transform(found, grid, x))
+    return transform.apply(x.detach().contiguous(), transpose).contiguous()
+
+
+@torch.library.custom_op("spheregeo::harmonic_transform", mutates_args=())
+def harmonic_transform(x: Tensor, plan: str, transpose: bool) -> Tensor:
+    """:func:`transformed` for compilers and exporters, who see one operator."""
+    return _evaluate(x, plan, transpose)
+
+
+@harmonic_transform.register_fake
+def _fake(x: Tensor, plan: str, transpose: bool) -> Tensor:
+    return x.new_empty(x.shape[0], _sizes(plan)[0 if transpose else 1])
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, ctx.plan, ctx.transpose = inputs
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return harmonic_transform(grad, ctx.plan, not ctx.transpose), None, None
+
+
+def _batched(info: Any, in_dims: Any, x: Tensor, plan: str, transpose: bool) -> tuple[Tensor, int]:
+    x = x.movedim(in_dims[0], 0)
+    return transformed(x.flatten(0, 1), plan, transpose).unflatten(0, x.shape[:2]), 0
+
+
+harmonic_transform.register_autograd(_backward, setup_context=_remember)
+harmonic_transform.register_vmap(_batched)
+
+
+class _Eager(Function):
+    """The operator without the dispatcher, whose own derivative is its transpose."""
+
+    @staticmethod
+    def forward(x: Tensor, plan: str, transpose: bool) -> Tensor:
+        return _evaluate(x, plan, transpose)
+
+    setup_context = staticmethod(_remember)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return transformed(grad, ctx.plan, not ctx.transpose), None, None
+
+    vmap = staticmethod(_batched)

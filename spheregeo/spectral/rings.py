@@ -1,0 +1,134 @@
+r"""The ring stage of harmonic transforms: Fourier series along rings of equal colatitude.
+
+Synthesis of a ring of n points at longitudes φ_j = φ_0 + 2πj/n is f_j = Z_0 + √2 Re Σ_{m ≥ 1} Z_m e^{imφ_j}, where Z_m = C_m − i S_m
+are the ring values of cosine and sine coefficients: orders beyond n/2 fold onto lower ones. ``transpose`` is its transpose with respect
+to real and imaginary parts. Rings of equal length share one fast Fourier transform.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spheregeo.grids.base import LatitudeRings
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rings of one length and one longitude of the first point: their numbers and the points of each.
+
+    ``whole`` says that the batch is all rings in the order of storage.
+    """
+
+    rings: Tensor
+    points: Tensor
+    phase: float
+    length: int
+    whole: bool
+
+
+class RingStage:
+    """Fourier series of orders 0 … lmax along the rings of a grid.
+
+    Args:
+        rings: of the grid.
+        lmax: largest order.
+        order: (N,) where each point of the rings is stored; None where points are stored ring by ring.
+    """
+
+    def __init__(self, rings: LatitudeRings, lmax: int, order: Tensor | None = None) -> None:
+        self.lmax, self.num_points = lmax, int(rings.length.sum())
+        self.num_rings = len(rings.length)
+        self._orders = torch.arange(lmax + 1, dtype=torch.float64)
+        self._batches = []
+        kinds = torch.stack([rings.length.to(torch.float64), rings.phase], 1).unique(dim=0)
+        for length, phase in [(int(n), p) for n, p in kinds.tolist()]:
+            which = torch.nonzero((rings.length == length) & (rings.phase == phase))[:, 0]
+            points = rings.start[which, None] + torch.arange(length)
+            whole = order is None and len(which) == self.num_rings
+            points = points if order is None else order[points]
+            self._batches.append(Batch(which, points, phase, length, whole))
+        self._ready: dict[tuple[torch.dtype, torch.device], list[tuple[Batch, Tensor | None]]] = {}
+
+    def synthesis(self, values: Tensor) -> Tensor:
+        """Fields of ring values. Shape: complex (M, R, B) -> real (B, N)."""
+        maps, n = values.permute(2, 1, 0), self.num_points
+        out = None
+        for batch, turn in self._on(values):
+            z = maps if batch.whole else maps[:, batch.rings]
+            z = _scaled(z, math.sqrt(0.5)) if turn is None else z * turn
+            field = torch.fft.irfft(_folded(z, batch.length), n=batch.length, norm="forward")
+            if batch.whole:
+                return field.reshape(len(field), n)
+            out = field.new_empty(len(field), n) if out is None else out
+            out[:, batch.points.reshape(-1)] = field.flatten(1)
+        assert out is not None
+        return out
+
+    def transpose(self, fields: Tensor) -> Tensor:
+        """The transpose of the synthesis. Shape: real (B, N) -> complex (M, R, B)."""
+        kind = torch.complex64 if fields.dtype == torch.float32 else torch.complex128
+        out = torch.empty(
+            self.lmax + 1, self.num_rings, len(fields), dtype=kind, device=fields.device
+        )
+        for batch, turn in self._on(out):
+            part = fields if batch.whole else fields[:, batch.points.reshape(-1)]
+            z = torch.fft.rfft(part.view(len(fields), *batch.points.shape), norm="backward")
+            z = _unfolded(z, batch.length, self.lmax)
+            z = _scaled(z, math.sqrt(2)) if turn is None else z * (2 * turn.conj_physical())
+            z[..., 0].imag.zero_()
+            if turn is not None:
+                z[..., 0] *= 0.5
+            if batch.whole:
+                return z.permute(2, 1, 0)
+            out[:, batch.rings] = z.permute(2, 1, 0)
+        return out
+
+    def _on(self, values: Tensor) -> list[tuple[Batch, Tensor | None]]:
+        key = (values.dtype, values.device)
+        if key not in self._ready:
+            self._ready[key] = [self._prepared(batch, values) for batch in self._batches]
+        return self._ready[key]
+
+    def _prepared(self, batch: Batch, values: Tensor) -> tuple[Batch, Tensor | None]:
+        """A batch on the device of the values, with its factors e^{imφ_0}/√2 (1 for m = 0); None for φ_0 = 0."""
+        turn = None
+        if batch.phase:
+            factor = torch.full((self.lmax + 1,), math.sqrt(0.5), dtype=torch.float64)
+            factor[0] = 1.0
+            turn = torch.polar(factor, batch.phase * self._orders).to(values)
+        moved = Batch(
+            batch.rings.to(values.device), batch.points.to(values.device), batch.phase, batch.length, batch.whole
+        )
+        return moved, turn
+
+
+def _scaled(z: Tensor, factor: float) -> Tensor:
+    """A copy with orders from 1 multiplied by a factor."""
+    z = z * factor
+    z[..., 0] /= factor
+    return z
+
+
+def _folded(z: Tensor, n: int) -> Tensor:
+    """The half spectrum of a ring of n points from orders 0 … of a series Re(Z_0) + 2 Re Σ Z_m e^{imφ}."""
+    if z.shape[-1] <= (n + 1) // 2:  # all below n/2: no order folds
+        return z
+    full = z.new_zeros(*z.shape[:-1], -(-z.shape[-1] // n) * n)
+    full[..., : z.shape[-1]] = z
+    full[..., 0] *= 0.5
+    full = full.unflatten(-1, (-1, n)).sum(-2)
+    half = n // 2 + 1
+    mirrored = torch.cat([full[..., :1], full.flip(-1)[..., : half - 1]], -1)  # entry k is that of n − k
+    return full[..., :half] + mirrored.conj_physical()
+
+
+def _unfolded(z: Tensor, n: int, lmax: int) -> Tensor:
+    """Orders 0 … lmax of the half spectrum of n points."""
+    if lmax < z.shape[-1]:
+        return z[..., : lmax + 1]
+    full = torch.cat([z, z[..., 1 : (n + 1) // 2].flip(-1).conj_physical()], -1)
+    return full[..., torch.arange(lmax + 1, device=z.device) % n]
