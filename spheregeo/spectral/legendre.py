@@ -6,10 +6,10 @@ harmonics, without Condon–Shortley phase) the stage is
     synthesis    F[m, r, k] = Σ_{l = m}^{lmax} Λ_lm(θ_r) a[t(l, m), k]
     analysis     a[t(l, m), k] = Σ_r Λ_lm(θ_r) F[m, r, k]           (the transpose: no weights)
 
-Coefficients are packed order by order, t(l, m) = m (2 lmax + 1 − m)/2 + l; those below degree |n| meet zero functions. Columns k are
-whatever the caller likes: real and imaginary parts, channels. Rings are mirror-symmetric, north first: θ_{R−1−r} = π − θ_r. With
-n = 0 then Λ_lm(π − θ) = (−1)^{l+m} Λ_lm(θ), which halves the work; with n ≠ 0 Λ^{−n}_lm(θ) = (−1)^{l+m} Λ^n_lm(π − θ), so that callers
-have both signs of a spin from one stage.
+Coefficients are packed order by order, t(l, m) = m (2 lmax + 1 − m)/2 + l; those below degree |n| meet zero functions. Columns
+k are whatever the caller likes: real and imaginary parts, channels. Rings are mirror-symmetric, north first: θ_{R−1−r} = π −
+θ_r. With n = 0 then Λ_lm(π − θ) = (−1)^{l+m} Λ_lm(θ), which halves the work; with n ≠ 0 Λ^{−n}_lm(θ) = (−1)^{l+m} Λ^n_lm(π −
+θ), so that callers have both signs of a spin from one stage.
 
 Functions follow by columns: with j = l − max(m, n), from j = 0 for all orders at once. Seeds underflow beyond lmax ≈ 1900, so
 mantissas carry exponents in steps of 2^512 until they are large enough.
@@ -40,8 +40,8 @@ class Legendre:
         lmax: largest degree.
         colatitude: (R,) colatitudes of the rings, mirror-symmetric, north first.
         spin: n of the functions, zero or more.
-        memo: small things that engines prepare from this structure and keep; large ones belong into the bounded cache of geometry,
-            under ``key``.
+        memo: small things that engines prepare from this structure and keep; large ones belong into the
+            bounded cache of geometry, under ``key``.
     """
 
     lmax: int
@@ -103,7 +103,7 @@ def seeds(orders: Tensor, colatitude: Tensor, spin: int) -> tuple[Tensor, Tensor
 
 
 def coefficients(orders: Tensor, spin: int, first: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The recurrence p_{j+1} = a (x − δ) p_j − b p_{j−1} of degrees l = max(m, spin) + j, for j = first, … Shape: three (count, M)."""
+    """a, δ, b of p_{j+1} = a (x − δ) p_j − b p_{j−1}, degrees l = max(m, spin) + j from j = first. Shape: three (count, M)."""
     m, n = orders.to(torch.float64), float(spin)
     low = lowest(orders, spin).to(torch.float64)
     l = low + torch.arange(first, first + count, dtype=torch.float64, device=orders.device)[:, None]

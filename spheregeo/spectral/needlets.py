@@ -144,7 +144,7 @@ class NeedletFrame(_Bands):
         self.spin = spin
         self.grids = self._place(grids, oversampling)
         places = list(zip(self.grids, self.largest))
-        more = {} if iterations == 3 else {"iterations": iterations}  # 3 is the transform's own default
+        more = {"iterations": iterations, "weights": "ring"}
         self.synthesis = nn.ModuleList(InverseSHT(g, top, spin) for g, top in places)
         self.analysis = nn.ModuleList(
             SHT(g, top, spin, **(more if isinstance(g, HEALPix) else {})) for g, top in places

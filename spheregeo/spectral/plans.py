@@ -1,7 +1,7 @@
 """Harmonic transforms on grids of rings as one linear operator of torch, with its transpose as derivative.
 
-A plan is written as text, so that compiled and exported programs name it; what it needs (tables, factors, index lists) is made when it
-is first used on a device, and kept with the geometry of grids, bounded in bytes.
+A plan is written as text, so that compiled and exported programs name it; what it needs (tables, factors, index lists) is made
+when it is first used on a device, and kept with the geometry of grids, bounded in bytes.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ class Transform:
         if spin:
             gradient, curl = torch.view_as_complex(a.view(len(a), -1, 2, 2)).unbind(2)
             turned = 1j * curl
-            a = torch.view_as_real(torch.stack([gradient + turned, self.parity[..., 0] * (gradient - turned)], 2))
+            a = torch.view_as_real(
+                torch.stack([gradient + turned, self.parity[..., 0] * (gradient - turned)], 2)
+            )
         values = self.engine.synthesis(self.legendre, a.reshape(len(a), -1))
         if weights is not None:
             values = weights.apply(values)

@@ -19,7 +19,8 @@ def harmonics_at(colatitude: Tensor, longitude: Tensor, lmax: int, spin: int = 0
         lmax: largest degree.
         spin: order of the tangent field; 0 for scalars.
 
-    Shape: (N, (lmax + 1)²); for spin ≠ 0 (2, N, 2, (lmax + 1)²): components along south and east, coefficients of gradient and curl.
+    Shape: (N, (lmax + 1)²); for spin ≠ 0 (2, N, 2, (lmax + 1)²): components along south and east, coefficients of gradient and
+    curl.
     Units: radians.
     """
     theta, phi = colatitude.to(torch.float64), longitude.to(torch.float64)
@@ -54,7 +55,9 @@ def _functions(theta: Tensor, lmax: int, spin: int) -> Tensor:
     structure = Legendre(lmax, theta, spin)
     orders = torch.arange(lmax + 1)
     out = theta.new_zeros(len(theta), structure.size)
-    for first, values, scale in blocks(structure, orders, slice(None), max(lmax + 1 - lowest(orders, spin)[0], 0)):
+    for first, values, scale in blocks(
+        structure, orders, slice(None), max(lmax + 1 - lowest(orders, spin)[0], 0)
+    ):
         for i in range(len(values)):
             l = lowest(orders, spin) + first + i
             kept = orders[l <= lmax]

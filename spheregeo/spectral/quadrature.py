@@ -1,10 +1,11 @@
 r"""Quadrature over rings, for analysis: a weight for each ring, or exact integration of trigonometric polynomials on few rings.
 
-Degrees to lmax need a rule that is exact for products, degree 2 lmax: Gauss–Legendre has it from lmax + 1 rings, equidistant rings from
-2 lmax + 1. Equidistant rings determine degrees to lmax from lmax + 1 rings already (lmax + 2 with poles): Fourier coefficients of order m
-continue over the poles as F_m(−θ) = (−1)^{m+s} F_m(θ), so they are polynomials in cos kθ or sin kθ that the rings' values determine, and
-their integrals against functions of the same kind are known. With C the matrix from values to coefficients and I_jk = ∫ cos jθ cos kθ
-sin θ dθ (or sines) then a = Λᵀ Cᵀ I C F for each parity: a symmetric matrix in place of a diagonal of weights.
+Degrees to lmax need a rule that is exact for products, degree 2 lmax: Gauss–Legendre has it from lmax + 1 rings, equidistant
+rings from 2 lmax + 1. Equidistant rings determine degrees to lmax from lmax + 1 rings already (lmax + 2 with poles): Fourier
+coefficients of order m continue over the poles as F_m(−θ) = (−1)^{m+s} F_m(θ), so they are polynomials in cos kθ or sin kθ that
+the rings' values determine, and their integrals against functions of the same kind are known. With C the matrix from values to
+coefficients and I_jk = ∫ cos jθ cos kθ sin θ dθ (or sines) then a = Λᵀ Cᵀ I C F for each parity: a symmetric matrix in place of
+a diagonal of weights.
 """
 
 from __future__ import annotations
@@ -49,12 +50,15 @@ class Weights:
 
 
 def check_lmax(grid: Grid, lmax: int, spin: int) -> None:
-    """Raises: ValueError where an analysis of degrees to lmax on the rings of a grid is not determined, with the largest that is."""
+    """Raises: ValueError where the rings of a grid do not determine all degrees to lmax, with the largest that they do."""
     largest, why = lmax, ""
     if isinstance(grid, HEALPix):
         largest, why = 3 * grid.nside - 1, "iterations stall from 3 nside on"
     elif isinstance(grid, GaussLegendre):
-        largest, why = grid.nlat - 1, f"nlat = {grid.nlat} rings of Gauss–Legendre determine degrees to nlat − 1"
+        largest, why = (
+            grid.nlat - 1,
+            f"nlat = {grid.nlat} rings of Gauss–Legendre determine degrees to nlat − 1",
+        )
     elif isinstance(grid, Equiangular):
         rows = grid.nlat - (2 if grid.poles else 1)
         name = "nlat − 2" if grid.poles else "nlat − 1"
@@ -75,7 +79,8 @@ def ring_weights(grid: Grid, rings: LatitudeRings, lmax: int, spin: int, kind: s
     weights = grid.areas[first].expand(len(rings.length)).clone()
     if kind == "ring":
         assert isinstance(grid, HEALPix)
-        weights *= healpix_ring_weights(rings, min(2 * lmax, 3 * grid.nside))  # beyond, weights grow without bound
+        top = min(2 * lmax, 3 * grid.nside)  # beyond, weights grow without bound
+        weights *= healpix_ring_weights(rings, top)
     return Weights(weights)
 
 

@@ -1,8 +1,8 @@
 r"""The ring stage of harmonic transforms: Fourier series along rings of equal colatitude.
 
-Synthesis of a ring of n points at longitudes φ_j = φ_0 + 2πj/n is f_j = Z_0 + √2 Re Σ_{m ≥ 1} Z_m e^{imφ_j}, where Z_m = C_m − i S_m
-are the ring values of cosine and sine coefficients: orders beyond n/2 fold onto lower ones. ``transpose`` is its transpose with respect
-to real and imaginary parts. Rings of equal length share one fast Fourier transform.
+Synthesis of a ring of n points at longitudes φ_j = φ_0 + 2πj/n is f_j = Z_0 + √2 Re Σ_{m ≥ 1} Z_m e^{imφ_j}, where Z_m = C_m −
+i S_m are the ring values of cosine and sine coefficients: orders beyond n/2 fold onto lower ones. ``transpose`` is its
+transpose with respect to real and imaginary parts. Rings of equal length share one fast Fourier transform.
 """
 
 from __future__ import annotations
@@ -71,9 +71,7 @@ class RingStage:
     def transpose(self, fields: Tensor) -> Tensor:
         """The transpose of the synthesis. Shape: real (B, N) -> complex (M, R, B)."""
         kind = torch.complex64 if fields.dtype == torch.float32 else torch.complex128
-        out = torch.empty(
-            self.lmax + 1, self.num_rings, len(fields), dtype=kind, device=fields.device
-        )
+        out = torch.empty(self.lmax + 1, self.num_rings, len(fields), dtype=kind, device=fields.device)
         for batch, turn in self._on(out):
             part = fields if batch.whole else fields[:, batch.points.reshape(-1)]
             z = torch.fft.rfft(part.view(len(fields), *batch.points.shape), norm="backward")
@@ -101,7 +99,11 @@ class RingStage:
             factor[0] = 1.0
             turn = torch.polar(factor, batch.phase * self._orders).to(values)
         moved = Batch(
-            batch.rings.to(values.device), batch.points.to(values.device), batch.phase, batch.length, batch.whole
+            batch.rings.to(values.device),
+            batch.points.to(values.device),
+            batch.phase,
+            batch.length,
+            batch.whole,
         )
         return moved, turn
 

@@ -49,7 +49,11 @@ class _Transform(nn.Module):
         return (*self._parts, (self.lmax + 1) ** 2)
 
     def _map(
-        self, x: Tensor, name: str, shapes: tuple[tuple[int, ...], tuple[int, ...]], rule: Callable[[Tensor], Tensor]
+        self,
+        x: Tensor,
+        name: str,
+        shapes: tuple[tuple[int, ...], tuple[int, ...]],
+        rule: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """A linear map of the trailing axes, from one shape to the other, in the input's type."""
         before, after = shapes
@@ -61,9 +65,7 @@ class _Transform(nn.Module):
                 f"{self.lmax}, spin {self.spin} on {self.grid!s}"
             )
         if x.is_complex():
-            return torch.complex(
-                self._map(x.real, name, shapes, rule), self._map(x.imag, name, shapes, rule)
-            )
+            return torch.complex(self._map(x.real, name, shapes, rule), self._map(x.imag, name, shapes, rule))
         if not x.is_floating_point():
             raise TypeError(f"{name} is {x.dtype}; expected floating or complex numbers")
         wide = x.dtype if x.dtype == torch.float64 else torch.float32
@@ -98,8 +100,8 @@ class InverseSHT(_Transform):
         coefficients, -> (..., 2, *grid.shape), components along south and east. Coefficients below degree s are without effect.
         Complex coefficients give complex fields.
     Equivariance: exact.
-    Raises: TypeError, ValueError for another grid, degree or spin than these, an engine that does not run, other shapes; ValueError on
-        grids without rings of latitude where the matrix of harmonics would exceed 512 MiB.
+    Raises: TypeError, ValueError for another grid, degree or spin than these, an engine that does not run, other shapes;
+        ValueError on grids without rings of latitude where the matrix of harmonics would exceed 512 MiB.
     Reference: healpy's ``alm2map`` and ``alm2map_spin``, with E = gradient and B = −curl.
 
     Example:
@@ -137,19 +139,20 @@ class InverseSHT(_Transform):
 class SHT(_Transform):
     """Analysis: the coefficients of a field on a grid.
 
-    Exact for fields of degrees to ``lmax`` on lat-lon grids: on Gauss–Legendre grids from nlat = lmax + 1 rows, on equidistant rows from
-    lmax + 1 (lmax + 2 with poles), where fields are continued over the poles if 2 lmax + 1 rows are not there, and from
-    nlon = 2 lmax + 1 columns. On HEALPix quadrature is approximate, and iterations c ← c + A(x − S c) mend it: for lmax = 2 nside the
-    error of white coefficients is 1e-2, 1e-3, 1e-4 and 1e-5 of the largest after 0 … 3. Elsewhere coefficients are those of least
-    squares with the grid's areas as weights, exact for fields of degrees to ``lmax``.
+    Exact for fields of degrees to ``lmax`` on lat-lon grids: on Gauss–Legendre grids from nlat = lmax + 1 rows, on equidistant
+    rows from lmax + 1 (lmax + 2 with poles), where fields are continued over the poles if 2 lmax + 1 rows are not there, and
+    from nlon = 2 lmax + 1 columns. On HEALPix quadrature is approximate, and iterations c ← c + A(x − S c) mend it: for lmax =
+    2 nside the error of white coefficients is 1e-2, 1e-3, 1e-4 and 1e-5 of the largest after 0 … 3. Elsewhere coefficients are
+    those of least squares with the grid's areas as weights, exact for fields of degrees to ``lmax``.
 
     Args:
         grid: where the field is given.
         lmax: largest degree.
         spin: order of the tangent field; 0 for scalars.
         iterations: of the analysis on HEALPix; without meaning on other grids.
-        weights: "grid" for the grid's own quadrature; "ring" for factors on HEALPix rings, the nearest to one that integrate zonal
-            degrees to min(2 lmax, 3 nside) exactly: for lmax ≤ 1.5 nside an iteration then gains three digits in place of one and a half.
+        weights: "grid" for the grid's own quadrature; "ring" for factors on HEALPix rings, the nearest to one that integrate
+            zonal degrees to min(2 lmax, 3 nside) exactly: for lmax ≤ 1.5 nside an iteration then gains three digits in place of
+            one and a half.
         engine: who evaluates the Legendre stage, see :mod:`spheregeo.spectral.engines`; None for the fastest there is.
 
     Shape: (..., *grid.shape) -> (..., (lmax + 1)²), index l² + l + m; with spin as :class:`InverseSHT`.

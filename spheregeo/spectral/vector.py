@@ -36,8 +36,8 @@ class InverseVectorSHT(InverseSHT):
 class VectorSHT(SHT):
     """Analysis of a tangent vector field: its gradient and curl coefficients.
 
-    With V = ∇S + curl T they are √(l(l+1)) times the coefficients of S and T; the case spin = 1 of :class:`SHT`, whose arguments and
-    exactness it has.
+    With V = ∇S + curl T they are √(l(l+1)) times the coefficients of S and T; the case spin = 1 of :class:`SHT`, whose
+    arguments and exactness it has.
 
     Args:
         grid: where the field is given.

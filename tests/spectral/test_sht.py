@@ -47,7 +47,9 @@ def test_synthesis_is_a_sum_of_harmonics_and_its_adjoint_the_transpose(grid, lma
     x = synthesis(c)
     assert (x - expected.view(x.shape)).abs().max() < 1e-13
     y = torch.randn(x.shape, dtype=x.dtype)
-    weighted = torch.einsum("xnkl,xn->kl", harmonics, y[0, 0].view(2, -1)) if spin else y[0, 0].view(-1) @ harmonics
+    weighted = (
+        torch.einsum("xnkl,xn->kl", harmonics, y[0, 0].view(2, -1)) if spin else y[0, 0].view(-1) @ harmonics
+    )
     assert (synthesis.adjoint(y)[0, 0] - weighted).abs().max() < 1e-12
 
 
@@ -155,7 +157,9 @@ def test_ring_weights_integrate_more_degrees_and_converge_faster():
     grid, lmax = HEALPix(16), 16
     c = random(lmax=lmax)
     x = InverseSHT(grid, lmax)(c)
-    errors = {w: (SHT(grid, lmax, iterations=1, weights=w)(x) - c).abs().max().item() for w in ("grid", "ring")}
+    errors = {
+        w: (SHT(grid, lmax, iterations=1, weights=w)(x) - c).abs().max().item() for w in ("grid", "ring")
+    }
     assert errors["ring"] < 1e-5 < errors["grid"]
 
 

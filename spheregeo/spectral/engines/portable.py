@@ -1,9 +1,9 @@
 """The Legendre stage in plain torch, on any device: batched matrix products with a table, or with functions made on the way.
 
-Orders are taken in groups. In a group degrees count from the lowest of each order, j = l − max(m, n), so that Λ(π − θ) = ±Λ(θ) by the
-parity of j for all orders alike: with n = 0 the rings of one hemisphere meet even j and odd j apart. Where the packed functions of all
-groups fit ``BUDGET`` they are kept as a table, made in float64 and cast; elsewhere a group's functions are made sixteen degrees at a
-time, used and forgotten: O(lmax · rings) memory.
+Orders are taken in groups. In a group degrees count from the lowest of each order, j = l − max(m, n), so that Λ(π − θ) = ±Λ(θ)
+by the parity of j for all orders alike: with n = 0 the rings of one hemisphere meet even j and odd j apart. Where the packed
+functions of all groups fit ``BUDGET`` they are kept as a table, made in float64 and cast; elsewhere a group's functions are
+made sixteen degrees at a time, used and forgotten: O(lmax · rings) memory.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Group:
 class Layout:
     """Groups of orders, and where packed coefficients stand in their padded parities.
 
-    ``padded`` (P,) names the packed coefficient of each padded place, T for none; ``packed`` (T,) the place of each coefficient, P
-    for those that have no function.
+    ``padded`` (P,) names the packed coefficient of each padded place, T for none; ``packed`` (T,) the place of each
+    coefficient, P for those that have no function.
     """
 
     groups: list[Group]
