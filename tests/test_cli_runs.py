@@ -371,6 +371,7 @@ import os, signal, sys
 from spheregeo.cli import main
 from spheregeo.tasks.training.callbacks import EpochSeed
 number, epoch = getattr(signal, sys.argv[1]), int(sys.argv[2])
+signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)  # ignored in a background job
 def send(self, trainer, module, batch, index):
     if trainer.current_epoch == epoch:
         os.kill(os.getpid(), number)
