@@ -24,6 +24,7 @@ from spheregeo.models.sphere.deepsphere import DeepSphereClassifier, DeepSphereU
 from spheregeo.models.sphere.gauge import GaugeClassifier, GaugeUNet
 from spheregeo.models.sphere.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.sphere.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
+from spheregeo.models.sphere.needlets import NeedletDenoiser
 from spheregeo.models.sphere.unet import SphericalUNet
 from spheregeo.models.voxels.steerable_voxels import SteerableVoxels
 from spheregeo.models.voxels.voxel_cnn import VoxelCNN
@@ -52,6 +53,7 @@ __all__ = [
     "ImplicitMolecule",
     "ImplicitPoints",
     "MoleculeGraph",
+    "NeedletDenoiser",
     "OnGrid",
     "PixelMLP",
     "PlanarCNN",

@@ -56,9 +56,13 @@ from spheregeo.nn.sphere import IcosahedralBatchNorm as IcosahedralBatchNorm
 from spheregeo.nn.sphere import IcosahedralConv as IcosahedralConv
 from spheregeo.nn.sphere import IcosahedralPool as IcosahedralPool
 from spheregeo.nn.sphere import IcosahedralUpsample as IcosahedralUpsample
+from spheregeo.nn.sphere import NeedletBlock as NeedletBlock
+from spheregeo.nn.sphere import NeedletConv as NeedletConv
 from spheregeo.nn.sphere import OrientationPool as OrientationPool
 from spheregeo.nn.sphere import PixelShuffle as PixelShuffle
 from spheregeo.nn.sphere import PixelUnshuffle as PixelUnshuffle
+from spheregeo.nn.sphere import ScaleInvariants as ScaleInvariants
+from spheregeo.nn.sphere import Shrinkage as Shrinkage
 from spheregeo.nn.sphere import ToCharts as ToCharts
 from spheregeo.nn.sphere import ToFaces as ToFaces
 from spheregeo.nn.surface import ClusterGeometry as ClusterGeometry

@@ -7,6 +7,7 @@ Reference: Narcowich, Petrushev & Ward 2006, SIAM J. Math. Anal. 38; Yi et al. 2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -43,10 +44,11 @@ def make_windows(lmax: int, B: float, windows: str | Tensor, lowest: int = 0) ->
     raise ValueError(f"windows is {windows!r}; expected {' or '.join(map(repr, WINDOWS))} or a tensor")
 
 
-class _Bands(nn.Module):
-    """Windows of a frame: which degrees each scale holds, and how many independent coefficients that is."""
+class Bands(nn.Module):
+    """Windows of a frame: which degrees each scale holds, and how many independent coefficients that is.
 
-    windows: Tensor
+    Windows stay in float64 on the CPU and are cast where they are used.
+    """
 
     def __init__(self, lmax: int, B: float, windows: str | Tensor, lowest: int, copies: int) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class _Bands(nn.Module):
         table = make_windows(lmax, B, windows, lowest)
         degrees = torch.arange(lmax + 1, dtype=torch.float64)
         self.largest = [int(degrees[row != 0].max()) if bool((row != 0).any()) else 0 for row in table]
-        self.register_buffer("windows", table, persistent=False)
+        self.windows = table
         self.freedom: list[float] = (table.square() @ (2 * degrees + 1) ** copies).tolist()
 
     @property
@@ -98,7 +100,7 @@ def _total(parts: list[Tensor], size: int) -> Tensor:
     return total
 
 
-class NeedletFrame(_Bands):
+class NeedletFrame(Bands):
     """Tight frame of needlets on the sphere: a field's coefficients to one field for each scale, and back.
 
     Args:
@@ -125,7 +127,7 @@ class NeedletFrame(_Bands):
         >>> import torch
         >>> from spheregeo.spectral import NeedletFrame
         >>> [tuple(band.shape) for band in NeedletFrame(4).decompose(torch.randn(25))]
-        [(2, 2), (2, 4), (4, 8), (5, 10)]
+        [(2, 4), (2, 4), (4, 8), (5, 12)]
     """
 
     def __init__(
@@ -136,7 +138,7 @@ class NeedletFrame(_Bands):
         windows: str | Tensor = "needlet",
         *,
         lowest: int = 0,
-        oversampling: int = 1,
+        oversampling: float = 1.0,
         spin: int = 0,
         iterations: int = 3,
     ) -> None:
@@ -149,13 +151,13 @@ class NeedletFrame(_Bands):
         self.analysis = nn.ModuleList(
             SHT(g, top, spin, **(more if isinstance(g, HEALPix) else {})) for g, top in places
         )
-        for scale, grid in enumerate(self.grids):
-            self.register_buffer(f"_areas{scale}", grid.areas.reshape(grid.shape), persistent=False)
 
-    def _place(self, grids: str | Grid | Sequence[Grid] | None, oversampling: int) -> tuple[Grid, ...]:
-        fine = [max(1, oversampling) * (top + 1) for top in self.largest]
-        if grids is None:
-            return tuple(GaussLegendre(max(n, 2), 2 * n) for n in fine)
+    def _place(self, grids: str | Grid | Sequence[Grid] | None, oversampling: float) -> tuple[Grid, ...]:
+        if not (math.isfinite(oversampling) and oversampling >= 1):
+            raise ValueError(f"oversampling is {oversampling}; expected 1 or more")
+        fine = [math.ceil(oversampling * (top + 1)) for top in self.largest]
+        if grids is None:  # columns in fours: a quarter turn about the poles permutes them
+            return tuple(GaussLegendre(max(n, 2), 4 * ((n + 1) // 2)) for n in fine)
         if isinstance(grids, str):
             if grids != "healpix":
                 raise ValueError(
@@ -181,16 +183,17 @@ class NeedletFrame(_Bands):
     def reconstruct(self, bands: Sequence[Tensor]) -> Tensor:
         """The coefficients of the field whose bands are given. Shape: list of (..., *grids[j].shape) -> (..., (lmax + 1)²)."""
         self.check_bands(bands)
-        parts = []
-        for scale, (band, analysis) in enumerate(zip(bands, self.analysis)):
-            part = analysis(band)
-            parts.append(part * self.window(scale, part, 1))
+        return self.combine([analysis(band) for band, analysis in zip(bands, self.analysis)])
+
+    def combine(self, spectra: Sequence[Tensor]) -> Tensor:
+        """Σ_j b_j(l) c_j,lm from the bands' coefficients. Shape: list of (..., (largest[j] + 1)²) -> (..., (lmax + 1)²)."""
+        parts = [part * self.window(scale, part, 1) for scale, part in enumerate(spectra)]
         return _total(parts, _size(self.lmax, 1))
 
     def areas(self, scale: int, like: Tensor) -> Tensor:
         """Areas of the points of a scale's grid, as a field of the dtype and device of ``like``; they sum to 4π."""
-        found: Tensor = getattr(self, f"_areas{scale}")
-        return found.to(like.device, like.dtype)
+        grid = self.grids[scale]
+        return grid.areas.reshape(grid.shape).to(like.device, like.dtype)
 
     def energies(self, bands: Sequence[Tensor]) -> Tensor:
         """∫ v_j² of each band; they add up to ∫ f². Shape: list of (..., *grids[j].shape) -> (..., scales)."""

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spheregeo.nn as layers
-from spheregeo.grids import Equiangular, HEALPix, Icosahedral
+from spheregeo.grids import Equiangular, GaussLegendre, HEALPix, Icosahedral
 from spheregeo.groups import axis_angle
+from spheregeo.spectral import SHT, InverseSHT, NeedletFrame
 from spheregeo.testing import check_layer
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -72,6 +73,7 @@ OWN_TWIN = {
     ),
     **dict.fromkeys(["HEALPixConv", "HEALPixFaceConv"], "nn/sphere/test_healpix_conv.py"),
     "HEALPixHops": "nn/sphere/test_healpix_hops.py",
+    **dict.fromkeys(["NeedletBlock", "NeedletConv", "ScaleInvariants", "Shrinkage"], "nn/sphere/test_needlets.py"),
     **dict.fromkeys(
         ["HEALPixPad", "PixelShuffle", "PixelUnshuffle", "ToFaces", "FromFaces"], "nn/sphere/test_healpix_faces.py"
     ),
@@ -284,6 +286,57 @@ on_grid(
     ],  # constants at their bounds pass the gradients that push them back, which are no derivatives
     twin=lambda layer, x: x / (layer.beta[:, None] + torch.einsum("ij,bjn->bin", layer.gamma, x**2)).sqrt(),
 )
+
+
+# ---- needlets: coefficients in, bands or coefficients out
+
+BAND_GRID = GaussLegendre(6, 12)
+BAND_FRAME = NeedletFrame(2, oversampling=2)
+
+
+class OnSphere(nn.Module):
+    """A layer of coefficients or of bands between transforms, so that fields go in and out."""
+
+    def __init__(self, layer: nn.Module, decomposes: bool = True) -> None:
+        super().__init__()
+        self.layer, self.decomposes = layer, decomposes
+        self.analysis, self.synthesis = SHT(BAND_GRID, 2), InverseSHT(BAND_GRID, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        c = self.analysis(x)
+        y = self.layer(c if self.decomposes else BAND_FRAME(c))
+        return self.synthesis(BAND_FRAME.reconstruct(y) if isinstance(y, list) else y)
+
+
+def needlets(kind: type, layer: nn.Module, inputs: Any, bound: float, **more: Any) -> None:
+    simple(
+        kind,
+        lambda: {
+            "layer": layer,
+            "inputs": inputs,
+            "where": BAND_GRID,
+            "equivariant": OnSphere(layer, isinstance(inputs, Tensor)),
+            "equivariance": {"so3": bound},
+            "equivariance_options": {"lmax": 2, "channels": 2},
+            **more,
+        },
+    )
+
+
+def bands() -> list[Tensor]:
+    return [b.detach() for b in BAND_FRAME.double()(torch.randn(2, 2, 9, dtype=torch.float64))]
+
+
+needlets(layers.NeedletConv, layers.NeedletConv(2, 3, BAND_FRAME), torch.randn(2, 2, 9), 1e-11)
+needlets(layers.NeedletBlock, layers.NeedletBlock(2, 2, BAND_FRAME), torch.randn(2, 2, 9), 0.05)
+needlets(
+    layers.Shrinkage, layers.Shrinkage(2, BAND_FRAME), [bands()], 0.05,
+    bad_inputs=[((bands()[:1],), "bands")], empty_inputs=([b[:0] for b in bands()],),
+)  # fmt: skip
+needlets(
+    layers.ScaleInvariants, layers.ScaleInvariants(BAND_FRAME), [bands()], 0.05,
+    bad_inputs=[((bands()[:1],), "bands")], empty_inputs=([b[:0] for b in bands()],), skip=["equivariance"],
+)  # fmt: skip
 
 
 # ---- HEALPix: exact under quarter turns about z

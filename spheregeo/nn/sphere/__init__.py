@@ -21,6 +21,7 @@ from spheregeo.nn.sphere.icosahedral import (
     OrientationPool,
     ToCharts,
 )
+from spheregeo.nn.sphere.needlets import NeedletBlock, NeedletConv, ScaleInvariants, Shrinkage
 
 IcosahedralNorm = IcosahedralBatchNorm  # the former name
 
@@ -38,9 +39,13 @@ __all__ = [
     "IcosahedralConv",
     "IcosahedralPool",
     "IcosahedralUpsample",
+    "NeedletBlock",
+    "NeedletConv",
     "OrientationPool",
     "PixelShuffle",
     "PixelUnshuffle",
+    "ScaleInvariants",
+    "Shrinkage",
     "ToCharts",
     "ToFaces",
 ]
