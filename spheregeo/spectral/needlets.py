@@ -145,6 +145,7 @@ class NeedletFrame(Bands):
         super().__init__(lmax, B, windows, lowest, copies=1)
         self.spin = spin
         self.grids = self._place(grids, oversampling)
+        self._areas = [grid.areas.reshape(grid.shape) for grid in self.grids]
         places = list(zip(self.grids, self.largest))
         more = {"iterations": iterations, "weights": "ring"}
         self.synthesis = nn.ModuleList(InverseSHT(g, top, spin) for g, top in places)
@@ -192,8 +193,7 @@ class NeedletFrame(Bands):
 
     def areas(self, scale: int, like: Tensor) -> Tensor:
         """Areas of the points of a scale's grid, as a field of the dtype and device of ``like``; they sum to 4π."""
-        grid = self.grids[scale]
-        return grid.areas.reshape(grid.shape).to(like.device, like.dtype)
+        return self._areas[scale].to(like.device, like.dtype)
 
     def energies(self, bands: Sequence[Tensor]) -> Tensor:
         """∫ v_j² of each band; they add up to ∫ f². Shape: list of (..., *grids[j].shape) -> (..., scales)."""
