@@ -16,7 +16,7 @@ from spheregeo.grids import HEALPix, LatLon
 from spheregeo.models.blocks import check_field
 from spheregeo.models.registry import register
 from spheregeo.nn import NeedletBlock, NeedletConv
-from spheregeo.nn.statistics import working_dtype
+from spheregeo.nn.irreps import working_dtype
 from spheregeo.spectral import SHT, InverseSHT, NeedletFrame
 
 if TYPE_CHECKING:

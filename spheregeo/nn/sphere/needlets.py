@@ -115,8 +115,9 @@ class Shrinkage(nn.Module):
         >>> import torch
         >>> from spheregeo.nn import Shrinkage
         >>> from spheregeo.spectral import NeedletFrame
-        >>> Shrinkage(1, NeedletFrame(1), "learned", start=0.5)([torch.tensor([[2.0]]), torch.tensor([[2.0, -0.3]])])
-        [tensor([[2.]]), tensor([[1.5000, 0.0000]], grad_fn=<...>)]
+        >>> shrinkage = Shrinkage(1, NeedletFrame(1), "learned", start=0.5)
+        >>> shrinkage([torch.tensor([[[2.0]]]), torch.tensor([[[2.0, -0.3]]])])
+        [tensor([[[2.]]]), tensor([[[1.5000, 0.0000]]], grad_fn=<...>)]
     """
 
     def __init__(
