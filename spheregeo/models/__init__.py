@@ -14,6 +14,7 @@ from spheregeo.models.space.pointnet import PointNet
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.schnet import SchNet
 from spheregeo.models.space.segnn import SEGNN, SEGNNPoints
+from spheregeo.models.space.sphere_molecule import SphereMolecule
 from spheregeo.models.space.steerable_molecule import SteerableMolecule
 from spheregeo.models.space.steerable_points import SteerablePoints
 from spheregeo.models.space.tfn import TFN, TFNPoints
@@ -63,6 +64,7 @@ __all__ = [
     "ResidualBlock",
     "SEGNNPoints",
     "SchNet",
+    "SphereMolecule",
     "SphericalUNet",
     "SteerableMolecule",
     "SteerablePoints",

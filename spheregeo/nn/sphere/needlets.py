@@ -161,7 +161,7 @@ class Shrinkage(nn.Module):
         elif self.threshold == "relative":
             limit = limit * root_mean_square(wide, self.frame.areas(scale, wide))
         limit = limit.reshape(*limit.shape, *[1] * (band.ndim - 2))
-        return (wide - torch.maximum(torch.minimum(wide, limit), -limit)).to(band.dtype)
+        return ((wide - limit).relu() - (-limit - wide).relu()).to(band.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, {self.threshold!r}, start={self.start}"
