@@ -85,7 +85,9 @@ class AtomSpheres(ExactBuffers):
         self.keep("nodes", x)
         self.keep("table", 2 * math.pi * weights[:, None] * torch.stack(table[: lmax + 1], 1))
         own = torch.tensor([self.typical], dtype=torch.float64)
-        self.keep("strength", torch.stack([1 / (self._zonal(own, p) @ self.table.double())[0] for p in self.powers]))
+        self.keep(
+            "strength", torch.stack([1 / (self._zonal(own, p) @ self.table.double())[0] for p in self.powers])
+        )
         channel = torch.full((in_channels,), len(self.elements))
         for k, element in enumerate(self.elements):
             if 0 <= element < in_channels:
@@ -103,7 +105,9 @@ class AtomSpheres(ExactBuffers):
         source, target = graph.edge_index
         vectors = graph.vectors(positions)
         distance = vectors.square().sum(1).clamp_min(_NEAREST).sqrt()
-        turned = torch.stack([vectors[:, 1], vectors[:, 2], vectors[:, 0]], 1)  # the harmonics' pole is y there
+        turned = torch.stack(
+            [vectors[:, 1], vectors[:, 2], vectors[:, 0]], 1
+        )  # the harmonics' pole is y there
         harmonics = component_harmonics(turned, self.lmax, normalization="integral")  # (E, (lmax + 1)²)
         charge = numbers.to(distance.dtype) / _CHARGE
         weight = polynomial_envelope(distance / self.cutoff) * charge[source]

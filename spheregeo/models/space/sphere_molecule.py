@@ -84,7 +84,9 @@ class SphereMolecule(AtomNetwork):
         self.spheres = AtomSpheres(in_channels, elements, lmax, radius, powers, self.cutoff)
         self.frame = NeedletFrame(lmax, oversampling=oversampling)
         self.embedding = nn.Embedding(in_channels, hidden)
-        self.gains = nn.Embedding(in_channels, width)  # what an element adds to the gain of each channel of its sphere
+        self.gains = nn.Embedding(
+            in_channels, width
+        )  # what an element adds to the gain of each channel of its sphere
         nn.init.normal_(self.gains.weight, std=0.3)
         first = self.spheres.num_channels
         self.convs = nn.ModuleList(
