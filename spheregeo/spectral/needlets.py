@@ -18,6 +18,7 @@ from spheregeo.harmonics import framelet_windows, needlet_windows
 from spheregeo.spectral.sht import SHT, InverseSHT
 
 WINDOWS = ("needlet", "framelet")
+_SMALL = 1 << 17  # entries of a transform's matrix up to which the product with it is quicker than the stages
 
 
 def make_windows(lmax: int, B: float, windows: str | Tensor, lowest: int = 0) -> Tensor:
@@ -100,6 +101,23 @@ def _total(parts: list[Tensor], size: int) -> Tensor:
     return total
 
 
+class _Matrix(nn.Module):
+    """A transform as one matrix, for grids so small that a product is quicker than the transform's stages.
+
+    The matrix stays in float64 on the CPU and is cast where it is used.
+    """
+
+    def __init__(self, transform: SHT | InverseSHT, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        super().__init__()
+        unit = torch.eye(math.prod(before), dtype=torch.float64).reshape(-1, *before)
+        self.matrix = transform(unit).reshape(len(unit), math.prod(after))
+        self.axes, self.after = len(before), after
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(x.ndim - self.axes)
+        return (flat @ self.matrix.to(x.device, x.dtype)).unflatten(-1, self.after)
+
+
 class NeedletFrame(Bands):
     """Tight frame of needlets on the sphere: a field's coefficients to one field for each scale, and back.
 
@@ -148,10 +166,13 @@ class NeedletFrame(Bands):
         self._areas = [grid.areas.reshape(grid.shape) for grid in self.grids]
         places = list(zip(self.grids, self.largest))
         more = {"iterations": iterations, "weights": "ring"}
-        self.synthesis = nn.ModuleList(InverseSHT(g, top, spin) for g, top in places)
-        self.analysis = nn.ModuleList(
-            SHT(g, top, spin, **(more if isinstance(g, HEALPix) else {})) for g, top in places
-        )
+        synthesis = [InverseSHT(g, top, spin) for g, top in places]
+        analysis = [SHT(g, top, spin, **(more if isinstance(g, HEALPix) else {})) for g, top in places]
+        self.synthesis, self.analysis = nn.ModuleList(), nn.ModuleList()
+        for to_grid, to_degrees, (grid, top) in zip(synthesis, analysis, places):
+            size, small = (top + 1) ** 2, spin == 0 and (top + 1) ** 2 * grid.num_points <= _SMALL
+            self.synthesis.append(_Matrix(to_grid, (size,), grid.shape) if small else to_grid)
+            self.analysis.append(_Matrix(to_degrees, grid.shape, (size,)) if small else to_degrees)
 
     def _place(self, grids: str | Grid | Sequence[Grid] | None, oversampling: float) -> tuple[Grid, ...]:
         if not (math.isfinite(oversampling) and oversampling >= 1):

@@ -1,7 +1,7 @@
 r"""Potentials of the atoms of a molecule on a sphere about each atom, as coefficients of harmonics.
 
-On the sphere of radius R about atom i, U_z(x) = Σ_{j ≠ i, z_j = z} z_i z_j |x − r_j|^{−p}, one channel for each element z. About the
-direction of r_j such a term is a function of one angle, so its coefficients are 4π h_l(d_ij) S_lm(r̂_ij) with
+On the sphere of radius R about atom i, U_z(x) = Σ_{j ≠ i, z_j = z} z_i z_j |x − r_j|^{−p}, one channel for each element z. About
+the direction of r_j such a term is a function of one angle, so its coefficients are 4π h_l(d_ij) S_lm(r̂_ij) with
 h_l(d) = ½ ∫ P_l(t) (R² + d² − 2Rd t)^{−p/2} dt: no sphere is sampled, and what rotates the molecule rotates the coefficients
 exactly.
 Reference: Cohen, Geiger, Köhler & Welling 2018, arXiv:1801.10130, section 5.3 (p = 1); Yi et al. 2022, arXiv:2206.10385.
