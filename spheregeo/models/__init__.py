@@ -26,6 +26,7 @@ from spheregeo.models.sphere.gauge import GaugeClassifier, GaugeUNet
 from spheregeo.models.sphere.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.sphere.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
 from spheregeo.models.sphere.needlets import NeedletDenoiser
+from spheregeo.models.sphere.transformer import SphericalTransformer
 from spheregeo.models.sphere.unet import SphericalUNet
 from spheregeo.models.voxels.steerable_voxels import SteerableVoxels
 from spheregeo.models.voxels.voxel_cnn import VoxelCNN
@@ -65,6 +66,7 @@ __all__ = [
     "SEGNNPoints",
     "SchNet",
     "SphereMolecule",
+    "SphericalTransformer",
     "SphericalUNet",
     "SteerableMolecule",
     "SteerablePoints",

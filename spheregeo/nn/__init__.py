@@ -63,6 +63,7 @@ from spheregeo.nn.sphere import PixelShuffle as PixelShuffle
 from spheregeo.nn.sphere import PixelUnshuffle as PixelUnshuffle
 from spheregeo.nn.sphere import ScaleInvariants as ScaleInvariants
 from spheregeo.nn.sphere import Shrinkage as Shrinkage
+from spheregeo.nn.sphere import SphereAttention as SphereAttention
 from spheregeo.nn.sphere import ToCharts as ToCharts
 from spheregeo.nn.sphere import ToFaces as ToFaces
 from spheregeo.nn.surface import ClusterGeometry as ClusterGeometry

@@ -65,7 +65,9 @@ def coefficients(
     found = relation(columns, rows, radius, isotropic=kernel.isotropic and not transport, transport=transport)
     near = found.neighborhood
     values = kernel(near.distance, near.angle, radius)
-    weights = _areas(rows, found.representatives)[near.rows] if transposed else _areas(columns, near.indices)
+    weights = (
+        areas_at(rows, found.representatives)[near.rows] if transposed else areas_at(columns, near.indices)
+    )
     if normalization is not None:
         support = kernel.support(near.distance, near.angle, radius)
         run = _normalize_columns if transposed else _normalize_rows
@@ -137,7 +139,7 @@ def _normalize_columns(
     return out
 
 
-def _areas(grid: Grid, index: Tensor) -> Tensor:
+def areas_at(grid: Grid, index: Tensor) -> Tensor:
     """Areas of some points; row by row on lat-lon grids, so that a huge grid's full table is never built."""
     if isinstance(grid, LatLon):
         return grid.row_areas[index // grid.nlon]

@@ -6,6 +6,7 @@ from spheregeo.sparse.engines import (
     engines,
     register_engine,
 )  # the function, not the folder
+from spheregeo.sparse.maps.attention import AttentionMap
 from spheregeo.sparse.maps.coupling import Coupling, Pairs
 from spheregeo.sparse.maps.gather import Gather
 from spheregeo.sparse.maps.paths import Path
@@ -17,6 +18,7 @@ from spheregeo.sparse.maps.tangent import TangentMap
 from spheregeo.sparse.patterns import Block, BlockPattern, CSRPattern, Pattern, RingPattern
 
 __all__ = [
+    "AttentionMap",
     "Block",
     "BlockPattern",
     "CSRPattern",

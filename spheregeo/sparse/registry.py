@@ -12,7 +12,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-OPERATORS = ("linear", "bands", "tangent", "coupling", "rows", "gather", "segment")
+OPERATORS = (
+    "linear",
+    "bands",
+    "tangent",
+    "coupling",
+    "rows",
+    "gather",
+    "segment",
+    "attention",
+    "attention_gradients",
+)
 
 
 class Implementation(Protocol):

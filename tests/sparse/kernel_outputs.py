@@ -64,6 +64,9 @@ def main(path: str, size: int) -> None:
     layer = nn.DiscoConv(5, 6, latlon, kernel=sg.kernels.Rings(2), radius=1.2)
     found["many channels"] = all_of(layer, torch.randn(1, 5, *latlon.shape))
     found["tangent"] = all_of(nn.GaugeConv("3x0 + 2x1", "2x0 + 2x1", healpix), torch.randn(1, 7, 48))
+    for name, grid in (("attention on rings", latlon), ("attention", healpix)):
+        layer = nn.SphereAttention(4, grid, radius=0.8, heads=2)
+        found[name] = all_of(layer, torch.randn(1, 4, *grid.shape))
     positions, edges = torch.randn(size, 3), torch.randint(0, size, (2, 4 * size))
     irreps = "3x0e + 2x1o"
     x = torch.randn(size, 9)

@@ -260,6 +260,12 @@ on_grid(
     restores=True,
     equivariance={"grid": 1e-11, "so3": 0.3},
 )
+on_grid(
+    layers.SphereAttention,
+    lambda grid: layers.SphereAttention(4, grid, radius=0.9, heads=2),
+    channels=4,
+    restores=True,
+)
 on_grid(layers.Pool, lambda grid: layers.Pool(grid), equivariance_options={"target": COARSE}, channel_axis=2)
 on_grid(
     layers.Unpool, lambda grid: layers.Unpool(grid), equivariance_options={"target": FINE}, channel_axis=2

@@ -111,7 +111,7 @@ class SphericalUNet(Checkpointed, ExactBuffers):
         def stage(channels: int, at: Grid) -> nn.Sequential:
             return nn.Sequential(
                 *(
-                    ResidualBlock(channels, at, kernel=kernel, spacings=spacings, norm=norm)
+                    self._block(channels, at, kernel=kernel, spacings=spacings, norm=norm)
                     for _ in range(blocks)
                 )
             )
@@ -131,6 +131,10 @@ class SphericalUNet(Checkpointed, ExactBuffers):
         )
         self.decoder = nn.ModuleList(stage(widths[i], grids[i]) for i in steps)
         self.head = Pointwise(widths[0], out_channels)
+
+    def _block(self, channels: int, at: Grid, **options: Any) -> nn.Module:
+        """What the stages are made of."""
+        return ResidualBlock(channels, at, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         check_field(x, self.in_channels, self.grid)

@@ -1,5 +1,6 @@
 """Layers for signals on spherical grids."""
 
+from spheregeo.nn.sphere.attention import SphereAttention
 from spheregeo.nn.sphere.chebyshev import ChebConv
 from spheregeo.nn.sphere.disco import DiscoConv, DiscoConvTranspose
 from spheregeo.nn.sphere.healpix import (
@@ -46,6 +47,7 @@ __all__ = [
     "PixelUnshuffle",
     "ScaleInvariants",
     "Shrinkage",
+    "SphereAttention",
     "ToCharts",
     "ToFaces",
 ]

@@ -38,6 +38,9 @@ operator      arguments                form, and where it is described with its 
               g (B, M, C)              :mod:`spheregeo.sparse.forms.gather`
 "segment"     a (E, A), b (E, B)       outer products a_e b_e^T summed over the pairs of each target.
               g (N, A, B)              :mod:`spheregeo.sparse.forms.segment`
+"attention"   q, k, v, bias or None    not linear: output and logarithms of sums, whatever is wanted, and in
+              and for "..._gradients"  "attention_gradients" the gradients of the first three or four.
+              sums, products, g        :mod:`spheregeo.sparse.forms.attention`
 ============  =======================  ====================================================================================
 
 Structures never change; what an engine prepares from one (plans, copies in another layout) it keeps in ``structure.memo``, a

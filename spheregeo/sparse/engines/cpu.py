@@ -4,6 +4,7 @@ Copies of rows and sums of outer products are one library call each, which no lo
 engine's here, too.
 """
 
+from spheregeo.sparse.engines.compiled.attention import attention, attention_gradients
 from spheregeo.sparse.engines.compiled.bands import bands
 from spheregeo.sparse.engines.compiled.coupling import coupling
 from spheregeo.sparse.engines.compiled.linear import CompiledLinear
@@ -20,4 +21,6 @@ OPERATORS = {
     "rows": rows,
     "gather": gather,
     "segment": segment,
+    "attention": attention,
+    "attention_gradients": attention_gradients,
 }

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spheregeo.sparse.forms import bands, coupling, gather, linear, rows, segment, tangent
+from spheregeo.sparse.forms import attention, bands, coupling, gather, linear, rows, segment, tangent
 from spheregeo.sparse.forms.orders import width
 from spheregeo.sparse.patterns import BandsPattern
 
@@ -349,6 +349,42 @@ def segment_form(
     return [partial(factors, slot) for slot in wanted]
 
 
+def attention_form(
+    structure: attention.AttentionStructure, arguments: Sequence[Tensor | None], wanted: Sequence[int]
+) -> list[Tensor]:
+    """Every nonzero's score, a softmax for each row and head."""
+    q, k, v, bias = arguments
+    assert q is not None and k is not None and v is not None
+    return list(attention.plain(structure, q, k, v, bias))
+
+
+def attention_gradients(
+    structure: attention.AttentionStructure, arguments: Sequence[Tensor | None], wanted: Sequence[int]
+) -> list[Tensor]:
+    """Every nonzero again: p = exp(score - L), and dS = p (< g, v > - the row's mean of it)."""
+    q, k, v, bias, total, _, g = arguments
+    assert q is not None and k is not None and v is not None and g is not None and total is not None
+    target, source, column = structure.pattern.coo()
+    heads = (structure.heads, -1)
+    at_q, at_g = (t[:, target].unflatten(2, heads) for t in (q, g))
+    at_k, at_v = (t[:, source].unflatten(2, heads) for t in (k, v))
+    fixed = attention.bias_of(structure, bias, column).to(q.dtype)
+    p = (torch.einsum("bnhc,bnhc->bnh", at_q, at_k) + fixed - total[:, target]).exp()
+    dp = torch.einsum("bnhc,bnhc->bnh", at_g, at_v)
+    mean = torch.zeros_like(total).index_add(1, target, p * dp)
+    ds = p * (dp - mean[:, target])
+    parts = ((q, target, ds, at_k), (k, source, ds, at_q), (v, source, p, at_g))
+    found = [
+        torch.zeros_like(t).index_add(1, index, torch.einsum("bnh,bnhc->bnhc", w, other).flatten(2))
+        for t, index, w, other in parts
+    ]
+    if bias is not None:
+        spread = torch.zeros(len(column), bias.shape[1], dtype=ds.dtype, device=ds.device)
+        spread.scatter_add_(1, structure.index[column].long(), structure.share[column].to(ds.dtype))
+        found.append(torch.einsum("bnh,nk->hk", ds, spread))
+    return found
+
+
 OPERATORS = {
     "linear": linear_form,
     "tangent": tangent_form,
@@ -356,4 +392,6 @@ OPERATORS = {
     "rows": rows_form,
     "gather": gather_form,
     "segment": segment_form,
+    "attention": attention_form,
+    "attention_gradients": attention_gradients,
 }

@@ -1,5 +1,6 @@
 """The portable engine: plain torch on any device and in any real floating type, in chunks that fit a memory budget."""
 
+from spheregeo.sparse.engines.portable.attention import attention, attention_gradients
 from spheregeo.sparse.engines.portable.bands import bands
 from spheregeo.sparse.engines.portable.coupling import coupling
 from spheregeo.sparse.engines.portable.gather import gather
@@ -16,4 +17,6 @@ OPERATORS = {
     "rows": rows,
     "gather": gather,
     "segment": segment,
+    "attention": attention,
+    "attention_gradients": attention_gradients,
 }

@@ -10,7 +10,7 @@ import torch
 from spheregeo.audit import count_parameters
 from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, Grid, HEALPix, Icosahedral
 from spheregeo.kernels import PiecewiseLinear
-from spheregeo.models import SphericalUNet, create
+from spheregeo.models import SphericalTransformer, SphericalUNet, create
 
 
 def randomise(model: torch.nn.Module) -> torch.nn.Module:
@@ -35,8 +35,9 @@ def randomise(model: torch.nn.Module) -> torch.nn.Module:
     ],
     ids=lambda levels: "-".join(type(g).__name__ for g in levels),
 )
-def test_any_grid_at_each_level(levels: list[Grid]) -> None:
-    model = SphericalUNet(2, 5, levels[0], width=4, levels=levels)
+@pytest.mark.parametrize("kind", [SphericalUNet, SphericalTransformer])
+def test_any_grid_at_each_level(kind: type[SphericalUNet], levels: list[Grid]) -> None:
+    model = kind(2, 5, levels[0], width=4, levels=levels)
     x = torch.randn(2, 2, *levels[0].shape, requires_grad=True)
     y = model(x)
     assert y.shape == (2, 5, *levels[0].shape)
@@ -47,9 +48,10 @@ def test_any_grid_at_each_level(levels: list[Grid]) -> None:
 
 
 @pytest.mark.parametrize("grid", [Icosahedral(2), HEALPix(8)], ids=repr)
-def test_commutes_with_every_rotation_of_the_grid(grid: Grid) -> None:
+@pytest.mark.parametrize("kind", [SphericalUNet, SphericalTransformer])
+def test_commutes_with_every_rotation_of_the_grid(kind: type[SphericalUNet], grid: Grid) -> None:
     assert grid.symmetry is not None
-    model = randomise(SphericalUNet(3, 4, grid, width=4, depth=3)).double()
+    model = randomise(kind(3, 4, grid, width=4, depth=3)).double()
     x = torch.randn(1, 3, *grid.shape, dtype=torch.float64)
     y = model(x)
     for permutation in grid.symmetry.permutations[1:8]:
@@ -135,6 +137,8 @@ def test_base_is_larger_than_small() -> None:
 
 def test_errors_say_what_came_and_what_to_do() -> None:
     grid = Equiangular(8, 16)
+    with pytest.raises(ValueError, match="head_channels is 0 and expansion 2; expected at least 1"):
+        SphericalTransformer(2, 3, Equiangular(8, 16), head_channels=0)
     with pytest.raises(ValueError, match="depth <= "):
         SphericalUNet(2, 3, Equiangular(6, 12), depth=5)
     with pytest.raises(ValueError, match="levels must start"):

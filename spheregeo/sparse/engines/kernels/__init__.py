@@ -1,5 +1,6 @@
 """Compiled loops of the CPU engine; importing this package imports numba."""
 
+from spheregeo.sparse.engines.kernels.attention import attend, attend_keys, attend_queries
 from spheregeo.sparse.engines.kernels.coupling import couple, couple_back, couple_pairs
 from spheregeo.sparse.engines.kernels.rings import ring_apply, ring_gradients
 from spheregeo.sparse.engines.kernels.rows import rows_adjoint, rows_apply, rows_coefficients
@@ -8,6 +9,9 @@ from spheregeo.sparse.engines.kernels.spectral import spectral_correlate, spectr
 from spheregeo.sparse.engines.kernels.tangent import tangent_contract
 
 __all__ = [
+    "attend",
+    "attend_keys",
+    "attend_queries",
     "couple",
     "couple_back",
     "couple_pairs",
