@@ -65,6 +65,34 @@ def torch_harmonics(
     return build
 
 
+def attention(grid: Grid, position: Kernel, radius: float, channels: int) -> Callable[[], Work]:
+    """Return a builder of `SphereAttention` in a neighbourhood, one head, with scores of the relative position."""
+
+    def build() -> Work:
+        from spheregeo.nn import SphereAttention
+
+        layer = SphereAttention(channels, grid, radius=radius, position=position)
+        return work(layer, list(layer.parameters()), (1, channels, *grid.shape))
+
+    return build
+
+
+def torch_harmonics_attention(shape: tuple[int, int], cutoff: float, channels: int) -> Callable[[], Work]:
+    """Return a builder of torch-harmonics' neighbourhood attention, with the compiled CPU kernels; it has no positions."""
+
+    def build() -> Work:
+        from torch_harmonics import NeighborhoodAttentionS2
+
+        layer = NeighborhoodAttentionS2(channels, shape, shape, theta_cutoff=cutoff)
+        if not layer.optimized_kernel:
+            raise RuntimeError(
+                "torch-harmonics has no compiled kernels here; its time would not be a fair peer's"
+            )
+        return work(layer, list(layer.parameters()), (1, channels, *shape))
+
+    return build
+
+
 def dense(grid: Grid, kernel: Kernel, radius: float, channels: int) -> Callable[[], Work]:
     """Return a builder of the same quadrature as one dense matrix in torch, contracted by einsum."""
 
