@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spheregeo.spectral import layouts
 from spheregeo.spectral.needlets import NeedletFrame
 from spheregeo.spectral.rotation import rotate_coefficients
 from spheregeo.spectral.sht import SHT, InverseSHT
@@ -18,5 +19,6 @@ __all__ = [
     "SO3Grid",
     "SO3Transform",
     "VectorSHT",
+    "layouts",
     "rotate_coefficients",
 ]

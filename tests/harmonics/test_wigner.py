@@ -325,6 +325,20 @@ def test_small_d_is_an_exponential() -> None:
     ).abs().max() < 1e-12
 
 
+def test_small_d_has_the_values_of_s2fft() -> None:
+    # s2fft 1.5.0, recursions.risbo.compute_full: (l, m, n, β) and d
+    wanted = {
+        (32, 3, -5, 1.0): 0.05803023524849382,
+        (32, -20, 11, 1.0): 0.14447974429660143,
+        (32, 0, 0, 1.0): 0.14591669991392048,
+        (127, 40, 37, 0.3): -0.12560992347325511,
+        (127, -3, 9, 0.3): -0.008721343706189738,
+    }
+    for (degree, m, n, beta), value in wanted.items():
+        d = unpack_wigner(wigner_d(torch.tensor(beta, dtype=torch.float64), degree))[degree]
+        assert float(d[degree + m, degree + n]) == pytest.approx(value, abs=1e-13)
+
+
 def test_small_d_at_high_degrees() -> None:
     theta, weights = gauss_legendre(1025)
     for m, n in (
