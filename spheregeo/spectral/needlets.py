@@ -18,7 +18,7 @@ from spheregeo.harmonics import framelet_windows, needlet_windows
 from spheregeo.spectral.sht import SHT, InverseSHT
 
 WINDOWS = ("needlet", "framelet")
-_SMALL = 1 << 17  # entries of a transform's matrix up to which the product with it is quicker than the stages
+_SMALL = 1 << 18  # entries of a transform's matrix up to which the product with it is quicker than the stages
 
 
 def make_windows(lmax: int, B: float, windows: str | Tensor, lowest: int = 0) -> Tensor:
