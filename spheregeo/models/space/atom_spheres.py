@@ -29,8 +29,9 @@ _CHARGE = 6.0  # charges are counted in those of carbon
 class AtomSpheres(ExactBuffers):
     """Coefficients of the potentials on the sphere about each atom.
 
-    Degree l is divided by h_l of an atom at ``typical``: the potentials then have about the same strength at all degrees, as a
-    fixed isotropic filter would give them.
+    Degree l of a pair's term is divided by h_l at the sum of both atoms' covalent radii, which is an isotropic filter for each
+    pair of elements: potentials of bonded neighbours then are about equally strong at all degrees, those of others fall off.
+    z_i z_j is one number for each sphere and channel, and is divided out likewise; in the channel that elements share, z_j stays.
 
     Args:
         in_channels: size of the table of elements.
@@ -39,10 +40,9 @@ class AtomSpheres(ExactBuffers):
         radius: of the spheres; h_l is smooth at all distances but this one.
         powers: p of the potentials, one set of channels for each.
         cutoff: where potentials end, smoothly.
-        typical: distance at which all degrees are equally strong.
 
     Shape: positions (P, 3), atomic numbers (P,), graph -> (P, C, (lmax + 1)²) with C = (elements + 1) · powers.
-    Units: Å; charges in those of carbon.
+    Units: Å; charges of the shared channel in those of carbon.
     Equivariance: O(3) and translations, exact: degree l turns by D^l.
     Raises: ValueError for sizes that are not positive, or no power.
 
@@ -56,7 +56,7 @@ class AtomSpheres(ExactBuffers):
 
     nodes: Tensor
     table: Tensor
-    strength: Tensor
+    covalent: Tensor
     channel: Tensor
 
     def __init__(
@@ -67,15 +67,17 @@ class AtomSpheres(ExactBuffers):
         radius: float = 0.7,
         powers: Sequence[float] = (2.0,),
         cutoff: float = 8.0,
-        typical: float = 1.5,
     ) -> None:
+
+        from ase.data import covalent_radii
+
         super().__init__()
         check_least(lmax=(lmax, 0), powers=(len(powers), 1), in_channels=(in_channels, 2))
-        for name, length in (("radius", radius), ("cutoff", cutoff), ("typical", typical)):
+        for name, length in (("radius", radius), ("cutoff", cutoff)):
             if not (length > 0 and math.isfinite(length)):
                 raise ValueError(f"{name} is {length}; expected a positive length in Å")
         self.lmax, self.radius, self.powers = lmax, float(radius), tuple(float(p) for p in powers)
-        self.elements, self.cutoff, self.typical = tuple(elements), float(cutoff), float(typical)
+        self.elements, self.cutoff = tuple(elements), float(cutoff)
         self.num_channels = (len(self.elements) + 1) * len(self.powers)
         theta, weights = gauss_legendre(lmax + 24)
         x = theta.cos()
@@ -84,15 +86,17 @@ class AtomSpheres(ExactBuffers):
             table.append(((2 * degree + 1) * x * table[-1] - degree * table[-2]) / (degree + 1))
         self.keep("nodes", x)
         self.keep("table", 2 * math.pi * weights[:, None] * torch.stack(table[: lmax + 1], 1))
-        own = torch.tensor([self.typical], dtype=torch.float64)
-        self.keep(
-            "strength", torch.stack([1 / (self._zonal(own, p) @ self.table.double())[0] for p in self.powers])
-        )
+        radii = [float(covalent_radii[min(z, len(covalent_radii) - 1)]) for z in range(in_channels)]
+        self.keep("covalent", torch.tensor(radii, dtype=torch.float64))
         channel = torch.full((in_channels,), len(self.elements))
         for k, element in enumerate(self.elements):
             if 0 <= element < in_channels:
                 channel[element] = k
         self.register_buffer("channel", channel, persistent=False)
+
+    def _radial(self, distance: Tensor, power: float) -> Tensor:
+        """4π h_l. Shape: (E,) -> (E, lmax + 1)."""
+        return self._zonal(distance, power) @ self.table.to(distance.dtype)
 
     def _zonal(self, distance: Tensor, power: float) -> Tensor:
         """(R² + d² − 2Rd t)^{−p/2} at the nodes t. Shape: (E,) -> (E, nodes)."""
@@ -109,25 +113,27 @@ class AtomSpheres(ExactBuffers):
             [vectors[:, 1], vectors[:, 2], vectors[:, 0]], 1
         )  # the harmonics' pole is y there
         harmonics = component_harmonics(turned, self.lmax, normalization="integral")  # (E, (lmax + 1)²)
-        charge = numbers.to(distance.dtype) / _CHARGE
-        weight = polynomial_envelope(distance / self.cutoff) * charge[source]
+        kinds = len(self.elements) + 1
+        channel = self.channel[numbers]
+        charge = torch.where(channel == kinds - 1, numbers.to(distance.dtype) / _CHARGE, 1.0)
+        weight = polynomial_envelope(distance / self.cutoff) * charge.index_select(0, source)
         sizes = 2 * torch.arange(self.lmax + 1, device=positions.device) + 1
+        size = self.covalent.to(distance.dtype)[numbers]
+        bond = size.index_select(0, source) + size.index_select(0, target)
         terms = []
-        for k, power in enumerate(self.powers):
-            radial = self._zonal(distance, power) @ self.table.to(distance.dtype)  # (E, lmax + 1)
-            radial = radial * self.strength[k].to(distance.dtype) * weight[:, None]
+        for power in self.powers:
+            ratio = self._radial(distance, power) / self._radial(bond, power)  # (E, lmax + 1)
+            radial = ratio * weight[:, None]
             terms.append(harmonics * radial.repeat_interleave(sizes, 1, output_size=harmonics.shape[1]))
         rows = torch.cat(terms, 1)  # (E, powers · (lmax + 1)²)
-        kinds = len(self.elements) + 1
-        slot = target * kinds + self.channel[numbers].index_select(0, source)
+        slot = target * kinds + channel.index_select(0, source)
         summed = rows.new_zeros(len(positions) * kinds, rows.shape[1]).index_add(0, slot, rows)
-        fields = summed.reshape(len(positions), kinds * len(self.powers), (self.lmax + 1) ** 2)
-        return fields * charge[:, None, None]
+        return summed.reshape(len(positions), kinds * len(self.powers), (self.lmax + 1) ** 2)
 
     def extra_repr(self) -> str:
         return (
             f"elements={self.elements}, lmax={self.lmax}, radius={self.radius}, powers={self.powers}, "
-            f"cutoff={self.cutoff}, typical={self.typical}"
+            f"cutoff={self.cutoff}"
         )
 
 
