@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spheregeo.spectral import layouts
-from spheregeo.spectral.needlets import NeedletFrame
+from spheregeo.spectral.needlets import NeedletFrame, SO3NeedletFrame
 from spheregeo.spectral.rotation import rotate_coefficients
 from spheregeo.spectral.sht import SHT, InverseSHT
 from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
@@ -17,6 +17,7 @@ __all__ = [
     "InverseVectorSHT",
     "NeedletFrame",
     "SO3Grid",
+    "SO3NeedletFrame",
     "SO3Transform",
     "VectorSHT",
     "layouts",

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from spheregeo.grids import GaussLegendre, Grid, HEALPix
 from spheregeo.harmonics import framelet_windows, needlet_windows
 from spheregeo.spectral.sht import SHT, InverseSHT
+from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
+from spheregeo.spectral.so3_grid import SO3Grid
 
 WINDOWS = ("needlet", "framelet")
 _SMALL = 1 << 18  # entries of a transform's matrix up to which the product with it is quicker than the stages
@@ -234,4 +236,85 @@ class NeedletFrame(Bands):
         return f"lmax={self.lmax}, B={self.B}, scales={self.num_scales}, spin={self.spin}"
 
 
-__all__ = ["NeedletFrame", "make_windows"]
+class SO3NeedletFrame(Bands):
+    """Tight frame of needlets on SO(3): coefficients of a function to one function for each scale, on its own grid, and back.
+
+    The needlet of scale j is Σ_l b_j(l) (2l + 1)/8π² χ_l(R_k⁻¹R), χ_l the character of degree l.
+
+    Args:
+        lmax: largest degree of the functions.
+        B: dilation above 1; a band spans degrees from B^{j−1} to B^{j+1}.
+        windows: "needlet", "framelet", or a table (scales, lmax + 1) whose squares add up to 1 at every degree.
+        lowest: scale of the first detail band; what lies below is scale 0.
+        oversampling: how many times finer than needed the grids are in each angle; more makes nonlinearities between
+            decomposition and reconstruction commute with rotations better.
+
+    Shape: coefficients (..., Σ_l (2l + 1)²) <-> list of functions (..., 2b_j, 2b_j, 2b_j), b_j = largest degree + 1 without
+        oversampling; see :class:`~spheregeo.spectral.SO3Transform`.
+    Equivariance: exact: the bands of h(Q⁻¹R) are those of h, at Q⁻¹R. Reconstruction: 1e-14; energy: 1e-15.
+    Raises: ValueError for windows that are no partition of unity, or other shapes.
+    Reference: Yi et al. 2022, arXiv:2206.10385.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.spectral import SO3NeedletFrame
+        >>> [tuple(band.shape) for band in SO3NeedletFrame(2).decompose(torch.randn(35))]
+        [(2, 2, 2), (4, 4, 4), (6, 6, 6)]
+    """
+
+    def __init__(
+        self,
+        lmax: int,
+        B: float = 2.0,
+        windows: str | Tensor = "needlet",
+        *,
+        lowest: int = 0,
+        oversampling: float = 1.0,
+    ) -> None:
+        super().__init__(lmax, B, windows, lowest, copies=2)
+        if not (math.isfinite(oversampling) and oversampling >= 1):
+            raise ValueError(f"oversampling is {oversampling}; expected 1 or more")
+        self.grids = [SO3Grid(math.ceil(oversampling * (top + 1))) for top in self.largest]
+        places = list(zip(self.grids, self.largest))
+        self.synthesis = nn.ModuleList(InverseSO3Transform(top, grid) for grid, top in places)
+        self.analysis = nn.ModuleList(SO3Transform(top, grid) for grid, top in places)
+        self._areas = [grid.weights[:, None, None].expand(grid.shape) for grid in self.grids]
+
+    def decompose(self, coefficients: Tensor) -> list[Tensor]:
+        """The function's bands, coarse to fine. Shape: (..., Σ_l (2l + 1)²) -> list of (..., 2b_j, 2b_j, 2b_j)."""
+        self.check(coefficients, 2)
+        bands = []
+        for scale, synthesis in enumerate(self.synthesis):
+            window = self.window(scale, coefficients, 2)
+            bands.append(synthesis(coefficients[..., : len(window)] * window))
+        return bands
+
+    def reconstruct(self, bands: Sequence[Tensor]) -> Tensor:
+        """The coefficients of the function whose bands are given; see :meth:`decompose` for shapes."""
+        self.check_bands(bands)
+        return self.combine([analysis(band) for band, analysis in zip(bands, self.analysis)])
+
+    def combine(self, spectra: Sequence[Tensor]) -> Tensor:
+        """Σ_j b_j(l) h_j^l from the bands' coefficients, each up to its largest degree."""
+        parts = [part * self.window(scale, part, 2) for scale, part in enumerate(spectra)]
+        return _total(parts, _size(self.lmax, 2))
+
+    def areas(self, scale: int, like: Tensor) -> Tensor:
+        """Weights of a scale's rotations, of the dtype and device of ``like``; they sum to 8π²."""
+        return self._areas[scale].to(like.device, like.dtype)
+
+    def energies(self, bands: Sequence[Tensor]) -> Tensor:
+        """∫ v_j² of each band; they add up to ∫ h². Shape: list of (..., 2b_j, 2b_j, 2b_j) -> (..., scales)."""
+        self.check_bands(bands)
+        found = [(band.square() * self.areas(j, band)).sum((-3, -2, -1)) for j, band in enumerate(bands)]
+        return torch.stack(found, -1)
+
+    def forward(self, coefficients: Tensor) -> list[Tensor]:
+        """The function's bands, see :meth:`decompose`."""
+        return self.decompose(coefficients)
+
+    def extra_repr(self) -> str:
+        return f"lmax={self.lmax}, B={self.B}, scales={self.num_scales}"
+
+
+__all__ = ["NeedletFrame", "SO3NeedletFrame", "make_windows"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from spheregeo.grids import Equiangular, GaussLegendre, HEALPix
 from spheregeo.groups import axis_angle
 from spheregeo.harmonics import needlet_profile, needlet_windows, real_harmonics
-from spheregeo.spectral import SHT, InverseSHT, NeedletFrame
+from spheregeo.spectral import SHT, InverseSHT, InverseSO3Transform, NeedletFrame, SO3Grid, SO3NeedletFrame
 
 LMAX = 12
 
@@ -115,3 +115,49 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
         NeedletFrame(3, 3.0, windows="framelet")
     with pytest.raises(ValueError, match="add up to 1 only within"):
         NeedletFrame(3, windows=torch.ones(2, 4))
+
+
+# ---- SO(3)
+
+
+def so3_coefficients(lmax: int, *batch: int) -> Tensor:
+    size = sum((2 * degree + 1) ** 2 for degree in range(lmax + 1))
+    return torch.randn(*batch, size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("windows", ["needlet", "framelet"])
+@pytest.mark.parametrize("lowest", [0, 2])
+def test_frames_on_rotations_are_tight(windows: str, lowest: int) -> None:
+    lmax = 7
+    frame = SO3NeedletFrame(lmax, windows=windows, lowest=lowest)
+    c = so3_coefficients(lmax, 2)
+    bands = frame(c)
+    torch.testing.assert_close(frame.reconstruct(bands), c, rtol=0, atol=1e-12)
+    norms = torch.cat(
+        [
+            torch.full(((2 * d + 1) ** 2,), 8 * math.pi**2 / (2 * d + 1), dtype=torch.float64)
+            for d in range(lmax + 1)
+        ]
+    )
+    torch.testing.assert_close(frame.energies(bands).sum(-1), c.square() @ norms, rtol=1e-12, atol=0)
+
+
+def test_bands_on_rotations_are_sums_over_needlets_of_characters() -> None:
+    """v_j(R_k) = ∫ h(R) Σ_l b_j(l) (2l + 1)/8π² χ_l(R_k⁻¹R) dR, with χ_l(ω) = sin((2l + 1)ω/2) / sin(ω/2)."""
+    lmax = 3
+    frame, c = SO3NeedletFrame(lmax), so3_coefficients(lmax)
+    fine = SO3Grid(lmax + 1)
+    values = InverseSO3Transform(lmax)(c) * fine.weights[:, None, None]
+    rotations = fine.rotations.reshape(-1, 3, 3)
+    for scale in (1, 2):
+        own = frame.grids[scale].rotations.reshape(-1, 3, 3)
+        trace = torch.einsum("kij,nij->kn", own, rotations)  # of R_k⁻¹R
+        angle = torch.arccos(((trace - 1) / 2).clamp(-1, 1))
+        small = angle < 1e-4
+        half = torch.where(small, 1.0, angle / 2)
+        atoms = torch.zeros_like(angle)
+        for degree, b in enumerate(frame.windows[scale].tolist()):
+            size = 2 * degree + 1
+            character = torch.where(small, float(size), (size * half).sin() / half.sin())
+            atoms = atoms + b * size / (8 * math.pi**2) * character
+        torch.testing.assert_close(frame(c)[scale].flatten(), atoms @ values.flatten(), rtol=0, atol=1e-6)
