@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 STEP = 512 * math.log(2)  # natural logarithm of the unit of exponents
+TINY = 1e-30  # functions that have not grown beyond this are zero
 BLOCK = 16  # degrees between two normalisations: functions grow by 1e23 at most on the way (lmax 4096)
 
 
@@ -115,60 +116,157 @@ def coefficients(orders: Tensor, spin: int, first: int, count: int) -> tuple[Ten
     return a, m * n / (safe * (safe + 1)), b
 
 
-def blocks(
-    structure: Legendre, orders: Tensor, rings: slice, degrees: int
-) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Functions of some orders on some rings, ``BLOCK`` degrees at a time.
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Functions of some orders on some rings, ready to be made degree after degree: seeds and coefficients of the recurrence.
 
     Args:
-        structure: lmax, spin and colatitudes.
         orders: (M,) orders in ascending order.
-        rings: which rings.
-        degrees: how many degrees to go up, from the lowest of each order.
-
-    Yields: (j, Q, s) with Λ_{low+j+i, m}(θ_r) = Q[i, m, r] s[i, m], s zero beyond lmax. Q is valid until the next step.
-
-    Shape: Q (≤ BLOCK, M, R), s (≤ BLOCK, M), float64.
+        rings: first and last (exclusive) of the rings; on the others all functions are below ``TINY``.
+        twice: (R,) 2 cos θ.
+        seed: (M, R) mantissas at the lowest degree of each order.
+        exponent: (M, R) their exponents; None where all are zero.
+        scale: (J, M) factors that turn Q into functions; zero beyond lmax.
+        step: (J, M) these factors before degrees beyond lmax were put to zero.
+        gamma: (J, M) coefficients of the degree before last.
+        delta: (J, M) twice the shifts of cos θ; None for spin 0.
+        windows: for each block of degrees, rings between the first and last of these hold a function above ``TINY``, and rings
+            between the second and third hold no other: (R_0, R_1, R_2, R_3) counted from the first of ``rings``.
     """
-    theta = structure.colatitude[rings]
-    x = torch.cos(theta)
-    spin = structure.spin
-    last, exponent = seeds(orders, theta, spin)
-    before = torch.zeros_like(last)
-    scaled = bool((exponent < 0).any())
-    room = (structure.lmax - lowest(orders, spin)).to(torch.float64)
-    buffer = x.new_empty(min(BLOCK, degrees) + 2, len(orders), len(x))
-    for first in range(0, degrees, BLOCK):
-        count = min(BLOCK, degrees - first)
-        # degrees first … first + count − 1 from the two before them, whose own scale is 1
-        scale = x.new_ones(count + 2, len(orders))
-        buffer[0], buffer[1] = before, last
-        start = 0
-        if first == 0:
-            buffer[2] = last
-            start = 1
-        if count > start:
-            a, delta, b = coefficients(orders, spin, first + start - 1, count - start)
-            for i in range(start, count):
-                p, q, out = buffer[i + 1], buffer[i], buffer[i + 2]
-                row = i - start
-                scale[i + 2] = scale[i + 1] * a[row] / 2
-                gamma = b[row] * scale[i] / scale[i + 2]
-                torch.mul(p, 2 * x, out=out)
-                if spin:
-                    out.addcmul_(p, (2 * delta[row])[:, None], value=-1)
-                if first + i > 1:
-                    out.addcmul_(q, gamma[:, None], value=-1)
-        last = buffer[count + 1] * scale[count + 1, :, None]
-        before = buffer[count] * scale[count, :, None] if first + count > 1 else torch.zeros_like(last)
-        values = buffer[2 : count + 2]
-        if scaled:  # functions whose exponent is still negative are below 1e-77: nothing
-            values.mul_(exponent == 0)
-            size = torch.maximum(last.abs(), before.abs())
-            grown = (size > 2.0**256) & (exponent < 0)
-            if grown.any():
-                last, before = (torch.where(grown, p * 2.0**-512, p) for p in (last, before))
-                exponent = exponent + grown
-            scaled = bool((exponent < 0).any())
-        degree = torch.arange(first, first + count, device=x.device, dtype=torch.float64)[:, None]
-        yield first, values, scale[2:] * (degree <= room)
+
+    orders: Tensor
+    rings: tuple[int, int]
+    twice: Tensor
+    seed: Tensor
+    exponent: Tensor | None
+    scale: Tensor
+    step: Tensor
+    gamma: Tensor
+    delta: Tensor | None
+    windows: tuple[tuple[int, int, int, int], ...] = ()
+
+    @property
+    def degrees(self) -> int:
+        """How many degrees there are, from the lowest of each order."""
+        return len(self.scale)
+
+
+def chunk(structure: Legendre, orders: Tensor, rings: int) -> Chunk:
+    """Prepare functions of consecutive orders, up to degree lmax, on the first rings."""
+    spin, theta = structure.spin, structure.colatitude[:rings]
+    orders = orders.to(theta.device)
+    seed, exponent = seeds(orders, theta, spin)
+    low = lowest(orders, spin)
+    count = max(structure.lmax + 1 - int(low[0]), 0)
+    a, delta, b = coefficients(orders, spin, 0, max(count - 1, 0))
+    # in a block the scale is the product of a/2 since the degree before it, where it is 1, as at the degree before that
+    ones = a.new_ones(min(count, 1), len(orders))
+    full = torch.cat([ones, a / 2, a.new_ones(-count % BLOCK, len(orders))])
+    full = full.unflatten(0, (-1, BLOCK)).cumprod(1)
+    before = torch.cat([full.new_ones(len(full), 2, len(orders)), full], 1)[:, :BLOCK]
+    gamma = torch.cat([0 * ones, b]) * (before / full).flatten(0, 1)[:count]
+    step = full.flatten(0, 1)[:count]
+    inside = low + torch.arange(count, device=theta.device)[:, None] <= structure.lmax
+    made = Chunk(
+        orders,
+        (0, rings),
+        2 * torch.cos(theta),
+        seed,
+        exponent if (exponent < 0).any() else None,
+        step * inside,
+        step,
+        gamma,
+        2 * torch.cat([0 * ones, delta]) if spin else None,
+    )
+    return _narrowed(made)
+
+
+def _narrowed(made: Chunk) -> Chunk:
+    """The chunk with its windows, without rings where nothing ever happens."""
+    reach = [(live.any(0), live.all(0)) for _, _, live in _recur(made)]
+    some = torch.stack([any_ for any_, _ in reach]).any(0) if reach else made.twice < -2
+    first, last = _span(some)
+    windows = []
+    for any_, all_ in reach:
+        lo, hi = _span(any_[first:last])
+        inner, outer = _span(all_[first:last])
+        inner, outer = (inner, outer) if all_[first + inner : first + outer].all() and outer else (hi, hi)
+        windows.append((lo, inner, outer, hi))
+    exponent = None if made.exponent is None else made.exponent[:, first:last].contiguous()
+    return replace(
+        made,
+        rings=(first, last),
+        twice=made.twice[first:last].contiguous(),
+        seed=made.seed[:, first:last].contiguous(),
+        exponent=exponent if exponent is not None and (exponent < 0).any() else None,
+        windows=tuple(windows),
+    )
+
+
+def _span(mask: Tensor) -> tuple[int, int]:
+    """First and last (exclusive) true entry; (0, 0) for none."""
+    places = torch.nonzero(mask)
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+
+
+def blocks(made: Chunk) -> Iterator[tuple[int, int, int, Tensor]]:
+    """Functions of a chunk, ``BLOCK`` degrees at a time.
+
+    Yields: (j, r, r', Q) with Λ_{low+j+i, m}(θ_ρ) = Q[i, m, ρ − r] scale[j + i, m] for rings r ≤ ρ < r' of the structure; on other
+        rings functions are below ``TINY``. Q is valid until the next step.
+
+    Shape: Q (≤ BLOCK, M, r' − r), float64.
+    """
+    start = made.rings[0]
+    for (first, values, _), (lo, _, _, hi) in zip(_recur(made), made.windows, strict=True):
+        if hi > lo:
+            yield first, start + lo, start + hi, values[..., lo:hi]
+
+
+def _recur(made: Chunk) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(j, Q, where functions are above ``TINY``) block after block; zeros elsewhere. Without windows all rings are looked at."""
+    rings = made.seed.shape[1]
+    exponent = None if made.exponent is None else made.exponent.clone()
+    live = torch.ones_like(made.seed, dtype=torch.bool)
+    buffer = made.seed.new_empty(min(BLOCK, made.degrees) + 2, *made.seed.shape)
+    shrink = torch.tensor(2.0**-512, dtype=buffer.dtype)
+    rows, gamma = buffer.unbind(0), made.gamma[..., None].unbind(0)
+    delta = None if made.delta is None else made.delta[..., None].unbind(0)
+    for number, first in enumerate(range(0, made.degrees, BLOCK)):
+        count = min(BLOCK, made.degrees - first)
+        for i in range(count):
+            out, p, j = rows[i + 2], rows[i + 1], first + i
+            if not j:
+                out.copy_(made.seed)
+                p.zero_()
+                continue
+            torch.mul(p, made.twice, out=out)
+            if delta is not None:
+                out.addcmul_(p, delta[j], value=-1)
+            if j > 1:
+                out.addcmul_(rows[i], gamma[j], value=-1)
+        end = first + count
+        if count > 1:
+            torch.mul(buffer[count], made.step[end - 2, :, None], out=buffer[0])
+        else:
+            buffer[0].copy_(buffer[1])
+        torch.mul(buffer[count + 1], made.step[end - 1, :, None], out=buffer[1])
+        # exponents are looked at in every second block: functions grow by less than 2^256/TINY meanwhile
+        lo, inner, outer, hi = made.windows[number] if made.windows else (0, rings, rings, rings)
+        look = exponent is not None and number % 2 == 1
+        for zone in (slice(0 if look else lo, inner), slice(outer, rings if look else hi)):
+            if zone.stop <= zone.start:
+                continue
+            size = torch.maximum(buffer[0, :, zone].abs(), buffer[1, :, zone].abs())
+            alive = live[:, zone]
+            torch.gt(size, TINY, out=alive)
+            if exponent is not None:
+                low = exponent[:, zone]
+                alive &= low == 0
+                if look:
+                    grown = (size > 2.0**256) & (low < 0)
+                    low += grown
+                    buffer[:2, :, zone] *= torch.where(grown, shrink, 1.0)
+        for zone in (slice(lo, inner), slice(outer, hi)):
+            buffer[2 : count + 2, :, zone] *= live[:, zone]
+        yield first, buffer[2 : count + 2], live

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from spheregeo.spectral.legendre import Legendre, blocks, lowest, triangle
+from spheregeo.spectral.legendre import Legendre, blocks, chunk, lowest, triangle
 
 
 def harmonics_at(colatitude: Tensor, longitude: Tensor, lmax: int, spin: int = 0) -> Tensor:
@@ -53,14 +53,13 @@ def harmonics_at(colatitude: Tensor, longitude: Tensor, lmax: int, spin: int = 0
 def _functions(theta: Tensor, lmax: int, spin: int) -> Tensor:
     """Λ_lm(θ) for each point. Shape: (N, T)."""
     structure = Legendre(lmax, theta, spin)
-    orders = torch.arange(lmax + 1)
     out = theta.new_zeros(len(theta), structure.size)
-    for first, values, scale in blocks(
-        structure, orders, slice(None), max(lmax + 1 - lowest(orders, spin)[0], 0)
-    ):
-        for i in range(len(values)):
-            l = lowest(orders, spin) + first + i
-            kept = orders[l <= lmax]
-            t = kept * (2 * lmax + 1 - kept) // 2 + l[: len(kept)]
-            out[:, t] = (values[i] * scale[i, :, None])[: len(kept)].T
+    for start in range(0, lmax + 1, 64):
+        made = chunk(structure, torch.arange(start, min(start + 64, lmax + 1)), len(theta))
+        for first, r, stop, values in blocks(made):
+            for i, function in enumerate(values):
+                l = lowest(made.orders, spin) + first + i
+                m = made.orders[l <= lmax]
+                t = m * (2 * lmax + 1 - m) // 2 + l[: len(m)]
+                out[r:stop, t] = (function * made.scale[first + i, :, None])[: len(m)].T
     return out
