@@ -212,8 +212,8 @@ def _span(mask: Tensor) -> tuple[int, int]:
 def blocks(made: Chunk) -> Iterator[tuple[int, int, int, Tensor]]:
     """Functions of a chunk, ``BLOCK`` degrees at a time.
 
-    """(j, Q, where functions are above ``TINY``) block after block; zeros elsewhere. Without windows all rings are searched."""
-        rings functions are below ``TINY``. Q is valid until the next step.
+    Yields: (j, r, r', Q) with Λ_{low+j+i, m}(θ_ρ) = Q[i, m, ρ − r] scale[j + i, m] for rings r ≤ ρ < r' of the structure; on
+        other rings functions are below ``TINY``. Q is valid until the next step.
 
     Shape: Q (≤ BLOCK, M, r' − r), float64.
     """
