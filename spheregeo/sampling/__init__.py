@@ -2,6 +2,7 @@
 
 from spheregeo.groups import axis_angle as rotation_about
 from spheregeo.groups import random_rotations
+from spheregeo.sampling.fields import FieldMap, tangent_from_wind, wind_from_tangent
 from spheregeo.sampling.interpolation import interpolation_map
 from spheregeo.sampling.neighbors import Neighborhood, neighbors
 from spheregeo.sampling.points import (
@@ -21,6 +22,7 @@ from spheregeo.sampling.rotation import rotate, rotation_map, rotation_matrix
 from spheregeo.sampling.surface import surface_neighbors
 
 __all__ = [
+    "FieldMap",
     "Neighborhood",
     "Voxels",
     "farthest_points",
@@ -41,7 +43,9 @@ __all__ = [
     "rotation_map",
     "rotation_matrix",
     "surface_neighbors",
+    "tangent_from_wind",
     "unpool",
     "unpooling_map",
     "voxel_downsample",
+    "wind_from_tangent",
 ]

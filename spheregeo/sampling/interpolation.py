@@ -8,14 +8,19 @@ nearest source point. *average* takes the mean over the target's cell (:mod:`sph
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import overload
 
 import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid, HEALPix, LatLon
+from spheregeo.grids.base import frames_of
+from spheregeo.grids.cache import geometry
+from spheregeo.groups import FieldType
 from spheregeo.sampling.average import average_rows
 from spheregeo.sampling.cache import cached_map
 from spheregeo.sampling.directions import Directions, check_points, check_sphere, directions
+from spheregeo.sampling.fields import FieldMap, turn_between
 from spheregeo.sampling.healpix import LinearHEALPix, NearestHEALPix
 from spheregeo.sampling.latlon import BilinearLatLon, NearestLatLon
 from spheregeo.sampling.triangles import NearestInTree, triangulation
@@ -111,21 +116,70 @@ def build_map(source: Grid, target: Grid | Tensor, method: str, rotation: Tensor
     return SparseMap(*compressed_rows(source, target, method, rotation), source.num_points)
 
 
-def interpolation_map(source: Grid, target: Grid | Tensor, method: str = "linear") -> SparseMap:
+def build_field_map(
+    source: Grid, target: Grid | Tensor, method: str, fields: FieldType, rotation: Tensor | None = None
+) -> FieldMap:
+    """The map that carries tangent fields with their frames, built anew; a rotation turns them along with the points."""
+    check_sphere(source, "source")
+    if isinstance(target, Grid):
+        check_sphere(target, "target")
+    if method == "average":
+        if isinstance(target, Tensor):
+            raise ValueError(
+                "method 'average' needs a target grid with cells, got points; use method='linear'"
+            )
+        rows = average_rows(source, target, compressed_rows)
+    else:
+        rows = compressed_rows(source, target, method, rotation)
+    indptr, indices, _ = rows
+    row = torch.arange(len(indptr) - 1).repeat_interleave(indptr.diff())
+    frames = frames_of(target) if isinstance(target, Tensor) else target.frames
+    if rotation is not None:
+        frames = frames @ rotation  # at R^-1 p: the frame of p turned back with it
+    turn = turn_between(frames[row], source.frames[indices.long()])
+    return FieldMap(rows, turn, source.num_points, fields)
+
+
+def ready_field_map(source: Grid, target: Grid, method: str, fields: FieldType, x: Tensor) -> FieldMap:
+    """The map on x's device and in the dtype to contract x in, kept by value; never to be handed to a user."""
+    dtype = x.dtype if x.dtype == torch.float64 else torch.float32
+    key = ("fields", source, target, method, fields)
+    build = lambda: build_field_map(source, target, method, fields)  # noqa: E731
+    return geometry.get(
+        (*key, dtype, x.device), lambda: geometry.get(key, build).to(device=x.device, dtype=dtype)
+    )
+
+
+@overload
+def interpolation_map(
+    source: Grid, target: Grid | Tensor, method: str = ..., fields: None = ...
+) -> SparseMap: ...
+@overload
+def interpolation_map(
+    source: Grid, target: Grid | Tensor, method: str = ..., *, fields: str | FieldType
+) -> FieldMap: ...
+def interpolation_map(
+    source: Grid, target: Grid | Tensor, method: str = "linear", fields: str | FieldType | None = None
+) -> SparseMap | FieldMap:
     """Sparse map from values at the source's points to values at the target's points.
 
     Args:
         source: grid on the sphere.
         target: grid on the sphere, or unit vectors (M, 3).
         method: "linear", "nearest", or, between grids, "average".
+        fields: type of tangent fields, such as "8x0 + 8x1", to be carried with their frames; None for scalars.
 
-    Shape: (..., source.num_points) -> (..., target.num_points), flat on both sides.
+    Shape: (..., source.num_points) -> (..., target.num_points), flat on both sides; with ``fields`` as
+        :class:`~spheregeo.sampling.FieldMap`, with their channels before the points.
     Units: weights have none; each row sums to 1 (constants are kept to 1e-15).
     Equivariance: exact under rotations that permute both grids, approximate (second order in the spacing) under others.
     Raises: ValueError for an unknown method, a plane, points that are not unit vectors.
     Reference: Górski et al. 2005 (HEALPix rings); Brown 1979 (Delaunay triangulation on the sphere by convex hull).
     """
     check_method(method)
+    if fields is not None:
+        at = check_points(target) if isinstance(target, Tensor) else target
+        return build_field_map(source, at, method, FieldType.of(fields))
     if isinstance(target, Tensor):
         return build_map(source, check_points(target), method)
     return cached_map((source, target, method), lambda: build_map(source, target, method))

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spheregeo.groups import FieldType
+
 UNSEEN = -1.6375e30  # what healpy writes where a map has no value
 UNSEEN_TOLERANCE = 1e-5  # relative: text and other programs round it
 MISSING = ("propagate", "renormalize")
@@ -47,5 +49,37 @@ def renormalized(x: Tensor, interpolate: Callable[[Tensor], Tensor]) -> Tensor:
         return interpolate(x)
     values = interpolate(x.masked_fill(gone, 0.0))
     weight = interpolate((~gone).to(x.dtype))
+    enough = weight >= HALF
+    return torch.where(enough, values / torch.where(enough, weight, 1.0), torch.nan)
+
+
+def renormalized_fields(
+    x: Tensor,
+    interpolate: Callable[[Tensor], Tensor],
+    weigh: Callable[[Tensor], Tensor],
+    fields: FieldType,
+    axis: int,
+) -> Tensor:
+    """As :func:`renormalized` for tangent fields, of which both components are missing where one is.
+
+    Args:
+        x: fields with missing values.
+        interpolate: the map of the fields.
+        weigh: the same map of scalars.
+        fields: type of the channels.
+        axis: that the channels lie on.
+    """
+    gone = is_missing(x)
+    if not bool(gone.any()):
+        return interpolate(x)
+    parts = []
+    for channels, count, order in fields.blocks:
+        part = gone.narrow(axis, channels.start, channels.stop - channels.start)
+        if order:
+            pair = part.unflatten(axis, (count, 2)).any(axis + 1, keepdim=True)
+            part = pair.expand(*pair.shape[: axis + 1], 2, *pair.shape[axis + 2 :]).flatten(axis, axis + 1)
+        parts.append(part)
+    gone = torch.cat(parts, axis)
+    values, weight = interpolate(x.masked_fill(gone, 0.0)), weigh((~gone).to(x.dtype))
     enough = weight >= HALF
     return torch.where(enough, values / torch.where(enough, weight, 1.0), torch.nan)

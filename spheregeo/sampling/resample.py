@@ -5,12 +5,19 @@ from __future__ import annotations
 from torch import Tensor
 
 from spheregeo.grids import Grid, LatLon
+from spheregeo.groups import FieldType
 from spheregeo.sampling.average import axis_rows
 from spheregeo.sampling.cache import ready_map
 from spheregeo.sampling.directions import check_sphere
-from spheregeo.sampling.fields import check_floating, flatten, unflatten
-from spheregeo.sampling.interpolation import apply_stencils, build_map, check_method, interpolation_map
-from spheregeo.sampling.missing import check_missing, renormalized
+from spheregeo.sampling.fields import carried, check_floating, flatten, flatten_fields, unflatten
+from spheregeo.sampling.interpolation import (
+    apply_stencils,
+    build_map,
+    check_method,
+    interpolation_map,
+    ready_field_map,
+)
+from spheregeo.sampling.missing import check_missing, renormalized, renormalized_fields
 from spheregeo.sparse import SparseMap
 
 LARGE = (
@@ -19,7 +26,12 @@ LARGE = (
 
 
 def resample(
-    x: Tensor, source: Grid, target: Grid, method: str = "linear", missing: str = "propagate"
+    x: Tensor,
+    source: Grid,
+    target: Grid,
+    method: str = "linear",
+    missing: str = "propagate",
+    fields: str | FieldType | None = None,
 ) -> Tensor:
     """Values on one grid from values on another.
 
@@ -31,14 +43,31 @@ def resample(
             the target's cell; for a coarser target, without aliasing).
         missing: "propagate" treats every value as a number, NaN included; "renormalize" leaves out NaN, infinity and healpy's
             UNSEEN, shares their weight out among the rest, and gives NaN where less than half of the weight is left.
+        fields: type of the channels before the points, such as "1x0 + 1x1" for a scalar and a vector field: tangent fields in
+            frames (south, east) are carried from frame to frame on the way. None takes all channels for scalars, which
+            components of vectors are not.
 
-    Shape: (..., *source.shape) -> (..., *target.shape).
+    Shape: (..., *source.shape) -> (..., *target.shape); with ``fields`` (..., dim, *source.shape) -> (..., dim, *target.shape).
     Units: those of x.
     Equivariance: approximate, to the order of the method; exact under rotations that permute both grids.
     Raises: ValueError where x does not fit the source; TypeError where labels would be mixed.
     """
     check_method(method)
     check_missing(missing)
+    if fields is not None:
+        kind = FieldType.of(fields)
+        flat = flatten_fields(x, source, kind, "source")
+        check_floating(x, method)
+        if missing == "renormalize":
+            return renormalized_fields(
+                x,
+                lambda field: resample(field, source, target, method, fields=kind),
+                lambda mask: resample(mask, source, target, method),
+                kind,
+                flat.ndim - 2,
+            )
+        ready = ready_field_map(source, target, method, kind, x)
+        return carried(flat, ready, target)
     if missing == "renormalize":
         return renormalized(x, lambda field: resample(field, source, target, method))
     flat = flatten(x, source, "source")  # (..., Q)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid
-from spheregeo.groups import rotation_matrix
+from spheregeo.groups import FieldType, rotation_matrix
 from spheregeo.sampling.directions import check_sphere
-from spheregeo.sampling.fields import check_floating, flatten, unflatten
-from spheregeo.sampling.interpolation import apply_stencils, build_map, check_method
-from spheregeo.sampling.missing import check_missing, renormalized
+from spheregeo.sampling.fields import carried, check_floating, flatten, flatten_fields, unflatten
+from spheregeo.sampling.interpolation import apply_stencils, build_field_map, build_map, check_method
+from spheregeo.sampling.missing import check_missing, renormalized, renormalized_fields
 from spheregeo.sparse import SparseMap
 
 
@@ -31,7 +32,12 @@ def rotation_map(grid: Grid, rotation: Tensor, method: str = "linear") -> Sparse
 
 
 def rotate(
-    x: Tensor, grid: Grid, rotation: Tensor, method: str = "linear", missing: str = "propagate"
+    x: Tensor,
+    grid: Grid,
+    rotation: Tensor,
+    method: str = "linear",
+    missing: str = "propagate",
+    fields: str | FieldType | None = None,
 ) -> Tensor:
     """Signal turned by a rotation: (R f)(p) = f(R⁻¹ p). Differentiable in x.
 
@@ -41,14 +47,32 @@ def rotate(
         rotation: matrix (3, 3) or unit quaternion (w, x, y, z).
         method: "linear" or "nearest".
         missing: "propagate" or "renormalize", as :func:`~spheregeo.sampling.resample` has it.
+        fields: type of the channels before the points, such as "1x0 + 1x1": tangent fields turn with the points that they are
+            at. None for scalars.
 
-    Shape: (..., *grid.shape) -> the same.
+    Shape: (..., *grid.shape) -> the same; with ``fields`` (..., dim, *grid.shape).
     Equivariance: exact for rotations that permute the grid (``grid.symmetry``; whole columns of a lat-lon grid), else
-        with the error of the interpolation, second order in the spacing. Scalars only: vectors need their components turned, too.
+        with the error of the interpolation, second order in the spacing.
     Raises: ValueError where x does not fit the grid or the rotation is none; TypeError where labels would be mixed.
     """
     check_method(method, ("linear", "nearest"))
     check_missing(missing)
+    if fields is not None:
+        kind = FieldType.of(fields)
+        matrix = _single(rotation)
+        flat = flatten_fields(x, grid, kind)
+        check_floating(x, method)
+        if missing == "renormalize":
+            return renormalized_fields(
+                x,
+                lambda field: rotate(field, grid, matrix, method, fields=kind),
+                lambda mask: rotate(mask, grid, matrix, method),
+                kind,
+                flat.ndim - 2,
+            )
+        dtype = x.dtype if x.dtype == torch.float64 else torch.float32
+        map_ = build_field_map(grid, grid, method, kind, matrix).to(device=x.device, dtype=dtype)
+        return carried(flat, map_, grid)
     if missing == "renormalize":
         return renormalized(x, lambda field: rotate(field, grid, rotation, method))
     check_sphere(grid, "grid")

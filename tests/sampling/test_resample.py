@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from spheregeo.grids import (
     LatLon,
     Scattered,
 )
+from spheregeo.groups import FieldType
 from spheregeo.sampling import (
     interpolation_map,
     pool,
@@ -24,7 +26,9 @@ from spheregeo.sampling import (
     resample,
     rotate,
     rotate_image,
+    tangent_from_wind,
     unpool,
+    wind_from_tangent,
 )
 from spheregeo.sampling.average import cell_bounds
 
@@ -237,3 +241,139 @@ def test_turns_and_pooling_leave_out_what_is_missing() -> None:
     exact = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(pool(exact, grid, missing="renormalize").nansum(), exact)
     assert bool(torch.isfinite(gradient).all()) and float(gradient.sum()) > 0
+
+
+AXIS = torch.tensor([0.3, -0.5, 0.8], dtype=torch.float64)
+
+
+def solid_body(grid: Grid, axis: torch.Tensor = AXIS) -> torch.Tensor:
+    """The vector field ω × p of a solid body's rotation, and its square as a complex field: types 1x1 + 1x2."""
+    v = torch.linalg.cross(axis.expand(grid.num_points, 3), grid.points)
+    c, s = torch.einsum("nij,nj->in", grid.frames, v)
+    return torch.stack([c, s, c * c - s * s, 2 * c * s]).reshape(4, *grid.shape)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "bounds"),
+    [
+        (Equiangular, HEALPix, (0.003, 0.0008)),
+        (HEALPix, Equiangular, (0.0015, 0.0004)),
+        (Icosahedral, GaussLegendre, (0.007, 0.0018)),
+        (Equiangular, Icosahedral, (0.006, 0.0016)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_vectors_cross_the_poles_to_second_order_and_scalars_of_theirs_do_not(
+    source: type[Grid], target: type[Grid], bounds: tuple[float, float]
+) -> None:
+    sizes = {
+        Equiangular: [(32, 64), (64, 128)],
+        HEALPix: [(16,), (32,)],
+        Icosahedral: [(3,), (4,)],
+        GaussLegendre: [(24, 48), (48, 96)],
+    }
+    for level in range(2):
+        one, other = source(*sizes[source][level]), target(*sizes[target][level])  # type: ignore[call-arg]
+        wanted = solid_body(other)
+        error = (resample(solid_body(one), one, other, fields="1x1 + 1x2") - wanted).abs().amax()
+        assert error < 2 * bounds[level], float(error)
+        if source is not Equiangular:  # rows above a row of their own longitudes lie well by chance
+            assert (resample(solid_body(one), one, other) - wanted).abs().amax() > 0.1
+
+
+@pytest.mark.parametrize("grid", [HEALPix(16), Equiangular(32, 64), Icosahedral(3)], ids=str)
+def test_vectors_turn_with_their_points(grid: Grid) -> None:
+    r = random_rotations(1, generator=torch.Generator().manual_seed(0))[0]
+    turned = rotate(solid_body(grid), grid, r, fields="1x1 + 1x2")
+    assert (turned - solid_body(grid, r @ AXIS)).abs().max() < 0.02
+    assert (rotate(solid_body(grid), grid, r) - solid_body(grid, r @ AXIS)).abs().max() > 0.5
+
+
+def test_vectors_turn_exactly_with_the_grids_own_rotations() -> None:
+    for grid in (HEALPix(4), Icosahedral(2)):
+        assert grid.symmetry is not None
+        for r in grid.symmetry.rotations[1:4]:
+            turned = rotate(solid_body(grid), grid, r, fields="1x1 + 1x2")
+            assert (turned - solid_body(grid, r @ AXIS)).abs().max() < 1e-10
+
+
+@dataclass(frozen=True)
+class OtherFrames(Fibonacci):
+    """The points of a Fibonacci grid with frames turned at random."""
+
+    @property
+    def angles(self) -> torch.Tensor:
+        return 6 * torch.rand(self.n, generator=torch.Generator().manual_seed(self.n), dtype=torch.float64)
+
+    def _frames(self) -> torch.Tensor:
+        e, cos, sin = super()._frames(), self.angles.cos()[:, None], self.angles.sin()[:, None]
+        return torch.stack([cos * e[:, 0] + sin * e[:, 1], cos * e[:, 1] - sin * e[:, 0]], 1)
+
+
+@pytest.mark.parametrize("method", ["linear", "nearest", "average"])
+def test_frames_are_free(method: str) -> None:
+    kind = FieldType("2x0 + 2x1 + 1x3")
+    source, target = OtherFrames(60), OtherFrames(40)
+    x = torch.randn(3, kind.dim, 60, dtype=torch.float64)
+    wanted = resample(x, Fibonacci(60), Fibonacci(40), method, fields=kind)
+    found = resample(kind.transport(x, -source.angles), source, target, method, fields=kind)
+    torch.testing.assert_close(found, kind.transport(wanted, -target.angles), atol=1e-12, rtol=0)
+    scalars = resample(x[:, :2], Fibonacci(60), Fibonacci(40), method)
+    torch.testing.assert_close(found[:, :2], scalars, atol=1e-13, rtol=0)
+
+
+def test_a_vector_is_missing_with_either_component() -> None:
+    source, target = HEALPix(8), Equiangular(8, 16)
+    x = torch.cat([torch.ones(1, 768, dtype=torch.float64), solid_body(source)[:2]])
+    x[2, source.points[:, 2] > 0.5] = torch.nan
+    y = resample(x, source, target, missing="renormalize", fields="1x0 + 1x1")
+    gone = y.isnan()
+    assert not gone[0].any() and torch.equal(gone[1], gone[2]) and 0 < int(gone[1].sum()) < 64
+    kept = ~gone[1]
+    assert (y[1:] - solid_body(target)[:2])[:, kept].abs().max() < 0.1
+    below = kept & (target.points[:, 2] < 0.3).reshape(8, 16)
+    torch.testing.assert_close(y[:, below], resample(x, source, target, fields="1x0 + 1x1")[:, below])
+
+
+def test_pooled_and_unpooled_vectors() -> None:
+    for grid in (HEALPix(8), HEALPix(8, order="nested"), Icosahedral(3), Equiangular(16, 32)):
+        x = solid_body(grid)
+        for reduce in ("mean", "area"):
+            error = (pool(x, grid, reduce, fields="1x1 + 1x2") - solid_body(grid.coarsen())).abs()
+            assert error.max() < 0.12
+        fine = unpool(x, grid, fields="1x1 + 1x2")
+        torch.testing.assert_close(pool(fine, grid.refine(), fields="1x1 + 1x2"), x, atol=1e-12, rtol=0)
+        smooth = unpool(x, grid, "linear", fields="1x1 + 1x2")
+        assert (smooth - solid_body(grid.refine())).abs().max() < 0.04
+        ones = torch.ones(2, 3, *grid.shape)
+        torch.testing.assert_close(pool(ones, grid, fields="3x0"), pool(ones, grid))
+    with pytest.raises(ValueError, match="reduce is 'max' but fields is '1x1'; expected 'mean' or 'area'"):
+        pool(torch.zeros(2, 768), HEALPix(8), "max", fields="1x1")
+
+
+def test_winds_are_south_and_east() -> None:
+    grid = Equiangular(8, 16)
+    u, v = grid.points[:, 2].reshape(8, 16), torch.randn(8, 16, dtype=torch.float64)
+    x = tangent_from_wind(u, v, grid)
+    assert x.shape == (2, 8, 16) and torch.equal(x[0], -v) and torch.equal(x[1], u)
+    assert all(torch.equal(a, b) for a, b in zip(wind_from_tangent(x, grid), (u, v), strict=True))
+    # a turn about z towards the east
+    spin = tangent_from_wind(torch.sin(grid.colatitude).reshape(8, 16), torch.zeros(8, 16).double(), grid)
+    torch.testing.assert_close(spin, solid_body(grid, torch.tensor([0.0, 0.0, 1.0]).double())[:2])
+    with pytest.raises(ValueError, match=r"v has shape \(8, 8\); expected \(8, 16\), that of u"):
+        tangent_from_wind(u, v[:, :8], grid)
+
+
+def test_fields_that_do_not_fit_are_named() -> None:
+    grid = HEALPix(2)
+    with pytest.raises(
+        ValueError,
+        match=r"x has shape \(3, 48\); expected 2 channels before the points, fields of type '1x1'",
+    ):
+        resample(torch.zeros(3, 48), grid, HEALPix(1), fields="1x1")
+    with pytest.raises(
+        ValueError, match=r"x has shape \(3, 48\); expected \(..., 2, 48\), fields of type '1x1'"
+    ):
+        interpolation_map(grid, HEALPix(1), fields="1x1")(torch.zeros(3, 48))
+    at = torch.eye(3, dtype=torch.float64)
+    assert interpolation_map(grid, at, fields="1x1").double()(torch.zeros(2, 48).double()).shape == (2, 3)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spheregeo.grids import Grid
 from spheregeo.groups import FieldType, check_field
 from spheregeo.nn.exact_buffers import ExactBuffers
+from spheregeo.sampling.fields import turn_between
 from spheregeo.sparse import SparseMap
 
 
@@ -74,7 +75,7 @@ class ClusterGeometry(nn.Module):
         cosine = (target.normals[parents] * source.normals).sum(1)
         if bool((1 + cosine < 1e-7).any()):
             raise ValueError("a fine point's normal is opposite to its coarse point's; take smaller clusters")
-        turn = _turn(target.frames[parents], source.frames)
+        turn = turn_between(target.frames[parents], source.frames)
         area = torch.zeros(count, dtype=torch.float64).index_add(0, parents, source.areas)
         order = torch.argsort(parents, stable=True)
         indptr = torch.cat([members.new_zeros(1), members.cumsum(0)])
@@ -188,10 +189,3 @@ class FieldUnpool(_Clustered):
             raise ValueError(f"x has {flat.shape[2]} points; the clusters are {clusters.mean.num_target}")
         y = self.field_type.transport(flat[:, :, clusters.parents], -clusters.turn.to(flat.dtype))
         return y if self.grid is None else y.unflatten(2, self.grid.shape)
-
-
-def _turn(e: Tensor, f: Tensor) -> Tensor:
-    """Angle that carries a field from frames f to frames e, both (N, 2, 3), along the smallest rotation of their normals."""
-    across = (e[:, 1] * f[:, 0]).sum(1) - (e[:, 0] * f[:, 1]).sum(1)
-    along = (e[:, 0] * f[:, 0]).sum(1) + (e[:, 1] * f[:, 1]).sum(1)
-    return torch.atan2(across, along)
