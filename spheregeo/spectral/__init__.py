@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from spheregeo.spectral import layouts
 from spheregeo.spectral.needlets import NeedletFrame, SO3NeedletFrame
+from spheregeo.spectral.operators import gradient, inverse_laplacian, laplacian
 from spheregeo.spectral.rotation import rotate_coefficients
 from spheregeo.spectral.sht import SHT, InverseSHT
 from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
 from spheregeo.spectral.so3_grid import SO3Grid
-from spheregeo.spectral.vector import InverseVectorSHT, VectorSHT
+from spheregeo.spectral.stages.quadrature import resolved_degree
+from spheregeo.spectral.vector import InverseVectorSHT, VectorSHT, WindFields
 
 __all__ = [
     "SHT",
@@ -20,6 +22,11 @@ __all__ = [
     "SO3NeedletFrame",
     "SO3Transform",
     "VectorSHT",
+    "WindFields",
+    "gradient",
+    "inverse_laplacian",
+    "laplacian",
     "layouts",
+    "resolved_degree",
     "rotate_coefficients",
 ]

@@ -21,8 +21,8 @@ from spheregeo.grids.base import Grid, LatitudeRings
 from spheregeo.grids.cache import geometry
 from spheregeo.spectral.engines import get_engine
 from spheregeo.spectral.legendre import Legendre, triangle
-from spheregeo.spectral.quadrature import Weights, ring_weights
-from spheregeo.spectral.rings import RingStage
+from spheregeo.spectral.stages.quadrature import Weights, ring_weights
+from spheregeo.spectral.stages.rings import RingStage
 
 KINDS = ("synthesis", "analysis")
 

@@ -15,8 +15,8 @@ from spheregeo.grids.base import Grid
 from spheregeo.grids.cache import geometry
 from spheregeo.spectral.engines import check_engine
 from spheregeo.spectral.plans import Plan, rings_of, transformed
-from spheregeo.spectral.points import harmonics_at
-from spheregeo.spectral.quadrature import check_lmax
+from spheregeo.spectral.stages.points import harmonics_at
+from spheregeo.spectral.stages.quadrature import check_lmax
 
 DENSE = 1 << 29  # most bytes of a matrix of harmonics, where a grid has no rings
 
@@ -186,7 +186,7 @@ class SHT(_Transform):
         if weights not in ("grid", "ring") or (weights == "ring" and not healpix):
             raise ValueError(f"weights is {weights!r} on {grid!s}; expected 'grid', or 'ring' on HEALPix")
         if self._rings:
-            check_lmax(grid, self.lmax, self.spin)
+            check_lmax(grid, self.lmax)
             rounds = self.iterations if healpix else 0
             self._plan = Plan("analysis", repr(grid), self.lmax, self.spin, self.engine, rounds, weights).text
         else:

@@ -12,7 +12,7 @@ from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, HEALPix, Icos
 from spheregeo.harmonics import real_harmonics
 from spheregeo.spectral import SHT, InverseSHT, InverseVectorSHT, VectorSHT
 from spheregeo.spectral.engines import portable
-from spheregeo.spectral.points import harmonics_at
+from spheregeo.spectral.stages.points import harmonics_at
 
 EXACT = [
     (GaussLegendre(9, 17, offset=0.3), 8),

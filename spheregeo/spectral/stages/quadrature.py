@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spheregeo.grids import Equiangular, GaussLegendre, HEALPix
+from spheregeo.grids import Equiangular, GaussLegendre, HEALPix, LatLon
 from spheregeo.grids.base import Grid, LatitudeRings
 
 
@@ -49,24 +49,47 @@ class Weights:
         return out
 
 
-def check_lmax(grid: Grid, lmax: int, spin: int) -> None:
-    """Raises: ValueError where the rings of a grid do not determine all degrees to lmax, with the largest that they do."""
-    largest, why = lmax, ""
+def resolved_degree(grid: Grid, synthesis: bool = False) -> int:
+    """The largest degree that a grid resolves: on lat-lon grids to that degree analysis is exact, on HEALPix 2 nside.
+
+    On other grids it is a degree of half as many coefficients as points, at most 40, for least squares.
+
+    Args:
+        grid: the grid.
+        synthesis: leave out the bound of 40, for grids that fields are only evaluated on.
+    """
     if isinstance(grid, HEALPix):
-        largest, why = 3 * grid.nside - 1, "iterations stall from 3 nside on"
+        return 2 * grid.nside
+    found = _limits(grid)
+    if found:
+        return min(degree for degree, _ in found)
+    most = math.isqrt(max(grid.num_points // 2, 1)) - 1
+    return max(most if synthesis else min(most, 40), 0)
+
+
+def _limits(grid: Grid) -> list[tuple[int, str]]:
+    """Degrees that each property of a grid of rings allows an analysis, with the reason."""
+    found = []
+    if isinstance(grid, HEALPix):
+        found.append((3 * grid.nside - 1, "iterations stall from 3 nside on"))
     elif isinstance(grid, GaussLegendre):
-        largest, why = (
-            grid.nlat - 1,
-            f"nlat = {grid.nlat} rings of Gauss–Legendre determine degrees to nlat − 1",
+        found.append(
+            (grid.nlat - 1, f"nlat = {grid.nlat} rings of Gauss–Legendre determine degrees to nlat − 1")
         )
     elif isinstance(grid, Equiangular):
-        rows = grid.nlat - (2 if grid.poles else 1)
-        name = "nlat − 2" if grid.poles else "nlat − 1"
-        largest, why = rows, f"nlat = {grid.nlat} equidistant rings determine degrees to {name}"
-    if hasattr(grid, "nlon") and (grid.nlon - 1) // 2 < largest:
-        largest, why = (grid.nlon - 1) // 2, f"nlon = {grid.nlon} longitudes determine orders below nlon/2"
-    if lmax > largest:
-        raise ValueError(f"lmax is {lmax}; expected at most {largest} on {grid!s}: {why}")
+        lost = 2 if grid.poles else 1
+        why = f"nlat = {grid.nlat} equidistant rings determine degrees to nlat − {lost}"
+        found.append((max(grid.nlat - lost, 0), why))
+    if isinstance(grid, LatLon):
+        found.append(((grid.nlon - 1) // 2, f"nlon = {grid.nlon} longitudes determine orders below nlon/2"))
+    return found
+
+
+def check_lmax(grid: Grid, lmax: int) -> None:
+    """Raises: ValueError where the rings of a grid do not determine all degrees to lmax, with the largest that they do."""
+    for largest, why in sorted(_limits(grid)):
+        if lmax > largest:
+            raise ValueError(f"lmax is {lmax}; expected at most {largest} on {grid!s}: {why}")
 
 
 def ring_weights(grid: Grid, rings: LatitudeRings, lmax: int, spin: int, kind: str) -> Weights:
