@@ -40,44 +40,6 @@ def invariants(x: Tensor, kind: FieldType) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def _typed(name: str, channels: int, fields: str | FieldType | None) -> FieldType:
-    """The type of an input or output. Raises: ValueError where it has another number of channels."""
-    if fields is None:
-        return FieldType([Term(channels, 0)])
-    kind = FieldType.of(fields)
-    if kind.dim != channels:
-        raise ValueError(
-            f"{name}_fields is '{kind}' with {kind.dim} channels but {name}_channels is {channels}; expected equal numbers"
-        )
-    return kind
-
-
-class _FieldHead(nn.Module):
-    """Hidden fields to fields of any type: scalars from invariants, others by complex mixtures of those of their order."""
-
-    def __init__(self, kind: FieldType, out: FieldType) -> None:
-        super().__init__()
-        if out.max_order > kind.max_order:
-            raise ValueError(
-                f"out_fields is '{out}' but max_order is {kind.max_order}; expected max_order >= {out.max_order}"
-            )
-        self.kind, self.out = kind, out
-        self.vectors = FieldLinear(kind, FieldType([term for term in out.terms if term.order]))
-        count = sum(term.dim for term in out.terms if not term.order)
-        self.scalars = Pointwise(kind.num_fields, count) if count else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        vectors: Tensor = self.vectors(x)
-        scalars = None if self.scalars is None else self.scalars(invariants(x, self.kind))
-        parts, taken = [], [0, 0]
-        for term in self.out.terms:
-            source, which = (vectors, 1) if term.order else (scalars, 0)
-            assert source is not None
-            parts.append(source[:, taken[which] : taken[which] + term.dim])
-            taken[which] += term.dim
-        return torch.cat(parts, 1)
-
-
 class _Bridge(nn.Module):
     """Convolution between levels, norm, nonlinearity."""
 
@@ -105,7 +67,7 @@ class _Encoder(nn.Module):
 
     def __init__(
         self,
-        source: FieldType,
+        in_type: FieldType,
         grid: Grid,
         grids: Sequence[Grid],
         kinds: Sequence[FieldType],
@@ -114,7 +76,7 @@ class _Encoder(nn.Module):
         options: dict[str, Any],
     ) -> None:
         super().__init__()
-        before = [source, *kinds[:-1]]
+        before = [in_type, *kinds[:-1]]
         sources = [grid, *grids[:-1]]
         self.stages = nn.ModuleList(
             nn.Sequential(
@@ -123,6 +85,32 @@ class _Encoder(nn.Module):
             )
             for b, a, s, t in zip(before, kinds, sources, grids, strict=True)
         )
+
+
+class _TypedHead(nn.Module):
+    """Linear map at each point to scalars and tangent fields: scalars from the sizes of all fields, others from their like."""
+
+    def __init__(self, kind: FieldType, out_type: FieldType) -> None:
+        super().__init__()
+        self.kind = kind
+        self._tangent = [channels for channels, _, order in kind.blocks if order]
+        tangent = [term for term in kind.terms if term.order]
+        self.linear = FieldLinear(FieldType([Term(kind.num_fields, 0), *tangent]), out_type, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [invariants(x, self.kind), *(x[:, channels] for channels in self._tangent)]
+        result: Tensor = self.linear(torch.cat(parts, 1))
+        return result
+
+
+def typed(spec: str | FieldType | None, channels: int, name: str, max_order: int) -> FieldType:
+    """The type of a network's input or output, that of scalars if None. Raises: ValueError for other channels or orders."""
+    kind = FieldType([Term(channels, 0)]) if spec is None else FieldType.of(spec)
+    if kind.dim != channels or kind.max_order > max_order:
+        raise ValueError(
+            f"{name} is '{kind}' with {kind.dim} channels; expected {channels} channels of orders 0 ... {max_order}"
+        )
+    return kind
 
 
 @register("gauge-unet", alias="gauge")
@@ -143,13 +131,13 @@ class GaugeUNet(Checkpointed):
         nonlinearity: "gated" or "regular", see :class:`~spheregeo.nn.surface.GaugeBlock`.
         levels: grids from fine to coarse in place of those that ``grid`` and ``depth`` make.
         checkpoint: whether to compute each stage again in the backward pass instead of keeping it.
-        in_fields: type of the input, such as "1x0 + 1x1" for a scalar and a vector field in frames (south, east); None for
-            ``in_channels`` scalars.
-        out_fields: type of the output, likewise, of orders up to ``max_order``; None for ``out_channels`` scalars.
+        in_type: type of the input, such as "2x0 + 1x1" for two scalars and a vector along south and east; scalars if None.
+        out_type: type of the output; scalars if None.
 
-    Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape); a vector field is two channels.
+    Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
     Equivariance: SO(3), approximate and falling with resolution; measured in docs/guides/equivariance.md. Not to reflections.
-    Raises: ValueError when the grid has fewer levels than ``depth``, or x has another shape than promised.
+    Raises: ValueError when the grid has fewer levels than ``depth``, a type has other channels, or x has another shape than
+        promised.
     Reference: Ronneberger et al. 2015, arXiv:1505.04597; Cohen et al. 2019, arXiv:1902.04615.
 
     Example:
@@ -177,11 +165,10 @@ class GaugeUNet(Checkpointed):
         nonlinearity: str = "gated",
         levels: Sequence[Grid] | None = None,
         checkpoint: bool = False,
-        in_fields: str | FieldType | None = None,
-        out_fields: str | FieldType | None = None,
+        in_type: str | FieldType | None = None,
+        out_type: str | FieldType | None = None,
     ) -> None:
         super().__init__()
-        source, out = _typed("in", in_channels, in_fields), _typed("out", out_channels, out_fields)
         if depth < 1 or width < 1 or blocks < 0 or max_order < 1:
             raise ValueError(
                 f"depth {depth}, width {width} and max_order {max_order} must be >= 1, blocks {blocks} >= 0"
@@ -192,7 +179,11 @@ class GaugeUNet(Checkpointed):
         self.grid, self.levels = grid, tuple(grids)
         self.in_channels, self.out_channels, self.checkpoint = in_channels, out_channels, checkpoint
         self.kind = kinds[0]
-        self.encoder = _Encoder(source, grid, grids, kinds, blocks, nonlinearity, options)
+        inner = typed(in_type, in_channels, "in_type", max(2, max_order))
+        outer = typed(out_type, out_channels, "out_type", max_order)
+        if in_type is not None or out_type is not None:
+            self.in_type, self.out_type = inner, outer
+        self.encoder = _Encoder(inner, grid, grids, kinds, blocks, nonlinearity, options)
         steps = range(len(grids) - 1)
         self.up = nn.ModuleList(
             _Bridge(kinds[i + 1], kinds[i], grids[i + 1], grids[i], nonlinearity, **options) for i in steps
@@ -212,7 +203,7 @@ class GaugeUNet(Checkpointed):
             for i in steps
         )
         self.head = (
-            _FieldHead(kinds[0], out) if out.max_order else Pointwise(kinds[0].num_fields, out_channels)
+            _TypedHead(kinds[0], outer) if outer.max_order else Pointwise(kinds[0].num_fields, out_channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -224,7 +215,7 @@ class GaugeUNet(Checkpointed):
         for i in reversed(range(len(self.up))):
             x = torch.cat([self.run(self.up[i], x), skips[i]], dim=1)
             x = self.run(self.decoder[i], self.run(self.merge[i], x))
-        result: Tensor = self.head(x if isinstance(self.head, _FieldHead) else invariants(x, self.kind))
+        result: Tensor = self.head(x if isinstance(self.head, _TypedHead) else invariants(x, self.kind))
         return result
 
 
@@ -247,8 +238,7 @@ class GaugeClassifier(nn.Module):
         levels: grids from fine to coarse in place of those that ``grid`` and ``depth`` make.
         skip: how many times the first convolution halves the resolution.
         dropout: probability with which the head drops a value.
-        in_fields: type of the input, such as "1x0 + 1x1" for a scalar and a vector field in frames (south, east); None for
-            ``in_channels`` scalars.
+        in_type: type of the input, such as "2x0 + 1x1" for two scalars and a vector along south and east; scalars if None.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels).
     Equivariance: invariant to SO(3), approximate; mirror images differ. Measured errors are in docs/guides/classification.md.
@@ -281,10 +271,9 @@ class GaugeClassifier(nn.Module):
         levels: Sequence[Grid] | None = None,
         skip: int = 0,
         dropout: float = 0.0,
-        in_fields: str | FieldType | None = None,
+        in_type: str | FieldType | None = None,
     ) -> None:
         super().__init__()
-        source = _typed("in", in_channels, in_fields)
         if depth < 1 or width < 1 or blocks < 0 or max_order < 1 or skip < 0:
             raise ValueError(
                 f"depth {depth}, width {width} and max_order {max_order} must be >= 1, blocks {blocks} and skip {skip} >= 0"
@@ -298,7 +287,8 @@ class GaugeClassifier(nn.Module):
             out_channels,
         )
         options: dict[str, Any] = {"num_rings": num_rings, "spacings": spacings}
-        self.encoder = _Encoder(source, grid, grids, kinds, blocks, nonlinearity, options)
+        inner = typed(in_type, in_channels, "in_type", max(2, max_order))
+        self.encoder = _Encoder(inner, grid, grids, kinds, blocks, nonlinearity, options)
         self.pool = GlobalPool(grids[-1])
         self.kind = kinds[-1]
         self.head = Head(self.kind.num_fields, out_channels, dropout)

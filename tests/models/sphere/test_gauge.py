@@ -39,7 +39,7 @@ def test_vectors_in_and_out_turn_with_the_sphere() -> None:
     """Fields 1x0 + 1x1 to 1x1 + 2x0 + 1x2, all random: 2 % measured, as for scalars; exact under the grid's own rotations."""
     torch.manual_seed(0)
     grid = HEALPix(16)
-    types = {"in_fields": "1x0 + 1x1", "out_fields": "1x1 + 2x0 + 1x2"}
+    types = {"in_type": "1x0 + 1x1", "out_type": "1x1 + 2x0 + 1x2"}
     model = create("gauge-unet", 3, 6, grid, width=4, depth=1, max_order=2, spacings=3.0, **types).eval()
     randomise(model, torch.Generator().manual_seed(0), torch.randn(1, 3, *grid.shape))
     model.double()
@@ -47,7 +47,7 @@ def test_vectors_in_and_out_turn_with_the_sphere() -> None:
     assert measure_equivariance(model, grid, group="so3", lmax=4, **both).error < 3e-2
     wrong = {"field_in": "3x0", "field_out": "6x0"}  # components taken for scalars
     assert measure_equivariance(model, grid, group="so3", lmax=4, **wrong).error > 0.1
-    labels = create("gauge-classifier", 3, 2, grid, width=4, depth=2, in_fields="1x0 + 1x1").eval()
+    labels = create("gauge-classifier", 3, 2, grid, width=4, depth=2, in_type="1x0 + 1x1").eval()
     randomise(labels, torch.Generator().manual_seed(0), torch.randn(1, 3, *grid.shape))
     x = torch.cat([torch.randn(1, 1, 3072), torch.zeros(1, 2, 3072)], 1)
     assert not torch.equal(labels(x), labels(x + torch.tensor([0.0, 1.0, 0.0])[:, None]))
@@ -66,10 +66,12 @@ def test_checkpointing_changes_nothing() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="in_fields is '1x1' with 2 channels but in_channels is 1"):
-        create("gauge-unet", 1, 2, HEALPix(4), in_fields="1x1")
-    with pytest.raises(ValueError, match="out_fields is '1x2' but max_order is 1; expected max_order >= 2"):
-        create("gauge-unet", 1, 2, HEALPix(4), out_fields="1x2", depth=1)
+    with pytest.raises(ValueError, match="in_type is '1x1' with 2 channels; expected 1 channels of orders 0"):
+        create("gauge-unet", 1, 2, HEALPix(4), in_type="1x1")
+    with pytest.raises(
+        ValueError, match="out_type is '1x2' with 2 channels; expected 2 channels of orders 0 ... 1"
+    ):
+        create("gauge-unet", 1, 2, HEALPix(4), out_type="1x2", depth=1)
     with pytest.raises(ValueError, match="max_order"):
         create("gauge-unet", 1, 2, HEALPix(4), max_order=0)
     with pytest.raises(ValueError, match="nonlinearity is 'relu'"):
