@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid, LatLon
@@ -11,6 +12,7 @@ from spheregeo.sampling.cache import ready_map
 from spheregeo.sampling.directions import check_sphere
 from spheregeo.sampling.fields import carried, check_floating, flatten, flatten_fields, unflatten
 from spheregeo.sampling.interpolation import (
+    METHODS,
     apply_stencils,
     build_map,
     check_method,
@@ -19,6 +21,7 @@ from spheregeo.sampling.interpolation import (
 )
 from spheregeo.sampling.missing import check_missing, renormalized, renormalized_fields
 from spheregeo.sparse import SparseMap
+from spheregeo.spectral import harmonic_resample
 
 LARGE = (
     1 << 22
@@ -39,21 +42,26 @@ def resample(
         x: field on the source grid; integers and booleans (labels) with "nearest" only.
         source: the grid x is on.
         target: the grid wanted.
-        method: "linear" (second order; for a similar or finer target), "nearest" (labels), or "average" (mean over
-            the target's cell; for a coarser target, without aliasing).
+        method: "linear" (second order; for a similar or finer target), "nearest" (labels), "average" (mean over the target's
+            cell; for a coarser target, without aliasing), or "harmonic" (through spherical harmonics of the degrees that both
+            grids resolve: without error for fields of low degrees, which masks and edges are not).
         missing: "propagate" treats every value as a number, NaN included; "renormalize" leaves out NaN, infinity and healpy's
-            UNSEEN, shares their weight out among the rest, and gives NaN where less than half of the weight is left.
+            UNSEEN, shares their weight out among the rest, and gives NaN where less than half of the weight is left; "propagate"
+            alone with "harmonic", where every value enters everywhere.
         fields: type of the channels before the points, such as "1x0 + 1x1" for a scalar and a vector field: tangent fields in
             frames (south, east) are carried from frame to frame on the way. None takes all channels for scalars, which
             components of vectors are not.
 
     Shape: (..., *source.shape) -> (..., *target.shape); with ``fields`` (..., dim, *source.shape) -> (..., dim, *target.shape).
     Units: those of x.
-    Equivariance: approximate, to the order of the method; exact under rotations that permute both grids.
+    Equivariance: approximate, to the order of the method; exact under rotations that permute both grids, and with "harmonic" for
+        fields of the degrees that both grids resolve.
     Raises: ValueError where x does not fit the source; TypeError where labels would be mixed.
     """
-    check_method(method)
+    check_method(method, (*METHODS, "harmonic"))
     check_missing(missing)
+    if method == "harmonic":
+        return _by_harmonics(x, source, target, missing, fields)
     if fields is not None:
         kind = FieldType.of(fields)
         flat = flatten_fields(x, source, kind, "source")
@@ -94,3 +102,31 @@ def _average_axes(x: Tensor, source: LatLon, target: LatLon) -> Tensor:
         return ready_map((source, target, "average", axis), lambda: SparseMap(*rows, source.shape[axis]), x)
 
     return along(0)(along(1)(x).mT).mT.contiguous()
+
+
+def _by_harmonics(
+    x: Tensor, source: Grid, target: Grid, missing: str, fields: str | FieldType | None
+) -> Tensor:
+    """Each order of the fields by harmonics of its spin."""
+    if missing != "propagate":
+        raise ValueError(
+            "missing is 'renormalize' with method 'harmonic', where every value enters everywhere; fill them"
+        )
+    check_sphere(source, "source")
+    check_sphere(target, "target")
+    if fields is None:
+        flat = flatten(x, source, "source")
+        check_floating(x, "harmonic")
+        return harmonic_resample(unflatten(flat, source), source, target)
+    kind = FieldType.of(fields)
+    flat = flatten_fields(x, source, kind, "source")
+    check_floating(x, "harmonic")
+    parts = []
+    for channels, count, order in kind.blocks:
+        part = unflatten(flat[..., channels, :], source)
+        axis = part.ndim - len(source.shape) - 1
+        if order:
+            part = part.unflatten(axis, (count, 2))
+        made = harmonic_resample(part, source, target, spin=order)
+        parts.append(made.flatten(axis, axis + 1) if order else made)
+    return torch.cat(parts, axis)

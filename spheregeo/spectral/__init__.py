@@ -6,7 +6,7 @@ from spheregeo.spectral import layouts
 from spheregeo.spectral.needlets import NeedletFrame, SO3NeedletFrame
 from spheregeo.spectral.operators import gradient, inverse_laplacian, laplacian
 from spheregeo.spectral.rotation import rotate_coefficients
-from spheregeo.spectral.sht import SHT, InverseSHT
+from spheregeo.spectral.sht import SHT, InverseSHT, harmonic_resample
 from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
 from spheregeo.spectral.so3_grid import SO3Grid
 from spheregeo.spectral.stages.quadrature import resolved_degree
@@ -24,6 +24,7 @@ __all__ = [
     "VectorSHT",
     "WindFields",
     "gradient",
+    "harmonic_resample",
     "inverse_laplacian",
     "laplacian",
     "layouts",

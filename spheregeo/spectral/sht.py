@@ -16,7 +16,7 @@ from spheregeo.grids.cache import geometry
 from spheregeo.spectral.engines import check_engine
 from spheregeo.spectral.plans import Plan, rings_of, transformed
 from spheregeo.spectral.stages.points import harmonics_at
-from spheregeo.spectral.stages.quadrature import check_lmax
+from spheregeo.spectral.stages.quadrature import check_lmax, resolved_degree
 
 DENSE = 1 << 29  # most bytes of a matrix of harmonics, where a grid has no rings
 
@@ -231,3 +231,44 @@ class SHT(_Transform):
             return inverse
 
         return geometry.get(("least squares", self.grid, self.lmax, self.spin), compute)
+
+
+def harmonic_resample(
+    x: Tensor, source: Grid, target: Grid, lmax: int | None = None, spin: int = 0
+) -> Tensor:
+    """A field on another grid through its harmonics: analysis on the source, synthesis on the target.
+
+    Args:
+        x: field on the source grid.
+        source: the grid x is on.
+        target: the grid wanted.
+        lmax: largest degree; None for the largest that both grids resolve (:func:`resolved_degree`), so that a coarser grid
+            holds no aliases. Details beyond are lost.
+        spin: order of the tangent field; 0 for scalars.
+
+    Shape: (..., *source.shape) -> (..., *target.shape); with a spin (..., 2, *source.shape) -> (..., 2, *target.shape).
+    Units: those of x.
+    Equivariance: exact for fields of degrees to ``lmax`` where the source's analysis is.
+    Raises: as :class:`SHT`.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import GaussLegendre, HEALPix
+        >>> harmonic_resample(torch.randn(8, 16), GaussLegendre(8, 16), HEALPix(4)).shape
+        torch.Size([192])
+    """
+    if lmax is None:
+        lmax = max(min(resolved_degree(source), resolved_degree(target, synthesis=True)), spin)
+    coefficients = SHT(source, lmax, spin)(x)
+    if rings_of(target) is not None:
+        return InverseSHT(target, lmax, spin)(coefficients)
+    # points one block after another: no matrix of all harmonics at all points
+    parts = 2 if spin else 1
+    flat = coefficients.flatten(coefficients.ndim - (2 if spin else 1))
+    block = max(1, DENSE // (8 * parts * flat.shape[-1] * parts * 4))
+    found = []
+    for theta, phi in zip(target.colatitude.split(block), target.longitude.split(block), strict=True):
+        harmonics = harmonics_at(theta, phi, lmax, spin).reshape(-1, flat.shape[-1]).to(flat)
+        found.append((flat @ harmonics.T).unflatten(-1, (parts, len(theta))))
+    values = torch.cat(found, -1)
+    return values if spin else values.squeeze(-2)

@@ -31,6 +31,7 @@ from spheregeo.sampling import (
     wind_from_tangent,
 )
 from spheregeo.sampling.average import cell_bounds
+from spheregeo.spectral import InverseSHT
 
 
 def test_leading_axes_and_grid_shapes_are_kept() -> None:
@@ -377,3 +378,40 @@ def test_fields_that_do_not_fit_are_named() -> None:
         interpolation_map(grid, HEALPix(1), fields="1x1")(torch.zeros(3, 48))
     at = torch.eye(3, dtype=torch.float64)
     assert interpolation_map(grid, at, fields="1x1").double()(torch.zeros(2, 48).double()).shape == (2, 3)
+
+
+HARMONIC = [
+    (GaussLegendre(9, 18), HEALPix(4)),
+    (Equiangular(9, 18), Fibonacci(150)),
+    (Icosahedral(2), GaussLegendre(7, 14)),
+]
+
+
+@pytest.mark.parametrize(("source", "target"), HARMONIC, ids=str)
+def test_harmonic_resampling_is_exact_for_low_degrees(source: Grid, target: Grid) -> None:
+    lmax = 6
+    c = torch.randn(2, 3, (lmax + 1) ** 2, dtype=torch.float64)
+    x, expected = (InverseSHT(grid, lmax)(c) for grid in (source, target))
+    assert (resample(x, source, target, "harmonic") - expected).abs().max() < 1e-12
+    pairs = torch.stack([c[:, :2], c[:, 1:]], 1)  # two fields of order 2, after a scalar
+    pairs[..., :4] = 0
+    typed = []
+    for grid in (source, target):
+        tangent = InverseSHT(grid, lmax, 2)(pairs).flatten(1, 2)
+        typed.append(torch.cat([InverseSHT(grid, lmax)(c[:, :1]), tangent], 1))
+    found = resample(typed[0], source, target, "harmonic", fields="1x0 + 2x2")
+    assert found.shape == typed[1].shape
+    assert (found - typed[1]).abs().max() < 1e-12
+
+
+def test_harmonic_resampling_to_a_coarse_grid_keeps_the_low_degrees() -> None:
+    fine, coarse = GaussLegendre(16, 32), GaussLegendre(8, 16)
+    c = torch.randn(256, dtype=torch.float64)
+    found = resample(InverseSHT(fine, 15)(c), fine, coarse, "harmonic")
+    assert (found - InverseSHT(coarse, 7)(c[:64])).abs().max() < 1e-12
+    with pytest.raises(ValueError, match="missing is 'renormalize'"):
+        resample(torch.zeros(16, 32), fine, coarse, "harmonic", missing="renormalize")
+    with pytest.raises(TypeError, match="mixes values"):
+        resample(torch.zeros(16, 32, dtype=torch.int64), fine, coarse, "harmonic")
+    with pytest.raises(ValueError, match=r"expected one of 'linear', 'nearest', 'average', 'harmonic'"):
+        resample(torch.zeros(16, 32), fine, coarse, "spectral")
