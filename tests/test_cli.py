@@ -229,6 +229,7 @@ def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> 
     from lightning.pytorch.cli import LightningArgumentParser
 
     from spheregeo import tasks
+    from spheregeo.data import FieldInfo, FieldLayout
     from spheregeo.grids import Equiangular
 
     parser = LightningArgumentParser(exit_on_error=False)
@@ -237,7 +238,10 @@ def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> 
     parser.add_lightning_class_args(LightningDataModule, "data", subclass_mode=True)
     content = yaml.safe_load(recipes.find(name).read_text())
     task = getattr(tasks, content["model"]["class_path"].rsplit(".", 1)[1])
-    linked = {"in_channels": 3, "grid": "Equiangular(32, 64)", "num_classes": 5, "num_points": 7}
+    fields = FieldLayout((FieldInfo("h"), FieldInfo("wind", ("u", "v"))), (FieldInfo("h"),))
+    linked = {
+        "in_channels": 3, "grid": "Equiangular(32, 64)", "num_classes": 5, "num_points": 7, "layout": fields.to_plain(),
+    }  # fmt: skip
     content["model"]["init_args"].update(
         {k: v for k, v in linked.items() if k in inspect.signature(task).parameters}
     )

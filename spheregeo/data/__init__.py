@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from spheregeo.data.batches import collate, collate_clouds, collate_meshes, collate_molecules
     from spheregeo.data.common import IGNORE, Augmented, EpochSampler
     from spheregeo.data.download import ManualDownloadError, fetch, registry, verify
+    from spheregeo.data.fields.generated import ShallowWaterData
+    from spheregeo.data.fields.layout import FieldInfo, FieldLayout
+    from spheregeo.data.fields.module import SeriesData
+    from spheregeo.data.fields.own import FieldSeriesData, read_field_series
+    from spheregeo.data.fields.series import FieldSeries, FieldWindows
+    from spheregeo.data.fields.shallow_water import BarotropicVorticity, ShallowWater
     from spheregeo.data.files import read_class_names
     from spheregeo.data.meshes.dataset import MeshDataset, Template
     from spheregeo.data.meshes.faust import Faust
@@ -90,6 +96,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Augmented": "common",
     "AzimuthalShift": "sphere.augment",
+    "BarotropicVorticity": "fields.shallow_water",
     "Cloud": "points.dataset",
     "ClustersData": "molecules.forces",
     "ColourJitter": "sphere.augment",
@@ -103,8 +110,13 @@ _HOMES = {
     "Faust": "meshes.faust",
     "FaustData": "meshes.modules",
     "Field": "sphere.field",
+    "FieldInfo": "fields.layout",
     "FieldJitter": "sphere.augment",
+    "FieldLayout": "fields.layout",
+    "FieldSeries": "fields.series",
+    "FieldSeriesData": "fields.own",
     "FieldSource": "sphere.field",
+    "FieldWindows": "fields.series",
     "Fields": "sphere.fields",
     "FieldsData": "sphere.modules",
     "FolderData": "sphere.modules",
@@ -148,6 +160,9 @@ _HOMES = {
     "RoomsData": "sphere.modules",
     "SDFData": "molecules.own",
     "ScanObjectNNData": "points.modelnet_modules",
+    "SeriesData": "fields.module",
+    "ShallowWater": "fields.shallow_water",
+    "ShallowWaterData": "fields.generated",
     "Shrec11": "meshes.folder",
     "Shrec11Data": "meshes.modules",
     "Solids": "voxels.generated",
@@ -183,6 +198,7 @@ _HOMES = {
     "read_depth": "sphere.pictures.depth",
     "read_extxyz": "molecules.files",
     "read_field": "sphere.field",
+    "read_field_series": "fields.own",
     "read_frames": "molecules.files",
     "read_image": "sphere.files",
     "read_labels": "sphere.pictures.labels",
@@ -210,6 +226,7 @@ _PARTS = [
     "class_folder",
     "common",
     "download",
+    "fields",
     "files",
     "meshes",
     "module",
@@ -232,6 +249,7 @@ __all__ = [
     "ROOM_CLASSES",
     "Augmented",
     "AzimuthalShift",
+    "BarotropicVorticity",
     "Cloud",
     "ClustersData",
     "ColourJitter",
@@ -243,8 +261,13 @@ __all__ = [
     "Faust",
     "FaustData",
     "Field",
+    "FieldInfo",
     "FieldJitter",
+    "FieldLayout",
+    "FieldSeries",
+    "FieldSeriesData",
     "FieldSource",
+    "FieldWindows",
     "Fields",
     "FieldsData",
     "FolderData",
@@ -284,6 +307,9 @@ __all__ = [
     "RoomsData",
     "SDFData",
     "ScanObjectNNData",
+    "SeriesData",
+    "ShallowWater",
+    "ShallowWaterData",
     "Shrec11",
     "Shrec11Data",
     "Solids",
@@ -319,6 +345,7 @@ __all__ = [
     "read_depth",
     "read_extxyz",
     "read_field",
+    "read_field_series",
     "read_frames",
     "read_image",
     "read_labels",

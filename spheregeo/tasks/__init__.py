@@ -1,10 +1,11 @@
-"""Segmentation, depth, classification: Lightning modules, area-weighted losses and metrics, pictures, whole-or-absent files."""
+"""Tasks: Lightning modules, area-weighted losses and metrics, pictures, whole-or-absent files."""
 
 from __future__ import annotations
 
 from spheregeo.grids import parse_grid
 from spheregeo.kernels import parse_kernel
 from spheregeo.tasks.base import Task, kinds, load
+from spheregeo.tasks.fields.regression import FieldRegression
 from spheregeo.tasks.files import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
 from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.losses import balanced_weights, cross_entropy, depth_berhu, depth_l1
@@ -37,6 +38,7 @@ __all__ = [
     "ConfusionMatrix",
     "Depth",
     "DepthScores",
+    "FieldRegression",
     "ForceScores",
     "Forces",
     "LabelTask",

@@ -17,7 +17,15 @@ jsonargparse = pytest.importorskip("jsonargparse")
 REQUIRED = "<required>"
 # Written down before the options that several modules have moved to common bases.
 OPTIONS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "options.json").read_text())
-ABSTRACT = {"DataModule", "MeshData", "MoleculeData", "PanoramaData", "PointData", "SphericalImagesData"}
+ABSTRACT = {
+    "DataModule",
+    "MeshData",
+    "MoleculeData",
+    "PanoramaData",
+    "PointData",
+    "SeriesData",
+    "SphericalImagesData",
+}
 # Values for the options that have to be given.
 GIVEN = {
     "root": "somewhere",

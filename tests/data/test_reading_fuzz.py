@@ -31,6 +31,7 @@ import numpy as np
 import pytest
 
 import spheregeo.data as sgd
+from spheregeo.data.fields.files import gridded_variables
 from spheregeo.data.files import read_array, read_class_names, read_class_table
 from spheregeo.data.meshes.faust import FaustSet
 from spheregeo.data.meshes.files import sound_mesh
@@ -385,6 +386,38 @@ def semantic_list(folder: Path) -> Path:
     )
 
 
+def read_series(path: Path) -> Any:
+    from spheregeo.grids import Equiangular
+
+    gridded_variables(path)
+    return sgd.read_field_series(["z", "u", "v"], path, Equiangular(4, 8), [["u", "v"]]).values
+
+
+def series_arrays() -> dict[str, np.ndarray]:
+    z = np.arange(64.0).reshape(2, 4, 8)
+    return {"z": z, "u": np.sin(z), "v": np.cos(z)}
+
+
+def series_netcdf(folder: Path) -> Path:
+    from scipy.io import netcdf_file
+
+    axes = {"time": np.arange(2.0), "lat": np.array([67.5, 22.5, -22.5, -67.5]), "lon": np.arange(8) * 45.0}
+    with netcdf_file(str(folder / "a.nc"), "w") as file:
+        for name, values in axes.items():
+            file.createDimension(name, len(values))
+            file.createVariable(name, "f8", (name,))[:] = values
+        file.variables["time"].units = "days since 2001-01-01"
+        for name, values in series_arrays().items():
+            file.createVariable(name, "f4", tuple(axes))[:] = values
+    return folder / "a.nc"
+
+
+def series_npz(folder: Path) -> Path:
+    lat, time = np.array([67.5, 22.5, -22.5, -67.5]), np.array(["2001-01-01", "2001-01-02"], "M8[h]")
+    np.savez(folder / "a.npz", time=time, lat=lat, lon=np.arange(8) * 45.0, **series_arrays())
+    return folder / "a.npz"
+
+
 PICTURES = [
     *(Reader(f"image{s}", sgd.read_image, pictured(f"a{s}", PIXELS)) for s in (".png", ".jpg", ".tif", ".webp", ".bmp", ".gif")),
     Reader("image TIFF packed", sgd.read_image, pictured("a.tif", PIXELS, compression="tiff_lzw")),
@@ -400,6 +433,8 @@ PICTURES = [
     Reader("field NetCDF", read_planet, netcdf),
     Reader("field NetCDF 4", read_planet, netcdf4),
     Reader("field npz", read_planet, field_npz),
+    Reader("series NetCDF", read_series, series_netcdf, mutations=80),
+    Reader("series npz", read_series, series_npz),
     Reader("field text", read_planet, written("a.txt", lines(PIXELS[..., 0].astype(float)))),
     Reader("field picture", read_planet, pictured("a.png", PIXELS)),
 ]  # fmt: skip
