@@ -34,10 +34,20 @@ class _Entry:
     hindered: Callable[[], str | None] = lambda: None
 
 
+def _after_fork() -> str | None:
+    runtime = import_module("spheregeo.sparse.engines.compiled.runtime")
+    return (
+        "a forked process must not enter the pool of threads its parent has used"
+        if runtime.forked()
+        else None
+    )
+
+
 _ENGINES: dict[str, _Entry] = {
+    "cpu": _Entry("spheregeo.spectral.engines.cpu", ("cpu",), _after_fork),
     "portable": _Entry("spheregeo.spectral.engines.portable"),
 }
-_AUTOMATIC = ("portable",)  # in the order "auto" tries them
+_AUTOMATIC = ("cpu", "portable")  # in the order "auto" tries them
 
 
 def engines() -> list[str]:
