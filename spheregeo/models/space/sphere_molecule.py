@@ -74,7 +74,7 @@ class SphereMolecule(AtomNetwork):
         elements: Sequence[int] = ELEMENTS,
         taps: int = 2,
         threshold: str = "learned",
-        start: float = 0.1,
+        start: float = 0.03,
         oversampling: float = 1.0,
         readout: str = "sum",
         out_atoms: int = 0,
