@@ -26,6 +26,9 @@ from spheregeo.models.sphere.gauge import GaugeClassifier, GaugeUNet
 from spheregeo.models.sphere.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.sphere.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
 from spheregeo.models.sphere.needlets import NeedletDenoiser
+from spheregeo.models.sphere.s2cnn import S2CNNClassifier, S2CNNUNet
+from spheregeo.models.sphere.sfno import SFNO, SFNOClassifier
+from spheregeo.models.sphere.spin import SpinClassifier, SpinUNet
 from spheregeo.models.sphere.transformer import SphericalTransformer
 from spheregeo.models.sphere.unet import SphericalUNet
 from spheregeo.models.voxels.steerable_voxels import SteerableVoxels
@@ -37,6 +40,7 @@ ALIASES = {alias: (found["field"], found["label"]) for alias, found in aliases()
 __all__ = [
     "ALIASES",
     "SEGNN",
+    "SFNO",
     "TFN",
     "VNDGCNN",
     "CloudGraph",
@@ -63,11 +67,16 @@ __all__ = [
     "PointNet",
     "Pointwise",
     "ResidualBlock",
+    "S2CNNClassifier",
+    "S2CNNUNet",
     "SEGNNPoints",
+    "SFNOClassifier",
     "SchNet",
     "SphereMolecule",
     "SphericalTransformer",
     "SphericalUNet",
+    "SpinClassifier",
+    "SpinUNet",
     "SteerableMolecule",
     "SteerablePoints",
     "SteerableVoxels",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spheregeo.checks import check_count, check_tensor
 from spheregeo.spectral.so3_grid import SO3Grid
-from spheregeo.spectral.so3_stages import so3_projection, so3_synthesis
+from spheregeo.spectral.so3_stages import project, synthesise
 from spheregeo.spectral.so3_tables import block_offsets
 
 
@@ -47,8 +47,8 @@ class _SO3Module(nn.Module):
             raise ValueError(
                 f"coefficients has shape {tuple(coefficients.shape)}; expected (..., {self.size})"
             )
-        flat = _computed(coefficients).reshape(-1, self.size)
-        x = so3_synthesis(flat, self.lmax, self.nmax, self.grid.bandwidth, self.grid.num_gamma)
+        flat = _computed(coefficients).reshape(math.prod(coefficients.shape[:-1]), self.size)
+        x = synthesise(flat, self.lmax, self.nmax, self.grid.bandwidth, self.grid.num_gamma)
         return x.reshape(*coefficients.shape[:-1], *self.grid.shape).to(coefficients.dtype)
 
     def _project(self, x: Tensor, weights: Tensor | None) -> Tensor:
@@ -57,10 +57,10 @@ class _SO3Module(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; expected (..., {', '.join(map(str, self.grid.shape))})"
             )
-        flat = _computed(x).reshape(-1, *self.grid.shape)
+        flat = _computed(x).reshape(math.prod(x.shape[:-3]), *self.grid.shape)
         if weights is not None:
             flat = flat * weights.to(flat)[:, None, None]
-        c = so3_projection(flat, self.lmax, self.nmax, self.grid.bandwidth, self.grid.num_gamma)
+        c = project(flat, self.lmax, self.nmax, self.grid.bandwidth, self.grid.num_gamma)
         return c.reshape(*x.shape[:-3], self.size).to(x.dtype)
 
 
@@ -117,18 +117,24 @@ class SO3Transform(_SO3Module):
         super().__init__(lmax, grid, nmax)
         degrees = torch.arange(self.lmax + 1, dtype=torch.float64)
         counts = torch.from_numpy(block_offsets(self.lmax, self.nmax)).diff()
-        norms = ((2 * degrees + 1) / (8 * math.pi**2)).repeat_interleave(counts)
-        self.register_buffer("_norms", norms, persistent=False)
-        self.register_buffer("_weights", self.grid.weights, persistent=False)
+        self._exact = ((2 * degrees + 1) / (8 * math.pi**2)).repeat_interleave(counts), self.grid.weights
+
+    def _factors(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Factor of each coefficient and weight of each β, from float64 to the type and device of ``like``."""
+        norms, weights = (t.to(like.dtype).to(like.device) for t in self._exact)
+        return norms, weights
 
     def forward(self, x: Tensor) -> Tensor:
         """The function's coefficients."""
-        return self._project(x, self._weights) * self._norms.to(x)
+        check_tensor(x)
+        norms, weights = self._factors(_computed(x))
+        return (self._project(x, weights) * norms).to(x.dtype)
 
     def adjoint(self, coefficients: Tensor) -> Tensor:
         """The transpose of the analysis."""
-        x = self._synthesise(coefficients * self._norms.to(coefficients))
-        return x * self._weights.to(x)[:, None, None]
+        check_tensor(coefficients, "coefficients")
+        norms, weights = self._factors(_computed(coefficients))
+        return (self._synthesise(coefficients * norms) * weights[:, None, None]).to(coefficients.dtype)
 
 
 def _computed(t: Tensor) -> Tensor:

@@ -5,17 +5,21 @@ Either operator's derivative is the other, so derivatives of any order are exact
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from spheregeo.autograd import Function
 from spheregeo.spectral.so3_tables import block_offsets, functions, kinds, mixing_of
 
 
 def _synthesis(coefficients: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
     """(B, coefficients) -> (B, 2b, 2b, num_gamma)."""
     fields, side = len(coefficients), 2 * bandwidth
+    if not fields:  # FFT libraries refuse nothing
+        return coefficients.new_empty(0, side, side, num_gamma)
     mix = mixing_of(lmax, nmax, coefficients)
     rows = coefficients.T.contiguous()  # (coefficients, B)
     mixed = mix.weights[0, :, None] * rows[mix.index[0]] + mix.weights[1, :, None] * rows[mix.index[1]]
@@ -36,6 +40,8 @@ def _synthesis(coefficients: Tensor, lmax: int, nmax: int, bandwidth: int, num_g
 def _projection(x: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
     """(B, 2b, 2b, num_gamma) -> (B, coefficients), the transpose of :func:`_synthesis`."""
     fields, side = len(x), 2 * bandwidth
+    if not fields:
+        return x.new_empty(0, int(block_offsets(lmax, nmax)[-1]))
     mix = mixing_of(lmax, nmax, x)
     spectrum = torch.view_as_real(torch.fft.rfft2(x))  # (B, β, m, n, 2)
     spectrum = spectrum.permute(2, 3, 1, 4, 0).reshape(side, num_gamma // 2 + 1, side, 2 * fields)
@@ -84,15 +90,57 @@ so3_projection.register_autograd(
 )
 
 
-def _mapped(operator: Any) -> Any:
-    """The rule of ``torch.func.vmap``: one more axis of fields."""
+class _Eager(Function):
+    """Either operator for eager code and transforms of ``torch.func``, which have no rule for custom operators' derivatives."""
 
-    def rule(info: Any, in_dims: Any, fields: Tensor, *sizes: int) -> tuple[Tensor, int]:
+    @staticmethod
+    def forward(fields: Tensor, forward: bool, *sizes: int) -> Tensor:
+        return (_synthesis if forward else _projection)(fields, *sizes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.forward_, *ctx.sizes = inputs
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return (_Eager.apply(grad.contiguous(), not ctx.forward_, *ctx.sizes), *[None] * 5)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, fields: Tensor, *rest: Any) -> tuple[Tensor, int]:
         fields = fields.movedim(in_dims[0], 0)
-        return operator(fields.flatten(0, 1), *sizes).unflatten(0, fields.shape[:2]), 0
-
-    return rule
+        return _Eager.apply(fields.flatten(0, 1), *rest).unflatten(0, fields.shape[:2]), 0
 
 
-so3_synthesis.register_vmap(_mapped(so3_synthesis))
-so3_projection.register_vmap(_mapped(so3_projection))
+def synthesise(coefficients: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
+    """Functions on the grid of rotations from their coefficients.
+
+    Args:
+        coefficients: one row a function.
+        lmax, nmax: largest degree and order |n|.
+        bandwidth, num_gamma: of the grid.
+
+    Shape: (B, coefficients) -> (B, 2 bandwidth, 2 bandwidth, num_gamma).
+    """
+    run = so3_synthesis if torch.compiler.is_compiling() else partial(_transform, True)
+    result: Tensor = run(coefficients, lmax, nmax, bandwidth, num_gamma)
+    return result
+
+
+def project(x: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
+    """The transpose of :func:`synthesise`: sums over rotations, without weights.
+
+    Args:
+        x: functions on the grid of rotations.
+        lmax, nmax: largest degree and order |n|.
+        bandwidth, num_gamma: of the grid.
+
+    Shape: (B, 2 bandwidth, 2 bandwidth, num_gamma) -> (B, coefficients).
+    """
+    run = so3_projection if torch.compiler.is_compiling() else partial(_transform, False)
+    result: Tensor = run(x, lmax, nmax, bandwidth, num_gamma)
+    return result
+
+
+def _transform(forward: bool, fields: Tensor, *sizes: int) -> Tensor:
+    result: Tensor = _Eager.apply(fields, forward, *sizes)
+    return result

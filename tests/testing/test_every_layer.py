@@ -42,6 +42,9 @@ PARTS = {
     "FrameRotation": "nn/space/test_edge_frame.py",
     "PointProduct": "nn/space/test_edge_frame.py",
     **dict.fromkeys(["Stacks", "ToStacks", "FromStacks"], "nn/irreps/test_stacks.py"),
+    **dict.fromkeys(
+        ["SpectralKernel", "NearIdentity", "Equatorial", "FullSpectrum"], "nn/sphere/test_spectral_layers.py"
+    ),
 }
 
 
@@ -83,6 +86,13 @@ OWN_TWIN = {
             "FromCharts",
         ],
         "nn/sphere/test_icosahedral.py",
+    ),
+    **dict.fromkeys(
+        [
+            "S2Conv", "SO3Conv", "SO3ToS2", "SO3Integrate", "SO3BatchNorm", "SO3SpectralPool", "ZonalConv", "SpectralConv",
+            "SpectralPool", "SpinConv",
+        ],
+        "nn/sphere/test_spectral_layers.py",
     ),
 }  # fmt: skip
 
@@ -477,6 +487,57 @@ on_grid(
     lambda grid: layers.FieldUnpool(KIND, grid.refine()),
     channels=8,
     equivariance_options={"target": FINE},
+)
+
+
+# ---- spectral layers: exact under any rotation of signals below the band limit
+
+GL, FINER, WIDE = GaussLegendre(5, 10), GaussLegendre(7, 14), GaussLegendre(12, 24)
+
+
+def spectral(
+    kind: type, make: Callable[[Any], nn.Module], *around: Any, shape: tuple[int, ...] = GL.shape, **more: Any
+) -> None:
+    """A layer between grids of the sphere or of SO(3); ``around`` are modules that make fields on the sphere of its own."""
+
+    def build() -> dict[str, Any]:
+        layer, wide = make(GL), make(WIDE)
+        net = nn.Sequential(*[wide if part is None else part for part in around]) if around else wide
+        arguments = {"layer": layer, "inputs": torch.randn(2, 2, *shape), "equivariant": net, "where": WIDE}
+        arguments |= {"equivariance": {"so3": 1e-10}, "equivariance_options": {"lmax": 3, "channels": 2}}
+        if shape == GL.shape:
+            arguments |= {"other": make(FINER), "other_inputs": torch.randn(2, 2, *FINER.shape)}
+        return arguments | more
+
+    CASES[kind] = build
+
+
+LIFT, TO_S2 = layers.S2Conv(2, 2, WIDE, 2), layers.SO3ToS2(2, 2, 2, WIDE)
+spectral(layers.S2Conv, lambda grid: layers.S2Conv(2, 2, grid, 2, lmax=2), None, TO_S2)
+spectral(layers.SO3Conv, lambda grid: layers.SO3Conv(2, 2, 2), LIFT, None, TO_S2, shape=(6, 6, 6))
+spectral(
+    layers.SO3ToS2,
+    lambda grid: layers.SO3ToS2(2, 3, 2, grid, kernel=layers.NearIdentity()),
+    LIFT, None, shape=(6, 6, 6),
+)  # fmt: skip
+spectral(
+    layers.SO3Integrate, lambda grid: layers.SO3Integrate(2), LIFT, None, shape=(6, 6, 6), channel_axis=2
+)
+spectral(layers.SO3BatchNorm, lambda grid: layers.SO3BatchNorm(2, 2), LIFT, None, TO_S2, shape=(6, 6, 6))
+spectral(
+    layers.SO3SpectralPool,
+    lambda grid: layers.SO3SpectralPool(2, 1),
+    LIFT, None, layers.SO3ToS2(2, 2, 1, WIDE), shape=(6, 6, 6), channel_axis=2,
+)  # fmt: skip
+spectral(layers.ZonalConv, lambda grid: layers.ZonalConv(2, 3, grid, lmax=4, anchors=3))
+spectral(layers.SpectralConv, lambda grid: layers.SpectralConv(2, 3, grid, lmax=4))
+spectral(layers.SpectralPool, lambda grid: layers.SpectralPool(grid, grid, lmax=4), channel_axis=2)
+spectral(
+    layers.SpinConv,
+    lambda grid: layers.SpinConv("2x0", "1x0 + 1x1", grid, lmax=3),
+    equivariant=layers.SpinConv("2x0", "1x0 + 1x1", GaussLegendre(16, 32), lmax=6),
+    where=GaussLegendre(16, 32),
+    equivariance_options={"lmax": 3},
 )
 
 

@@ -23,6 +23,21 @@ from spheregeo.nn.sphere.icosahedral import (
     ToCharts,
 )
 from spheregeo.nn.sphere.needlets import NeedletBlock, NeedletConv, ScaleInvariants, Shrinkage
+from spheregeo.nn.sphere.spectral import (
+    Equatorial,
+    FullSpectrum,
+    NearIdentity,
+    S2Conv,
+    SO3BatchNorm,
+    SO3Conv,
+    SO3Integrate,
+    SO3SpectralPool,
+    SO3ToS2,
+    SpectralConv,
+    SpectralPool,
+    SpinConv,
+    ZonalConv,
+)
 
 IcosahedralNorm = IcosahedralBatchNorm  # the former name
 
@@ -30,8 +45,10 @@ __all__ = [
     "ChebConv",
     "DiscoConv",
     "DiscoConvTranspose",
+    "Equatorial",
     "FromCharts",
     "FromFaces",
+    "FullSpectrum",
     "HEALPixConv",
     "HEALPixFaceConv",
     "HEALPixHops",
@@ -40,14 +57,25 @@ __all__ = [
     "IcosahedralConv",
     "IcosahedralPool",
     "IcosahedralUpsample",
+    "NearIdentity",
     "NeedletBlock",
     "NeedletConv",
     "OrientationPool",
     "PixelShuffle",
     "PixelUnshuffle",
+    "S2Conv",
+    "SO3BatchNorm",
+    "SO3Conv",
+    "SO3Integrate",
+    "SO3SpectralPool",
+    "SO3ToS2",
     "ScaleInvariants",
     "Shrinkage",
+    "SpectralConv",
+    "SpectralPool",
     "SphereAttention",
+    "SpinConv",
     "ToCharts",
     "ToFaces",
+    "ZonalConv",
 ]
