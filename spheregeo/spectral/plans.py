@@ -18,7 +18,7 @@ from torch import Tensor
 from spheregeo.autograd import Function
 from spheregeo.grids import HEALPix, parse_grid
 from spheregeo.grids.base import Grid, LatitudeRings
-from spheregeo.grids.cache import geometry
+from spheregeo.grids.cache import geometry, nbytes
 from spheregeo.spectral.engines import get_engine
 from spheregeo.spectral.legendre import Legendre, triangle
 from spheregeo.spectral.stages.quadrature import Weights, ring_weights
@@ -167,6 +167,20 @@ def _sizes(text: str) -> tuple[int, int]:
     parts = 2 if plan.spin else 1
     sizes = parts * (plan.lmax + 1) ** 2, parts * grid.num_points
     return sizes if plan.kind == "synthesis" else sizes[::-1]
+
+
+def kept_bytes(plan: str) -> int:
+    """Bytes of index lists, factors and functions of a plan in float32 on the CPU, which is made for that."""
+    found, grid = read(plan)
+    like = torch.empty(0)
+    made: Transform = geometry.get(
+        ("transform", plan, like.dtype, like.device), lambda: Transform(found, grid, like)
+    )
+    functions = getattr(made.engine, "kept_bytes", lambda structure, like: 0)
+    own = [made.index, made.places, made.signs, made.parity]
+    if made.weights is not None:
+        own += [t for t in (made.weights.diagonal, *(made.weights.matrices or ())) if t is not None]
+    return nbytes(own) + int(functions(made.legendre, like))
 
 
 def transformed(x: Tensor, plan: str, transpose: bool = False) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from spheregeo.grids import HEALPix
 from spheregeo.grids.base import Grid
 from spheregeo.grids.cache import geometry
 from spheregeo.spectral.engines import check_engine
-from spheregeo.spectral.plans import Plan, rings_of, transformed
+from spheregeo.spectral.plans import Plan, kept_bytes, rings_of, transformed
 from spheregeo.spectral.stages.points import harmonics_at
 from spheregeo.spectral.stages.quadrature import check_lmax, resolved_degree
 
@@ -31,6 +32,7 @@ class _Transform(nn.Module):
         self.grid, self.lmax = grid, check_count("lmax", lmax, 0)
         self.spin, self.engine = check_count("spin", spin, 0), check_engine(engine)
         self._rings = rings_of(grid) is not None
+        self._plan = ""
         self._parts = (2,) if self.spin else ()
         if not self._rings:
             size = 8 * math.prod(self._field) * math.prod(self._coefficients)
@@ -73,6 +75,17 @@ class _Transform(nn.Module):
             y = rule(x.reshape(-1, math.prod(before)).to(wide))
         return y.view(*x.shape[: x.ndim - len(before)], *after).to(x.dtype)
 
+    def _exact(self) -> Tensor:
+        """The matrix of a transform on a grid without rings, in float64."""
+        return self._harmonics()
+
+    def _apply(self, *args: Any, **options: Any) -> Any:
+        """Matrices stay in float64, whatever the module's type becomes."""
+        moved = super()._apply(*args, **options)
+        if not self._rings:
+            self._matrix = self._exact().to(self._matrix.device)
+        return moved
+
     def _harmonics(self) -> Tensor:
         """The matrix of the synthesis, for grids without rings. Shape: (field, coefficients)."""
 
@@ -81,6 +94,14 @@ class _Transform(nn.Module):
             return made.view(math.prod(self._field), math.prod(self._coefficients))
 
         return geometry.get(("harmonics", self.grid, self.lmax, self.spin), compute)
+
+    def memory_bytes(self) -> int:
+        """Bytes that the transform keeps for float32: matrices, index lists, the portable engine's Legendre functions.
+
+        Functions are shared by all transforms on the same rings with equal ``lmax`` and ``spin``.
+        """
+        own = sum(b.numel() * b.element_size() for b in self.buffers())
+        return own + (kept_bytes(self._plan) if self._rings else 0)
 
     def extra_repr(self) -> str:
         """The arguments."""
@@ -117,7 +138,7 @@ class InverseSHT(_Transform):
         if self._rings:
             self._plan = Plan("synthesis", repr(grid), self.lmax, self.spin, self.engine).text
         else:
-            self.register_buffer("_matrix", self._harmonics(), persistent=False)
+            self.register_buffer("_matrix", self._exact(), persistent=False)
 
     def forward(self, coefficients: Tensor) -> Tensor:
         """The field with these coefficients."""
@@ -190,7 +211,7 @@ class SHT(_Transform):
             rounds = self.iterations if healpix else 0
             self._plan = Plan("analysis", repr(grid), self.lmax, self.spin, self.engine, rounds, weights).text
         else:
-            self.register_buffer("_matrix", self._least_squares(), persistent=False)
+            self.register_buffer("_matrix", self._exact(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The field's coefficients."""
@@ -207,6 +228,9 @@ class SHT(_Transform):
             return transformed(x, self._plan, transpose)
         matrix = self._matrix.to(x.dtype)
         return x @ (matrix if transpose else matrix.T)
+
+    def _exact(self) -> Tensor:
+        return self._least_squares()
 
     def _least_squares(self) -> Tensor:
         """The analysis by least squares, (coefficients, field). Raises: ValueError where points do not determine coefficients."""

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spheregeo.grids.cache import geometry
+from spheregeo.grids.cache import geometry, nbytes
 from spheregeo.spectral.legendre import Chunk, Legendre, blocks, chunk, lowest
 
 BUDGET = 128 << 20  # bytes of a table
-GROUPS = 16  # of orders, in a table
+GROUPS = 24  # of orders, in a table
 STREAMED = 1 << 14  # functions of one degree that are made at a time without a table
 FEW = 8  # columns up to which products have them as rows: products with two columns are slow
 
@@ -115,6 +115,11 @@ def analysis(structure: Legendre, values: Tensor) -> Tensor:
         for place, part in zip(group.places, parts, strict=True):
             out[place] = part.to(out.dtype)
     return out[:-1]
+
+
+def kept_bytes(structure: Legendre, like: Tensor) -> int:
+    """Bytes of the table, or of what functions are made from."""
+    return nbytes(_groups(structure, like))
 
 
 def _north(structure: Legendre) -> int:

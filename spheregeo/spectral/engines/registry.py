@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol, cast
 
 import torch
@@ -43,9 +44,18 @@ def _after_fork() -> str | None:
     )
 
 
+def _without_ducc0() -> str | None:
+    return (
+        None
+        if find_spec("ducc0")
+        else "ducc0 is not installed (pip install ducc0; its licence is GPL-2 or later)"
+    )
+
+
 _ENGINES: dict[str, _Entry] = {
     "cpu": _Entry("spheregeo.spectral.engines.cpu", ("cpu",), _after_fork),
     "portable": _Entry("spheregeo.spectral.engines.portable"),
+    "ducc0": _Entry("spheregeo.spectral.engines.ducc0", ("cpu",), _without_ducc0),
 }
 _AUTOMATIC = ("cpu", "portable")  # in the order "auto" tries them
 
