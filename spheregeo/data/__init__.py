@@ -60,6 +60,18 @@ if TYPE_CHECKING:
     from spheregeo.data.points.views import PointAugment, Views
     from spheregeo.data.pyg import from_pyg, to_pyg
     from spheregeo.data.readings import Reading, read_all
+    from spheregeo.data.sky.files import (
+        read_sky_map,
+        read_sky_mask,
+        read_spectrum,
+        write_sky_map,
+        write_spectrum,
+    )
+    from spheregeo.data.sky.generated import GeneratedSkies
+    from spheregeo.data.sky.maps import SkyMap
+    from spheregeo.data.sky.module import GeneratedSkiesData, PreparedSkies, SkyData
+    from spheregeo.data.sky.prepare import SkyPreparation
+    from spheregeo.data.sky.spectra import cmb_like_spectrum, deflection_like_spectrum
     from spheregeo.data.sphere.augment import (
         AzimuthalShift,
         ColourJitter,
@@ -123,6 +135,8 @@ _HOMES = {
     "ForcesData": "molecules.forces",
     "G2Data": "molecules.modules",
     "GLYPHS": "sphere.glyphs",
+    "GeneratedSkies": "sky.generated",
+    "GeneratedSkiesData": "sky.module",
     "IGNORE": "common",
     "KOPPEN_CLASSES": "sphere.koppen",
     "Koppen": "sphere.koppen",
@@ -147,6 +161,7 @@ _HOMES = {
     "PointField": "sphere.gridded.points",
     "PointFolder": "points.folder",
     "PointFolderData": "points.modules",
+    "PreparedSkies": "sky.module",
     "PrimitiveClouds": "points.generated",
     "PrimitiveCloudsData": "points.modules",
     "Primitives": "meshes.generated",
@@ -165,6 +180,9 @@ _HOMES = {
     "ShallowWaterData": "fields.generated",
     "Shrec11": "meshes.folder",
     "Shrec11Data": "meshes.modules",
+    "SkyData": "sky.module",
+    "SkyMap": "sky.maps",
+    "SkyPreparation": "sky.prepare",
     "Solids": "voxels.generated",
     "SolidsData": "voxels.modules",
     "SphericalGlyphsData": "sphere.mnist",
@@ -181,10 +199,12 @@ _HOMES = {
     "VoxelFolder": "voxels.folder",
     "VoxelFolderData": "voxels.modules",
     "atomic_number": "molecules.files",
+    "cmb_like_spectrum": "sky.spectra",
     "collate": "batches",
     "collate_clouds": "batches",
     "collate_meshes": "batches",
     "collate_molecules": "batches",
+    "deflection_like_spectrum": "sky.spectra",
     "fetch": "download",
     "from_frames": "molecules.files",
     "from_pyg": "pyg",
@@ -208,6 +228,9 @@ _HOMES = {
     "read_scanobjectnn": "points.modelnet",
     "read_sdf": "molecules.tables",
     "read_sdf_csv": "molecules.tables",
+    "read_sky_map": "sky.files",
+    "read_sky_mask": "sky.files",
+    "read_spectrum": "sky.files",
     "read_table": "molecules.tables",
     "read_volume": "voxels.files",
     "registry": "download",
@@ -219,6 +242,8 @@ _HOMES = {
     "unit_sphere": "points.dataset",
     "unpad": "molecules.tables",
     "verify": "download",
+    "write_sky_map": "sky.files",
+    "write_spectrum": "sky.files",
     "xyz_files": "molecules.files",
 }
 _PARTS = [
@@ -235,6 +260,7 @@ _PARTS = [
     "pyg",
     "readings",
     "record",
+    "sky",
     "sphere",
     "splits",
     "voxels",
@@ -273,6 +299,8 @@ __all__ = [
     "FolderData",
     "ForcesData",
     "G2Data",
+    "GeneratedSkies",
+    "GeneratedSkiesData",
     "Koppen",
     "KoppenData",
     "ManualDownloadError",
@@ -295,6 +323,7 @@ __all__ = [
     "PointField",
     "PointFolder",
     "PointFolderData",
+    "PreparedSkies",
     "PrimitiveClouds",
     "PrimitiveCloudsData",
     "Primitives",
@@ -312,6 +341,9 @@ __all__ = [
     "ShallowWaterData",
     "Shrec11",
     "Shrec11Data",
+    "SkyData",
+    "SkyMap",
+    "SkyPreparation",
     "Solids",
     "SolidsData",
     "SphericalGlyphsData",
@@ -328,10 +360,12 @@ __all__ = [
     "VoxelFolder",
     "VoxelFolderData",
     "atomic_number",
+    "cmb_like_spectrum",
     "collate",
     "collate_clouds",
     "collate_meshes",
     "collate_molecules",
+    "deflection_like_spectrum",
     "fetch",
     "from_frames",
     "from_pyg",
@@ -355,6 +389,9 @@ __all__ = [
     "read_scanobjectnn",
     "read_sdf",
     "read_sdf_csv",
+    "read_sky_map",
+    "read_sky_mask",
+    "read_spectrum",
     "read_table",
     "read_volume",
     "registry",
@@ -366,6 +403,8 @@ __all__ = [
     "unit_sphere",
     "unpad",
     "verify",
+    "write_sky_map",
+    "write_spectrum",
     "xyz_files",
 ]
 

@@ -17,11 +17,15 @@ MEANS = {
     "macc": "mean of the classes' recall",
     "accuracy": "share that is labelled rightly",
     "macro_f1": "mean of the classes' F1",
+    "rmse": "root mean square error",
+    "wiener_rmse": "root mean square error of the Wiener filter",
+    "error_ratio": "squared error over that of the Wiener filter",
 }
 INPUTS = {
     "Segmentation": ("photo.jpg", "an equirectangular photo (2:1)"),
     "Depth": ("photo.jpg", "an equirectangular photo (2:1)"),
     "Classification": ("photo.jpg", "an equirectangular photo (2:1)"),
+    "SkyRestoration": ("map.fits", "a HEALPix map, in ring or nested order"),
     "PointClassification": ("cloud.ply", "a cloud of points or a mesh"),
     "MoleculeRegression": ("molecule.xyz", "molecules, positions in Å"),
     "Forces": ("molecule.xyz", "molecules, positions in Å"),

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from spheregeo.export.save import CARD, CONFIG, check_place, write_beside
 from spheregeo.export.twins import plain
 from spheregeo.files import atomic_path
-from spheregeo.tasks import Depth, MoleculeRegression, PointClassification, SphereTask, Task
+from spheregeo.tasks import Depth, MoleculeRegression, PointClassification, SkyRestoration, SphereTask, Task
 
 PROGRAM, ONNX = "model.pt2", "model.onnx"
 FROM_NETWORK = "graph tensors are the leaves of network.neighbors(positions, batch)"
@@ -37,7 +37,8 @@ class Plan:
 class OfField(nn.Module):
     """Fields in their own units to a task's output: standardised as in training, then the network, then depths where asked.
 
-    Shape: (B, in_channels, *grid.shape) -> the network's output; of a :class:`~spheregeo.tasks.Depth` (B, *grid.shape).
+    Shape: (B, in_channels, *grid.shape) -> the network's output; of a :class:`~spheregeo.tasks.Depth` and a
+        :class:`~spheregeo.tasks.SkyRestoration` (B, *grid.shape).
     """
 
     # Names of ONNX files: no op is called like these.
@@ -51,9 +52,12 @@ class OfField(nn.Module):
         self.register_buffer("subtracted", task.image_mean.reshape(shape).clone())
         self.register_buffer("divided_by", task.image_std.reshape(shape).clone())
         self.depth = isinstance(task, Depth)
+        self.scale = task.scale if isinstance(task, SkyRestoration) else None
 
     def forward(self, image: Tensor) -> Tensor:
         output: Tensor = self.network((image - self.subtracted) / self.divided_by)
+        if self.scale is not None:
+            return self.scale * output.squeeze(1)
         return nn.functional.softplus(output).squeeze(1) if self.depth else output
 
 
@@ -115,10 +119,14 @@ def plan_of(task: Task) -> Plan:
     generator = torch.Generator().manual_seed(0)
     if isinstance(task, SphereTask):
         image = torch.rand(2, task.in_channels, *task.grid.shape, generator=generator)
-        output = "depth" if isinstance(task, Depth) else "logits"
+        output = (
+            "depth" if isinstance(task, Depth) else "map" if isinstance(task, SkyRestoration) else "logits"
+        )
         many = torch.export.Dim("batch", min=1, max=4096)
         units = (
-            "values as in the files, 0 to 1 for photos; mean and deviation of the training are taken inside"
+            "bands in µK without monopole, the Wiener filter's answer, the mask"
+            if isinstance(task, SkyRestoration)
+            else "values as in the files, 0 to 1 for photos; mean and deviation of the training are taken inside"
         )
         return Plan(OfField(task), (image,), ("image",), ({0: many},), output, units)
     if isinstance(task, PointClassification):

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from spheregeo.spectral import layouts
+from spheregeo.spectral.filters import (
+    WienerFilter,
+    fit_wiener_gains,
+    gaussian_beam,
+    pixel_window,
+    wiener_gains,
+)
+from spheregeo.spectral.lensing import deflection_field, displaced, lens, turn_between
 from spheregeo.spectral.needlets import NeedletFrame, SO3NeedletFrame
 from spheregeo.spectral.operators import gradient, inverse_laplacian, laplacian
+from spheregeo.spectral.power import (
+    degrees,
+    e_and_b,
+    largest_degree,
+    polarisation_spectra,
+    power_spectrum,
+    pseudo_power_spectrum,
+    remove_multipoles,
+    scale_degrees,
+)
+from spheregeo.spectral.random_fields import correlated_coefficients, random_coefficients
 from spheregeo.spectral.rotation import rotate_coefficients
+from spheregeo.spectral.scattered import angles_of, synthesis_at
 from spheregeo.spectral.sht import SHT, InverseSHT, harmonic_resample
 from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
 from spheregeo.spectral.so3_grid import SO3Grid
@@ -22,12 +42,33 @@ __all__ = [
     "SO3NeedletFrame",
     "SO3Transform",
     "VectorSHT",
+    "WienerFilter",
     "WindFields",
+    "angles_of",
+    "correlated_coefficients",
+    "deflection_field",
+    "degrees",
+    "displaced",
+    "e_and_b",
+    "fit_wiener_gains",
+    "gaussian_beam",
     "gradient",
     "harmonic_resample",
     "inverse_laplacian",
     "laplacian",
+    "largest_degree",
     "layouts",
+    "lens",
+    "pixel_window",
+    "polarisation_spectra",
+    "power_spectrum",
+    "pseudo_power_spectrum",
+    "random_coefficients",
+    "remove_multipoles",
     "resolved_degree",
     "rotate_coefficients",
+    "scale_degrees",
+    "synthesis_at",
+    "turn_between",
+    "wiener_gains",
 ]

@@ -26,6 +26,7 @@ from spheregeo.tasks.molecules.regression import MoleculeRegression, regression_
 from spheregeo.tasks.pictures.projections import globe, mollweide, to_panorama
 from spheregeo.tasks.points.classification import PointClassification
 from spheregeo.tasks.predictions import Predictions, write_predictions
+from spheregeo.tasks.sky.restoration import SkyRestoration
 from spheregeo.tasks.sphere.base import SphereTask
 from spheregeo.tasks.sphere.classification import Classification
 from spheregeo.tasks.sphere.depth import Depth
@@ -50,6 +51,7 @@ __all__ = [
     "PointClassification",
     "Predictions",
     "Segmentation",
+    "SkyRestoration",
     "SphereTask",
     "Task",
     "VoxelClassification",

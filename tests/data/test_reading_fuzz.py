@@ -418,6 +418,26 @@ def series_npz(folder: Path) -> Path:
     return folder / "a.npz"
 
 
+def sky_map(**options: Any) -> Callable[[Path], Path]:
+    """Write a FITS map of I, Q and U at nside 4 by healpy."""
+
+    def make(folder: Path) -> Path:
+        import healpy
+
+        maps = np.random.default_rng(2).normal(size=(3, 192)).astype(np.float32)
+        maps[:, 5] = healpy.UNSEEN
+        healpy.write_map(
+            str(folder / "a.fits"), list(maps), coord="G", column_units="mK", dtype=np.float32, **options
+        )
+        return folder / "a.fits"
+
+    return make
+
+
+def sky_spectrum(folder: Path) -> Path:
+    return sgd.write_spectrum(folder / "cl.fits", {"TT": np.arange(8.0), "EE": np.ones(8)})
+
+
 PICTURES = [
     *(Reader(f"image{s}", sgd.read_image, pictured(f"a{s}", PIXELS)) for s in (".png", ".jpg", ".tif", ".webp", ".bmp", ".gif")),
     Reader("image TIFF packed", sgd.read_image, pictured("a.tif", PIXELS, compression="tiff_lzw")),
@@ -436,6 +456,10 @@ PICTURES = [
     Reader("series NetCDF", read_series, series_netcdf, mutations=80),
     Reader("series npz", read_series, series_npz),
     Reader("field text", read_planet, written("a.txt", lines(PIXELS[..., 0].astype(float)))),
+    Reader("sky map", sgd.read_sky_map, sky_map()),
+    Reader("sky map nested", lambda p: sgd.read_sky_map(p).in_order("ring"), sky_map(nest=True)),
+    Reader("sky map cut", sgd.read_sky_map, sky_map(partial=True)),
+    Reader("sky spectrum", sgd.read_spectrum, sky_spectrum),
     Reader("field picture", read_planet, pictured("a.png", PIXELS)),
 ]  # fmt: skip
 

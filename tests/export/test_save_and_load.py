@@ -328,8 +328,9 @@ POINTS = {"num_points": 24, "options": {"width": 4, "counts": [8, 4], "radii": [
         lambda: tasks.MoleculeRegression(["energy"], ["eV"], network="schnet", width=4, depth=1),
         lambda: tasks.Depth(in_channels=3, grid="HEALPix(2)", network="healpix", width=4, depth=2),
         lambda: tasks.Classification(3, 4, "HEALPix(2)", width=4, depth=2),
+        lambda: tasks.SkyRestoration(3, "HEALPix(2)", [[1.0] * 5], std=[2.0, 3.0, 1.0], width=4, depth=2),
     ],
-    ids=["points", "steerable-molecule", "schnet", "depth", "classification"],
+    ids=["points", "steerable-molecule", "schnet", "depth", "classification", "skies"],
 )
 def test_programs_equal_their_networks(make: Any) -> None:
     plan = export.plan_of(randomised(make()))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from spheregeo import tasks
-from spheregeo.data import PrimitivesData, read_cloud
+from spheregeo.data import PrimitivesData, SkyMap, read_cloud, write_sky_map
 from spheregeo.grids import Equiangular, HEALPix
 from spheregeo.tasks.answers import GrowingTable, stems
 from spheregeo.tasks.inputs import Progress
@@ -326,6 +326,18 @@ def molecules(folder: Path) -> Path:
     return folder
 
 
+def skies(folder: Path) -> Path:
+    (folder / "masks").mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for k in range(3):
+        values = 100 * draw.normal(size=(1, 192))
+        values[0, k] = np.nan
+        write_sky_map(folder / f"s{k}.fits", SkyMap(values, HEALPix(4), ("T",), ("uK",), "G"))
+    mask = (np.arange(192) % 5 > 0).astype(float)
+    write_sky_map(folder / "masks" / "s1.fits", SkyMap(mask[None], HEALPix(4), ("MASK",)))
+    return folder
+
+
 def randomised(task: tasks.Task) -> Any:
     torch.manual_seed(0)
     with torch.no_grad():
@@ -350,6 +362,9 @@ DOMAINS: dict[str, tuple[Callable[[], tasks.Task], Callable[[Path], Path], str]]
     ),
     "molecules": (lambda: tasks.MoleculeRegression(["gap"], ["eV"], width=8, depth=1), molecules, "x0.xyz"),
     "forces": (lambda: tasks.Forces(width=8, depth=1), molecules, "x0.xyz"),
+    "skies": (
+        lambda: tasks.SkyRestoration(3, HEALPix(4), [[0.9] * 9], std=[100.0, 90.0, 1.0], **SMALL), skies, "s0.fits",
+    ),
 }  # fmt: skip
 
 

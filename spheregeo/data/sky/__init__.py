@@ -1,0 +1,1 @@
+"""Maps of the sky: FITS files of HEALPix maps, coordinate frames, generated skies."""

@@ -1,0 +1,1 @@
+"""Restoration of maps of the sky."""
