@@ -31,7 +31,7 @@ def cmb_like_spectrum(lmax: int, shrink: float = 1.0) -> Tensor:
     Example:
         >>> from spheregeo.data import cmb_like_spectrum
         >>> [round(float(c)) for c in cmb_like_spectrum(3)]
-        [0, 0, 1053, 527]
+        [0, 0, 1231, 618]
     """
     if not shrink > 0:
         raise ValueError(f"shrink is {shrink}; expected a positive number")
