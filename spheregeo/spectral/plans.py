@@ -88,6 +88,7 @@ class Transform:
         assert found is not None
         rings, order = found
         self.plan, self.engine = plan, get_engine(plan.engine, like.device)
+        self.mover: Any = self.engine if hasattr(self.engine, "pack") else None
         self.legendre = Legendre(plan.lmax, rings.colatitude.to(like.device), plan.spin)
         self.rings = RingStage(rings, plan.lmax, order)
         self.weights: Weights | None = None
@@ -122,9 +123,12 @@ class Transform:
     def synthesis(self, c: Tensor, weights: Weights | None = None) -> Tensor:
         """Fields of coefficients; with weights, the transpose of the weighted analysis."""
         spin, l2 = self.plan.spin, len(self.places)
-        a = (c.view(-1, l2)[:, self.index] * self.signs).view(-1, len(self.index) // 2, 2)
-        a = a.transpose(0, 1).contiguous()
-        maps = a.shape[1]
+        c = c.view(-1, l2)
+        maps = len(c)
+        if self.mover is None:
+            a = (c[:, self.index] * self.signs).view(maps, -1, 2).transpose(0, 1).contiguous()
+        else:
+            a = self.mover.pack(c, self.plan.lmax)
         if spin:
             gradient, curl = torch.view_as_complex(a.view(len(a), -1, 2, 2)).unbind(2)
             turned = 1j * curl
@@ -132,31 +136,35 @@ class Transform:
                 torch.stack([gradient + turned, self.parity[..., 0] * (gradient - turned)], 2)
             )
         values = self.engine.synthesis(self.legendre, a.reshape(len(a), -1))
-        if weights is not None:
+        diagonal = weights.diagonal if weights is not None else None
+        if weights is not None and diagonal is None:
             values = weights.apply(values)
         z = torch.view_as_complex(values.view(*values.shape[:2], -1, 2))
         if spin:
             plus, minus = z.unflatten(2, (-1, 2)).unbind(3)
             minus = minus.flip(1)
             z = torch.stack([-0.5 * (plus + minus), 0.5j * (minus - plus)], 3).flatten(2)
-        return self.rings.synthesis(z).view(maps // (2 if spin else 1), -1)
+        return self.rings.synthesis(z, self.mover, diagonal).view(maps // (2 if spin else 1), -1)
 
     def transposed(self, x: Tensor, weights: Weights | None = None) -> Tensor:
         """The transpose of the synthesis; with weights, the analysis by quadrature."""
         spin, l2 = self.plan.spin, len(self.places)
-        z = self.rings.transpose(x.reshape(-1, self.rings.num_points))
+        diagonal = weights.diagonal if weights is not None else None
+        z = self.rings.transpose(x.reshape(-1, self.rings.num_points), self.mover, diagonal)
         if spin:
             south, east = z.unflatten(2, (-1, 2)).unbind(3)
             minus = -0.5 * south - 0.5j * east
             z = torch.stack([0.5j * east - 0.5 * south, minus.flip(1)], 3).flatten(2)
         values = torch.view_as_real(z.contiguous()).flatten(2)
-        if weights is not None:
+        if weights is not None and diagonal is None:
             values = weights.apply(values)
         a = self.engine.analysis(self.legendre, values)
         if spin:
             plus, minus = torch.view_as_complex(a.view(len(a), -1, 2, 2)).unbind(2)
             minus = self.parity[..., 0] * minus
             a = torch.view_as_real(torch.stack([plus + minus, 1j * (minus - plus)], 2))
+        if self.mover is not None:
+            return self.mover.unpack(a.reshape(len(a), -1), self.plan.lmax).view(len(x), -1)
         a = a.reshape(len(a), -1, 2).transpose(0, 1).flatten(1)
         return (a * self.signs)[:, self.places].view(-1, l2 * (2 if spin else 1))
 

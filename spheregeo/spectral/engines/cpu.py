@@ -36,6 +36,61 @@ def analysis(structure: Legendre, values: Tensor) -> Tensor:
     return out
 
 
+def pack(c: Tensor, lmax: int) -> Tensor:
+    """Coefficients in the order of the stage: cosines and minus sines. Shape: (B, (lmax + 1)²) -> (T, 2B)."""
+    a = c.new_empty((lmax + 1) * (lmax + 2) // 2, 2 * len(c))
+    _layout(True, False, lmax + 1, array(c), a.numpy(), (len(c), lmax, 0, 0))
+    return a
+
+
+def unpack(a: Tensor, lmax: int) -> Tensor:
+    """The transpose of :func:`pack`. Shape: (T, 2B) -> (B, (lmax + 1)²)."""
+    c = a.new_empty(a.shape[1] // 2, (lmax + 1) ** 2)
+    _layout(False, False, lmax + 1, c.numpy(), array(a), (len(c), lmax, 0, 0))
+    return c
+
+
+def spectra(values: Tensor, factors: Tensor, weights: Tensor | None, width: int) -> Tensor:
+    """Ring values as half spectra, times complex factors and weights. Shape: (M, R, 2B), (M,), (R,) -> complex (B, R, width)."""
+    orders, rings, columns = values.shape
+    x = values.new_empty(columns // 2, rings, width, 2)
+    sizes = (columns // 2, orders, rings, width)
+    _layout(False, True, rings, x.numpy(), array(values), sizes, factors, weights)
+    return torch.view_as_complex(x)
+
+
+def ring_values(x: Tensor, factors: Tensor, weights: Tensor | None) -> Tensor:
+    """The first orders of half spectra, times complex factors and weights. Shape: complex (B, R, W), (M,), (R,) -> (M, R, 2B)."""
+    maps, rings, width = x.shape
+    values = torch.view_as_real(x).new_empty(len(factors), rings, 2 * maps)
+    sizes = (maps, len(factors), rings, width)
+    _layout(True, True, rings, array(torch.view_as_real(x)), values.numpy(), sizes, factors, weights)
+    return values
+
+
+def _layout(
+    packs: bool,
+    spectra: bool,
+    length: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    sizes: tuple[int, int, int, int],
+    factors: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> None:
+    kind = torch.from_numpy(x).dtype
+    if factors is None:
+        factors = torch.ones(1, dtype=torch.complex128)
+    if weights is None:
+        weights = torch.ones(sizes[2])
+    pairs = array(torch.view_as_real(factors.resolve_conj()).to(kind))
+    tasks = -(-length // kernels.BLOCK)
+    with threads():
+        kernels.layout(
+            packs, spectra, tasks, x.reshape(-1), y.reshape(-1), sizes, pairs, array(weights.to(kind))
+        )
+
+
 def _run(forward: bool, structure: Legendre, a: np.ndarray, f: np.ndarray) -> None:
     plan = geometry.get(("compiled", structure.key), lambda: _plan(structure))
     folds = structure.spin == 0

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,8 +55,18 @@ class RingStage:
             self._batches.append(Batch(which, points, phase, length, whole))
         self._ready: dict[tuple[torch.dtype, torch.device], list[tuple[Batch, Tensor | None]]] = {}
 
-    def synthesis(self, values: Tensor) -> Tensor:
-        """Fields of ring values. Shape: complex (M, R, B) -> real (B, N)."""
+    def synthesis(self, values: Tensor, mover: Any = None, weights: Tensor | None = None) -> Tensor:
+        """Fields of ring values, times weights (R,). Shape: complex (M, R, B) -> real (B, N).
+
+        ``mover`` may be an engine with functions ``spectra`` and ``ring_values``, which put values in order in one pass.
+        """
+        if self._movable(mover):
+            n = self._batches[0].length
+            ordered = torch.view_as_real(values).flatten(2)
+            spectra = mover.spectra(ordered, self._factors, weights, n // 2 + 1)
+            return torch.fft.irfft(spectra, n=n, norm="forward").view(-1, self.num_points)
+        if weights is not None:
+            values = values * weights[:, None]
         maps, n = values.permute(2, 1, 0), self.num_points
         out = None
         for batch, turn in self._on(values):
@@ -68,9 +80,34 @@ class RingStage:
         assert out is not None
         return out
 
-    def transpose(self, fields: Tensor) -> Tensor:
+    def transpose(self, fields: Tensor, mover: Any = None, weights: Tensor | None = None) -> Tensor:
         """The transpose of the synthesis. Shape: real (B, N) -> complex (M, R, B)."""
         kind = torch.complex64 if fields.dtype == torch.float32 else torch.complex128
+        if self._movable(mover):
+            z = torch.fft.rfft(fields.view(len(fields), self.num_rings, -1), norm="backward")
+            factors = 2 * self._factors.conj_physical()
+            factors[0] = 1
+            found = mover.ring_values(z, factors, weights)
+            return torch.view_as_complex(found.view(*found.shape[:2], -1, 2))
+        out = self._transpose(fields, kind)
+        return out if weights is None else out * weights[:, None]
+
+    @cached_property
+    def _factors(self) -> Tensor:
+        """Factors e^{imφ_0}/√2 (1 for m = 0) of the one batch. Shape: (M,) complex."""
+        size = torch.full((self.lmax + 1,), math.sqrt(0.5), dtype=torch.float64)
+        size[0] = 1.0
+        return torch.polar(size, self._batches[0].phase * self._orders)
+
+    def _movable(self, mover: Any) -> bool:
+        """Whether all rings are one batch in order, no order folds, and there is someone to move values."""
+        return (
+            hasattr(mover, "spectra")
+            and self._batches[0].whole
+            and self.lmax < (self._batches[0].length + 1) // 2
+        )
+
+    def _transpose(self, fields: Tensor, kind: torch.dtype) -> Tensor:
         out = torch.empty(self.lmax + 1, self.num_rings, len(fields), dtype=kind, device=fields.device)
         for batch, turn in self._on(out):
             part = fields if batch.whole else fields[:, batch.points.reshape(-1)]
