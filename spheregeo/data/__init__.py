@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from spheregeo.data.common import IGNORE, Augmented, EpochSampler
     from spheregeo.data.download import ManualDownloadError, fetch, registry, verify
     from spheregeo.data.fields.generated import ShallowWaterData
+    from spheregeo.data.fields.gradients import GlyphGradientData
     from spheregeo.data.fields.layout import FieldInfo, FieldLayout
     from spheregeo.data.fields.module import SeriesData
     from spheregeo.data.fields.own import FieldSeriesData, read_field_series
@@ -137,6 +138,7 @@ _HOMES = {
     "GLYPHS": "sphere.glyphs",
     "GeneratedSkies": "sky.generated",
     "GeneratedSkiesData": "sky.module",
+    "GlyphGradientData": "fields.gradients",
     "IGNORE": "common",
     "KOPPEN_CLASSES": "sphere.koppen",
     "Koppen": "sphere.koppen",
@@ -301,6 +303,7 @@ __all__ = [
     "G2Data",
     "GeneratedSkies",
     "GeneratedSkiesData",
+    "GlyphGradientData",
     "Koppen",
     "KoppenData",
     "ManualDownloadError",

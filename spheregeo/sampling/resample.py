@@ -74,8 +74,7 @@ def resample(
                 kind,
                 flat.ndim - 2,
             )
-        ready = ready_field_map(source, target, method, kind, x)
-        return carried(flat, ready, target)
+        return carried(flat, ready_field_map(source, target, method, kind, x), target)
     if missing == "renormalize":
         return renormalized(x, lambda field: resample(field, source, target, method))
     flat = flatten(x, source, "source")  # (..., Q)

@@ -95,7 +95,10 @@ class _TypedHead(nn.Module):
         self.kind = kind
         self._tangent = [channels for channels, _, order in kind.blocks if order]
         tangent = [term for term in kind.terms if term.order]
-        self.linear = FieldLinear(FieldType([Term(kind.num_fields, 0), *tangent]), out_type, bias=True)
+        scalars = any(
+            term.order == 0 and term.parity > 0 for term in out_type.terms
+        )  # which alone take a bias
+        self.linear = FieldLinear(FieldType([Term(kind.num_fields, 0), *tangent]), out_type, bias=scalars)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [invariants(x, self.kind), *(x[:, channels] for channels in self._tangent)]

@@ -160,10 +160,10 @@ class SphereAttention(ExactBuffers):
     def _everywhere(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Global attention without positions; half precision is computed in float32."""
         dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-        given = [t.to(dtype).unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, k, v)]
+        a, b, c = (t.to(dtype).unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         mask = None if self.log_area is None else self.log_area.to(dtype)[None, None, None]
         with torch.autocast(q.device.type, enabled=False):
-            y = nn.functional.scaled_dot_product_attention(*given, attn_mask=mask, scale=1.0)
+            y = nn.functional.scaled_dot_product_attention(a, b, c, attn_mask=mask, scale=1.0)
         return y.transpose(1, 2).flatten(2).to(q.dtype)
 
     def _check(self, name: str, x: Tensor, grid: Grid) -> None:

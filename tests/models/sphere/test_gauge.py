@@ -47,6 +47,7 @@ def test_vectors_in_and_out_turn_with_the_sphere() -> None:
     assert measure_equivariance(model, grid, group="so3", lmax=4, **both).error < 3e-2
     wrong = {"field_in": "3x0", "field_out": "6x0"}  # components taken for scalars
     assert measure_equivariance(model, grid, group="so3", lmax=4, **wrong).error > 0.1
+    assert create("gauge-unet", 3, 2, HEALPix(4), depth=1, out_type="1x1")(torch.zeros(1, 3, 192)).any() == 0
     labels = create("gauge-classifier", 3, 2, grid, width=4, depth=2, in_type="1x0 + 1x1").eval()
     randomise(labels, torch.Generator().manual_seed(0), torch.randn(1, 3, *grid.shape))
     x = torch.cat([torch.randn(1, 1, 3072), torch.zeros(1, 2, 3072)], 1)
