@@ -28,7 +28,7 @@ from torch import Tensor
 
 from spheregeo.audit.fields import FieldSpec
 from spheregeo.audit.rotations import symmetries
-from spheregeo.audit.signals import BandFit, analyse, evaluate, resolved_degree
+from spheregeo.audit.signals import BandFit, analyse, evaluate_on_grid, resolved_degree
 from spheregeo.audit.turned import Ending, Turned
 from spheregeo.grids import Grid
 from spheregeo.sampling import interpolation_map, rotate
@@ -63,8 +63,8 @@ class Trial:
     def signal(self, rotation: Tensor | None = None) -> Tensor:
         """R f as the module's input."""
         if rotation is None:
-            return self.field(evaluate(self.coefficients, self.grid.points))
-        values = evaluate(self.coefficients, self.grid.points @ rotation).unflatten(0, (self.signals, -1))
+            return self.field(evaluate_on_grid(self.coefficients, self.grid))
+        values = evaluate_on_grid(self.coefficients, self.grid, rotation).unflatten(0, (self.signals, -1))
         return self.field(self.field_in.turn(values, rotation))
 
     def gives_vectors(self) -> bool:
@@ -172,9 +172,9 @@ def sampled(trial: Trial, turns: Tensor, lmax_out: int, project: bool) -> Compar
     pairs = []
     for rotation in turns:
         moved = trial.run(trial.signal(rotation))
-        expected = evaluate(band, target.points @ rotation)
+        expected = evaluate_on_grid(band, target, rotation)
         if project:
-            moved_band = evaluate(fit(moved)[0], target.points)
+            moved_band = evaluate_on_grid(fit(moved)[0], target)
             distance = power(moved_band - trial.turned(expected, rotation), target.areas)
         else:
             expected = expected + _interpolate(rest, target, rotation)
@@ -183,13 +183,12 @@ def sampled(trial: Trial, turns: Tensor, lmax_out: int, project: bool) -> Compar
 
     top = max(min(2 * lmax_out, 2 * resolved_degree(target)), lmax_out + 1)
     stand_in = analyse(rest, target, top, lmax_out)
-    leak, left = fit(evaluate(stand_in, target.points))  # the fit should see nothing of it
+    leak, left = fit(evaluate_on_grid(stand_in, target))  # the fit should see nothing of it
     if project:
         own = math.sqrt(2) * float(leak.norm()) / size  # it enters both sides
     else:  # for one of the rotations: it hardly depends on which
-        back = target.points @ turns[0]
-        guess = evaluate(leak, back) + _interpolate(left, target, turns[0])
-        own = math.sqrt(power(evaluate(stand_in, back) - guess, target.areas)) / size
+        guess = evaluate_on_grid(leak, target, turns[0]) + _interpolate(left, target, turns[0])
+        own = math.sqrt(power(evaluate_on_grid(stand_in, target, turns[0]) - guess, target.areas)) / size
     return Comparison(pairs, own, math.sqrt(power(rest, target.areas)) / size)
 
 

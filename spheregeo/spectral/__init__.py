@@ -24,10 +24,19 @@ from spheregeo.spectral.power import (
     scale_degrees,
 )
 from spheregeo.spectral.random_fields import correlated_coefficients, random_coefficients
-from spheregeo.spectral.rotation import rotate_coefficients
+from spheregeo.spectral.rotation import rotate_coefficients, rotate_field
 from spheregeo.spectral.scattered import angles_of, synthesis_at
 from spheregeo.spectral.sht import SHT, InverseSHT, harmonic_resample
 from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
+from spheregeo.spectral.so3_functions import (
+    characters,
+    class_function,
+    convolve_so3,
+    correlate_so3,
+    correlate_sphere,
+    integrate_so3,
+    project_to_sphere,
+)
 from spheregeo.spectral.so3_grid import SO3Grid
 from spheregeo.spectral.stages.quadrature import resolved_degree
 from spheregeo.spectral.vector import InverseVectorSHT, VectorSHT, WindFields
@@ -45,6 +54,11 @@ __all__ = [
     "WienerFilter",
     "WindFields",
     "angles_of",
+    "characters",
+    "class_function",
+    "convolve_so3",
+    "correlate_so3",
+    "correlate_sphere",
     "correlated_coefficients",
     "deflection_field",
     "degrees",
@@ -54,6 +68,7 @@ __all__ = [
     "gaussian_beam",
     "gradient",
     "harmonic_resample",
+    "integrate_so3",
     "inverse_laplacian",
     "laplacian",
     "largest_degree",
@@ -62,11 +77,13 @@ __all__ = [
     "pixel_window",
     "polarisation_spectra",
     "power_spectrum",
+    "project_to_sphere",
     "pseudo_power_spectrum",
     "random_coefficients",
     "remove_multipoles",
     "resolved_degree",
     "rotate_coefficients",
+    "rotate_field",
     "scale_degrees",
     "synthesis_at",
     "turn_between",

@@ -1,4 +1,4 @@
-r"""Rotation of coefficients of real harmonics: degree l by D^l(R), without a matrix for each rotation.
+r"""Rotation of fields through coefficients of real harmonics: degree l by D^l(R), without a matrix for each rotation.
 
 With Y^l = D^l of the quarter turn about y and Z(α) that of a turn about z, which only mixes orders ±m,
 
@@ -22,11 +22,15 @@ from torch import Tensor
 
 from spheregeo.autograd import mapped
 from spheregeo.checks import check_tensor
+from spheregeo.grids import Grid
 from spheregeo.grids.cache import geometry
 from spheregeo.groups import euler_angles, rotation_matrix
 from spheregeo.harmonics.wigner_d import STEP
+from spheregeo.spectral.sht import SHT, InverseSHT
+from spheregeo.spectral.stages.quadrature import resolved_degree
 
 KEPT_DEGREE = 128  # Δ of all degrees up to here are kept once they were needed, 17 MB in float64
+ITERATIONS = 6  # of the analysis of fields on HEALPix: errors of 1e-6 at 2 nside
 BLOCK = 1 << 22  # numbers of Δ at once beyond
 
 
@@ -75,6 +79,46 @@ def rotate_coefficients(
     flat = coefficients.to(dtype).expand(*shape, size).reshape(-1, size)
     out: Tensor = turn_coefficients(flat, angles.to(coefficients.device))
     return out.reshape(*shape, size).to(coefficients.dtype)
+
+
+def rotate_field(
+    x: Tensor,
+    grid: Grid,
+    rotation: Tensor | Sequence[float] | Sequence[Sequence[float]],
+    lmax: int | None = None,
+    spin: int = 0,
+) -> Tensor:
+    """The field (R f)(p) = f(R⁻¹ p) by analysis, rotation of coefficients and synthesis; what lies above ``lmax`` is lost.
+
+    Args:
+        x: scalar field, or for spin s ≠ 0 a tangent field of order s: pairs (cos, sin) in frames (south, east), turned with
+            their frames.
+        grid: the grid x is on.
+        rotation: matrices (..., 3, 3) or unit quaternions (..., 4) in the order (w, x, y, z); leading axes broadcast with those
+            of x (with those before the pair, for tangent fields).
+        lmax: largest degree; :func:`resolved_degree` of the grid where absent.
+        spin: order of the tangent field; 0 for scalars.
+
+    Shape: (..., *grid.shape), or (..., 2, *grid.shape) for spin s ≠ 0 -> the same. Differentiable in x.
+    Equivariance: exact for fields of degrees to ``lmax`` where the grid's analysis is exact; on HEALPix 1e-6 of the largest
+        value at 2 nside.
+    Raises: ValueError for shapes that do not fit, no rotations, or an ``lmax`` that the grid does not determine.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import GaussLegendre
+        >>> from spheregeo.groups import random_rotations
+        >>> from spheregeo.spectral import rotate_field
+        >>> rotate_field(torch.randn(3, 9, 18), GaussLegendre(9, 18), random_rotations(3)).shape
+        torch.Size([3, 9, 18])
+    """
+    lmax = max(resolved_degree(grid), spin) if lmax is None else lmax
+    coefficients = SHT(grid, lmax, spin, iterations=ITERATIONS)(x)
+    matrices = rotation_matrix(rotation)
+    if spin and matrices.ndim > 2:
+        matrices = matrices.unsqueeze(-3)
+    turned: Tensor = InverseSHT(grid, lmax, spin)(rotate_coefficients(coefficients, matrices))
+    return turned
 
 
 def _turned(coefficients: Tensor, angles: Tensor) -> Tensor:

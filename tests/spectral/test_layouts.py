@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+from pathlib import Path
 
 import healpy
 import numpy as np
@@ -12,6 +14,7 @@ import torch_harmonics
 from torch import Tensor
 
 from spheregeo.grids import Equiangular, GaussLegendre, HEALPix
+from spheregeo.grids.convert import earth_field
 from spheregeo.groups import euler_matrix
 from spheregeo.harmonics import component_harmonics, from_z_polar, real_harmonics
 from spheregeo.spectral import InverseSHT, InverseVectorSHT, layouts, rotate_coefficients
@@ -155,3 +158,35 @@ def test_errors(function: object, value: object, words: str) -> None:
         function(value)  # type: ignore[operator]
     with pytest.raises(ValueError, match="normalization is 'geodesy'"):
         layouts.to_pyshtools(torch.zeros(9), "geodesy")
+
+
+@pytest.mark.realdata
+def test_topography_of_the_earth_lies_where_it_is(real_data: Path) -> None:
+    """Coefficients of degrees to 300 in geodesy's normalisation against heights on a grid of 20 minutes."""
+    lmax = 300
+    table = np.loadtxt(real_data / "reference" / "srtmp300.msl")
+    degree, order = table[:, :2].astype(int).T
+    cilm = torch.zeros(2, lmax + 1, lmax + 1, dtype=torch.float64)
+    cilm[:, degree, order] = torch.from_numpy(table[:, 2:4].T.copy())
+    lat, lon, data = (
+        np.loadtxt(gzip.open(real_data / "earth" / f"etopo20{part}.gz")) for part in ("lats", "lons", "data")
+    )
+    heights, grid = earth_field(torch.from_numpy(data), lat, lon)
+    synthetic = InverseSHT(grid, lmax)(layouts.from_pyshtools(cilm)).flatten()
+    weights, heights = grid.areas / (4 * math.pi), heights.flatten()
+    a, b = heights - heights @ weights, synthetic - synthetic @ weights
+    correlation = (a * b) @ weights / ((a * a @ weights) * (b * b @ weights)).sqrt()
+    assert float(correlation) > 0.99
+
+
+@pytest.mark.realdata
+def test_lebedev_rules_find_harmonics_orthonormal(real_data: Path) -> None:
+    for name, lmax in (("003", 1), ("007", 3), ("015", 7), ("029", 14), ("053", 26), ("131", 30)):
+        azimuth, polar, weight = np.loadtxt(real_data / "reference" / "lebedev" / f"lebedev_{name}.txt").T
+        azimuth, polar = np.radians(azimuth), np.radians(polar)
+        points = np.stack(
+            [np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth), np.cos(polar)], 1
+        )
+        s = real_harmonics(torch.from_numpy(points), lmax)
+        gram = s.T @ (s * torch.from_numpy(4 * math.pi * weight)[:, None])
+        assert (gram - torch.eye(len(gram), dtype=torch.float64)).abs().max() < 1e-10

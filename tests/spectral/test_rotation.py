@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from spheregeo.grids import Equiangular, GaussLegendre, Grid, HEALPix, Icosahedral
 from spheregeo.groups import axis_angle, euler_angles, euler_matrix, random_rotations, to_quaternion
-from spheregeo.harmonics import unpack_wigner, wigner_D, wigner_d, z_polar_matrix
-from spheregeo.spectral import rotate_coefficients, rotation
+from spheregeo.harmonics import real_harmonics, unpack_wigner, wigner_D, wigner_d, z_polar_matrix
+from spheregeo.sampling import rotate
+from spheregeo.spectral import InverseSHT, resolved_degree, rotate_coefficients, rotate_field, rotation
 
 
 def rotations() -> Tensor:
@@ -101,3 +103,44 @@ def test_errors() -> None:
         rotate_coefficients(torch.zeros(2, 9), random_rotations(3))
     with pytest.raises(ValueError, match="determinant -1"):
         rotate_coefficients(torch.zeros(2, 9), -torch.eye(3))
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [GaussLegendre(9, 18), Equiangular(9, 17), Equiangular(11, 18, poles=True), HEALPix(8), Icosahedral(2)],
+)
+def test_fields_are_turned_exactly(grid: Grid) -> None:
+    r = random_rotations(2)
+    tolerance = 1e-5 if isinstance(grid, HEALPix) else 1e-11
+    lmax = min(8, resolved_degree(grid))
+    assert lmax >= 5
+    c = torch.randn(2, 3, (lmax + 1) ** 2, dtype=torch.float64)
+    field = real_harmonics(grid.points, lmax)  # (P, c)
+    x = (c @ field.T).unflatten(-1, grid.shape)
+    wanted = c @ torch.stack([real_harmonics(grid.points @ turn, lmax) for turn in r]).mT
+    got = rotate_field(x, grid, r[:, None])
+    assert (got - wanted.unflatten(-1, grid.shape)).abs().max() < tolerance
+    assert (rotate(x[0], grid, r[0], "harmonic", lmax=lmax) - got[0]).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("spin", [1, 2])
+def test_tangent_fields_are_turned_with_their_frames(spin: int) -> None:
+    # turned by a matrix that maps the grid to itself: values move, and components turn by the angle between frames
+    grid, quarter = GaussLegendre(9, 20), axis_angle([0, 0, 1], 2 * math.pi / 20 * 3)
+    x = InverseSHT(grid, 8, spin)(torch.randn(3, 2, 81, dtype=torch.float64))
+    assert (rotate_field(x, grid, quarter, spin=spin) - x.roll(3, -1)).abs().max() < 1e-12
+    over = rotate_field(
+        x, grid, axis_angle([1, 0, 0], math.pi), spin=spin
+    )  # half a turn about x: frames by π
+    wanted = x.flip(-2, -1).roll(1, -1) * (-1) ** spin
+    assert (over - wanted).abs().max() < 1e-12
+    scalars = InverseSHT(grid, 8)(torch.randn(2, 81, dtype=torch.float64))
+    mixed = torch.cat([x.flatten(0, 1), scalars])
+    turned = rotate(mixed, grid, quarter, "harmonic", fields=f"3x{spin} + 2x0")
+    assert (turned - mixed.roll(3, -1)).abs().max() < 1e-12
+    # a field of order 1 that is the tangent part of a constant vector
+    if spin == 1:
+        v, r = torch.randn(3, dtype=torch.float64), random_rotations(1)[0]
+        south_east = torch.einsum("pcx,x->cp", grid.frames, v).unflatten(-1, grid.shape)
+        wanted = torch.einsum("pcx,x->cp", grid.frames, r @ v).unflatten(-1, grid.shape)
+        assert (rotate_field(south_east, grid, r, spin=1) - wanted).abs().max() < 1e-12

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
+from spheregeo.grids import Equiangular, GaussLegendre
 from spheregeo.groups import random_rotations
 from spheregeo.harmonics import real_harmonics, wigner_D, z_polar_matrix
-from spheregeo.spectral import InverseSO3Transform, SO3Grid, SO3Transform
+from spheregeo.spectral import (
+    SHT,
+    InverseSHT,
+    InverseSO3Transform,
+    SO3Grid,
+    SO3Transform,
+    characters,
+    class_function,
+    convolve_so3,
+    correlate_so3,
+    correlate_sphere,
+    integrate_so3,
+    project_to_sphere,
+    rotate_coefficients,
+)
 
 
 def matrix(degree: int, rotations: Tensor) -> Tensor:
@@ -112,3 +129,42 @@ def test_the_grid_integrates_over_the_group() -> None:
     weights = grid.weights[:, None, None].expand(grid.shape)
     assert abs(float(weights.sum()) - 8 * torch.pi**2) < 1e-12
     assert (torch.einsum("xyz,xyzij->ij", weights, grid.rotations)).abs().max() < 1e-12
+
+
+def test_correlation_on_the_sphere_is_its_integral() -> None:
+    f, psi = torch.randn(2, 16, dtype=torch.float64)
+    inverse = InverseSO3Transform(3)
+    h = inverse(correlate_sphere(f, psi))
+    sphere = GaussLegendre(8, 16)
+    picture, areas = InverseSHT(sphere, 3)(f).flatten(), sphere.areas
+    for k, a, g in ((0, 0, 0), (2, 5, 1), (7, 3, 6)):
+        turned = InverseSHT(sphere, 3)(rotate_coefficients(psi, inverse.grid.rotations[k, a, g])).flatten()
+        assert abs(float((picture * turned * areas).sum() - h[k, a, g])) < 1e-12
+
+
+@pytest.mark.parametrize("function", [convolve_so3, correlate_so3])
+def test_products_on_the_group_are_their_integrals(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    inverse = InverseSO3Transform(2)
+    h, k = torch.randn(2, inverse.size, dtype=torch.float64)
+    grid, turn = inverse.grid, random_rotations(1)[0]
+    weights = grid.weights[:, None, None]
+    argument = grid.rotations.mT @ turn if function is convolve_so3 else turn.T @ grid.rotations
+    basis = torch.cat([matrix(degree, argument).flatten(-2) for degree in range(3)], -1)
+    wanted = (inverse(h) * (basis @ k) * weights).sum()
+    at_turn = torch.cat([matrix(degree, turn).flatten() for degree in range(3)])
+    assert abs(float(wanted - function(h, k) @ at_turn)) < 1e-10
+
+
+def test_projection_integral_and_characters() -> None:
+    inverse = InverseSO3Transform(4)
+    h = torch.randn(3, inverse.size, dtype=torch.float64)
+    x = inverse(h)
+    field = InverseSHT(Equiangular(10, 10), 4)(project_to_sphere(h))
+    assert (field - x.mean(-1)).abs().max() < 1e-12
+    assert (SHT(Equiangular(10, 10), 4)(x.mean(-1)) - project_to_sphere(h)).abs().max() < 1e-12
+    total = (x * inverse.grid.weights[:, None, None]).sum((-3, -2, -1))
+    assert (total - integrate_so3(h)).abs().max() < 1e-11
+    a = torch.randn(5, dtype=torch.float64)
+    angle = torch.acos(((inverse.grid.rotations.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1))
+    assert (characters(angle, 4) @ a - inverse(class_function(a))).abs().max() < 1e-10
+    assert characters(torch.zeros(1), 4).tolist() == [[1, 3, 5, 7, 9]]
