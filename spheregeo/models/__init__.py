@@ -25,7 +25,7 @@ from spheregeo.models.sphere.deepsphere import DeepSphereClassifier, DeepSphereU
 from spheregeo.models.sphere.gauge import GaugeClassifier, GaugeUNet
 from spheregeo.models.sphere.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.sphere.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
-from spheregeo.models.sphere.needlets import NeedletDenoiser
+from spheregeo.models.sphere.needlets import NeedletCNN, NeedletDenoiser
 from spheregeo.models.sphere.s2cnn import S2CNNClassifier, S2CNNUNet
 from spheregeo.models.sphere.sfno import SFNO, SFNOClassifier
 from spheregeo.models.sphere.spin import SpinClassifier, SpinUNet
@@ -59,6 +59,7 @@ __all__ = [
     "ImplicitMolecule",
     "ImplicitPoints",
     "MoleculeGraph",
+    "NeedletCNN",
     "NeedletDenoiser",
     "OnGrid",
     "PixelMLP",

@@ -61,6 +61,7 @@ from spheregeo.nn.sphere import IcosahedralUpsample as IcosahedralUpsample
 from spheregeo.nn.sphere import NearIdentity as NearIdentity
 from spheregeo.nn.sphere import NeedletBlock as NeedletBlock
 from spheregeo.nn.sphere import NeedletConv as NeedletConv
+from spheregeo.nn.sphere import NeedletLift as NeedletLift
 from spheregeo.nn.sphere import OrientationPool as OrientationPool
 from spheregeo.nn.sphere import PixelShuffle as PixelShuffle
 from spheregeo.nn.sphere import PixelUnshuffle as PixelUnshuffle
@@ -70,6 +71,7 @@ from spheregeo.nn.sphere import Shrinkage as Shrinkage
 from spheregeo.nn.sphere import SO3BatchNorm as SO3BatchNorm
 from spheregeo.nn.sphere import SO3Conv as SO3Conv
 from spheregeo.nn.sphere import SO3Integrate as SO3Integrate
+from spheregeo.nn.sphere import SO3NeedletConv as SO3NeedletConv
 from spheregeo.nn.sphere import SO3SpectralPool as SO3SpectralPool
 from spheregeo.nn.sphere import SO3ToS2 as SO3ToS2
 from spheregeo.nn.sphere import SpectralConv as SpectralConv

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 import spheregeo.nn as layers
 from spheregeo.grids import Equiangular, GaussLegendre, HEALPix, Icosahedral
 from spheregeo.groups import axis_angle
-from spheregeo.spectral import SHT, InverseSHT, NeedletFrame
+from spheregeo.spectral import SHT, InverseSHT, NeedletFrame, SO3NeedletFrame
 from spheregeo.testing import check_layer
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -76,7 +76,10 @@ OWN_TWIN = {
     ),
     **dict.fromkeys(["HEALPixConv", "HEALPixFaceConv"], "nn/sphere/test_healpix_conv.py"),
     "HEALPixHops": "nn/sphere/test_healpix_hops.py",
-    **dict.fromkeys(["NeedletBlock", "NeedletConv", "ScaleInvariants", "Shrinkage"], "nn/sphere/test_needlets.py"),
+    **dict.fromkeys(
+        ["NeedletBlock", "NeedletConv", "NeedletLift", "SO3NeedletConv", "ScaleInvariants", "Shrinkage"],
+        "nn/sphere/test_needlets.py",
+    ),
     **dict.fromkeys(
         ["HEALPixPad", "PixelShuffle", "PixelUnshuffle", "ToFaces", "FromFaces"], "nn/sphere/test_healpix_faces.py"
     ),
@@ -307,7 +310,7 @@ on_grid(
 # ---- needlets: coefficients in, bands or coefficients out
 
 BAND_GRID = GaussLegendre(6, 12)
-BAND_FRAME = NeedletFrame(2, oversampling=2)
+BAND_FRAME, ROTATIONS = NeedletFrame(2, oversampling=2), SO3NeedletFrame(2)
 
 
 class OnSphere(nn.Module):
@@ -322,6 +325,22 @@ class OnSphere(nn.Module):
         c = self.analysis(x)
         y = self.layer(c if self.decomposes else BAND_FRAME(c))
         return self.synthesis(BAND_FRAME.reconstruct(y) if isinstance(y, list) else y)
+
+
+class OnRotations(nn.Module):
+    """A lift, and a layer on SO(3) if there is one, between transforms; the mean over γ is the field that goes out."""
+
+    def __init__(self, lift: nn.Module, layer: nn.Module | None = None) -> None:
+        super().__init__()
+        self.lift, self.layer = lift, layer
+        self.analysis, self.synthesis = SHT(BAND_GRID, 2), InverseSHT(BAND_GRID, 2)
+        self.columns = [0, *range(2, 10, 3), *range(12, 35, 5)]  # n = 0 of the blocks of degrees 0, 1 and 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.lift(self.analysis(x))
+        if self.layer is not None:
+            h = ROTATIONS.reconstruct(self.layer(h))
+        return self.synthesis(h[..., self.columns])
 
 
 def needlets(kind: type, layer: nn.Module, inputs: Any, bound: float, **more: Any) -> None:
@@ -344,6 +363,14 @@ def bands() -> list[Tensor]:
 
 
 needlets(layers.NeedletConv, layers.NeedletConv(2, 3, BAND_FRAME), torch.randn(2, 2, 9), 1e-11)
+needlets(
+    layers.NeedletLift, layers.NeedletLift(2, 3, 2), torch.randn(2, 2, 9), 1e-11,
+    equivariant=OnRotations(layers.NeedletLift(2, 3, 2)),
+)  # fmt: skip
+needlets(
+    layers.SO3NeedletConv, layers.SO3NeedletConv(2, 2, ROTATIONS), torch.randn(2, 2, 35), 1e-11,
+    equivariant=OnRotations(layers.NeedletLift(2, 2, 2), layers.SO3NeedletConv(2, 2, ROTATIONS)),
+)  # fmt: skip
 needlets(layers.NeedletBlock, layers.NeedletBlock(2, 2, BAND_FRAME), torch.randn(2, 2, 9), 0.05)
 needlets(
     layers.Shrinkage, layers.Shrinkage(2, BAND_FRAME), [bands()], 0.05,

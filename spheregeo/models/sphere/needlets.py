@@ -1,38 +1,29 @@
-"""Networks of needlets for fields on the sphere: maps to maps by convolution and shrinkage, scale by scale.
+"""Networks of needlets for fields on the sphere: maps to maps, and a classifier on SO(3), by convolution and shrinkage.
 
 Reference: Yi et al. 2022, arXiv:2206.10385 (needlets on SO(3)); Donoho & Johnstone 1994 (shrinkage).
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from spheregeo.checks import check_least
-from spheregeo.grids import HEALPix, LatLon
-from spheregeo.models.blocks import check_field
+from spheregeo.models.blocks import Head, check_field
 from spheregeo.models.registry import register
-from spheregeo.nn import NeedletBlock, NeedletConv
+from spheregeo.nn import NeedletBlock, NeedletConv, NeedletLift, ScaleInvariants
 from spheregeo.nn.irreps import working_dtype
-from spheregeo.spectral import SHT, InverseSHT, NeedletFrame
+from spheregeo.nn.sphere.spectral import largest_degree
+from spheregeo.spectral import SHT, InverseSHT, NeedletFrame, SO3NeedletFrame
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
+    from spheregeo.nn.sphere.spectral import SpectralKernel
 
 
-def largest_degree(grid: Grid) -> int:
-    """Largest degree that the network takes from a grid: rings − 1, on HEALPix 2 nside − 1, elsewhere half of √N."""
-    if isinstance(grid, LatLon):
-        return max(min(grid.nlat - 1 - int(bool(getattr(grid, "poles", False))), (grid.nlon - 1) // 2), 1)
-    if isinstance(grid, HEALPix):
-        return 2 * grid.nside - 1
-    return max(int(math.sqrt(grid.num_points) / 2), 1)
-
-
-@register("needlet-denoiser", output="field", family="needlet")
+@register("needlet-denoiser", output="field", alias="needlet")
 class NeedletDenoiser(nn.Module):
     """Fields to fields by needlets: an isotropic filter of every degree, plus what blocks of convolution and shrinkage find.
 
@@ -85,7 +76,7 @@ class NeedletDenoiser(nn.Module):
         super().__init__()
         check_least(width=(width, 1), depth=(depth, 0))
         self.in_channels, self.out_channels, self.grid = in_channels, out_channels, grid
-        self.lmax = largest_degree(grid) if lmax is None else lmax
+        self.lmax = max(1, largest_degree(grid)) if lmax is None else lmax
         frame = NeedletFrame(self.lmax, B, lowest=lowest, oversampling=oversampling)
         self.analysis, self.synthesis = SHT(grid, self.lmax), InverseSHT(grid, self.lmax)
         self.frame = frame
@@ -126,4 +117,82 @@ class NeedletDenoiser(nn.Module):
         return torch.cat([gain @ part for gain, part in zip(gains, c.split(sizes, -1))], -1)
 
 
-__all__ = ["NeedletDenoiser"]
+@register("needlet-cnn", output="label", alias="needlet")
+class NeedletCNN(nn.Module):
+    """Classifier of needlets on SO(3) (NES): lift, blocks of convolution and shrinkage, invariants of every scale of every block.
+
+    Args:
+        in_channels, out_channels: channels of input and output.
+        grid: the fields' grid.
+        width: channels on SO(3).
+        depth: number of blocks.
+        lmax: largest degree; None for the largest that the grid resolves, at most 8.
+        B: dilation of the needlets.
+        taps: rings of a filter.
+        threshold, start: of the shrinkage, see :class:`~spheregeo.nn.Shrinkage`.
+        oversampling: of the grids of the bands on SO(3); more costs time and makes the network commute with rotations better.
+        kernel: of the lift from the sphere, such as :class:`~spheregeo.nn.NearIdentity`; None for rings up to π/4.
+        norm: of the head, "batch", "group" or "none".
+        dropout: probability with which the head drops a value.
+
+    Shape: (B, in_channels, *grid.shape) -> (B, out_channels).
+    Equivariance: invariant to SO(3), up to the aliasing of the thresholds, as the guide of needlets says; mirror images differ.
+    Raises: ValueError for sizes below 1 or a field that is not on the grid.
+    Reference: Yi et al. 2022, arXiv:2206.10385.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.models import NeedletCNN
+        >>> NeedletCNN(2, 10, HEALPix(4), width=4, depth=1, lmax=4)(torch.randn(3, 2, 192)).shape
+        torch.Size([3, 10])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        grid: Grid,
+        *,
+        width: int = 8,
+        depth: int = 2,
+        lmax: int | None = None,
+        B: float = 2.0,
+        taps: int = 2,
+        threshold: str = "relative",
+        start: float = 0.3,
+        oversampling: float = 1.0,
+        kernel: SpectralKernel | None = None,
+        norm: str = "batch",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_least(width=(width, 1), depth=(depth, 1))
+        self.in_channels, self.out_channels, self.grid = in_channels, out_channels, grid
+        self.lmax = max(1, min(largest_degree(grid), 8)) if lmax is None else lmax
+        self.analysis = SHT(grid, self.lmax)
+        self.lift = NeedletLift(in_channels, width, self.lmax, kernel)
+        frame = SO3NeedletFrame(self.lmax, B, oversampling=oversampling)
+        self.frame = frame
+        self.blocks = nn.ModuleList(
+            NeedletBlock(width, width, frame, taps=taps, threshold=threshold, start=start)
+            for _ in range(depth)
+        )
+        self.invariants = ScaleInvariants(frame)
+        self.head = Head(2 * frame.num_scales * width * depth, out_channels, dropout, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_field(x, self.in_channels, self.grid)
+        with torch.autocast(x.device.type, enabled=False):
+            h = self.lift(self.analysis(x.to(working_dtype(x))))
+            found = []
+            for i, block in enumerate(self.blocks):
+                bands = block.bands(h)  # type: ignore[operator]
+                found.append(self.invariants(bands))
+                if i + 1 < len(self.blocks):
+                    h = h + self.frame.reconstruct(bands)
+        result: Tensor = self.head(torch.cat(found, 1).to(x.dtype))
+        return result
+
+
+__all__ = ["NeedletCNN", "NeedletDenoiser"]

@@ -22,7 +22,14 @@ from spheregeo.nn.sphere.icosahedral import (
     OrientationPool,
     ToCharts,
 )
-from spheregeo.nn.sphere.needlets import NeedletBlock, NeedletConv, ScaleInvariants, Shrinkage
+from spheregeo.nn.sphere.needlets import (
+    NeedletBlock,
+    NeedletConv,
+    NeedletLift,
+    ScaleInvariants,
+    Shrinkage,
+    SO3NeedletConv,
+)
 from spheregeo.nn.sphere.spectral import (
     Equatorial,
     FullSpectrum,
@@ -60,6 +67,7 @@ __all__ = [
     "NearIdentity",
     "NeedletBlock",
     "NeedletConv",
+    "NeedletLift",
     "OrientationPool",
     "PixelShuffle",
     "PixelUnshuffle",
@@ -67,6 +75,7 @@ __all__ = [
     "SO3BatchNorm",
     "SO3Conv",
     "SO3Integrate",
+    "SO3NeedletConv",
     "SO3SpectralPool",
     "SO3ToS2",
     "ScaleInvariants",

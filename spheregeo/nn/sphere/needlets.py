@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from spheregeo.checks import check_least, check_tensor
 from spheregeo.harmonics import real_harmonics
 from spheregeo.nn.exact_buffers import ExactBuffers
+from spheregeo.nn.sphere.spectral.degrees import correlate, lift
+from spheregeo.nn.sphere.spectral.kernels import NearIdentity, SpectralKernel, rotation_blocks
 from spheregeo.nn.statistics import working_dtype
-from spheregeo.spectral import NeedletFrame
+from spheregeo.spectral import NeedletFrame, SO3NeedletFrame
 from spheregeo.spectral.needlets import Bands
 
 THRESHOLDS = ("learned", "relative", "noise")
@@ -87,6 +89,126 @@ class NeedletConv(ExactBuffers):
             bands = [synthesis(part) for synthesis, part in zip(self.frame.synthesis, self.spectra(wide))]
             if self.bias is not None:
                 bands[0] = bands[0] + self.bias.to(wide.dtype)[:, None, *[None] * (bands[0].ndim - 3)]
+            return [band.to(coefficients.dtype) for band in bands]
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}, taps={self.taps}, bias={self.bias is not None}"
+
+
+class NeedletLift(ExactBuffers):
+    """Correlation of fields on the sphere with learned filters, a function on SO(3): h^l_mn = Σ_i f_i,lm ψ_i,ln.
+
+    Args:
+        in_channels, out_channels: channels of input and output.
+        lmax: largest degree.
+        kernel: where the filters' point masses lie; None for rings up to π/4 from the pole.
+
+    Shape: (B, in_channels, (lmax + 1)²) -> (B, out_channels, Σ_l (2l + 1)²).
+    Equivariance: SO(3), exact (1e-15 measured in float64).
+    Raises: ValueError for sizes below 1 or an input of another shape.
+    Reference: Cohen, Geiger, Köhler & Welling 2018, arXiv:1801.10130, eq. 4.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import NeedletLift
+        >>> NeedletLift(2, 3, 1)(torch.randn(1, 2, 4)).shape
+        torch.Size([1, 3, 10])
+    """
+
+    table: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, lmax: int, kernel: SpectralKernel | None = None
+    ) -> None:
+        super().__init__()
+        check_least(in_channels=(in_channels, 1), out_channels=(out_channels, 1), lmax=(lmax, 0))
+        kernel = NearIdentity(max_beta=math.pi / 4) if kernel is None else kernel
+        table = kernel.on_sphere(lmax)
+        table = torch.eye((lmax + 1) ** 2, dtype=torch.float64) if table is None else table
+        self.in_channels, self.out_channels, self.lmax, self.kernel = in_channels, out_channels, lmax, kernel
+        self.keep("table", table / table.square().sum(0).mean().sqrt())
+        self.weight = nn.Parameter(
+            torch.randn(out_channels, in_channels, len(table)) / math.sqrt(in_channels)
+        )
+
+    def forward(self, coefficients: Tensor) -> Tensor:
+        check_tensor(coefficients, "coefficients")
+        check_channels(coefficients, self.in_channels, "coefficients", 3)
+        if coefficients.shape[-1] != (self.lmax + 1) ** 2:
+            raise ValueError(
+                f"coefficients has shape {tuple(coefficients.shape)}; expected (..., {(self.lmax + 1) ** 2})"
+            )
+        with torch.autocast(coefficients.device.type, enabled=False):
+            wide = coefficients.to(working_dtype(coefficients))
+            spectrum = self.weight.to(wide.dtype) @ self.table.to(wide.dtype)
+            return lift(wide, spectrum, self.lmax).to(coefficients.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, {self.out_channels}, {self.lmax}, kernel={self.kernel!r}"
+
+
+class SO3NeedletConv(ExactBuffers):
+    """Correlation of functions on SO(3), scale by scale: coefficients in, one function for each scale out.
+
+    The filter of a scale is a sum of point masses near the identity, seen through the band's window: the identity, turns by
+    ±π/(L + 1) about the axis, and, for rings k = 1 … taps − 1, six moves by kπ/(L + 1) without a turn; L is the band's largest
+    degree.
+
+    Args:
+        in_channels, out_channels: channels of input and output.
+        frame: the frame that cuts the bands.
+        taps: rings of a filter, the identity included.
+        bias: whether to add a learned constant to every channel of the coarsest scale.
+
+    Shape: (B, in_channels, Σ_l (2l + 1)²) -> list of (B, out_channels, 2b_j, 2b_j, 2b_j).
+    Equivariance: SO(3), exact (1e-15 measured in float64).
+    Raises: ValueError for sizes below 1 or an input of another shape.
+    Reference: Yi et al. 2022, arXiv:2206.10385; kernels of point masses are those of Cohen et al. 2018, arXiv:1801.10130.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.nn import SO3NeedletConv
+        >>> from spheregeo.spectral import SO3NeedletFrame
+        >>> [tuple(band.shape) for band in SO3NeedletConv(2, 3, SO3NeedletFrame(1))(torch.randn(1, 2, 10))]
+        [(1, 3, 2, 2, 2), (1, 3, 4, 4, 4)]
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, frame: SO3NeedletFrame, *, taps: int = 2, bias: bool = True
+    ) -> None:
+        super().__init__()
+        check_least(in_channels=(in_channels, 1), out_channels=(out_channels, 1), taps=(taps, 1))
+        self.in_channels, self.out_channels, self.frame, self.taps = in_channels, out_channels, frame, taps
+        for scale, top in enumerate(frame.largest):
+            blocks = rotation_blocks(*_near_identity(math.pi / (top + 1), taps), top)
+            masses = torch.cat(
+                [block.transpose(-1, -2).flatten(-2) for block in blocks], -1
+            )  # (K, Σ (2l + 1)²)
+            self.keep(f"masses{scale}", masses * frame.window(scale, masses, 2))
+        count = len(masses)
+        self.weight = nn.Parameter(
+            torch.randn(frame.num_scales, out_channels, in_channels, count) / math.sqrt(in_channels * count)
+        )
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+
+    def spectra(self, coefficients: Tensor) -> list[Tensor]:
+        """Coefficients of each scale's output, up to its largest degree. Shape: list of (B, out_channels, Σ_l≤L_j (2l + 1)²)."""
+        self.frame.check(coefficients, 2)
+        check_channels(coefficients, self.in_channels, "coefficients", 3)
+        found = []
+        for scale, top in enumerate(self.frame.largest):
+            masses: Tensor = getattr(self, f"masses{scale}").to(coefficients.dtype)
+            kernel = self.weight[scale].to(masses.dtype) @ masses
+            found.append(correlate(coefficients[..., : masses.shape[1]].contiguous(), kernel, top))
+        return found
+
+    def forward(self, coefficients: Tensor) -> list[Tensor]:
+        check_tensor(coefficients, "coefficients")
+        with torch.autocast(coefficients.device.type, enabled=False):
+            wide = coefficients.to(working_dtype(coefficients))
+            bands = [synthesis(part) for synthesis, part in zip(self.frame.synthesis, self.spectra(wide))]
+            if self.bias is not None:
+                bands[0] = bands[0] + self.bias.to(wide.dtype)[:, None, None, None]
             return [band.to(coefficients.dtype) for band in bands]
 
     def extra_repr(self) -> str:
@@ -172,12 +294,12 @@ class NeedletBlock(nn.Module):
 
     Args:
         in_channels, out_channels: channels of input and output.
-        frame: the frame that cuts the bands.
+        frame: the frame that cuts the bands, on the sphere (:class:`NeedletConv`) or on SO(3) (:class:`SO3NeedletConv`).
         taps: rings of a filter.
         threshold, start: of :class:`Shrinkage`.
         residual: whether the input is added where there are as many channels out as in.
 
-    Shape: (B, in_channels, (lmax + 1)²) -> (B, out_channels, (lmax + 1)²).
+    Shape: (B, in_channels, (lmax + 1)²) -> (B, out_channels, (lmax + 1)²), or Σ_l (2l + 1)² coefficients on SO(3).
     Equivariance: SO(3) up to the aliasing of the thresholds, which falls with the frame's oversampling; measured for a random
         block of lmax 16 on white signals: 6.0 % with oversampling 1, 1.0 % with 2, 0.5 % with 3.
     Raises: ValueError for sizes below 1 or an input of another shape.
@@ -195,15 +317,19 @@ class NeedletBlock(nn.Module):
         self,
         in_channels: int,
         out_channels: int,
-        frame: NeedletFrame,
+        frame: NeedletFrame | SO3NeedletFrame,
         *,
-        taps: int = 3,
+        taps: int = 2,
         threshold: str = "relative",
         start: float = 0.3,
         residual: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = NeedletConv(in_channels, out_channels, frame, taps=taps)
+        self.conv: NeedletConv | SO3NeedletConv
+        if isinstance(frame, SO3NeedletFrame):
+            self.conv = SO3NeedletConv(in_channels, out_channels, frame, taps=taps)
+        else:
+            self.conv = NeedletConv(in_channels, out_channels, frame, taps=taps)
         self.shrinkage = Shrinkage(out_channels, frame, threshold, start=start)
         self.residual = residual and in_channels == out_channels
 
@@ -257,6 +383,16 @@ class ScaleInvariants(nn.Module):
         return wide.square() @ share, (wide.abs() if scale else wide) @ share
 
 
+def _near_identity(step: float, taps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Euler angles α, β, γ of the point masses of a filter, (K,) each."""
+    alpha = torch.arange(6, dtype=torch.float64) * (math.pi / 3)
+    rings = [(alpha, torch.full_like(alpha, min(k * step, math.pi)), -alpha) for k in range(1, taps)]
+    nothing = torch.zeros(3, dtype=torch.float64)
+    rings.append((nothing, nothing, torch.tensor([0.0, step, -step], dtype=torch.float64)))
+    a, b, c = (torch.cat(angles) for angles in zip(*rings))
+    return a, b, c
+
+
 def _legendre(angle: Tensor, lmax: int) -> Tensor:
     """P_l(cos angle). Shape: (K,) -> (K, lmax + 1)."""
     degrees = torch.arange(lmax + 1)
@@ -278,4 +414,4 @@ def check_channels(x: Tensor, channels: int, name: str, least: int) -> None:
         raise ValueError(f"{name} has shape {tuple(x.shape)}; expected (batch, {channels}, ...)")
 
 
-__all__ = ["NeedletBlock", "NeedletConv", "ScaleInvariants", "Shrinkage"]
+__all__ = ["NeedletBlock", "NeedletConv", "NeedletLift", "SO3NeedletConv", "ScaleInvariants", "Shrinkage"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from spheregeo.audit import randomise
 from spheregeo.grids import GaussLegendre
 from spheregeo.groups import axis_angle
 from spheregeo.harmonics import needlet_profile, real_harmonics
-from spheregeo.nn import NeedletBlock, NeedletConv, ScaleInvariants, Shrinkage
-from spheregeo.spectral import SHT, NeedletFrame
+from spheregeo.nn import NeedletBlock, NeedletConv, NeedletLift, ScaleInvariants, Shrinkage, SO3NeedletConv
+from spheregeo.nn.sphere.needlets import _near_identity
+from spheregeo.spectral import SHT, InverseSO3Transform, NeedletFrame, SO3Grid, SO3NeedletFrame
+from spheregeo.spectral.so3_grid import euler_matrix
 
 LMAX = 9
 FINE = GaussLegendre(2 * LMAX + 2, 4 * LMAX + 4)
@@ -32,7 +35,7 @@ def rotated(c: Tensor) -> Tensor:
     return SHT(FINE, LMAX).double()(moved.unflatten(-1, FINE.shape))
 
 
-def random_layer(layer: torch.nn.Module) -> torch.nn.Module:
+def random_layer(layer: Any) -> Any:
     layer = layer.double()
     randomise(layer, torch.Generator().manual_seed(2))
     return layer
@@ -90,12 +93,95 @@ def test_a_blocks_error_falls_with_oversampling(threshold: str) -> None:
         with torch.no_grad():
             generator = torch.Generator().manual_seed(0)
             block.conv.weight.normal_(generator=generator).mul_(0.4)
+            assert block.conv.bias is not None
             block.conv.bias.normal_(generator=generator)
         c = coefficients(4, 2)
         with torch.no_grad():
             expected = rotated(block(c) - c)
             errors.append(float((block(rotated(c)) - rotated(c) - expected).norm() / expected.norm()))
     assert errors[0] < 0.12 and errors[1] < 0.04 and errors[2] < errors[0] / 4, errors
+
+
+# ---- SO(3)
+
+
+def so3_coefficients(lmax: int, *batch: int) -> Tensor:
+    size = sum((2 * degree + 1) ** 2 for degree in range(lmax + 1))
+    return torch.randn(*batch, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def turned(h: Tensor, lmax: int) -> Tensor:
+    """Coefficients of h(Q⁻¹R): D^l(Q) h^l, with D found by turning points."""
+    parts, start = [], 0
+    points = GaussLegendre(lmax + 1, 2 * lmax + 2).points
+    areas = GaussLegendre(lmax + 1, 2 * lmax + 2).areas
+    harmonics, moved = real_harmonics(points, lmax), real_harmonics(points @ ROTATION.T, lmax)
+    for degree in range(lmax + 1):
+        size, block = 2 * degree + 1, slice(degree**2, (degree + 1) ** 2)
+        matrix = moved[:, block].T @ (areas[:, None] * harmonics[:, block])  # S(Q x) = D S(x)
+        part = h[..., start : start + size**2].unflatten(-1, (size, size))
+        parts.append((matrix @ part).flatten(-2))
+        start += size**2
+    return torch.cat(parts, -1)
+
+
+def test_lift_and_convolution_on_rotations_commute_with_rotations() -> None:
+    frame = SO3NeedletFrame(LMAX)
+    lift, layer = random_layer(NeedletLift(2, 3, LMAX)), random_layer(SO3NeedletConv(3, 2, frame))
+    c = coefficients(2, 2)
+    h, moved = lift(c), lift(rotated(c))
+    torch.testing.assert_close(moved, turned(h, LMAX), rtol=0, atol=1e-11)
+    expected = turned(frame.reconstruct(layer(h)), LMAX)
+    assert (frame.reconstruct(layer(moved)) - expected).norm() < 1e-10 * expected.norm()
+
+
+def test_the_lift_is_an_integral_against_turned_filters() -> None:
+    """h(R) = ∫ f(x) ψ(R⁻¹x) dx, with the filters' point masses as harmonics up to lmax."""
+    lmax = 3
+    layer, c = random_layer(NeedletLift(2, 3, lmax)), coefficients(1, 2, lmax=lmax)
+    grid, rotations = GaussLegendre(lmax + 1, 2 * lmax + 2), SO3Grid(lmax + 1)
+    filters = layer.weight @ layer.table  # (out, in, (lmax + 1)²)
+    moved = torch.einsum("...ji,nj->...ni", rotations.rotations, grid.points)  # R⁻¹x
+    field = c @ (real_harmonics(grid.points, lmax) * grid.areas[:, None]).T
+    expected = torch.einsum("oik,abcnk,sin->soabc", filters, real_harmonics(moved, lmax), field)
+    torch.testing.assert_close(InverseSO3Transform(lmax)(layer(c)), expected, rtol=0, atol=1e-11)
+
+
+def test_the_convolution_on_rotations_reads_the_band_at_moved_places() -> None:
+    """Slow twin: Σ_k w_k (h * needlet)(R Q_k), by evaluating the band of h at the moved rotations through D itself."""
+    lmax = 2
+    frame = SO3NeedletFrame(lmax)
+    layer, h = (
+        random_layer(SO3NeedletConv(2, 3, frame, taps=2)),
+        so3_coefficients(lmax, 1, 2).requires_grad_(),
+    )
+    for scale in range(frame.num_scales):
+        top = frame.largest[scale]
+        alpha, beta, gamma = _near_identity(math.pi / (top + 1), 2)
+        places = frame.grids[scale].rotations.flatten(0, 2)
+        moved = torch.einsum("nij,kjl->nkil", places, euler_matrix(alpha, beta, gamma))
+        values = torch.zeros(1, 2, *moved.shape[:2], dtype=torch.float64)
+        start = 0
+        for degree in range(top + 1):
+            size, block = 2 * degree + 1, slice(degree**2, (degree + 1) ** 2)
+            harmonics = real_harmonics(FINE.points, top)[:, block]
+            turned_points = torch.einsum("nkij,pj->nkpi", moved, FINE.points)
+            matrices = torch.einsum(
+                "nkpa,pb,p->nkab", real_harmonics(turned_points, top)[..., block], harmonics, FINE.areas
+            )
+            part = h[..., start : start + size**2].unflatten(-1, (size, size))
+            values = values + frame.windows[scale, degree] * torch.einsum("siab,nkab->sink", part, matrices)
+            start += size**2
+        expected = torch.einsum("oik,sink->son", layer.weight[scale], values)
+        if scale == 0:
+            expected = expected + layer.bias[:, None]
+        found = layer(h)[scale].flatten(2)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+        wanted = [h, layer.weight]
+        fast = torch.autograd.grad(found.tanh().sum(), wanted)
+        slow = torch.autograd.grad(expected.tanh().sum(), wanted)
+        for a, b in zip(fast, slow):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
 
 
 def test_shrinkage_is_the_soft_threshold() -> None:
