@@ -25,6 +25,8 @@ DENSE = 1 << 29  # most bytes of a matrix of harmonics, where a grid has no ring
 class _Transform(nn.Module):
     """A grid, a largest degree and a spin, and the linear maps between them."""
 
+    _matrix: Tensor  # of grids without rings
+
     def __init__(self, grid: Grid, lmax: int, spin: int, engine: str | None) -> None:
         super().__init__()
         if not isinstance(grid, Grid) or not grid.is_sphere:
