@@ -73,26 +73,24 @@ def score(task: FieldRegression, data: ShallowWaterData) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--full", action="store_true", help="sizes of the guide, 60 s of training for each network"
-    )
+    parser.add_argument("--full", action="store_true", help="the guide's sizes and 60 s for each network")
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--network", choices=NETWORKS)
     given = parser.parse_args()
-    sizes = FULL if given.full else TINY
+    sizes, seconds = (FULL, 60.0) if given.full else (TINY, 1.0)
     upright, turned = (ShallowWaterData(**sizes, batch_size=8, rotate_test=n) for n in (0, 4))
     for name in [given.network] if given.network else NETWORKS:
         torch.manual_seed(0)
         task = FieldRegression(upright.layout, upright.grid, network=name, **NETWORKS[name])
-        steps = train(task, upright, given.seconds or (60.0 if given.full else 1.0))
-        print(f"{name}: {sum(p.numel() for p in task.parameters())} weights, {steps} steps")
+        print(f"{name}: {train(task, upright, given.seconds or seconds)} steps")
         scores = [score(task, data) for data in (upright, turned)]
         last = sizes["test_steps"] - 1
         for field in ("height", "wind"):
             for k in (0, last // 2, last):
                 a, b = (found[field]["rmse"][k] for found in scores)
+                change = 100 * (b / a - 1)
                 print(
-                    f"  {field:<6} after {6 * (k + 1):>3} h: RMSE {a:8.4g}, turned {b:8.4g} ({100 * (b / a - 1):+.1f} %)"
+                    f"  {field:<6} after {6 * (k + 1):>3} h: RMSE {a:8.4g}, turned {b:8.4g} ({change:+.1f} %)"
                 )
 
 
