@@ -14,12 +14,28 @@ from torch import Tensor
 from spheregeo.autograd import Function
 from spheregeo.spectral.so3_tables import block_offsets, functions, kinds, mixing_of
 
+AT_ONCE = 1 << 24  # bytes of spectra
+
 
 def _synthesis(coefficients: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
     """(B, coefficients) -> (B, 2b, 2b, num_gamma)."""
+    side = 2 * bandwidth
+    out = coefficients.new_empty(len(coefficients), side, side, num_gamma)
+    size = _few(bandwidth, num_gamma, coefficients)
+    for start in range(0, len(coefficients), size):
+        few = coefficients[start : start + size]
+        out[start : start + size] = _synthesis_of_few(few, lmax, nmax, bandwidth, num_gamma)
+    return out
+
+
+def _few(bandwidth: int, num_gamma: int, like: Tensor) -> int:
+    """As many fields at once as processors hold near at hand: one spectrum is permuted from orders first to fields first."""
+    spectrum = 4 * bandwidth * bandwidth * (num_gamma // 2 + 1) * 2 * like.element_size()
+    return max(1, AT_ONCE // spectrum) if like.device.type == "cpu" else max(1, len(like))
+
+
+def _synthesis_of_few(coefficients: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
     fields, side = len(coefficients), 2 * bandwidth
-    if not fields:  # FFT libraries refuse nothing
-        return coefficients.new_empty(0, side, side, num_gamma)
     mix = mixing_of(lmax, nmax, coefficients)
     rows = coefficients.T.contiguous()  # (coefficients, B)
     mixed = mix.weights[0, :, None] * rows[mix.index[0]] + mix.weights[1, :, None] * rows[mix.index[1]]
@@ -39,9 +55,17 @@ def _synthesis(coefficients: Tensor, lmax: int, nmax: int, bandwidth: int, num_g
 
 def _projection(x: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
     """(B, 2b, 2b, num_gamma) -> (B, coefficients), the transpose of :func:`_synthesis`."""
+    out = x.new_empty(len(x), int(block_offsets(lmax, nmax)[-1]))
+    size = _few(bandwidth, num_gamma, x)
+    for start in range(0, len(x), size):
+        out[start : start + size] = _projection_of_few(
+            x[start : start + size], lmax, nmax, bandwidth, num_gamma
+        )
+    return out
+
+
+def _projection_of_few(x: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int) -> Tensor:
     fields, side = len(x), 2 * bandwidth
-    if not fields:
-        return x.new_empty(0, int(block_offsets(lmax, nmax)[-1]))
     mix = mixing_of(lmax, nmax, x)
     spectrum = torch.view_as_real(torch.fft.rfft2(x))  # (B, β, m, n, 2)
     spectrum = spectrum.permute(2, 3, 1, 4, 0).reshape(side, num_gamma // 2 + 1, side, 2 * fields)
@@ -59,7 +83,7 @@ def _projection(x: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamma: int)
     mixed = torch.cat(parts).view(-1, fields)  # (m, n, l, real and imaginary), B
     out = mix.back_weights[0, :, None] * mixed[mix.back_index[0]]
     out += mix.back_weights[1, :, None] * mixed[mix.back_index[1]]
-    return out.T.contiguous()
+    return out.T
 
 
 so3_synthesis = torch.library.custom_op("spheregeo::so3_synthesis", _synthesis, mutates_args=())

@@ -52,7 +52,11 @@ def block_offsets(lmax: int, nmax: int) -> np.ndarray:
 
 
 def kinds(lmax: int, nmax: int) -> list[tuple[Kind, Kind | None]]:
-    """For each μ the orders of the first and, where there are any, of the second kind."""
+    """For each μ the orders of the first and, where there are any, of the second kind; kept."""
+    return geometry.get(("so3 kinds", lmax, nmax), lambda: _kinds(lmax, nmax))
+
+
+def _kinds(lmax: int, nmax: int) -> list[tuple[Kind, Kind | None]]:
     out: list[tuple[Kind, Kind | None]] = []
     start = 0
     for mu in range(lmax + 1):
