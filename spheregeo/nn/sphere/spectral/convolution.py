@@ -28,8 +28,8 @@ from spheregeo.nn.sphere.spectral.base import (
     largest_degree,
     make_analysis,
 )
-from spheregeo.nn.sphere.spectral.degrees import correlate, lift, num_coefficients, rotation_sizes
-from spheregeo.nn.sphere.spectral.kernels import NearIdentity, SpectralKernel
+from spheregeo.nn.sphere.spectral.degrees import correlate, lift, rotation_sizes
+from spheregeo.nn.sphere.spectral.kernels import FullSpectrum, NearIdentity, SpectralKernel
 from spheregeo.spectral import InverseSO3Transform, SO3Grid, SO3Transform
 
 
@@ -38,6 +38,7 @@ class _Convolution(SpectralLayer):
 
     table: Tensor | None
     scale: Tensor | None
+    synthesis: nn.Module
 
     def _set(
         self, in_channels: int, out_channels: int, kernel: SpectralKernel | None, bias: bool, lmax_out: int
@@ -49,13 +50,26 @@ class _Convolution(SpectralLayer):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.table = self.scale = None
 
-    def _place(self, size: int, table: Tensor | None, scale: Tensor) -> None:
-        weights = size if table is None else len(table)
-        self.weight = nn.Parameter(torch.empty(self.out_channels, self.in_channels, weights))
-        if table is None:
+    def _filters(self) -> Tensor | None:
+        """Table from weights to coefficients, None where the weights are coefficients."""
+        raise NotImplementedError
+
+    def _build(self, name: str, dtype: torch.dtype) -> Tensor:
+        table = self._filters()
+        assert table is not None
+        return table.to(dtype)
+
+    def _place(self, scale: Tensor) -> None:
+        if isinstance(self.kernel, FullSpectrum):
             self.keep("scale", scale)
+            weights = len(scale)
         else:
-            self.keep("table", table)
+            self.keep(
+                "table"
+            )  # made anew for another dtype: in float64 as well it would take three times the memory
+            assert self.table is not None
+            weights = len(self.table)
+        self.weight = nn.Parameter(torch.empty(self.out_channels, self.in_channels, weights))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -127,7 +141,10 @@ class S2Conv(_Convolution):
         self.synthesis = InverseSO3Transform(self.lmax, SO3Grid(self.lmax_out + 1))
         size = (self.lmax + 1) ** 2
         scale = torch.full((size,), 1 / math.sqrt(4 * math.pi), dtype=torch.float64)
-        self._place(size, self.kernel.on_sphere(self.lmax), scale)
+        self._place(scale)
+
+    def _filters(self) -> Tensor | None:
+        return self.kernel.on_sphere(self.lmax)
 
     def forward(self, x: Tensor) -> Tensor:
         self._fits(x, self.in_channels, self.source)
@@ -187,7 +204,10 @@ class SO3Conv(_Convolution):
         scale = [
             torch.full((size,), size**-0.25, dtype=torch.float64) for size in rotation_sizes(self.lmax)
         ]  # 1 / √(2l + 1)
-        self._place(num_coefficients(self.lmax), self.kernel.on_rotations(self.lmax), torch.cat(scale))
+        self._place(torch.cat(scale))
+
+    def _filters(self) -> Tensor | None:
+        return self.kernel.on_rotations(self.lmax)
 
     def forward(self, x: Tensor) -> Tensor:
         self._fits(x, self.in_channels, self.lmax_in)

@@ -28,12 +28,14 @@ def rotation_blocks(alpha: Tensor, beta: Tensor, gamma: Tensor, lmax: int) -> li
     Shape: three (...) -> for each degree (..., 2l + 1, 2l + 1), float64.
     Units: radians.
     """
+    some, which = torch.unique(beta, return_inverse=True)
     found = []
-    for degree, d in enumerate(unpack_wigner(wigner_d(beta, lmax))):
+    for degree, d in enumerate(unpack_wigner(wigner_d(some, lmax))):
         m = torch.arange(-degree, degree + 1)
-        turned = torch.exp(-1j * alpha[..., None] * m)[..., None] * d
-        turned = _to_real(turned * torch.exp(-1j * gamma[..., None] * m)[..., None, :])
-        found.append(_to_real(turned.mH).mH.real.contiguous())
+        x = _to_real(_to_real(d.to(torch.complex128)).mH).mH.real[which]
+        left, right = alpha[..., None, None] * m[:, None], gamma[..., None, None] * m
+        x = left.cos() * x - left.sin() * x.flip(-2)  # R_z mixes orders m and −m alone
+        found.append(right.cos() * x + right.sin() * x.flip(-1))
     return found
 
 
@@ -92,7 +94,8 @@ class _Points(SpectralKernel):
         return real_harmonics(points, lmax)
 
     def on_rotations(self, lmax: int) -> Tensor:
-        blocks = rotation_blocks(*(angle.flatten() for angle in self._angles()), lmax)
+        alpha, beta, gamma = (angle.flatten() for angle in self._angles())
+        blocks = rotation_blocks(alpha, beta, gamma, lmax)
         return torch.cat([block.transpose(-1, -2).flatten(-2) for block in blocks], -1)
 
 
