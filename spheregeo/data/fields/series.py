@@ -15,7 +15,7 @@ from spheregeo.data.fields.layout import FieldInfo, FieldLayout
 
 __all__ = ["FieldSeries", "FieldWindows"]
 
-EVEN = 1e-3  # relative difference up to which two steps of time are equal
+EVEN = 0.15  # relative difference up to which two steps of time are equal: those of months are, a hole is not
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,10 @@ def test_windows_do_not_cross_holes_in_time(tmp_path: Path) -> None:
     data = FieldSeriesData(str(tmp_path / "a.npz"), ["z"], size=(12, 24), val=0, test=0, lead=2)
     windows = FieldWindows(data.series("train"), data.fields)
     assert [start for _, start in windows.windows] == [0, 3, 4, 5]
+    months = 24 * np.cumsum([0, 31, 28, 31, 30, 31, 30, 31.0])  # steps of a calendar are even
+    np.savez(tmp_path / "b.npz", time=months, lat=LAT, lon=LON, z=fields(LAT, LON)["z"][:8])
+    monthly = FieldSeriesData(str(tmp_path / "b.npz"), ["z"], size=(12, 24), val=0, test=0)
+    assert len(FieldWindows(monthly.series("train"), monthly.fields)) == 7
 
 
 def test_faults_are_named(tmp_path: Path) -> None:
