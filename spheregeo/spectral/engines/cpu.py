@@ -84,10 +84,20 @@ def _layout(
     if weights is None:
         weights = torch.ones(sizes[2])
     pairs = array(torch.view_as_real(factors.resolve_conj()).to(kind))
-    tasks = -(-length // kernels.BLOCK)
+    block = max(
+        8, 64 // max(sizes[0], 2)
+    )  # cache lines of all maps and of these orders or rings fit the nearest cache
+    tasks = -(-length // block)
     with threads():
         kernels.layout(
-            packs, spectra, tasks, x.reshape(-1), y.reshape(-1), sizes, pairs, array(weights.to(kind))
+            packs,
+            spectra,
+            tasks,
+            x.reshape(-1),
+            y.reshape(-1),
+            (*sizes, block),
+            pairs,
+            array(weights.to(kind)),
         )
 
 

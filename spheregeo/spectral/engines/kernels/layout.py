@@ -11,8 +11,6 @@ from spheregeo.jit import njit
 from spheregeo.sparse.engines.kernels.inner import no_inline
 from spheregeo.sparse.engines.kernels.options import OPTIONS
 
-BLOCK = 8  # orders, or rings, of a task
-
 
 @njit(**OPTIONS)
 def _coefficients(packs, task, x, y, sizes):  # type: ignore[no-untyped-def]
@@ -20,9 +18,9 @@ def _coefficients(packs, task, x, y, sizes):  # type: ignore[no-untyped-def]
     no_inline()
     maps, lmax = sizes[0], sizes[1]
     width = (lmax + 1) * (lmax + 1)
-    m0 = task * BLOCK
+    m0, block = task * sizes[4], sizes[4]
     for l in range(m0, lmax + 1):
-        for m in range(m0, min(m0 + BLOCK, l + 1)):
+        for m in range(m0, min(m0 + block, l + 1)):
             t = (m * (2 * lmax + 1 - m) // 2 + l) * 2 * maps
             place = l * l + l
             for b in range(maps):
@@ -41,7 +39,7 @@ def _spectra(packs, task, x, y, sizes, factors, weights):  # type: ignore[no-unt
     """Spectra x (maps, R, W, 2) from ring values y (M, R, maps, 2) times factors (M, 2) and weights (R,); or y from x."""
     no_inline()
     maps, orders, rings, width = sizes[0], sizes[1], sizes[2], sizes[3]
-    r0, r1 = task * BLOCK, min(task * BLOCK + BLOCK, rings)
+    r0, r1 = task * sizes[4], min((task + 1) * sizes[4], rings)
     for m in range(orders):
         re, im = factors[m, 0], factors[m, 1]
         for r in range(r0, r1):
@@ -66,7 +64,10 @@ def _spectra(packs, task, x, y, sizes, factors, weights):  # type: ignore[no-unt
 
 @njit(parallel=True, **OPTIONS)
 def layout(packs, spectra, tasks, x, y, sizes, factors, weights):  # type: ignore[no-untyped-def]
-    """``_spectra`` or ``_coefficients``, all arrays flat but the factors; y from x if it ``packs``, else x from y."""
+    """``_spectra`` or ``_coefficients``, all arrays flat but the factors; y from x if it ``packs``, else x from y.
+
+    ``sizes``: maps, then lmax, or M, R, W; last the orders or rings of a task.
+    """
     for task in prange(tasks):
         if spectra:
             _spectra(packs, task, x, y, sizes, factors, weights)
