@@ -31,8 +31,8 @@ class SphereMolecule(AtomNetwork):
         returns (B, out_channels). An atom without neighbours contributes what its element alone says.
     Units: Å.
     Equivariance: invariant to translations and permutations, to rounding; to rotations and reflections up to the aliasing of
-        thresholds and absolute values on the bands' grids: trained on QM7 0.50, 0.17 and 0.08 kcal/mol (mean; the test error is 1.6)
-        with oversampling 1, 1.5 and 2, which may be chosen after the training.
+        thresholds and absolute values on the bands' grids: trained on QM7 0.50, 0.17 and 0.08 kcal/mol (mean; the test error is
+        1.6) with oversampling 1, 1.5 and 2, which may be chosen after the training.
     Raises: ValueError for sizes below 1, a cutoff or radius that is not positive, an unknown threshold or readout.
     Reference: Yi et al. 2022, arXiv:2206.10385, with zonal filters in place of those on SO(3).
 
