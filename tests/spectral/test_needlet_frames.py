@@ -161,3 +161,13 @@ def test_bands_on_rotations_are_sums_over_needlets_of_characters() -> None:
             character = torch.where(small, float(size), (size * half).sin() / half.sin())
             atoms = atoms + b * size / (8 * math.pi**2) * character
         torch.testing.assert_close(frame(c)[scale].flatten(), atoms @ values.flatten(), rtol=0, atol=1e-6)
+
+
+def test_frames_of_tangent_fields_are_tight() -> None:
+    frame = NeedletFrame(6, spin=2)
+    c = torch.randn(3, 2, 49, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    c[..., :4] = 0  # degrees below the spin
+    bands = frame(c)
+    assert [tuple(b.shape) for b in bands] == [(3, 2, *g.shape) for g in frame.grids]
+    torch.testing.assert_close(frame.reconstruct(bands), c, rtol=0, atol=1e-12)
+    torch.testing.assert_close(frame.energies(bands).sum(-1), c.square().sum((-2, -1)), rtol=1e-12, atol=0)
