@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         write_sky_map,
         write_spectrum,
     )
+    from spheregeo.data.sky.folder import SkyFolder, SkyFolderData
     from spheregeo.data.sky.generated import GeneratedSkies
     from spheregeo.data.sky.maps import SkyMap
     from spheregeo.data.sky.module import GeneratedSkiesData, PreparedSkies, SkyData
@@ -183,6 +184,8 @@ _HOMES = {
     "Shrec11": "meshes.folder",
     "Shrec11Data": "meshes.modules",
     "SkyData": "sky.module",
+    "SkyFolder": "sky.folder",
+    "SkyFolderData": "sky.folder",
     "SkyMap": "sky.maps",
     "SkyPreparation": "sky.prepare",
     "Solids": "voxels.generated",
@@ -345,6 +348,8 @@ __all__ = [
     "Shrec11",
     "Shrec11Data",
     "SkyData",
+    "SkyFolder",
+    "SkyFolderData",
     "SkyMap",
     "SkyPreparation",
     "Solids",

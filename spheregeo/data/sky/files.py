@@ -182,6 +182,12 @@ def read_sky_mask(path: str | Path, field: int | str = 0, extension: int | str |
     return replace(mask, values=values)
 
 
+def find_mask(path: Path) -> Path | None:
+    """The mask that belongs to a map: masks/NAME.fits or masks/mask.fits in the map's folder; None without one."""
+    places = (path.parent / "masks" / path.name, path.parent / "masks" / "mask.fits")
+    return next((place for place in places if place.is_file()), None)
+
+
 def write_sky_map(path: str | Path, sky: SkyMap, dtype: str = "float32") -> Path:
     """Write maps as a FITS file that healpy reads: UNSEEN where missing, with frame, units and polarisation convention.
 

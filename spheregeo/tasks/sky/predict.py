@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from spheregeo.data import SkyMap, read_sky_map, read_sky_mask, write_sky_map
+from spheregeo.data.sky.files import find_mask
 from spheregeo.spectral import SHT, power_spectrum
 from spheregeo.tasks.answers import ended
 from spheregeo.tasks.checks import check_output
@@ -37,12 +38,6 @@ class Sky:
     sky: SkyMap
     mask: Array
     note: str = ""
-
-
-def find_mask(path: Path) -> Path | None:
-    """The mask that belongs to a map: masks/NAME.fits or masks/mask.fits in the map's folder; None without one."""
-    places = (path.parent / "masks" / path.name, path.parent / "masks" / "mask.fits")
-    return next((place for place in places if place.is_file()), None)
 
 
 def prepare_sky(task: SkyRestoration, sky: SkyMap, mask: SkyMap | None = None, name: str = "the map") -> Sky:

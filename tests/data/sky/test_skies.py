@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,13 @@ import torch
 from spheregeo.data import (
     GeneratedSkies,
     GeneratedSkiesData,
+    SkyFolder,
+    SkyFolderData,
+    SkyMap,
     SkyPreparation,
     cmb_like_spectrum,
     deflection_like_spectrum,
+    write_sky_map,
 )
 from spheregeo.grids import HEALPix
 from spheregeo.spectral import SHT, deflection_field, power_spectrum, random_coefficients
@@ -57,6 +63,31 @@ def test_skies_have_the_spectra_that_they_are_made_with() -> None:
     )
     size = deflection_field(potential, HEALPix(8)).square().sum(1).mean().sqrt()
     assert float(size) == pytest.approx(0.01, rel=0.03)
+
+
+def test_folders_of_own_maps(tmp_path: Path) -> None:
+    skies = GeneratedSkies(4, nside=8)
+    for k in range(4):
+        for kind, values in (("observed", skies[k]["observed"]), ("truth", skies[k]["truth"][None] + 5)):
+            sky = SkyMap(values.double().numpy() / 1e3, HEALPix(8), ("T",), ("mK",), "G")
+            write_sky_map(tmp_path / kind / f"s{k}.fits", sky.in_order("nested"), "float64")
+    mask = SkyMap((np.arange(768) > 99)[None].astype(float), HEALPix(8), ("MASK",))
+    write_sky_map(tmp_path / "observed" / "masks" / "mask.fits", mask)
+    data = SkyFolderData(str(tmp_path), nside=8)
+    counts = {split: len(data.skies(split)) for split in ("train", "val", "test")}
+    assert counts == {"train": 2, "val": 1, "test": 1}
+    folder = data.skies("val")
+    number, item = int(folder.name(0)[1]), folder[0]
+    assert torch.allclose(item["truth"], skies[number]["truth"] - skies[number]["truth"].mean(), atol=1e-3)
+    assert torch.allclose(item["observed"], skies[number]["observed"] * item["mask"], atol=1e-3)
+    assert bool((item["mask"] == (torch.arange(768) > 99)).all())
+    assert next(iter(data.train_dataloader()))["image"].shape == (2, 3, 768)
+    assert SkyFolder(tmp_path, 4, split="test")[0]["truth"].shape == (192,)
+    with pytest.raises(ValueError, match="has 1 fields at nside 8; expected at least 2 at 8"):
+        SkyFolder(tmp_path, 8, bands=2)[0]
+    (tmp_path / "truth" / "s1.fits").unlink()
+    with pytest.raises(FileNotFoundError, match="expected the sky behind the observed"):
+        SkyFolder(tmp_path, 8)
 
 
 def test_batches_are_of_unit_size_and_hold_the_filters_answer() -> None:
