@@ -241,6 +241,7 @@ def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> 
     fields = FieldLayout((FieldInfo("h"), FieldInfo("wind", ("u", "v"))), (FieldInfo("h"),))
     linked = {
         "in_channels": 3, "grid": "Equiangular(32, 64)", "num_classes": 5, "num_points": 7, "layout": fields.to_plain(),
+        "wiener": [[1.0] * 9],
     }  # fmt: skip
     content["model"]["init_args"].update(
         {k: v for k, v in linked.items() if k in inspect.signature(task).parameters}

@@ -11,6 +11,7 @@ import torch
 
 from spheregeo.data import SkyMap, read_sky_map, read_sky_mask, write_sky_map
 from spheregeo.data.sky.files import find_mask
+from spheregeo.grids import HEALPix
 from spheregeo.spectral import SHT, power_spectrum
 from spheregeo.tasks.answers import ended
 from spheregeo.tasks.checks import check_output
@@ -54,6 +55,8 @@ def prepare_sky(task: SkyRestoration, sky: SkyMap, mask: SkyMap | None = None, n
     bands = task.in_channels - 2
     if len(sky.values) < bands:
         raise ValueError(f"{name} has {len(sky.values)} fields but the model was trained on {bands} bands")
+    if not isinstance(task.grid, HEALPix) or task.grid.nested:
+        raise ValueError(f"the model works on {task.grid!r}; expected HEALPix in ring order to restore maps")
     nside = task.grid.nside
     if sky.grid.nside < nside:
         raise ValueError(
@@ -120,6 +123,7 @@ def predict_skies(
         sky, found = skies[0], answers[0].numpy()
         seen = sky.mask > 0
         shown = np.where(seen, found, np.nan)
+        assert isinstance(task.grid, HEALPix)
         restored = SkyMap(shown[:1].astype(np.float64), task.grid, ("RESTORED",), ("uK",), sky.sky.frame)
         files = [write_sky_map(ended(stem, "_restored.fits"), restored)]
         observed = sky.sky.values[0] - np.mean(sky.sky.values[0][seen])

@@ -63,11 +63,11 @@ class SkyRestoration(SphereTask):
         mask; and target (B, N) in µK.
     Units: µK; points are weighted by their area in loss and scores, masked ones count nowhere.
     Equivariance: that of the network.
-    Raises: ValueError for a grid other than HEALPix in ring order, images or targets that do not fit, or NaN images.
+    Raises: ValueError for images or targets that do not fit, or NaN images; in prediction for a grid other than HEALPix.
 
     Args:
         in_channels: channels of the images, two more than bands.
-        grid: HEALPix grid of images and targets, or its repr.
+        grid: grid of images and targets, or its repr; FITS maps are predicted on HEALPix in ring order.
         wiener: factor of the filter per band and degree.
         network: name of a model, see ``spheregeo list models``.
         common: arguments of the network and the optimiser, as :class:`~spheregeo.tasks.SphereTask` and
@@ -105,12 +105,10 @@ class SkyRestoration(SphereTask):
                 f"wiener has {len(gains)} bands for {in_channels} channels; expected two bands fewer than channels, of one length"
             )
         super().__init__(1, in_channels=in_channels, grid=grid, network=network, wiener=gains, **common)
-        if not isinstance(self.grid, HEALPix) or self.grid.nested:
-            raise ValueError(f"grid is {self.grid!r}; expected HEALPix in ring order")
         self.network = Correction(self.network)
-        lmax = min(
-            len(gains[0]) - 1, 2 * self.grid.nside
-        )  # a coarser grid than in training holds fewer degrees
+        # a coarser grid than in training holds fewer degrees
+        most = 2 * self.grid.nside if isinstance(self.grid, HEALPix) else len(gains[0])
+        lmax = min(len(gains[0]) - 1, most)
         self.scale = float(self.image_std[-2])  # µK of the truth
         self.gains = torch.tensor(gains)[:, : lmax + 1]
         self.scores = RestorationScores(self.grid, lmax)
@@ -136,8 +134,8 @@ class SkyRestoration(SphereTask):
         }  # fmt: skip
 
     def update_metrics(self, outputs: Batch) -> Batch:
-        parts = (outputs[name] for name in ("prediction", "wiener", "truth", "mask"))
-        self.scores.update(*parts, self.areas)
+        answer, wiener = outputs["prediction"], outputs["wiener"]
+        self.scores.update(answer, wiener, outputs["truth"], outputs["mask"], self.areas)
         seen = outputs["mask"] > 0
         return {**outputs, "truth": torch.where(seen, outputs["truth"], torch.nan)}
 
@@ -186,7 +184,7 @@ class SkyRestoration(SphereTask):
     # ---- pictures and files
 
     def examples(self, outputs: Batch) -> Iterable[SkyExample]:
-        std = self.image_std.to(outputs["image"])[:, None]
+        std = self.image_std.to(outputs["image"]).reshape(-1, *(1 for _ in self.grid.shape))
         return zip(outputs["image"] * std, outputs["truth"], outputs["prediction"], strict=True)
 
     def example_error(self, example: SkyExample) -> float:
@@ -206,10 +204,9 @@ class SkyRestoration(SphereTask):
                         "Wiener filter": np.array(self._spectra["wiener_correlation"])}  # fmt: skip
         spectra_picture(folder / "spectra.png", spectra, correlations, "µK²")
         columns = list(self._spectra)
-        rows = zip(*(self._spectra[name] for name in columns), strict=True)
-        GrowingTable(
-            folder / "spectra.csv", ["l", *columns], [[l, *row] for l, row in enumerate(rows)]
-        ).close()
+        by_degree = zip(*(self._spectra[name] for name in columns), strict=True)
+        rows: list[list[Any]] = [[l, *row] for l, row in enumerate(by_degree)]
+        GrowingTable(folder / "spectra.csv", ["l", *columns], rows).close()
         if not examples:
             return
         sheet = []
