@@ -84,9 +84,9 @@ def _layout(
     if weights is None:
         weights = torch.ones(sizes[2])
     pairs = array(torch.view_as_real(factors.resolve_conj()).to(kind))
-    block = max(
-        8, 64 // max(sizes[0], 2)
-    )  # cache lines of all maps and of these orders or rings fit the nearest cache
+    block = (
+        8 if spectra else max(8, 64 // max(sizes[0], 2))
+    )  # their cache lines of all maps lie in the nearest cache
     tasks = -(-length // block)
     with threads():
         kernels.layout(

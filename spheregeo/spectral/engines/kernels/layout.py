@@ -11,6 +11,8 @@ from spheregeo.jit import njit
 from spheregeo.sparse.engines.kernels.inner import no_inline
 from spheregeo.sparse.engines.kernels.options import OPTIONS
 
+LINE = 8  # orders that lie together in the nearest cache
+
 
 @njit(**OPTIONS)
 def _coefficients(packs, task, x, y, sizes):  # type: ignore[no-untyped-def]
@@ -40,20 +42,21 @@ def _spectra(packs, task, x, y, sizes, factors, weights):  # type: ignore[no-unt
     no_inline()
     maps, orders, rings, width = sizes[0], sizes[1], sizes[2], sizes[3]
     r0, r1 = task * sizes[4], min((task + 1) * sizes[4], rings)
-    for m in range(orders):
-        re, im = factors[m, 0], factors[m, 1]
+    for m0 in range(0, orders, LINE):
+        m1 = min(m0 + LINE, orders)
         for r in range(r0, r1):
-            fr, fi = re * weights[r], im * weights[r]
-            place = (m * rings + r) * maps * 2
+            w = weights[r]
             for b in range(maps):
-                other = ((b * rings + r) * width + m) * 2
-                at = place + 2 * b
-                if packs:
-                    u, v = x[other], x[other + 1]
-                    y[at], y[at + 1] = fr * u - fi * v, fr * v + fi * u
-                else:
-                    u, v = y[at], y[at + 1]
-                    x[other], x[other + 1] = fr * u - fi * v, fr * v + fi * u
+                place, at = (b * rings + r) * width * 2, (r * maps + b) * 2
+                for m in range(m0, m1):
+                    fr, fi = w * factors[m, 0], w * factors[m, 1]
+                    here, there = place + 2 * m, at + m * rings * maps * 2
+                    if packs:
+                        u, v = x[here], x[here + 1]
+                        y[there], y[there + 1] = fr * u - fi * v, fr * v + fi * u
+                    else:
+                        u, v = y[there], y[there + 1]
+                        x[here], x[here + 1] = fr * u - fi * v, fr * v + fi * u
     if not packs:
         for b in range(maps):
             for r in range(r0, r1):
