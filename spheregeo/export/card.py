@@ -25,6 +25,7 @@ INPUTS = {
     "Segmentation": ("photo.jpg", "an equirectangular photo (2:1)"),
     "Depth": ("photo.jpg", "an equirectangular photo (2:1)"),
     "Classification": ("photo.jpg", "an equirectangular photo (2:1)"),
+    "FieldRegression": ("fields.nc", "global fields on latitudes and longitudes at one or more times"),
     "SkyRestoration": ("map.fits", "a HEALPix map, in ring or nested order"),
     "PointClassification": ("cloud.ply", "a cloud of points or a mesh"),
     "MoleculeRegression": ("molecule.xyz", "molecules, positions in Å"),

@@ -15,7 +15,15 @@ from torch.utils import _pytree as pytree
 from spheregeo.export.save import CARD, CONFIG, check_place, write_beside
 from spheregeo.export.twins import plain
 from spheregeo.files import atomic_path
-from spheregeo.tasks import Depth, MoleculeRegression, PointClassification, SkyRestoration, SphereTask, Task
+from spheregeo.tasks import (
+    Depth,
+    FieldRegression,
+    MoleculeRegression,
+    PointClassification,
+    SkyRestoration,
+    SphereTask,
+    Task,
+)
 
 PROGRAM, ONNX = "model.pt2", "model.onnx"
 FROM_NETWORK = "graph tensors are the leaves of network.neighbors(positions, batch)"
@@ -38,12 +46,15 @@ class OfField(nn.Module):
     """Fields in their own units to a task's output: standardised as in training, then the network, then depths where asked.
 
     Shape: (B, in_channels, *grid.shape) -> the network's output; of a :class:`~spheregeo.tasks.Depth` and a
-        :class:`~spheregeo.tasks.SkyRestoration` (B, *grid.shape).
+        :class:`~spheregeo.tasks.SkyRestoration` (B, *grid.shape), of a :class:`~spheregeo.tasks.FieldRegression` fields in
+        their own units.
     """
 
     # Names of ONNX files: no op is called like these.
     subtracted: Tensor
     divided_by: Tensor
+    added: Tensor
+    multiplied_by: Tensor
 
     def __init__(self, task: SphereTask) -> None:
         super().__init__()
@@ -53,11 +64,18 @@ class OfField(nn.Module):
         self.register_buffer("divided_by", task.image_std.reshape(shape).clone())
         self.depth = isinstance(task, Depth)
         self.scale = task.scale if isinstance(task, SkyRestoration) else None
+        self.fields = isinstance(task, FieldRegression)
+        if isinstance(task, FieldRegression):
+            mean, scale = task.layout.statistics("outputs")
+            self.register_buffer("added", mean.float().reshape(shape))
+            self.register_buffer("multiplied_by", scale.float().reshape(shape))
 
     def forward(self, image: Tensor) -> Tensor:
         output: Tensor = self.network((image - self.subtracted) / self.divided_by)
         if self.scale is not None:
             return self.scale * output.squeeze(1)
+        if self.fields:
+            return output * self.multiplied_by + self.added
         return nn.functional.softplus(output).squeeze(1) if self.depth else output
 
 
@@ -119,9 +137,8 @@ def plan_of(task: Task) -> Plan:
     generator = torch.Generator().manual_seed(0)
     if isinstance(task, SphereTask):
         image = torch.rand(2, task.in_channels, *task.grid.shape, generator=generator)
-        output = (
-            "depth" if isinstance(task, Depth) else "map" if isinstance(task, SkyRestoration) else "logits"
-        )
+        kinds = ((Depth, "depth"), (SkyRestoration, "map"), (FieldRegression, "fields"))
+        output = next((name for kind, name in kinds if isinstance(task, kind)), "logits")
         many = torch.export.Dim("batch", min=1, max=4096)
         units = (
             "bands in µK without monopole, the Wiener filter's answer, the mask"

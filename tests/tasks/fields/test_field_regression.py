@@ -15,6 +15,7 @@ from spheregeo.audit import measure_equivariance
 from spheregeo.cli import main
 from spheregeo.data import FieldInfo, FieldLayout, ShallowWaterData
 from spheregeo.data.fields.own import read_field_series
+from spheregeo.export.program import OfField
 from spheregeo.grids import Equiangular, GaussLegendre
 from spheregeo.models import GaugeUNet
 from spheregeo.spectral import InverseSHT, InverseVectorSHT
@@ -205,6 +206,13 @@ def test_the_gauge_network_takes_vectors_as_vectors() -> None:
         str(task.network.network.in_type) == "1x0 + 1x1 + 1x0"
         and str(task.network.network.out_type) == "1x0 + 1x1"
     )
+
+
+def test_an_exported_step_takes_and_gives_fields_in_their_units() -> None:
+    task, values = make().eval(), torch.randn(2, 4, 8, 16)
+    with torch.no_grad():
+        want = LAYOUT.restore(task.network(LAYOUT.as_input(values)), "outputs")
+        assert torch.allclose(OfField(task)(values), want, rtol=1e-5, atol=1e-5)
 
 
 # ---- the commands
