@@ -54,7 +54,8 @@ else:
                 steps_of = [tiles._number(part + v * width) for v in range(together)]
                 places = [builder.add(first, step) for step in steps_of]
                 angles = [y.load(place, kind) for place in places]
-                old, new = [], []
+                old: list[Any] = []
+                new: list[Any] = []
                 for place in places:
                     for kept, where in ((old, place), (new, builder.add(place, row))):
                         kept.append(cgutils.alloca_once(builder, kind))
