@@ -319,4 +319,9 @@ def _pyshtools_scale(normalization: str, csphase: int, lmax: int, like: Tensor) 
         raise ValueError(
             f"normalization is {normalization!r}; expected '4pi', 'ortho', 'schmidt' or 'unnorm'"
         )
-    return (scale * (_phase(order) if csphase == -1 else 1)).to(like)
+    scale = scale.to(like)
+    if not bool((scale.abs() >= torch.finfo(scale.dtype).tiny).all()):
+        raise ValueError(
+            f"normalization is 'unnorm' with lmax {lmax}, whose factors {scale.dtype} cannot hold; expected a smaller lmax"
+        )
+    return scale * _phase(order).to(scale) if csphase == -1 else scale

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spheregeo.checks import check_count
 from spheregeo.grids import GaussLegendre, Grid, HEALPix
 from spheregeo.harmonics import framelet_windows, needlet_windows
 from spheregeo.spectral.sht import SHT, InverseSHT
@@ -58,8 +59,8 @@ class Bands(nn.Module):
 
     def __init__(self, lmax: int, B: float, windows: str | Tensor, lowest: int, copies: int) -> None:
         super().__init__()
-        self.lmax, self.B = lmax, B
-        table = make_windows(lmax, B, windows, lowest)
+        self.lmax, self.B = check_count("lmax", lmax, 0), B
+        table = make_windows(self.lmax, B, windows, lowest)
         degrees = torch.arange(lmax + 1, dtype=torch.float64)
         self.largest = [int(degrees[row != 0].max()) if bool((row != 0).any()) else 0 for row in table]
         self.windows = table
@@ -123,8 +124,11 @@ class _Matrix(nn.Module):
         self.axes, self.after = len(before), after
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(x.ndim - self.axes)
-        return (flat @ self.matrix.to(x.device, x.dtype)).unflatten(-1, self.after)
+        wide = x.dtype if x.dtype == torch.float64 else torch.float32
+        flat = x.flatten(x.ndim - self.axes).to(wide)
+        with torch.autocast(x.device.type, enabled=False):
+            y = flat @ self.matrix.to(x.device, wide)
+        return y.unflatten(-1, self.after).to(x.dtype)
 
 
 class NeedletFrame(Bands):

@@ -8,14 +8,46 @@ import torch
 from torch import Tensor
 
 
+def largest_degree(coefficients: Tensor) -> int:
+    """Return lmax of coefficients (..., (lmax + 1)²).
+
+    Args:
+        coefficients: coefficients of a field.
+
+    Raises: ValueError where the last axis is no square.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.spectral import largest_degree
+        >>> largest_degree(torch.zeros(3, 25))
+        4
+    """
+    count = coefficients.shape[-1] if coefficients.ndim else 0
+    root = math.isqrt(count)
+    if root < 1 or root * root != count:
+        raise ValueError(
+            f"coefficients has shape {tuple(coefficients.shape)}; expected (..., (lmax + 1)²), a square number of them"
+        )
+    return root - 1
+
+
 def degrees(lmax: int, like: Tensor | None = None) -> Tensor:
-    """The degree l of each of (lmax + 1)² coefficients, in the type and on the device of a tensor. Shape: ((lmax + 1)²,)."""
-    l = torch.arange(lmax + 1).repeat_interleave(2 * torch.arange(lmax + 1) + 1)
-    return (
-        l
-        if like is None
-        else l.to(device=like.device, dtype=like.real.dtype if like.is_complex() else like.dtype)
-    )
+    """Return the degree l of each coefficient, in their order l² + l + m.
+
+    Args:
+        lmax: largest degree.
+        like: a tensor on whose device and in whose real type degrees come; whole numbers on the CPU if None.
+
+    Shape: ((lmax + 1)²,).
+
+    Example:
+        >>> from spheregeo.spectral import degrees
+        >>> degrees(1)
+        tensor([0, 1, 1, 1])
+    """
+    l = torch.arange(lmax + 1)
+    l = l.repeat_interleave(2 * l + 1)
+    return l if like is None else l.to(like.device, like.real.dtype)
 
 
 def laplacian(coefficients: Tensor, radius: float = 1.0) -> Tensor:
@@ -35,7 +67,7 @@ def laplacian(coefficients: Tensor, radius: float = 1.0) -> Tensor:
         >>> laplacian(torch.ones(4))
         tensor([-0., -2., -2., -2.])
     """
-    l = degrees(_lmax(coefficients), coefficients)
+    l = degrees(largest_degree(coefficients), coefficients)
     return coefficients * (-l * (l + 1) / radius**2)
 
 
@@ -56,7 +88,7 @@ def inverse_laplacian(coefficients: Tensor, radius: float = 1.0) -> Tensor:
         >>> inverse_laplacian(torch.ones(4))
         tensor([-0.0000, -0.5000, -0.5000, -0.5000])
     """
-    l = degrees(_lmax(coefficients), coefficients)
+    l = degrees(largest_degree(coefficients), coefficients)
     factor = torch.where(l > 0, -(radius**2) / (l * (l + 1)).clamp(min=1), -torch.zeros_like(l))
     return coefficients * factor
 
@@ -78,15 +110,6 @@ def gradient(coefficients: Tensor, radius: float = 1.0) -> Tensor:
         >>> gradient(torch.ones(4)).shape
         torch.Size([2, 4])
     """
-    l = degrees(_lmax(coefficients), coefficients)
+    l = degrees(largest_degree(coefficients), coefficients)
     found = coefficients * ((l * (l + 1)).sqrt() / radius)
     return torch.stack([found, torch.zeros_like(found)], -2)
-
-
-def _lmax(coefficients: Tensor) -> int:
-    """The largest degree of coefficients. Raises: ValueError where their number is no square."""
-    n = coefficients.shape[-1] if coefficients.ndim else 0
-    lmax = math.isqrt(n) - 1
-    if lmax < 0 or (lmax + 1) ** 2 != n:
-        raise ValueError(f"coefficients has shape {tuple(coefficients.shape)}; expected (..., (lmax + 1)²)")
-    return lmax

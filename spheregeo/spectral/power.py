@@ -7,13 +7,13 @@ Reference: Hivon et al. 2002, ApJ 567 (masked skies).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid
+from spheregeo.spectral.operators import degrees, largest_degree
 
 __all__ = [
     "degrees",
@@ -25,46 +25,6 @@ __all__ = [
     "remove_multipoles",
     "scale_degrees",
 ]
-
-
-def largest_degree(coefficients: Tensor) -> int:
-    """Return lmax of coefficients (..., (lmax + 1)²).
-
-    Args:
-        coefficients: coefficients of a field.
-
-    Raises: ValueError where the last axis is no square.
-
-    Example:
-        >>> import torch
-        >>> from spheregeo.spectral import largest_degree
-        >>> largest_degree(torch.zeros(3, 25))
-        4
-    """
-    count = coefficients.shape[-1] if coefficients.ndim else 0
-    root = math.isqrt(count)
-    if root < 1 or root * root != count:
-        raise ValueError(
-            f"coefficients have shape {tuple(coefficients.shape)}; expected (..., (lmax + 1)²), a square number of them"
-        )
-    return root - 1
-
-
-def degrees(lmax: int) -> Tensor:
-    """Return the degree l of each coefficient, in their order l² + l + m.
-
-    Args:
-        lmax: largest degree.
-
-    Shape: ((lmax + 1)²,) int64.
-
-    Example:
-        >>> from spheregeo.spectral import degrees
-        >>> degrees(1)
-        tensor([0, 1, 1, 1])
-    """
-    l = torch.arange(lmax + 1)
-    return l.repeat_interleave(2 * l + 1)
 
 
 def scale_degrees(coefficients: Tensor, factors: Tensor) -> Tensor:
@@ -93,7 +53,7 @@ def scale_degrees(coefficients: Tensor, factors: Tensor) -> Tensor:
 
 
 def power_spectrum(coefficients: Tensor, other: Tensor | None = None) -> Tensor:
-    """Power spectrum of coefficients, or cross spectrum of two fields' coefficients.
+    """Power spectrum of coefficients, or cross spectrum of two fields' coefficients: Σ_m a_lm conj(b_lm)/(2l + 1).
 
     Args:
         coefficients: coefficients of the first field.
@@ -114,11 +74,13 @@ def power_spectrum(coefficients: Tensor, other: Tensor | None = None) -> Tensor:
     lmax = largest_degree(coefficients)
     if largest_degree(second) != lmax:
         raise ValueError(f"other has lmax {largest_degree(second)} but coefficients have lmax {lmax}")
-    product = coefficients * second
+    product = coefficients * second.conj()
+    if other is None:
+        product = product.real  # as it is, for real coefficients
     sums = product.new_zeros(*product.shape[:-1], lmax + 1)
     index = degrees(lmax).to(product.device)
     sums = sums.index_add(-1, index, product)
-    return sums / (2 * torch.arange(lmax + 1, device=product.device, dtype=product.dtype) + 1)
+    return sums / (2 * torch.arange(lmax + 1, device=product.device, dtype=product.real.dtype) + 1)
 
 
 def e_and_b(polarisation: Tensor) -> Tensor:

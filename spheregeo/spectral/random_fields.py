@@ -33,7 +33,12 @@ def random_coefficients(
         >>> bool((power_spectrum(drawn).mean(0) - torch.tensor([0, 0, 1, 0.5])).abs().max() < 0.1)
         True
     """
-    if spectrum.ndim != 1 or not bool((spectrum >= 0).all()) or not bool(torch.isfinite(spectrum).all()):
+    if (
+        spectrum.ndim != 1
+        or not len(spectrum)
+        or not bool((spectrum >= 0).all())
+        or not bool(torch.isfinite(spectrum).all())
+    ):
         raise ValueError(
             f"spectrum has shape {tuple(spectrum.shape)} and least value {float(spectrum.min()) if spectrum.numel() else None}; "
             "expected (lmax + 1,), finite and at least 0"

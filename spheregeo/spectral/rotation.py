@@ -57,8 +57,10 @@ def rotate_coefficients(
         torch.Size([8, 3, 25])
     """
     if isinstance(coefficients, Tensor) and coefficients.is_complex():
-        parts = rotate_coefficients(torch.stack([coefficients.real, coefficients.imag]), rotation)
-        return torch.complex(parts[0], parts[1])
+        real, imaginary = (
+            rotate_coefficients(part, rotation) for part in (coefficients.real, coefficients.imag)
+        )
+        return torch.complex(real, imaginary)
     check_tensor(coefficients, "coefficients")
     size = coefficients.shape[-1] if coefficients.ndim else 0
     lmax = math.isqrt(size) - 1
@@ -77,7 +79,8 @@ def rotate_coefficients(
         angles = angles[:1]
     dtype = torch.float64 if coefficients.dtype == torch.float64 else torch.float32
     flat = coefficients.to(dtype).expand(*shape, size).reshape(-1, size)
-    out: Tensor = turn_coefficients(flat, angles.to(coefficients.device))
+    with torch.autocast(coefficients.device.type, enabled=False):
+        out: Tensor = turn_coefficients(flat, angles.to(coefficients.device))
     return out.reshape(*shape, size).to(coefficients.dtype)
 
 

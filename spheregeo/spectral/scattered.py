@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spheregeo.checks import check_tensor
 from spheregeo.grids import Equiangular
 from spheregeo.spectral.power import largest_degree
 from spheregeo.spectral.sht import InverseSHT
@@ -105,6 +106,7 @@ def synthesis_at(
         >>> synthesis_at(torch.ones(3, 25), torch.eye(3)).shape
         torch.Size([3, 3])
     """
+    check_tensor(coefficients, "coefficients")
     lmax = largest_degree(coefficients)
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"points have shape {tuple(points.shape)}; expected (P, 3)")
@@ -114,6 +116,8 @@ def synthesis_at(
     width = max(2, math.ceil(-math.log10(accuracy)) + 2)
     field = _synthesis(lmax, spin).to(coefficients.device)(coefficients)
     leading = field.shape[:-2]
+    if not field.numel():
+        return field.new_zeros(*leading, len(points))
     fine = _fine_values(field.flatten(0, -3) if leading else field[None], lmax, spin, width)
     theta, phi = angles_of(points.to(torch.float64))
     flat = fine.flatten(1)
@@ -130,5 +134,6 @@ def synthesis_at(
             weights.append(_kernel(place[:, None] - steps, width).to(fine.dtype))
             index.append(steps.long() % n)
         cells = index[0][:, :, None] * n + index[1][:, None, :]  # (p, w, w)
-        parts.append(torch.einsum("cpij,pi,pj->cp", flat[:, cells], weights[0], weights[1]))
+        with torch.autocast(fine.device.type, enabled=False):
+            parts.append(torch.einsum("cpij,pi,pj->cp", flat[:, cells], weights[0], weights[1]))
     return torch.cat(parts, -1).reshape(*leading, len(points)) if parts else fine.new_zeros(*leading, 0)

@@ -284,7 +284,7 @@ def harmonic_resample(
         torch.Size([192])
     """
     if lmax is None:
-        lmax = max(min(resolved_degree(source), resolved_degree(target, synthesis=True)), spin)
+        lmax = max(min(resolved_degree(source), resolved_degree(target, "synthesis")), spin)
     coefficients = SHT(source, lmax, spin)(x)
     if rings_of(target) is not None:
         return InverseSHT(target, lmax, spin)(coefficients)
@@ -293,8 +293,10 @@ def harmonic_resample(
     flat = coefficients.flatten(coefficients.ndim - (2 if spin else 1))
     block = max(1, DENSE // (8 * parts * flat.shape[-1] * parts * 4))
     found = []
+    wide = flat.float() if flat.dtype in (torch.float16, torch.bfloat16) else flat
     for theta, phi in zip(target.colatitude.split(block), target.longitude.split(block), strict=True):
-        harmonics = harmonics_at(theta, phi, lmax, spin).reshape(-1, flat.shape[-1]).to(flat)
-        found.append((flat @ harmonics.T).unflatten(-1, (parts, len(theta))))
-    values = torch.cat(found, -1)
+        harmonics = harmonics_at(theta, phi, lmax, spin).reshape(-1, flat.shape[-1]).to(wide)
+        with torch.autocast(x.device.type, enabled=False):
+            found.append((wide @ harmonics.T).unflatten(-1, (parts, len(theta))))
+    values = torch.cat(found, -1).to(flat.dtype)
     return values if spin else values.squeeze(-2)

@@ -48,7 +48,8 @@ class _SO3Module(nn.Module):
                 f"coefficients has shape {tuple(coefficients.shape)}; expected (..., {self.size})"
             )
         flat = _computed(coefficients).reshape(math.prod(coefficients.shape[:-1]), self.size)
-        x = synthesise(flat, self.lmax, self.nmax, self.grid.bandwidth, self.grid.num_gamma)
+        with torch.autocast(flat.device.type, enabled=False):
+            x = synthesise(flat, self.lmax, self.nmax, self.grid.bandwidth, self.grid.num_gamma)
         return x.reshape(*coefficients.shape[:-1], *self.grid.shape).to(coefficients.dtype)
 
     def _project(self, x: Tensor, weights: Tensor | None) -> Tensor:
@@ -60,7 +61,8 @@ class _SO3Module(nn.Module):
         flat = _computed(x).reshape(math.prod(x.shape[:-3]), *self.grid.shape)
         if weights is not None:
             flat = flat * weights.to(flat)[:, None, None]
-        c = project(flat, self.lmax, self.nmax, self.grid.bandwidth, self.grid.num_gamma)
+        with torch.autocast(flat.device.type, enabled=False):
+            c = project(flat, self.lmax, self.nmax, self.grid.bandwidth, self.grid.num_gamma)
         return c.reshape(*x.shape[:-3], self.size).to(x.dtype)
 
 

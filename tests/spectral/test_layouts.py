@@ -131,6 +131,14 @@ def test_round_trips() -> None:
         for csphase in (1, -1):
             cilm = layouts.to_pyshtools(c, normalization, csphase)
             assert (layouts.from_pyshtools(cilm.numpy(), normalization, csphase) - c).abs().max() < 1e-13
+    high = torch.ones(
+        40**2
+    )  # factors √((2l)!) are beyond float32 from degree 28 on, beyond float64 from 151 on
+    cilm = layouts.to_pyshtools(high.double(), "unnorm")
+    assert (layouts.from_pyshtools(cilm, "unnorm") - 1).abs().max() < 1e-11
+    for c_high in (high, torch.ones(160**2, dtype=torch.float64)):
+        with pytest.raises(ValueError, match="normalization is 'unnorm' with lmax"):
+            layouts.to_pyshtools(c_high, "unnorm")
     complex_c = torch.complex(c, c.flip(0))
     assert (layouts.from_s2fft(layouts.to_s2fft(complex_c), real=False) - complex_c).abs().max() < 1e-13
 

@@ -65,6 +65,10 @@ def test_gradients_of_the_synthesis_at_points() -> None:
 
 
 def test_points_that_do_not_fit_are_named() -> None:
+    assert synthesis_at(torch.zeros(0, 9), torch.eye(3)).shape == (0, 3)
+    assert synthesis_at(torch.zeros(2, 0, 2, 9), torch.eye(3), spin=1).shape == (2, 0, 2, 3)
+    with pytest.raises(TypeError, match=r"coefficients has dtype torch\.complex64"):
+        synthesis_at(torch.zeros(9, dtype=torch.complex64), torch.eye(3))
     with pytest.raises(ValueError, match=r"points have shape \(3,\); expected \(P, 3\)"):
         synthesis_at(torch.zeros(9), torch.zeros(3))
     with pytest.raises(ValueError, match="accuracy is 1"):

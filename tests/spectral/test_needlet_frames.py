@@ -105,6 +105,8 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
         frame(torch.zeros(15))
     with pytest.raises(ValueError, match=r"bands holds 2 fields; expected 4"):
         frame.reconstruct([torch.zeros(1, 2)] * 2)
+    with pytest.raises(ValueError, match=r"lmax is 2\.5; expected an integer >= 0"):
+        NeedletFrame(2.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="grids holds 1 grids"):
         NeedletFrame(3, grids=[HEALPix(2)])
     with pytest.raises(ValueError, match="grids is 'icosahedral'"):

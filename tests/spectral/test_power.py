@@ -48,6 +48,15 @@ def test_spectra_are_healpys() -> None:
         power_spectrum(torch.zeros(8))
 
 
+def test_spectra_of_complex_fields_are_those_of_their_parts() -> None:
+    a, b = torch.complex(*drawn(2, 16)), torch.complex(*drawn(2, 16, seed=1))
+    assert torch.allclose(power_spectrum(a), power_spectrum(a.real) + power_spectrum(a.imag))
+    assert not power_spectrum(a).is_complex()
+    assert torch.allclose(power_spectrum(a, b), power_spectrum(b, a).conj())
+    turned = a * torch.tensor(1j).exp()
+    assert torch.allclose(power_spectrum(turned), power_spectrum(a))
+
+
 def test_polarised_spectra_are_healpys() -> None:
     maps, grid, lmax = drawn(3, 768), HEALPix(8), 12
     intensity = SHT(grid, lmax)(maps[0])

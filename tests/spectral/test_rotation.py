@@ -14,7 +14,18 @@ from spheregeo.grids import Equiangular, GaussLegendre, Grid, HEALPix, Icosahedr
 from spheregeo.groups import axis_angle, euler_angles, euler_matrix, random_rotations, to_quaternion
 from spheregeo.harmonics import real_harmonics, unpack_wigner, wigner_D, wigner_d, z_polar_matrix
 from spheregeo.sampling import rotate
-from spheregeo.spectral import InverseSHT, resolved_degree, rotate_coefficients, rotate_field, rotation
+from spheregeo.spectral import (
+    InverseSHT,
+    InverseSO3Transform,
+    NeedletFrame,
+    SO3Transform,
+    harmonic_resample,
+    resolved_degree,
+    rotate_coefficients,
+    rotate_field,
+    rotation,
+    synthesis_at,
+)
 
 
 def rotations() -> Tensor:
@@ -87,6 +98,38 @@ def test_composition_at_a_high_degree() -> None:
     assert (
         rotate_coefficients(rotate_coefficients(c, b), a) - rotate_coefficients(c, a @ b)
     ).abs().max() < 1e-11
+
+
+def test_complex_fields_under_several_rotations() -> None:
+    c, r = torch.randn(9, dtype=torch.complex128), random_rotations(2)
+    for coefficients in (c, torch.stack([c, 2 * c])):
+        parts = [rotate_coefficients(part, r) for part in (coefficients.real, coefficients.imag)]
+        found = rotate_coefficients(coefficients, r)
+        assert found.shape == (2, 9)
+        assert torch.equal(found, torch.complex(*parts))
+
+
+def test_autocast_rounds_nothing() -> None:
+    c, functions = torch.randn(25), torch.randn(35)
+    grid, icosahedral = GaussLegendre(9, 18), Icosahedral(1)
+    x, turn, directions = torch.randn(9, 18), random_rotations(1)[0].float(), torch.eye(3)
+    signal = torch.randn(6, 6, 6)
+    calls = [
+        lambda: rotate_coefficients(c, turn),
+        lambda: InverseSO3Transform(2)(functions),
+        lambda: SO3Transform(2)(signal),
+        lambda: torch.cat([band.flatten() for band in NeedletFrame(4)(c)]),
+        lambda: harmonic_resample(x, grid, icosahedral),
+        lambda: synthesis_at(c, directions),
+    ]
+    for i, call in enumerate(calls):
+        wanted = call()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = call()
+        assert found.dtype == torch.float32
+        assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max(), i
+    coarse = harmonic_resample(x.bfloat16(), grid, icosahedral)
+    assert (coarse - harmonic_resample(x, grid, icosahedral)).abs().max() < 0.02 * x.abs().max()
 
 
 def test_derivatives() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spheregeo.grids import Equiangular, GaussLegendre, HEALPix
+from spheregeo.grids import Equiangular, GaussLegendre, HEALPix, Icosahedral
 from spheregeo.harmonics import real_harmonics
 from spheregeo.spectral import (
     SHT,
@@ -124,6 +124,12 @@ def test_degrees_that_grids_resolve() -> None:
         HEALPix(4): 8,
     }
     assert {grid: resolved_degree(grid) for grid in expected} == expected
+    layers = {**expected, HEALPix(4): 7}
+    assert {grid: resolved_degree(grid, "layer") for grid in expected} == layers
+    fine = Icosahedral(5)  # 10242 points
+    assert [resolved_degree(fine, use) for use in ("analysis", "synthesis", "layer")] == [40, 70, 50]
+    with pytest.raises(ValueError, match="use is 'pooling'; expected one of 'analysis'"):
+        resolved_degree(fine, "pooling")
     with pytest.raises(ValueError, match="radius is 0"):
         WindFields(GaussLegendre(4, 8), radius=0)
     with pytest.raises(ValueError, match=r"wind has shape \(3, 4, 8\); expected \(..., 2, 4, 8\)"):

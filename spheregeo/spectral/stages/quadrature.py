@@ -19,6 +19,8 @@ from torch import Tensor
 from spheregeo.grids import Equiangular, GaussLegendre, HEALPix, LatLon
 from spheregeo.grids.base import Grid, LatitudeRings
 
+USES = ("analysis", "synthesis", "layer")
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -49,22 +51,29 @@ class Weights:
         return out
 
 
-def resolved_degree(grid: Grid, synthesis: bool = False) -> int:
-    """The largest degree that a grid resolves: on lat-lon grids to that degree analysis is exact, on HEALPix 2 nside.
+def resolved_degree(grid: Grid, use: str = "analysis") -> int:
+    """The largest degree that a grid resolves: on lat-lon grids to that degree analysis is exact, on HEALPix it is 2 nside.
 
     On other grids it is a degree of half as many coefficients as points, at most 40, for least squares.
 
     Args:
         grid: the grid.
-        synthesis: leave out the bound of 40, for grids that fields are only evaluated on.
+        use: "analysis"; "synthesis" leaves out the bound of 40, for grids that fields are only evaluated on; "layer" is what
+            layers keep, whose analysis has one iteration on HEALPix: 2 nside − 1 there and half of √N on other grids.
+
+    Raises: ValueError for another use.
     """
+    if use not in USES:
+        raise ValueError(f"use is {use!r}; expected one of {', '.join(map(repr, USES))}")
     if isinstance(grid, HEALPix):
-        return 2 * grid.nside
+        return 2 * grid.nside - (use == "layer")
     found = _limits(grid)
     if found:
         return min(degree for degree, _ in found)
+    if use == "layer":
+        return int(math.sqrt(grid.num_points) / 2)
     most = math.isqrt(max(grid.num_points // 2, 1)) - 1
-    return max(most if synthesis else min(most, 40), 0)
+    return max(most if use == "synthesis" else min(most, 40), 0)
 
 
 def _limits(grid: Grid) -> list[tuple[int, str]]:
