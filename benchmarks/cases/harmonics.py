@@ -119,7 +119,10 @@ def same_power(works: dict[str, Work]) -> None:
 
 
 def transform(degrees: int, maps: int, small: PointConfiguration | None) -> PointConfiguration:
-    builders = {name: analysis(degrees, maps, name) for name in ("spheregeo", "torch-harmonics")}
+    names = (
+        ("spheregeo", "torch-harmonics") if degrees <= 512 else ("spheregeo",)
+    )  # their table: 8 GiB at 1024
+    builders = {name: analysis(degrees, maps, name) for name in names}
     if find_spec("ducc0"):
         builders["ducc0"] = ducc(degrees, maps)
     return PointConfiguration(
