@@ -19,7 +19,7 @@ from spheregeo.autograd import Function
 from spheregeo.grids import HEALPix, parse_grid
 from spheregeo.grids.base import Grid, LatitudeRings
 from spheregeo.grids.cache import geometry, nbytes
-from spheregeo.spectral.engines import get_engine
+from spheregeo.spectral.engines import LegendreEngine, get_engine
 from spheregeo.spectral.legendre import Legendre, triangle
 from spheregeo.spectral.stages.quadrature import Weights, ring_weights
 from spheregeo.spectral.stages.rings import RingStage
@@ -87,8 +87,7 @@ class Transform:
         found = rings_of(grid)
         assert found is not None
         rings, order = found
-        self.plan, self.engine = plan, get_engine(plan.engine, like.device)
-        self.mover: Any = self.engine if hasattr(self.engine, "pack") else None
+        self.plan, self.device = plan, like.device
         self.legendre = Legendre(plan.lmax, rings.colatitude.to(like.device), plan.spin)
         self.rings = RingStage(rings, plan.lmax, order)
         self.weights: Weights | None = None
@@ -104,6 +103,17 @@ class Transform:
         self.index, self.places = index.reshape(-1).to(like.device), places.to(like.device)
         self.signs = signs.reshape(-1).to(like)
         self.parity = (1.0 - 2.0 * ((degree + m + plan.spin) % 2)).to(like)[:, None, None]
+
+    @property
+    def engine(self) -> LegendreEngine:
+        """Who evaluates the Legendre stage at present: not the compiled loops in a process forked since the plan was made."""
+        return get_engine(self.plan.engine, self.device)
+
+    @property
+    def mover(self) -> Any:
+        """The engine, where it puts coefficients and ring values in order by compiled passes; else None."""
+        engine = self.engine
+        return engine if hasattr(engine, "pack") else None
 
     def apply(self, x: Tensor, transpose: bool) -> Tensor:
         """The plan's transform or its transpose. Shape: (B, n) -> (B, n')."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -123,3 +124,29 @@ def test_plain_loops_give_what_tiles_give(environment, tmp_path):
     assert len(found) == 8
     for ours, theirs in zip(outputs(), found, strict=True):
         assert np.abs(ours).max() > 0 and np.abs(ours - theirs).max() < 1e-13 * np.abs(ours).max()
+
+
+def _in_child(connection, engine, x) -> None:
+    torch.set_num_threads(1)
+    try:
+        connection.send(SHT(GaussLegendre(6, 12), 5, engine=engine)(x).numpy())
+    except ValueError as error:
+        connection.send(str(error))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
+def test_forked_processes_leave_the_compiled_loops_that_their_parent_has_used():
+    context = multiprocessing.get_context("fork")
+    x = torch.randn(2, 6, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    expected = SHT(GaussLegendre(6, 12), 5)(x)  # the plan is kept, and its pool of threads in use
+    SHT(GaussLegendre(6, 12), 5, engine="cpu")(x)
+    found = {}
+    for engine in (None, "cpu"):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_in_child, args=(theirs, engine, x))
+        process.start()
+        assert ours.poll(60), "the child hangs"
+        found[engine] = ours.recv()
+        process.join()
+    assert np.abs(found[None] - expected.numpy()).max() < 1e-13
+    assert "a forked process must not enter" in found["cpu"]
