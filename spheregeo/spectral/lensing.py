@@ -112,7 +112,8 @@ def turn_between(source: Tensor, points: Tensor, frames: Tensor) -> Tensor:
 def lens(
     coefficients: Tensor, deflection: Tensor, grid: Grid, spin: int = 0, accuracy: float | None = None
 ) -> Tensor:
-    """Lensed field: the field of given coefficients, read at deflected directions. Differentiable in both.
+    """Lensed field: the field of given coefficients, read at deflected directions. Differentiable in both, in
+    deflections save where they lead to a pole.
 
     Args:
         coefficients: coefficients of the unlensed field, as :class:`InverseSHT` takes them.

@@ -23,11 +23,12 @@ from spheregeo.spectral.sht import InverseSHT
 __all__ = ["angles_of", "synthesis_at"]
 
 CHUNK = 1 << 21  # values of the fine grid that are gathered at a time, over all channels
+POLE = 1e-6  # radians
 ACCURACY = {torch.float32: 1e-6, torch.float64: 1e-10}
 
 
 def angles_of(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return colatitude and longitude of directions.
+    """Return colatitude and longitude of directions, without derivatives within 1e-6 of the poles, where longitudes have none.
 
     Args:
         points: vectors of any length but 0.
@@ -42,6 +43,8 @@ def angles_of(points: Tensor) -> tuple[Tensor, Tensor]:
         [1.5708, 1.5708]
     """
     x, y, z = points.unbind(-1)
+    near = torch.hypot(x, y).detach() <= POLE * z.detach().abs()
+    x, y, z = (torch.where(near, part.detach(), part) for part in (x, y, z))
     return torch.atan2(torch.hypot(x, y), z), torch.atan2(y, x)
 
 
@@ -87,7 +90,7 @@ def _fine_values(field: Tensor, lmax: int, spin: int, width: int) -> Tensor:
 def synthesis_at(
     coefficients: Tensor, points: Tensor, spin: int = 0, accuracy: float | None = None
 ) -> Tensor:
-    """Field with given coefficients at any points. Differentiable in coefficients and points.
+    """Field with given coefficients at any points. Differentiable in coefficients and points, save at the poles.
 
     Args:
         coefficients: coefficients as :class:`InverseSHT` takes them.

@@ -64,6 +64,24 @@ def test_gradients_of_the_synthesis_at_points() -> None:
     )
 
 
+def test_gradients_of_lensing_on_a_grid_with_poles() -> None:
+    grid, coefficients = Equiangular(5, 8, poles=True), drawn(9)
+    deflection = (0.01 * drawn(2, 5, 8, seed=1)).requires_grad_()
+    given = torch.ones_like(deflection)
+    given[:, [0, -1]] = 0
+    lens(coefficients, deflection * given, grid).sum().backward()
+    assert deflection.grad is not None and torch.isfinite(deflection.grad).all()
+    inner = deflection.detach()[:, 1:-1].requires_grad_()
+
+    def between_the_poles(inner: Tensor) -> Tensor:
+        poles = torch.zeros_like(inner[:, :1])
+        return lens(coefficients, torch.cat([poles, inner, poles], 1), grid)[1:-1].sum()
+
+    assert torch.autograd.gradcheck(between_the_poles, inner, eps=1e-5, atol=1e-5)
+    (slope,) = torch.autograd.grad(between_the_poles(inner), inner)
+    assert torch.allclose(deflection.grad[:, 1:-1], slope) and slope.abs().max() > 0.1
+
+
 def test_points_that_do_not_fit_are_named() -> None:
     assert synthesis_at(torch.zeros(0, 9), torch.eye(3)).shape == (0, 3)
     assert synthesis_at(torch.zeros(2, 0, 2, 9), torch.eye(3), spin=1).shape == (2, 0, 2, 3)

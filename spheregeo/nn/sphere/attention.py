@@ -93,13 +93,15 @@ class SphereAttention(ExactBuffers):
             "head_channels", channels // heads if head_channels is None else head_channels
         )
         self.source, self.target = source, source if target is None else target
+        for name, grid in (("source", self.source), ("target", self.target)):
+            if not isinstance(grid, Grid):
+                raise TypeError(f"{name} is {grid!r}; expected a grid of spheregeo.grids on the sphere")
+            if not grid.is_sphere:
+                raise ValueError(f"{name} is {grid!r}, which is not a sphere; expected a spherical grid")
         if radius is not None and spacings is not None:
             raise ValueError(f"radius is {radius} and spacings {spacings}; give the cutoff one way only")
         if spacings is not None:
             radius = min(spacings * max(self.source.spacing, self.target.spacing), math.pi)
-        for name, grid in (("source", self.source), ("target", self.target)):
-            if not grid.is_sphere:
-                raise ValueError(f"{name} is {grid!r}, which is not a sphere; expected a spherical grid")
         if isinstance(position, str):
             if position != "auto":
                 raise ValueError(f"position is {position!r}; expected 'auto', None or a kernel")

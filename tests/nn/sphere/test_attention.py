@@ -134,6 +134,8 @@ def test_what_does_not_fit_is_named() -> None:
         SphereAttention(4, grid, heads=3)
     with pytest.raises(ValueError, match="radius is 1 and spacings 2"):
         SphereAttention(4, grid, radius=1, spacings=2)
+    with pytest.raises(TypeError, match="target is 'HEALPix'; expected a grid"):
+        SphereAttention(4, HEALPix(2), "HEALPix", spacings=2.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="position is 'rings'; expected 'auto', None or a kernel"):
         SphereAttention(4, grid, position="rings")
     layer = SphereAttention(4, grid, HEALPix(1))
