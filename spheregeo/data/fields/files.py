@@ -144,6 +144,11 @@ def read_vector_frames(sources: Sequence[FieldSource | str], root: str | Path, g
         mean = _averaged(space.astype(np.float32), u, grid)
         frames = target[1].reshape(*grid.shape, 2, 3)
         found.append((np.einsum("tchw,hwkc->tkhw", mean, frames).astype(np.float32), u))
+        units = [str(one.attributes.get("units", "")).strip() for one in (u, v)]
+        if all(units) and units[0] != units[1]:
+            raise ValueError(
+                f"{east.path} is in {units[0]!r} and {north.path} in {units[1]!r}; expected one unit for both components"
+            )
         names = [str(one.attributes.get("standard_name", "")) for one in (u, v)]
     return replace(_joined(east, found), standard_names=tuple(names) if all(names) else ())
 
@@ -195,6 +200,12 @@ def _averaged(values: np.ndarray, part: _Part, grid: Equiangular) -> np.ndarray:
 
 
 def _parts(source: FieldSource, root: str | Path) -> Iterator[_Part]:
+    if source.latitudes is not None or source.longitudes is not None:
+        raise ValueError(
+            f"{source.path} has latitudes or longitudes from another file; expected them in the file of a series itself"
+        )
+    if source.units not in (None, "degrees", "radians"):
+        raise ValueError(f"units of {source.path} is {source.units!r}; expected 'degrees' or 'radians'")
     paths, variable = files_of(source, root)
     for path in paths:
         if path.suffix.lower() in SUFFIXES:
@@ -231,7 +242,7 @@ def _of_dataset(path: Path, variable: str | None, source: FieldSource) -> Iterat
         leading = [str(d) for d in array.dims if d not in spatial]
         time = next((d for d in leading if _is_time(d, data.variables.get(d))), None)
         others = [d for d in leading if d != time]
-        index = level_index(path, [(d, array.sizes[d]) for d in others], source.level)
+        index = _level(path, [(d, array.sizes[d]) for d in others], source.level)
         chosen = array.isel(dict(zip(others, index, strict=True)))
         chosen = chosen.transpose(*([time] if time else []), *spatial)
         hours = None
@@ -241,6 +252,8 @@ def _of_dataset(path: Path, variable: str | None, source: FieldSource) -> Iterat
                     f"{path}: dimension {time} of {array.name} has no values; expected a time for each frame"
                 )
             hours = hours_of(path, time, data[time].values, data[time].attrs)
+        elif (one := _single_time(array)) is not None:  # a coordinate without dimension: the file's one time
+            hours = hours_of(path, one, array.coords[one].values, array.coords[one].attrs)
         points = not (len(lat.dims) == len(lon.dims) == 1 and len(spatial) == 2)
         shape = tuple(array.sizes[d] for d in spatial)
         places = [_spread(c, spatial, shape) for c in (lat, lon)] if points else [lat.values, lon.values]
@@ -282,7 +295,7 @@ def _of_arrays(path: Path, variable: str | None, source: FieldSource) -> Iterato
         if time is not None and leading and leading[0] == stored[time].size:
             hours = hours_of(path, time, stored[time], {})
         dims = [(f"axis {k}", n) for k, n in enumerate(leading)][0 if hours is None else 1 :]
-        index = level_index(path, dims, source.level)
+        index = _level(path, dims, source.level)
         values = values[index] if hours is None else np.stack([frame[index] for frame in values])
         yield _placed(path, values.reshape(-1, *spatial), hours, [lat, lon], points, {})
 
@@ -309,6 +322,11 @@ def _placed(
     return _Part(path, values, hours, lat, lon, False, attributes)
 
 
+def _level(path: Path, dims: Sequence[tuple[str, int]], level: Sequence[int]) -> tuple[int, ...]:
+    """The index into each other dimension; none is looked up where the file holds one level alone."""
+    return level_index(path, dims, level if any(size != 1 for _, size in dims) else ())
+
+
 def _slices(frames: int, each: int) -> Iterator[slice]:
     step = max(1, CHUNK // max(each, 1))
     return (slice(start, start + step) for start in range(0, frames, step))
@@ -316,13 +334,20 @@ def _slices(frames: int, each: int) -> Iterator[slice]:
 
 def _is_time(name: str, variable: Any) -> bool:
     attributes = {} if variable is None else variable.attrs
-    if variable is not None and variable.ndim != 1:
+    if variable is not None and variable.ndim > 1:
         return False
     stated = (
         str(attributes.get("standard_name", "")).lower() == "time"
         or str(attributes.get("axis", "")).upper() == "T"
     )
     return stated or " since " in str(attributes.get("units", "")) or name.lower() in TIME_NAMES
+
+
+def _single_time(array: Any) -> str | None:
+    """The coordinate without dimension that is a variable's time: one that says so before one that is called so."""
+    found = [str(n) for n, c in array.coords.items() if c.ndim == 0 and _is_time(str(n), c)]
+    found.sort(key=lambda n: str(array.coords[n].attrs.get("standard_name", "")).lower() != "time")
+    return found[0] if found else None
 
 
 def hours_of(path: Path, name: str, values: np.ndarray, attributes: Mapping[str, Any]) -> np.ndarray:

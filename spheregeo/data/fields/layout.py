@@ -30,6 +30,9 @@ class FieldInfo:
         change: standard deviation of the change over one step; 0 where nothing is predicted step by step.
         gaps: whether values are missing somewhere, so that a channel says where they are.
         static: whether the field is the same at all times.
+        level: indices into the files' dimensions other than time, latitude and longitude.
+        missing: values that stand for "no data" in the files, beside those that files state.
+        degrees: units of the files' coordinates, "degrees" or "radians"; as the files state them if empty.
 
     Example:
         >>> FieldInfo("wind", ("u", "v"), "m s-1", scale=10.0).width
@@ -45,6 +48,9 @@ class FieldInfo:
     change: float = 0.0
     gaps: bool = False
     static: bool = False
+    level: tuple[int, ...] = ()
+    missing: tuple[float, ...] = ()
+    degrees: str = ""
 
     @property
     def width(self) -> int:

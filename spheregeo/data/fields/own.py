@@ -22,8 +22,15 @@ from spheregeo.lazy import cached_property
 
 __all__ = ["FieldSeriesData", "read_field_series"]
 
-PAIR = re.compile(r"(?i)^(u|ua|uo|uwnd|us|u10m?|u100|u_.*|water_u|ugrd.*|vozocrtx)$")
-PARTNER = {"u": "v", "U": "V"}
+LONE_U = re.compile(
+    r"(?i)(?<![a-z])u"
+)  # begins the name or a word of it: u10, uas, water_u, 10m_u_component_of_wind
+WORDS = (
+    ("eastward", "northward"),
+    ("zonal", "meridional"),
+    ("vozocrtx", "vomecrty"),
+    ("sozotaux", "sometauy"),
+)
 NEAR = 1e-3  # hours by which two times of one moment may differ
 
 
@@ -41,10 +48,14 @@ def _undeclared(names: Sequence[str], standard: dict[str, str]) -> tuple[str, st
         if "eastward" in name and other is not None and other != partner:
             return partner, other
     for name in names:
-        if PAIR.match(name):
-            other = PARTNER[name[0]] + name[1:] if name[0] in PARTNER else None
+        others = [
+            f"{name[: m.start()]}{'V' if m[0] == 'U' else 'v'}{name[m.end() :]}"
+            for m in LONE_U.finditer(name)
+        ]
+        others += [name.replace(a, b) for a, b in WORDS if a in name]
+        for other in others:
             if other in names:
-                return name, str(other)
+                return name, other
     return None
 
 
@@ -57,7 +68,8 @@ def read_field_series(
     """Read aligned fields at all times that they share.
 
     Args:
-        fields: ``PATH:VARIABLE`` or :class:`FieldSource` of each variable; those without time are the same always.
+        fields: ``PATH:VARIABLE`` or :class:`FieldSource` of each variable; those without time, or
+            with a single one beside others with more, are the same always.
         root: folder of the files, or the one file.
         grid: the working grid.
         vectors: pairs of names of the variables along east and north that are one vector.
@@ -92,6 +104,10 @@ def read_field_series(
         else:
             frames = read_frames(source, root, grid)
             info = FieldInfo(name, units=frames.units, standard_names=frames.standard_names)
+        said = [s for s in (source, sources.get(partner.get(name, ""))) if isinstance(s, FieldSource)]
+        if said:  # files of predictions are read likewise
+            level, gone = said[0].level, dict.fromkeys(m for s in said for m in s.missing)
+            info = replace(info, level=tuple(level), missing=tuple(gone), degrees=said[0].units or "")
         infos.append(info)
         found.append(frames)
     scalars = {i.name: "".join(i.standard_names) for i in infos if not i.components}
@@ -105,13 +121,26 @@ def read_field_series(
 
 
 def _aligned(infos: Sequence[FieldInfo], found: Sequence[Frames]) -> FieldSeries:
+    if any(one.hours is not None and len(one.hours) > 1 for one in found):
+        # masks and orographies come with one time as often as with none
+        found = [
+            replace(one, hours=None) if one.hours is not None and len(one.hours) == 1 else one
+            for one in found
+        ]
     times = [np.rint(one.hours / NEAR).astype(np.int64) for one in found if one.hours is not None]
     if times:
         common = times[0]
         for other in times[1:]:
             common = np.intersect1d(common, other)
         if not len(common):
-            raise ValueError("the fields have no time in common; expected files of one period")
+            periods = (
+                f"{info.name} {np.datetime64(0, 's') + np.timedelta64(round(3600 * one.hours[0]), 's')} ... "
+                f"{np.datetime64(0, 's') + np.timedelta64(round(3600 * one.hours[-1]), 's')}"
+                for info, one in zip(infos, found, strict=True) if one.hours is not None
+            )  # fmt: skip
+            raise ValueError(
+                f"the fields have no time in common ({', '.join(periods)}); expected files of one period"
+            )
         hours = common * NEAR
     else:
         common, hours = np.zeros(1, np.int64), np.zeros(1)
@@ -151,7 +180,7 @@ class FieldSeriesData(SeriesData):
         vectors: pairs [u, v] of the names of variables along east and north that are one vector; [] for none.
         val: share of the time that validates.
         test: share of the time that tests.
-        val_from: date at which validation begins, in place of ``val``.
+        val_from: date (standard calendar) at which validation begins, in place of ``val``.
         test_from: date at which the test begins, in place of ``test``.
         **kwargs: arguments of :class:`SeriesData`.
 

@@ -27,6 +27,7 @@ def write_fields(
     hours: np.ndarray[Any, Any],
     title: str = "",
     epoch: float | None = None,
+    lead: float | None = None,
 ) -> Path:
     """Write fields on a lat-lon grid at several lead times; vectors as components along east and north.
 
@@ -38,6 +39,7 @@ def write_fields(
         hours: hours since the beginning.
         title: title of the file.
         epoch: the beginning in hours since 1970; lead times alone if None.
+        lead: lead time of all frames, where each answers for a beginning of its own; those of ``hours`` if None.
 
     Shape: values (samples, T, channels, H, W) or (T, channels, H, W); vectors along south and east.
     Raises: ValueError for a grid without rows and columns.
@@ -79,7 +81,8 @@ def write_fields(
             else:
                 units = {"units": "hours since 1970-01-01 00:00:00", "calendar": "standard"}
                 _variable(file, "time", epoch + hours, ("time",), standard_name="time", axis="T", **units)
-                _variable(file, "lead", hours, ("time",), units="hours", standard_name="forecast_period")
+                ahead = hours if lead is None else np.full(len(hours), float(lead))
+                _variable(file, "lead", ahead, ("time",), units="hours", standard_name="forecast_period")
             _variable(
                 file, "lat", latitude, ("lat",), units="degrees_north", standard_name="latitude", axis="Y"
             )

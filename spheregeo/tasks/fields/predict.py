@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from spheregeo.data.fields.own import read_field_series
-from spheregeo.data.fields.series import FieldSeries
+from spheregeo.data.fields.series import EVEN, FieldSeries
+from spheregeo.data.sphere.field import FieldSource
 from spheregeo.grids import Equiangular
 from spheregeo.tasks.answers import ended
 from spheregeo.tasks.checks import check_output
@@ -59,6 +60,12 @@ def _beginning(task: FieldRegression, series: FieldSeries) -> Beginning:
             f"the file has {last + 1} times and {', '.join(free)} must be known at {ahead + 1} for {task.predict_steps} steps; "
             "expected a longer file, or fewer steps (--model.predict_steps)"
         )
+    step = layout.lead * series.step
+    if last and layout.hours and abs(step - layout.hours) > EVEN * layout.hours:
+        raise ValueError(
+            f"the file has {layout.lead} steps in {step:g} hours, in which {', '.join(free)} are taken, but the model's step is "
+            f"{layout.hours:g} hours; expected times like those of the training"
+        )
     start = last - ahead
     return Beginning(values[start :: layout.lead], series.hours[start : start + 1])
 
@@ -77,7 +84,11 @@ def predict_series(task: FieldRegression, source: Path, output: Path, options: P
     grid, layout = task.grid, task.layout
     if not isinstance(grid, Equiangular):
         raise ValueError(f"grid is {grid!r}; expected an Equiangular grid, onto which files are averaged")
-    names = [name for one in layout.inputs for name in one.variables]
+    names = [
+        FieldSource(name, level=one.level, missing=one.missing, units=one.degrees or None)
+        for one in layout.inputs
+        for name in one.variables
+    ]
     vectors = [list(one.components) for one in layout.inputs if one.components]
 
     def read(path: Path) -> list[Beginning]:
@@ -98,10 +109,14 @@ def predict_series(task: FieldRegression, source: Path, output: Path, options: P
 
     def write(path: Path, stem: Path, samples: dict[int, Beginning], answers: list[Tensor]) -> Written:
         begin, values = samples[0], answers[0].numpy()
-        hours = layout.hours * np.arange(1, len(values) + 1) if layout.steps else begin.hours - begin.hours[0]
+        hours = (
+            layout.hours * np.arange(1, len(values) + 1)
+            if layout.steps
+            else begin.hours - begin.hours[0] + layout.hours
+        )
         file = write_fields(
             ended(stem, "_prediction.nc"), layout.outputs, {"": values}, grid, hours,
-            f"prediction from {path.name}", float(begin.hours[0]),
+            f"prediction from {path.name}", float(begin.hours[0]), None if layout.steps else layout.hours,
         )  # fmt: skip
         rows = task.map_rows(None, values, hours.tolist())
         picture = rollout_picture(ended(stem, "_prediction.png"), rows)

@@ -19,7 +19,7 @@ class FieldScores(Metric):
 
     With the climatology c, truth t and prediction p, and means <> by area over the points with values: RMSE = √<|p - t|²> over
     all samples, of a vector with the length of the difference; ACC = <(p - c)(t - c)> / √(<|p - c|²> <|t - c|²>), a mean over
-    samples.
+    samples. Means of the anomalies over the sphere are not subtracted (an uncentred correlation).
 
     Args:
         fields: fields of the output.
@@ -29,8 +29,8 @@ class FieldScores(Metric):
         (B, channels, *shape), what persistence predicts, or None; climatology (channels, *shape); areas (*shape); spectra, which
         gives the powers, or None.
     Units: ``compute`` gives errors in the fields' units.
-    Reference: World Meteorological Organization, Manual on the WMO Integrated Processing and Prediction System (WMO-No. 485),
-        appendix 2.2.34.
+    Reference: Rasp et al. 2024, arXiv:2308.15560 (WeatherBench 2), whose correlation is uncentred; that of the World
+        Meteorological Organization (WMO-No. 485) is centred.
     """
 
     full_state_update = False

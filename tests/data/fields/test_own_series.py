@@ -11,7 +11,7 @@ import torch
 
 from spheregeo.data import FieldSeriesData, FieldSource, FieldWindows
 from spheregeo.data.fields.files import hours_of, read_frames
-from spheregeo.data.fields.own import read_field_series
+from spheregeo.data.fields.own import _undeclared, read_field_series
 from spheregeo.grids import Equiangular
 
 LAT, LON = 90 - (np.arange(24) + 0.5) * 7.5, np.arange(48) * 7.5
@@ -116,6 +116,69 @@ def test_netcdf_in_several_files_and_zarr(tmp_path: Path) -> None:
             data.to_zarr(tmp_path / "all.zarr")
         stored = read_field_series(["z", "u", "v"], tmp_path / "all.zarr", GRID, [["u", "v"]])
         assert torch.equal(stored.values, want.values)
+
+
+def test_single_times_and_levels(tmp_path: Path) -> None:
+    xarray = pytest.importorskip("xarray")
+    whole = netcdf(tmp_path / "all.nc", LAT, LON)
+    with xarray.open_dataset(whole, decode_times=False) as data:
+        for k in (2, 0, 1):  # one time in each file, a coordinate without dimension
+            data[["z"]].isel(time=k).to_netcdf(tmp_path / f"one_{k}.nc")
+        data[["land"]].expand_dims(time=[-1e5]).to_netcdf(tmp_path / "mask.nc")  # long before
+        data[["z"]].isel(time=[0]).assign_coords(time=[1e6]).to_netcdf(tmp_path / "late.nc")
+        tall = xarray.concat([data[["z"]] + 100, data[["z"]]], "level", coords="minimal").transpose(
+            "time", "level", "lat", "lon"
+        )
+        tall.to_netcdf(tmp_path / "tall.nc")
+        data[["v"]].assign(v=lambda d: d.v.assign_attrs(units="knots")).to_netcdf(tmp_path / "v.nc")
+    series = read_field_series(["one_*.nc:z", "all.nc:u", "mask.nc:land"], tmp_path, GRID)
+    want = read_field_series(["z", "land"], whole, GRID)
+    assert torch.equal(series.values[:, 0], want.values[:3, 0]) and [f.static for f in series.fields] == [
+        False,
+        False,
+        True,
+    ]
+    assert torch.equal(series.values[:, 2], want.values[:3, 1])
+    chosen = FieldSource("tall.nc:z", level=(1,), missing=(-1.0,))
+    series = read_field_series([chosen], tmp_path, GRID)
+    assert torch.equal(series.values[:, 0], want.values[:, 0])
+    assert series.fields[0].level == (1,) and series.fields[0].missing == (-1.0,)
+    assert torch.equal(
+        read_field_series([FieldSource("all.nc:z", level=(1,))], tmp_path, GRID).values, want.values[:, :1]
+    )
+    with pytest.raises(
+        ValueError, match=r"no time in common \(z 2000-01-01T00:00:00 \.\.\. 2000-01-03T06:00:00, zz 2114"
+    ):
+        data = np.load(npz(tmp_path / "a.npz", LAT, LON))
+        np.savez(tmp_path / "b.npz", time=HOURS + 1e6 + 262968, lat=LAT, lon=LON, zz=data["z"])
+        read_field_series(["all.nc:z", "b.npz:zz"], tmp_path, GRID)
+    with pytest.raises(ValueError, match="all.nc:u is in 'm' and v.nc:v in 'knots'"):
+        read_field_series(["all.nc:u", "v.nc:v"], tmp_path, GRID, [["u", "v"]])
+    with pytest.raises(ValueError, match="latitudes or longitudes from another file"):
+        read_field_series([FieldSource("all.nc:z", latitudes="lat.npy")], tmp_path, GRID)
+
+
+def test_names_of_components() -> None:
+    for u in (
+        "u",
+        "U10M",
+        "uas",
+        "ugos",
+        "water_u",
+        "10m_u_component_of_wind",
+        "vozocrtx",
+        "zonal_wind",
+        "eastward_current",
+    ):
+        v = {
+            "vozocrtx": "vomecrty",
+            "zonal_wind": "meridional_wind",
+            "eastward_current": "northward_current",
+        }.get(u)
+        v = v or {"water_u": "water_v"}.get(u) or u.replace("u_comp", "v_comp").replace("U1", "V1")
+        v = v if v != u else "v" + u[1:]
+        assert _undeclared(["z", v, u], {}) == (u, v)
+    assert _undeclared(["uv", "z", "sun", "svn", "cloud"], {}) is None
 
 
 def test_missing_values_become_gaps(tmp_path: Path) -> None:

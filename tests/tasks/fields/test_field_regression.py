@@ -215,6 +215,40 @@ def test_an_exported_step_takes_and_gives_fields_in_their_units() -> None:
         assert torch.allclose(OfField(task)(values), want, rtol=1e-5, atol=1e-5)
 
 
+# ---- files
+
+
+def test_predicted_files_are_read_as_training_read_them_and_dated_by_their_lead(tmp_path: Path) -> None:
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("netCDF4")
+    height = FieldInfo("h", scale=2.0, gaps=True, level=(1,), missing=(-999.0,))
+    task = make(FieldLayout((height,), (FieldInfo("rain"),), lead=2, hours=12.0)).eval()
+    values = np.ones((3, 2, 8, 16), np.float32)
+    values[:, 0] = 1e9
+    values[:, 1, 2:4] = -999.0
+    lat, lon = 90 - (np.arange(8) + 0.5) * 22.5, np.arange(16) * 22.5
+    np.savez(tmp_path / "a.npz", time=np.arange(100, 118, 6.0), lat=lat, lon=lon, h=values)
+    task.predict(tmp_path / "a.npz", tmp_path / "out")
+    image = task.layout.as_input(
+        torch.from_numpy(values[:, 1:].copy()).where(torch.from_numpy(values[:, 1:] > 0), torch.nan)
+    )
+    with torch.no_grad():
+        want = task.network(image)[:, 0].numpy()
+    with xarray.open_dataset(tmp_path / "out" / "a_prediction.nc", decode_times=False) as data:
+        np.testing.assert_allclose(data["rain"].values, want, atol=1e-5)
+        assert data["time"].values.tolist() == [112, 118, 124] and data["lead"].values.tolist() == [
+            12,
+            12,
+            12,
+        ]
+    forced = FieldLayout((FIELDS[0], FieldInfo("sun")), FIELDS[:1], hours=6.0)
+    np.savez(tmp_path / "b.npz", time=np.arange(3.0), lat=lat, lon=lon, h=values[:, 1], sun=values[:, 1])
+    with pytest.raises(
+        ValueError, match="1 steps in 1 hours, in which sun are taken, but the model's step is 6 hours"
+    ):
+        make(forced, predict_steps=2).predict(tmp_path / "b.npz", tmp_path / "more")
+
+
 # ---- the commands
 
 
