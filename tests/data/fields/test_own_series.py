@@ -152,7 +152,7 @@ def test_single_times_and_levels(tmp_path: Path) -> None:
         data = np.load(npz(tmp_path / "a.npz", LAT, LON))
         np.savez(tmp_path / "b.npz", time=HOURS + 1e6 + 262968, lat=LAT, lon=LON, zz=data["z"])
         read_field_series(["all.nc:z", "b.npz:zz"], tmp_path, GRID)
-    with pytest.raises(ValueError, X):
+    with pytest.raises(ValueError, match=r"u is in 'm' and v\.nc:v in 'knots'"):
         read_field_series(["all.nc:u", "v.nc:v"], tmp_path, GRID, [["u", "v"]])
     with pytest.raises(ValueError, match="latitudes or longitudes from another file"):
         read_field_series([FieldSource("all.nc:z", latitudes="lat.npy")], tmp_path, GRID)
