@@ -107,6 +107,8 @@ def pixel_window(grid: HEALPix, lmax: int) -> Tensor:
         >>> [round(float(w), 3) for w in pixel_window(HEALPix(4), 8)[[0, 4, 8]]]
         [1.0, 0.944, 0.809]
     """
+    if not isinstance(grid, HEALPix):
+        raise TypeError(f"grid is {grid!r}; expected HEALPix")
     nside = grid.nside
     if nside & (nside - 1):
         raise ValueError(f"grid has nside {nside}; expected a power of two")
@@ -174,7 +176,7 @@ class WienerFilter(nn.Module):
 
     Shape: (..., C, *grid.shape) -> (..., *grid.shape); gains (C, lmax + 1).
     Equivariance: exact up to the grid's quadrature.
-    Raises: ValueError for gains that are no matrix.
+    Raises: ValueError for gains that are no matrix, and for maps of another grid or number of bands.
     Reference: Tegmark & Efstathiou 1996.
 
     Example:
@@ -198,6 +200,12 @@ class WienerFilter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the filtered maps."""
+        axis = x.ndim - len(self.grid.shape) - 1
+        if axis < 0 or x.shape[axis] != len(self.gains):
+            shape = ", ".join(map(str, self.grid.shape))
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; expected (..., {len(self.gains)}, {shape}), a map per band"
+            )
         coefficients = scale_degrees(self.analysis(x), self.gains).sum(-2)
         result: Tensor = self.synthesis(coefficients)
         return result

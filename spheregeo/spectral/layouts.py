@@ -279,7 +279,8 @@ def _complex(c: Tensor, degree: Tensor, order: Tensor, csphase: bool = True) -> 
 
 
 def _real(a: Tensor, degree: Tensor, order: Tensor, size: int, csphase: bool = True) -> Tensor:
-    """Real coefficients from a_lm, m ≥ 0; zero where none are given."""
+    """Real coefficients from a_lm, m ≥ 0; zero where none are given. Real numbers are complex ones without imaginary part."""
+    a = a + 0j
     scale = 1 + (math.sqrt(2) - 1) * (order > 0).to(a.real)
     scale = scale * _phase(order) if csphase else scale
     return _placed(a.real * scale, -a.imag * scale, degree, order, size)

@@ -159,6 +159,10 @@ def remove_multipoles(x: Tensor, grid: Grid, lmax: int = 1, mask: Tensor | None 
     """
     from spheregeo.harmonics import real_harmonics
 
+    if tuple(x.shape[-len(grid.shape) :]) != tuple(grid.shape):
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}; expected (..., {', '.join(map(str, grid.shape))}) on {grid!s}"
+        )
     harmonics = real_harmonics(grid.points, lmax).to(x.device)  # (N, (lmax + 1)²) float64
     weights = grid.areas.to(x.device)
     if mask is not None:

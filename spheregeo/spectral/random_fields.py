@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from spheregeo.checks import check_tensor
 from spheregeo.spectral.power import degrees
 
 __all__ = ["correlated_coefficients", "random_coefficients"]
@@ -33,6 +34,7 @@ def random_coefficients(
         >>> bool((power_spectrum(drawn).mean(0) - torch.tensor([0, 0, 1, 0.5])).abs().max() < 0.1)
         True
     """
+    check_tensor(spectrum, "spectrum")
     if (
         spectrum.ndim != 1
         or not len(spectrum)

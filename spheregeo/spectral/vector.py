@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from spheregeo.checks import check_tensor
 from spheregeo.grids.base import Grid
 from spheregeo.spectral.operators import degrees
 from spheregeo.spectral.sht import SHT, InverseSHT
@@ -180,6 +181,7 @@ class WindFields(nn.Module):
 
 def turned(wind: Tensor, grid: Grid) -> Tensor:
     """Components by south and east of winds (u, v) by east and north. Shape: (..., 2, *grid.shape) -> (..., 2, *grid.shape)."""
+    check_tensor(wind, "wind")
     axis = wind.ndim - len(grid.shape) - 1
     if axis < 0 or wind.shape[axis] != 2:
         raise ValueError(

@@ -139,6 +139,8 @@ def test_round_trips() -> None:
     for c_high in (high, torch.ones(160**2, dtype=torch.float64)):
         with pytest.raises(ValueError, match="normalization is 'unnorm' with lmax"):
             layouts.to_pyshtools(c_high, "unnorm")
+    zonal = torch.tensor([1.0, 2, 0, 3, 0, 0])  # numbers without imaginary parts
+    assert torch.equal(layouts.from_healpy(zonal), layouts.from_healpy(zonal + 0j))
     complex_c = torch.complex(c, c.flip(0))
     assert (layouts.from_s2fft(layouts.to_s2fft(complex_c), real=False) - complex_c).abs().max() < 1e-13
 

@@ -48,6 +48,22 @@ def test_spectra_are_healpys() -> None:
         power_spectrum(torch.zeros(8))
 
 
+def test_what_does_not_fit_is_refused_by_name() -> None:
+    grid = GaussLegendre(4, 8)
+    filtered = WienerFilter(grid, torch.ones(2, 3))
+    for bands in (1, 3):
+        with pytest.raises(ValueError, match=r"x has shape .*; expected \(..., 2, 4, 8\), a map per band"):
+            filtered(torch.zeros(5, bands, 4, 8))
+    with pytest.raises(ValueError, match=r"x has shape \(4, 9\); expected \(..., 4, 8\)"):
+        remove_multipoles(torch.zeros(4, 9), grid)
+    with pytest.raises(TypeError, match=r"grid is GaussLegendre.*; expected HEALPix"):
+        pixel_window(grid, 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"spectrum has dtype torch\.int64"):
+        random_coefficients(torch.ones(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"spectrum has shape \(0,\)"):
+        random_coefficients(torch.zeros(0))
+
+
 def test_spectra_of_complex_fields_are_those_of_their_parts() -> None:
     a, b = torch.complex(*drawn(2, 16)), torch.complex(*drawn(2, 16, seed=1))
     assert torch.allclose(power_spectrum(a), power_spectrum(a.real) + power_spectrum(a.imag))

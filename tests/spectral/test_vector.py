@@ -130,6 +130,8 @@ def test_degrees_that_grids_resolve() -> None:
     assert [resolved_degree(fine, use) for use in ("analysis", "synthesis", "layer")] == [40, 70, 50]
     with pytest.raises(ValueError, match="use is 'pooling'; expected one of 'analysis'"):
         resolved_degree(fine, "pooling")
+    with pytest.raises(TypeError, match="wind is None; expected a tensor"):
+        WindFields(GaussLegendre(4, 8)).vorticity(None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="radius is 0"):
         WindFields(GaussLegendre(4, 8), radius=0)
     with pytest.raises(ValueError, match=r"wind has shape \(3, 4, 8\); expected \(..., 2, 4, 8\)"):
