@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils.data import Dataset
 from spheregeo.checks import check_least
 from spheregeo.data.common import Item, check_split
 from spheregeo.data.sky.files import find_mask, read_sky_map, read_sky_mask
+from spheregeo.data.sky.maps import SkyMap, is_unstated, temperature
 from spheregeo.data.sky.module import SkyData
 from spheregeo.data.splits import split_by_group
 from spheregeo.grids import HEALPix
@@ -31,7 +31,7 @@ class SkyFolder(Dataset[Item]):
         split: train, val or test: a tenth of the names each for val and test, drawn by a hash of the name.
 
     Shape: items: observed (C, N), mask (N,), truth (N,), all float32.
-    Units: µK; files say theirs.
+    Units: µK; files say theirs, and those that do not are in µK.
     Raises: FileNotFoundError, ValueError naming the file, what was expected and what to do.
     """
 
@@ -56,27 +56,36 @@ class SkyFolder(Dataset[Item]):
         """Name of the file of a sky."""
         return self.names[index]
 
-    def _map(self, path: Path, count: int) -> np.ndarray:
+    def _map(self, path: Path, count: int) -> SkyMap:
         sky = read_sky_map(path)
         if len(sky.values) < count or sky.grid.nside < self.grid.nside:
             raise ValueError(
                 f"{path} has {len(sky.values)} fields at nside {sky.grid.nside}; expected at least {count} at {self.grid.nside}"
             )
-        sky = replace(sky.select(range(count)), frame="").in_microkelvin()
-        return sky.in_order("ring").at_nside(self.grid.nside).values
+        sky = sky.select(range(count)).in_microkelvin()
+        for name, unit in zip(sky.names, sky.units, strict=True):
+            if not is_unstated(unit) and temperature(unit) is None:
+                raise ValueError(f"{path} has {name} in {unit!r}; expected a temperature: K, mK or µK")
+        return sky.in_order("ring")
 
     def load(self, index: int) -> Item:
         """Read a sky. Raises: ValueError for fields that are missing, or a truth with gaps."""
         path = self.root / "observed" / self.names[index]
-        observed, truth = self._map(path, self.bands), self._map(self.root / "truth" / path.name, 1)[0]
+        sky, behind = self._map(path, self.bands), self._map(self.root / "truth" / path.name, 1)
+        if sky.frame and behind.frame and sky.frame != behind.frame:
+            raise ValueError(
+                f"{path} is in frame {sky.frame} and {self.root / 'truth' / path.name} in {behind.frame}; expected one frame"
+            )
+        truth = behind.at_nside(self.grid.nside).values[0]
         if not np.isfinite(truth).all():
             raise ValueError(
                 f"{self.root / 'truth' / path.name} has missing pixels; expected the sky everywhere"
             )
         beside = find_mask(path)
+        if beside is not None:  # before pixels are averaged: what is masked must not get into them
+            sky = sky.masked(read_sky_mask(beside))
+        observed = sky.at_nside(self.grid.nside).values
         mask = np.isfinite(observed).all(0)
-        if beside is not None:
-            mask &= read_sky_mask(beside).in_order("ring").at_nside(self.grid.nside).values[0] > 0.5
         if not mask.any():
             raise ValueError(
                 f"{path} has no pixel that is seen in all bands; expected values, and a mask that is 1 somewhere"

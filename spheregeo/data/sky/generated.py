@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from spheregeo.checks import check_least
 from spheregeo.data.common import SPLITS, Item, check_split, generator
 from spheregeo.data.sky.spectra import cmb_like_spectrum, deflection_like_spectrum
+from spheregeo.data.sphere.dataset import MEMORY_BUDGET
 from spheregeo.grids import HEALPix
 from spheregeo.spectral import (
     InverseSHT,
@@ -144,5 +145,13 @@ class GeneratedSkies(Dataset[Item]):
         if not 0 <= index < self.count:
             raise IndexError(f"index {index} is outside a dataset of {self.count} items")
         if index not in self._kept:
-            self._kept[index] = self.load(index)
+            item = self.load(index)
+            if not fits(item, self.count):
+                return item
+            self._kept[index] = item
         return dict(self._kept[index])
+
+
+def fits(item: Item, count: int) -> bool:
+    """Whether so many items of an item's size may stay in memory."""
+    return count * sum(value.numel() * value.element_size() for value in item.values()) <= MEMORY_BUDGET

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,8 +16,24 @@ __all__ = ["SkyMap"]
 
 FRAMES = {"G": "Galactic", "E": "ecliptic", "C": "celestial (equatorial)"}
 CONVENTIONS = ("COSMO", "IAU")
-# Factors to microkelvin, by the first word of a unit.
-MICROKELVIN = {"K": 1e6, "mK": 1e3, "uK": 1.0, "µK": 1.0, "μK": 1.0, "muK": 1.0, "microK": 1.0}
+# Factors to microkelvin, by what stands before the K.
+MICROKELVIN = {"": 1e6, "m": 1e3, "milli": 1e3, "u": 1.0, "µ": 1.0, "μ": 1.0, "mu": 1.0, "micro": 1.0}
+# K_CMB, "mK,thermodynamic", uKcmb: a temperature; K_CMB^2, K*K or MJy/sr is none
+TEMPERATURE = re.compile(
+    r"(|m|milli|u|µ|μ|mu|micro)(?:K|[Kk]elvin)((?:[ _,(]*(?:cmb|CMB|rj|RJ|[a-z]{5,})[)]?)?)"
+)
+UNSTATED = ("", "unknown", "none", "unit", "units", "n/a", "-")
+
+
+def temperature(unit: str) -> tuple[float, str] | None:
+    """The factor that takes a unit to µK and what stands behind the K; None for a unit that is no temperature."""
+    found = TEMPERATURE.fullmatch(unit.strip())
+    return None if found is None else (MICROKELVIN[found[1]], found[2])
+
+
+def is_unstated(unit: str) -> bool:
+    """Whether a file states no unit, be it in words."""
+    return unit.strip().lower() in UNSTATED
 
 
 def frame_rotation(source: str, target: str) -> Tensor:
@@ -160,13 +177,25 @@ class SkyMap:
             values = np.where(2 * count >= parts.shape[-1], total / np.maximum(count, 1), np.nan)
         return replace(self, values=values, grid=HEALPix(nside, "nested")).in_order(self.grid.order)
 
+    def masked(self, mask: SkyMap) -> SkyMap:
+        """Return the map in ring order without the pixels where a mask is at most 1/2.
+
+        Args:
+            mask: weights from 0 to 1, in either order, at any resolution; turned where it states another frame than the map.
+        """
+        if mask.frame and self.frame and mask.frame != self.frame:
+            mask = mask.in_frame(self.frame)
+        weights = mask.in_order("ring").at_nside(self.grid.nside).values[0]
+        ring = self.in_order("ring")
+        return replace(ring, values=np.where(weights > 0.5, ring.values, np.nan))
+
     def in_microkelvin(self) -> SkyMap:
         """Return the map with temperatures in µK; fields without a known unit stay what they are."""
         factors, units = [], []
         for unit in self.units:
-            word = unit.replace("_", ",").replace(" ", ",").split(",")[0]
-            factors.append(MICROKELVIN.get(word, 1.0))
-            units.append("uK" + unit[len(word) :] if word in MICROKELVIN else unit)
+            factor, ending = temperature(unit) or (1.0, None)
+            factors.append(factor)
+            units.append(unit if ending is None else f"uK{ending}")
         return replace(self, values=self.values * np.array(factors)[:, None], units=tuple(units))
 
     def in_frame(self, frame: str) -> SkyMap:

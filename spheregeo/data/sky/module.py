@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from spheregeo.checks import check_least
 from spheregeo.data.common import Item
 from spheregeo.data.module import DataModule
-from spheregeo.data.sky.generated import GeneratedSkies
+from spheregeo.data.sky.generated import GeneratedSkies, fits
 from spheregeo.data.sky.prepare import SkyPreparation
 from spheregeo.grids import HEALPix
 from spheregeo.lazy import cached_property
@@ -23,7 +23,7 @@ FITTED = 32  # as many training skies give the filter and the sizes
 
 
 class PreparedSkies(Dataset[Item]):
-    """Skies as images: prepared once each, and kept.
+    """Skies as images: prepared once each, and kept where all fit into memory.
 
     Args:
         skies: items with observed (C, N), mask (N,) and truth (N,).
@@ -50,7 +50,10 @@ class PreparedSkies(Dataset[Item]):
         if index not in self._kept:
             sky = self.skies[index]
             image = self.prepare(sky["observed"], sky["mask"])
-            self._kept[index] = {"image": image, "target": sky["truth"].float(), "index": torch.tensor(index)}
+            item = {"image": image, "target": sky["truth"].float(), "index": torch.tensor(index)}
+            if not fits(item, len(self)):
+                return item
+            self._kept[index] = item
         return dict(self._kept[index])
 
 

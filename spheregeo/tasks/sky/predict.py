@@ -11,6 +11,7 @@ import torch
 
 from spheregeo.data import SkyMap, read_sky_map, read_sky_mask, write_sky_map
 from spheregeo.data.sky.files import find_mask
+from spheregeo.data.sky.maps import is_unstated, temperature
 from spheregeo.grids import HEALPix
 from spheregeo.spectral import SHT, power_spectrum
 from spheregeo.tasks.answers import ended
@@ -50,7 +51,7 @@ def prepare_sky(task: SkyRestoration, sky: SkyMap, mask: SkyMap | None = None, n
         mask: the mask; missing pixels are masked in any case.
         name: what messages call the map.
 
-    Raises: ValueError for fewer fields than bands, coarser pixels than the task's, a mask of another frame, or nothing seen.
+    Raises: ValueError for fewer fields than bands, coarser pixels than the task's, units of no temperature, or nothing seen.
     """
     bands = task.in_channels - 2
     if len(sky.values) < bands:
@@ -65,23 +66,24 @@ def prepare_sky(task: SkyRestoration, sky: SkyMap, mask: SkyMap | None = None, n
         )
     stated = sky.in_microkelvin()
     if mask is not None:
-        if mask.frame and sky.frame and mask.frame != sky.frame:
-            mask = mask.in_frame(sky.frame)
-        weights = mask.in_order("ring").at_nside(sky.grid.nside).values[0]
-        values = np.where(weights > 0.5, stated.in_order("ring").values, np.nan)
-        stated = replace(stated, values=values, grid=replace(sky.grid, order="ring"))
+        stated = stated.masked(mask)
     ready = stated.select(range(bands)).in_order("ring").at_nside(nside)
     seen = np.isfinite(ready.values).all(0)
     if not seen.any():
         raise ValueError(
             f"{name} has no pixel that is seen in all bands; expected values, and a mask that is 1 somewhere"
         )
-    note = ""
-    if not any(unit.startswith("uK") for unit in ready.units):
-        spread = float(np.std(ready.values[0][seen])) or 1.0
-        unit = min(GUESSES, key=lambda u: abs(np.log(GUESSES[u] * spread / float(task.image_std[0]))))
-        ready = replace(ready, values=ready.values * GUESSES[unit], units=("uK",) * bands)
-        note = f"; states no unit, taken to be in {unit}"
+    guessed, factors = [], np.ones((bands, 1))
+    for k, (field, unit) in enumerate(zip(ready.names, ready.units, strict=True)):
+        if is_unstated(unit):
+            spread = float(np.std(ready.values[k][seen])) or 1.0
+            guess = min(GUESSES, key=lambda u: abs(np.log(GUESSES[u] * spread / float(task.image_std[k]))))
+            factors[k] = GUESSES[guess]
+            guessed.append(guess)
+        elif temperature(unit) is None:
+            raise ValueError(f"{name} has {field} in {unit!r}; expected a temperature: K, mK or µK")
+    ready = replace(ready, values=ready.values * factors, units=("uK",) * bands)
+    note = f"; states no unit, taken to be in {', '.join(dict.fromkeys(guessed))}" if guessed else ""
     return Sky(ready, seen.astype(np.float32), note)
 
 

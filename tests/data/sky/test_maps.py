@@ -71,6 +71,21 @@ def test_cut_skies_other_values_and_extensions(tmp_path: Path) -> None:
     assert np.flatnonzero(np.isnan(found.values[0])).tolist() == [5] and found.grid == HEALPix(4, "nested")
     assert found.in_microkelvin().units == ("uK_CMB",)
     assert np.nanmax(np.abs(found.in_microkelvin().values - 1e6 * found.values)) == 0
+    units = (
+        "K_CMB",
+        "mK,thermodynamic",
+        "uKcmb",
+        "Kelvin",
+        "mK (thermodynamic)",
+        "K_CMB^2",
+        "(K_CMB)^2",
+        "MJy/sr",
+        "1/K",
+        "",
+    )
+    both = SkyMap(np.ones((10, 192)), HEALPix(4), units, units).in_microkelvin()
+    assert both.values[:, 0].tolist() == [1e6, 1e3, 1, 1e6, 1e3, 1, 1, 1, 1, 1]
+    assert both.units[:2] == ("uK_CMB", "uK,thermodynamic") and both.units[5:] == units[5:]
     hits = read_sky_map(tmp_path / "two.fits.gz", extension="HITS")
     assert np.flatnonzero(np.isnan(hits.values[0])).tolist() == [7] and hits.values[0, 8] == 8
     for wrong, match in ((9, "extension is 9 but"), ("X", "extension is 'X' but"), (0, "no binary table")):

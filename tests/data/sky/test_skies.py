@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,21 @@ def test_folders_of_own_maps(tmp_path: Path) -> None:
     assert bool((item["mask"] == (torch.arange(768) > 99)).all())
     assert next(iter(data.train_dataloader()))["image"].shape == (2, 3, 768)
     assert SkyFolder(tmp_path, 4, split="test")[0]["truth"].shape == (192,)
+    # what is masked gets into no mean of pixels, as in prediction
+    bright = SkyMap(
+        np.where(np.arange(768) % 4 == 1, 1e9, 1.0)[None], HEALPix(8, "nested"), ("T",), ("uK",), "G"
+    )
+    source = replace(bright, values=(bright.values < 1e6).astype(float))
+    name = SkyFolder(tmp_path, 4, split="test").name(0)
+    write_sky_map(tmp_path / "observed" / name, bright)
+    write_sky_map(tmp_path / "observed" / "masks" / name, source)
+    assert bool((SkyFolder(tmp_path, 4, split="test")[0]["observed"] == 1).all())
+    write_sky_map(tmp_path / "truth" / name, replace(source, frame="E"))
+    with pytest.raises(ValueError, match=r"is in frame G and .* in E; expected one frame"):
+        SkyFolder(tmp_path, 4, split="test")[0]
+    write_sky_map(tmp_path / "truth" / name, replace(source, units=("MJy/sr",)))
+    with pytest.raises(ValueError, match="T in 'MJy/sr'; expected a temperature"):
+        SkyFolder(tmp_path, 4, split="test")[0]
     with pytest.raises(ValueError, match="has 1 fields at nside 8; expected at least 2 at 8"):
         SkyFolder(tmp_path, 8, bands=2)[0]
     (tmp_path / "truth" / "s1.fits").unlink()

@@ -107,6 +107,8 @@ def test_maps_are_made_ready(tmp_path: Path) -> None:
         again = prepare_sky(task, other)
         assert np.allclose(again.sky.values, values)
         assert again.note == ("" if other.units[0] else "; states no unit, taken to be in mK")
+    with pytest.raises(ValueError, match="T in 'MJy/sr'; expected a temperature"):
+        prepare_sky(task, replace(sky, units=("MJy/sr",)))
     mask = SkyMap((np.arange(192) > 60)[None].astype(float), HEALPix(4), ("MASK",))
     masked = prepare_sky(task, sky.at_nside(8), mask.in_order("nested"))
     assert np.array_equal(masked.mask, mask.values[0])
