@@ -38,6 +38,18 @@ def test_table_and_plot_of_a_study_that_goes_on(tmp_path: Path, capsys: pytest.C
     rows = study(tmp_path, "--copies", "0", "2", "--tasks", "segment")
     told = capsys.readouterr().out
     assert told.count("(kept)") == 2 and len(rows) == 4
+    assert "segment: 1 epochs show 1 of 2 copies; --trainer.max_epochs 2 shows all" in told
+    kept = {
+        "task": "classify",
+        "resumed": True,
+        "seconds": 1.0,
+        "turned": {"accuracy": 1.0},
+        "upright": {"accuracy": 1.0},
+    }
+    assert (
+        augmentation.row(kept)["seconds"] is None
+        and augmentation.row({**kept, "resumed": False})["seconds"] == 1.0
+    )
     assert [r for r in rows if r["copies"] == 0] == first
     for row in rows:
         assert 0 <= row["miou"] <= 1 and row["accuracy"] is not None and row["latency_ms"] > 0  # type: ignore[operator]
@@ -59,7 +71,12 @@ def test_a_cell_of_other_options_is_no_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"), [(("--copies", "-1"), "--copies has -1"), (("--seeds", "0"), "--seeds is 0")]
+    ("words", "message"),
+    [
+        (("--copies", "-1"), "--copies has -1"),
+        (("--seeds", "0"), "--seeds is 0"),
+        (("--copies", "0", "1", "5"), "--copies has 1 and 5, which are one training: classify has 1 epochs"),
+    ],
 )
 def test_wrong_arguments_are_named(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):

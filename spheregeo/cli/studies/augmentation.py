@@ -91,7 +91,9 @@ def cells(options: argparse.Namespace, overrides: Sequence[str]) -> list[Cell]:
         shared = [*root, "--data.test_rotated", "true", *overrides]
         ours = ["--model.network", options.network]
         with quiet():
-            model: Any = SphereCLI("study", recipes.find(recipe), folder, [*shared, *ours]).model
+            cli = SphereCLI("study", recipes.find(recipe), folder, [*shared, *ours])
+        model: Any = cli.model
+        _check_copies(options.copies, cli.config.trainer.max_epochs, task)
         size = sum(p.numel() for p in model.network.parameters())
         width = matched_width(task, model.num_classes, size, 3)
         flat = [
@@ -119,6 +121,22 @@ def cells(options: argparse.Namespace, overrides: Sequence[str]) -> list[Cell]:
                         (("task", task), ("network", name), ("copies", copies), ("seed", seed)),
                     ))  # fmt: skip
     return made
+
+
+def _check_copies(copies: Sequence[int], epochs: int | None, task: str) -> None:
+    """Refuse numbers of copies that would be one training, and tell of copies that are never seen: an epoch shows one."""
+    most = max(copies)
+    if epochs is None or epochs < 0 or most <= epochs:
+        return
+    if len({min(c, epochs) for c in copies}) < len(set(copies)):
+        raise ValueError(
+            f"--copies has {' and '.join(str(c) for c in copies if c >= epochs)}, which are one training: {task} has {epochs} "
+            f"epochs and shows one copy of a picture in each; expected --trainer.max_epochs {most}, or fewer copies"
+        )
+    print(
+        f"{task}: {epochs} epochs show {epochs} of {most} copies; --trainer.max_epochs {most} shows all",
+        flush=True,
+    )
 
 
 def measure(place: Path) -> dict[str, Any]:
@@ -157,6 +175,8 @@ def row(result: dict[str, Any]) -> dict[str, Any]:
         result: result of a cell.
     """
     out = {name: result.get(name) for name in COLUMNS}
+    if result.get("resumed"):  # of the last part alone
+        out["seconds"] = out["cpu_seconds"] = None
     for test, ending in (("turned", ""), ("upright", "_upright")):
         report = result[test]
         out[f"accuracy{ending}"] = report["accuracy"]

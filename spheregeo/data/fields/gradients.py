@@ -122,7 +122,8 @@ class GlyphGradientData(SeriesData):
             copies = self.rotate_test if split == "test" else int(self.rotate_train and split == "train")
             if copies:
                 states = states.repeat_interleave(copies, 0)
-                states = rotate_coefficients(states, random_rotations(len(states), generator(self.seed)))
+                draw = generator(self.seed, *([] if split == "test" else [1]))  # other rotations in training
+                states = rotate_coefficients(states, random_rotations(len(states), draw))
             vectors = InverseVectorSHT(self.grid, self.lmax)
             gradient = vectors(torch.stack([states, torch.zeros_like(states)], -2))  # (n, 2, H, W)
             measured = gradient / (1 + gradient.norm(dim=1, keepdim=True)) + self._disturbance(

@@ -49,6 +49,11 @@ def test_turned_copies_are_the_same_fields() -> None:
         power = one[:, 0, part].square().sum(1).repeat_interleave(3)
         torch.testing.assert_close(many[:, 0, part].square().sum(1), power, rtol=1e-4, atol=1e-6)
     assert (many[0] - one[0]).abs().max() > 0.1
+    # a turned training sees other rotations than the test
+    both = tiny(noise=0.0, rotate_train=True, rotate_test=1, train=2, test=2)
+    both.coefficients = lambda split: torch.eye(64)[[4, 5]].double()  # type: ignore[method-assign]
+    first, last = (both.series(split)[0].values[:, 2:] for split in ("train", "test"))
+    assert (first - last).abs().amax((1, 2, 3)).min() > 0.1
     (train,) = tiny(noise=0.0, rotate_train=True).series("train")
     assert not torch.allclose(train.values, tiny(noise=0.0).series("train")[0].values)
 
