@@ -27,8 +27,10 @@ from spheregeo.spectral.random_fields import correlated_coefficients, random_coe
 from spheregeo.spectral.rotation import rotate_coefficients, rotate_field
 from spheregeo.spectral.scattered import angles_of, synthesis_at
 from spheregeo.spectral.sht import SHT, InverseSHT, harmonic_resample
-from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
-from spheregeo.spectral.so3_functions import (
+from spheregeo.spectral.so3 import (
+    InverseSO3Transform,
+    SO3Grid,
+    SO3Transform,
     characters,
     class_function,
     convolve_so3,
@@ -37,7 +39,6 @@ from spheregeo.spectral.so3_functions import (
     integrate_so3,
     project_to_sphere,
 )
-from spheregeo.spectral.so3_grid import SO3Grid
 from spheregeo.spectral.stages.quadrature import resolved_degree
 from spheregeo.spectral.vector import InverseVectorSHT, VectorSHT, WindFields
 

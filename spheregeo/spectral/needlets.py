@@ -18,8 +18,7 @@ from spheregeo.checks import check_count
 from spheregeo.grids import GaussLegendre, Grid, HEALPix
 from spheregeo.harmonics import framelet_windows, needlet_windows
 from spheregeo.spectral.sht import SHT, InverseSHT
-from spheregeo.spectral.so3 import InverseSO3Transform, SO3Transform
-from spheregeo.spectral.so3_grid import SO3Grid
+from spheregeo.spectral.so3 import InverseSO3Transform, SO3Grid, SO3Transform
 
 WINDOWS = ("needlet", "framelet")
 _SMALL = 1 << 18  # entries of a transform's matrix up to which the product with it is quicker than the stages

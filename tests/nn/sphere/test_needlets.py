@@ -11,12 +11,11 @@ from torch import Tensor
 
 from spheregeo.audit import randomise
 from spheregeo.grids import GaussLegendre
-from spheregeo.groups import axis_angle
+from spheregeo.groups import axis_angle, euler_matrix
 from spheregeo.harmonics import needlet_profile, real_harmonics
 from spheregeo.nn import NeedletBlock, NeedletConv, NeedletLift, ScaleInvariants, Shrinkage, SO3NeedletConv
 from spheregeo.nn.sphere.needlets import _near_identity
 from spheregeo.spectral import SHT, InverseSO3Transform, NeedletFrame, SO3Grid, SO3NeedletFrame
-from spheregeo.spectral.so3_grid import euler_matrix
 
 LMAX = 9
 FINE = GaussLegendre(2 * LMAX + 2, 4 * LMAX + 4)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.autograd import Function
-from spheregeo.spectral.so3_tables import block_offsets, functions, kinds, mixing_of
+from spheregeo.spectral.so3.tables import block_offsets, functions, kinds, mixing_of
 
 AT_ONCE = 1 << 24  # bytes of spectra
 

@@ -3,7 +3,7 @@ r"""Fourier transforms of real functions on SO(3) between a grid of Euler angles
 h(R) = Σ_l Σ_mn h^l_mn D^l_mn(R), with D^l the orthogonal matrices that turn the real harmonics, S_l(R x) = D^l(R) S_l(x).
 By Peter and Weyl's theorem h^l_mn = (2l + 1)/8π² ∫ h D^l_mn dR.
 Reference: Kostelec & Rockmore 2008, "FFTs on the rotation group", J. Fourier Anal. Appl. 14; stages and signs are those of
-:mod:`.so3_tables`.
+:mod:`.tables`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.checks import check_count, check_tensor
-from spheregeo.spectral.so3_grid import SO3Grid
-from spheregeo.spectral.so3_stages import project, synthesise
-from spheregeo.spectral.so3_tables import block_offsets
+from spheregeo.spectral.so3.grid import SO3Grid
+from spheregeo.spectral.so3.stages import project, synthesise
+from spheregeo.spectral.so3.tables import block_offsets
 
 
 class _SO3Module(nn.Module):
