@@ -47,6 +47,8 @@ class GlyphGradientData(SeriesData):
         lmax: largest degree of the fields.
         rotate_train: whether each training field is turned by a random rotation of its own, the same in all epochs.
         rotate_test: 0 tests upright fields; n tests n copies of each, turned by fixed random rotations.
+        inputs, outputs: names of the fields of each item, "measured" and "gradient".
+        lead: steps from inputs to outputs; 0, for there is one time.
         **kwargs: arguments of :class:`SeriesData`.
 
     Raises: ValueError for numbers out of range.
