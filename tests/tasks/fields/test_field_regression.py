@@ -252,6 +252,30 @@ def test_predicted_files_are_read_as_training_read_them_and_dated_by_their_lead(
 # ---- the commands
 
 
+def test_own_files_from_fit_to_predict(tmp_path: Path) -> None:
+    lat, lon = 90 - (np.arange(8) + 0.5) * 22.5, np.arange(16) * 22.5
+    made = {k: np.random.default_rng(i).normal(size=(20, 8, 16)) for i, k in enumerate("zuv")}
+    np.savez(tmp_path / "a.npz", time=np.arange(0, 120, 6.0), lat=lat, lon=lon, **made)
+    run, answers = tmp_path / "run", tmp_path / "answers"
+    small = "--data.size [8,16] --data.test_steps 2 --trainer.max_epochs 1 --trainer.accelerator cpu --model.network pixel-mlp"
+    words = [
+        *small.split(),
+        "--model.options",
+        "null",
+        "--data.root",
+        str(tmp_path / "a.npz"),
+        "--data.vectors",
+        "[[u, v]]",
+    ]
+    assert main(["fit", "regress-field-folder", "--output", str(run), *words]) == 0
+    assert main(["test", "regress-field-folder", "--output", str(run)]) == 0
+    report = json.loads((run / "metrics.json").read_text())
+    assert set(report["fields"]) == {"z", "u_v"} and report["hours"] == [6, 12]
+    assert main(["predict", "regress-field-folder", "--input", str(tmp_path / "a.npz"), "--output", str(answers),
+                 "--ckpt", str(run / "checkpoints" / "best.ckpt")]) == 0  # fmt: skip
+    assert (answers / "a_prediction.nc").is_file()
+
+
 def test_the_job_from_fit_to_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--output", str(tmp_path / "run")]
     small = "--data.size [8,16] --data.lmax 7 --data.train 2 --data.val 1 --data.test 2 --data.frames 4 --data.test_steps 3"
