@@ -122,7 +122,8 @@ class SphereTask(Task):
         super().on_test_epoch_end()
         if self.sample_score:
             numbers, _, errors = self.sample_scores.compute()
-            numbers, errors = numbers.reshape(-1), errors.reshape(-1, 1)  # torchmetrics makes numbers of single samples
+            # of a single sample torchmetrics gives bare numbers
+            numbers, errors = numbers.reshape(-1), errors.reshape(-1, 1)
             names = sample_names(self._trainer, numbers.tolist()) or {}
             scores = [1 - e for e in errors[:, 0].tolist()] if self.sample_score[1] else errors[:, 0].tolist()
             self._by_sample = [
