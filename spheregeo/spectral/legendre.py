@@ -22,11 +22,12 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from spheregeo.lazy import cached_property
 
 STEP = 512 * math.log(2)  # natural logarithm of the unit of exponents
 TINY = 1e-30  # functions that have not grown beyond this are zero

@@ -98,12 +98,14 @@ def network(name: str, grid: Any, **options: Any) -> nn.Module:
 @torch.no_grad()
 def test_every_network_of_the_sphere_has_a_twin(name: str) -> None:
     """Each layer's map is replaced, whatever the network; new networks are tested without a line here."""
-    made = network(name, LATLON, **({} if name.startswith("gem") or name == "pixel-mlp" else {"depth": 2}))
-    x = torch.randn(3, 3, *LATLON.shape)
+    made = network(
+        name, LATLON, **({} if name.startswith("gem") or name == "pixel-mlp" else {"depth": 2})
+    ).double()
+    x = torch.randn(3, 3, *LATLON.shape, dtype=torch.float64)
     twin = export.plain(made)
     assert not any(isinstance(child, (FixedMap, Padding)) for child in twin.modules())
     wanted = made(x)
-    torch.testing.assert_close(twin(x), wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+    torch.testing.assert_close(twin(x), wanted, rtol=1e-9, atol=1e-10 * float(wanted.abs().max()))
 
 
 def test_layers_of_equal_geometry_share_a_twin() -> None:

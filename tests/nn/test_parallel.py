@@ -28,6 +28,7 @@ NORMS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
     "IrrepsBatchNorm": (lambda: layers.IrrepsBatchNorm("3x0e + 2x1o", momentum=None), (13, 9), 0),
     "BatchNorm": (lambda: layers.BatchNorm(3), (5, 3, 4, 8), 0),
     "BatchNorm of rows": (lambda: layers.BatchNorm(4, momentum=None, lone=True), (2, 4), 0),
+    "SO3BatchNorm": (lambda: layers.SO3BatchNorm(3, 1), (5, 3, 4, 4, 4), 0),
     "VectorBatchNorm": (lambda: layers.VectorBatchNorm(4), (13, 3, 4), 0),
 }
 SHARES = ("in turns", "one empty")

@@ -7,16 +7,18 @@ from typing import Any
 
 from torch import nn
 
+from spheregeo.export.twins.attention import PlainAttentionMap
 from spheregeo.export.twins.copies import PlainGather, PlainPadding
 from spheregeo.export.twins.linear import PlainSparseMap
 from spheregeo.export.twins.tangent import PlainTangentMap
 from spheregeo.nn.sphere.icosahedral.padding import Padding
-from spheregeo.sparse import Coupling, Gather, RowMaps, SparseMap, TangentMap
+from spheregeo.sparse import AttentionMap, Coupling, Gather, RowMaps, SparseMap, TangentMap
 
 TWINS: dict[type[nn.Module], Any] = {
     SparseMap: PlainSparseMap,
     Gather: PlainGather,
     TangentMap: PlainTangentMap,
+    AttentionMap: PlainAttentionMap,
     Padding: PlainPadding,
 }
 WITHOUT = (Coupling, RowMaps)

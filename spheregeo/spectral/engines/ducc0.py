@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import ducc0
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +17,8 @@ from spheregeo.spectral.legendre import Legendre
 
 def synthesis(structure: Legendre, a: Tensor) -> Tensor:
     """Ring values of coefficients. Shape: (T, K) -> (M, R, K)."""
+    import ducc0
+
     z = _complex(a)  # (T, B)
     sign, options = _options(structure)
     columns = np.ascontiguousarray(z.T)
@@ -34,6 +35,8 @@ def synthesis(structure: Legendre, a: Tensor) -> Tensor:
 
 def analysis(structure: Legendre, values: Tensor) -> Tensor:
     """Sums over rings, the transpose of synthesis. Shape: (M, R, K) -> (T, K)."""
+    import ducc0
+
     z = _complex(values)  # (M, R, B)
     sign, options = _options(structure)
     out = np.empty((structure.size, z.shape[2]), dtype=z.dtype)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spheregeo.grids.base import LatitudeRings
+from spheregeo.lazy import cached_property
 
 
 @dataclass(frozen=True, eq=False)
