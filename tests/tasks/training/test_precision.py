@@ -30,6 +30,13 @@ RUNS = {
     "classify-points": [*POINTS, f"--model.options={STEERABLE}"],
     "regress-molecules": ["--model.width=4", "--model.depth=1"],
     "fit-forces": ["--data.train=6", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=1"],
+    "segment-glyphs": [*TEN, "--data.grid=HEALPix(8)"],
+    "regress-field": [
+        "--data.size=[16,32]", "--data.lmax=10", "--data.cache_dir=null", "--data.train=1", "--data.val=1", "--data.test=1",
+        "--data.test_steps=2", "--model.width=4",
+    ],
+    "regress-vectors": ["--data.size=[16,32]", "--data.train=4", "--data.val=2", "--data.test=2", "--model.width=4"],
+    "restore-sky": ["--data.nside=8", "--data.train=4", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=2"],
     "classify-voxels": [*TEN, "--data.voxels=12", "--model.options={steerable-voxels: {width: 2, depth: 2, lmax: 1}}"],
     "classify-mesh": [*TEN, "--model.width=2"],
     "correspond-mesh": [
