@@ -16,7 +16,7 @@ from torch import Tensor
 
 from spheregeo.grids import Grid
 from spheregeo.harmonics import real_harmonics
-from spheregeo.spectral import InverseSHT, rotate_coefficients
+from spheregeo.spectral import InverseSHT, degrees, rotate_coefficients
 
 BLOCK = 1 << 22  # harmonics worked on at once, as numbers: 32 MiB
 KEPT = 1 << 24  # a fit keeps its harmonics up to here, 128 MiB, and computes them anew beyond
@@ -67,8 +67,7 @@ def evaluate_on_grid(coefficients: Tensor, grid: Grid, rotation: Tensor | None =
         return evaluate(coefficients, grid.points if rotation is None else grid.points @ rotation)
     if rotation is not None:
         if torch.linalg.det(rotation) < 0:  # a rotation and p -> -p, under which degrees l have parity (−1)^l
-            degree = torch.arange(lmax).repeat_interleave(2 * torch.arange(lmax) + 1)
-            coefficients, rotation = coefficients * (1.0 - 2 * (degree % 2)), -rotation
+            coefficients, rotation = coefficients * (1.0 - 2 * (degrees(lmax - 1) % 2)), -rotation
         coefficients = rotate_coefficients(coefficients, rotation)
     values: Tensor = InverseSHT(grid, lmax - 1)(coefficients)
     return values.flatten(-len(grid.shape))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids.cache import geometry
+from spheregeo.spectral.operators import roots
 from spheregeo.spectral.rotation import rotate_coefficients
 
 __all__ = [
@@ -123,14 +124,14 @@ def to_torch_harmonics_vector(coefficients: Tensor, csphase: bool = True) -> Ten
 
     Shape: (..., 2, (lmax + 1)²) -> (..., 2, lmax + 1, lmax + 1). Raises: ValueError for another shape.
     """
-    root = _roots(_lmax(_pair(coefficients)), coefficients)
+    root = roots(_lmax(_pair(coefficients)), coefficients)
     return to_torch_harmonics(torch.where(root > 0, coefficients / root.clamp(min=1), 0), csphase)
 
 
 def from_torch_harmonics_vector(array: Any, csphase: bool = True) -> Tensor:
     """Gradient and curl coefficients of torch-harmonics' (s, t). Shape: (..., 2, lmax + 1, mmax) -> (..., 2, (lmax + 1)²)."""
     coefficients = _pair(from_torch_harmonics(array, csphase))
-    return coefficients * _roots(_lmax(coefficients), coefficients)
+    return coefficients * roots(_lmax(coefficients), coefficients)
 
 
 def to_s2fft(coefficients: Tensor) -> Tensor:
@@ -292,12 +293,6 @@ def _placed(cosine: Tensor, sine: Tensor, degree: Tensor, order: Tensor, size: i
     return out.index_copy(-1, centre - order, sine).index_copy(
         -1, centre + order, cosine
     )  # cosines last: m = 0
-
-
-def _roots(lmax: int, like: Tensor) -> Tensor:
-    """√(l(l + 1)) of each coefficient."""
-    degree = torch.arange(lmax + 1, dtype=torch.float64)
-    return (degree * (degree + 1)).sqrt().repeat_interleave(2 * torch.arange(lmax + 1) + 1).to(like)
 
 
 def _pyshtools_scale(normalization: str, csphase: int, lmax: int, like: Tensor) -> Tensor:

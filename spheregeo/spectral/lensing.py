@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid
-from spheregeo.spectral.power import degrees, largest_degree
+from spheregeo.spectral.operators import degrees, largest_degree
 from spheregeo.spectral.scattered import angles_of, synthesis_at
 from spheregeo.spectral.sht import InverseSHT
 

@@ -50,6 +50,12 @@ def degrees(lmax: int, like: Tensor | None = None) -> Tensor:
     return l if like is None else l.to(like.device, like.real.dtype)
 
 
+def roots(lmax: int, like: Tensor) -> Tensor:
+    """√(l(l + 1)) of each coefficient, computed in float64, as a tensor like another. Shape: ((lmax + 1)²,)."""
+    l = degrees(lmax).double()
+    return (l * (l + 1)).sqrt().to(like)
+
+
 def laplacian(coefficients: Tensor, radius: float = 1.0) -> Tensor:
     """Coefficients of the Laplacian of a field, −l(l+1)/radius² times its own.
 

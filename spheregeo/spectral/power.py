@@ -16,9 +16,7 @@ from spheregeo.grids import Grid
 from spheregeo.spectral.operators import degrees, largest_degree
 
 __all__ = [
-    "degrees",
     "e_and_b",
-    "largest_degree",
     "polarisation_spectra",
     "power_spectrum",
     "pseudo_power_spectrum",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spheregeo.checks import check_tensor
 from spheregeo.grids import Equiangular
-from spheregeo.spectral.power import largest_degree
+from spheregeo.spectral.operators import largest_degree
 from spheregeo.spectral.sht import InverseSHT
 
 __all__ = ["angles_of", "synthesis_at"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spheregeo.checks import check_tensor
 from spheregeo.grids.base import Grid
-from spheregeo.spectral.operators import degrees
+from spheregeo.spectral.operators import roots
 from spheregeo.spectral.sht import SHT, InverseSHT
 from spheregeo.spectral.stages.quadrature import resolved_degree
 
@@ -113,8 +113,6 @@ class WindFields(nn.Module):
         self.analysis = VectorSHT(grid, lmax, engine=engine)
         self.vectors = InverseVectorSHT(grid, lmax, engine=engine)
         self.scalars = InverseSHT(grid, lmax, engine=engine)
-        l = degrees(lmax).double()
-        self._root = (l * (l + 1)).sqrt().tolist()
 
     def forward(self, wind: Tensor) -> dict[str, Tensor]:
         """All six fields by name."""
@@ -158,16 +156,13 @@ class WindFields(nn.Module):
 
     def wind(self, vorticity: Tensor, divergence: Tensor) -> Tensor:
         """Winds with these coefficients of vorticity and divergence. Shape: two (..., (lmax + 1)²) -> (..., 2, *grid.shape)."""
-        root = self._roots(vorticity)
+        root = roots(self.lmax, vorticity)
         inverse = torch.where(root > 0, self.radius / root.clamp(min=1), torch.zeros_like(root))
         return winds(self.vectors(torch.stack([-divergence * inverse, vorticity * inverse], -2)), self.grid)
 
-    def _roots(self, like: Tensor) -> Tensor:
-        return torch.tensor(self._root, dtype=torch.float64, device=like.device).to(like.dtype)
-
     def _scalar(self, c: Tensor, part: int, sign: float, power: int) -> Tensor:
         """The field of coefficients of one part times sign (√(l(l+1))/radius)^power, without a mean."""
-        root = self._roots(c)
+        root = roots(self.lmax, c)
         factor = sign * root / self.radius
         if power < 0:
             factor = torch.where(root > 0, sign * self.radius / root.clamp(min=1), torch.zeros_like(root))

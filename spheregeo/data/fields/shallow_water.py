@@ -18,6 +18,7 @@ References: Williamson et al. 1992, J. Comput. Phys. 102, 211 (equations, test c
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from spheregeo.checks import check_count
 from spheregeo.grids import GaussLegendre
-from spheregeo.spectral import SHT, InverseSHT, InverseVectorSHT, VectorSHT
+from spheregeo.spectral import SHT, InverseSHT, InverseVectorSHT, VectorSHT, degrees
 
 __all__ = ["BarotropicVorticity", "ShallowWater"]
 
@@ -35,7 +36,7 @@ GRAVITY = 9.80616  # m/s^2
 STABLE = 2.8  # largest |eigenvalue| x step of the Runge-Kutta method on the imaginary axis
 
 
-class _Flow(nn.Module):
+class _Flow(nn.Module, ABC):
     """Transforms, Coriolis parameter, Runge-Kutta steps and hyperdiffusion that both systems share."""
 
     _factors: Tensor
@@ -64,8 +65,7 @@ class _Flow(nn.Module):
         self._analyse, self._synthesise = SHT(self.grid, lmax), InverseSHT(self.grid, lmax)
         self._analyse_vectors = VectorSHT(self.grid, lmax)
         self._synthesise_vectors = InverseVectorSHT(self.grid, lmax)
-        degree = torch.arange(lmax + 1, dtype=torch.float64)
-        degree = degree.repeat_interleave(2 * torch.arange(lmax + 1) + 1)
+        degree = degrees(lmax).double()
         # |k| of each coefficient: a field's gradient has this times its coefficient
         self.register_buffer("_factors", (degree * (degree + 1)).sqrt() / radius, persistent=False)
         unit = torch.tensor(axis, dtype=torch.float64) / math.hypot(*axis)
@@ -78,14 +78,9 @@ class _Flow(nn.Module):
         """Number of coefficients of a field."""
         return (self.lmax + 1) ** 2
 
-    @property
-    def degree(self) -> Tensor:
-        """Degree l of each coefficient, ((lmax + 1)²,)."""
-        return torch.arange(self.lmax + 1).repeat_interleave(2 * torch.arange(self.lmax + 1) + 1)
-
+    @abstractmethod
     def tendency(self, state: Tensor) -> Tensor:
         """Return the state's derivative in time."""
-        raise NotImplementedError
 
     def step(self, state: Tensor, dt: float) -> Tensor:
         """Return the state after one Runge-Kutta step, damped.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from e3nn.o3 import Irreps
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from spheregeo.checks import check_least, check_positions
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
+from spheregeo.models.space.heads import Outputs
 from spheregeo.models.space.molecule_graph import MoleculeGraph, molecule_graph
 from spheregeo.models.space.readout import check_readout, pooled
 from spheregeo.nn import SampleDropout
@@ -83,6 +85,45 @@ class AtomNetwork(nn.Module):
         self, values: Tensor, positions: Tensor, numbers: Tensor, batch: Tensor, num_graphs: int | None
     ) -> Tensor:
         return pooled(values, batch, num_graphs, self.readout, positions, numbers)
+
+
+class InvariantAtomNetwork(AtomNetwork, ABC):
+    """Base of networks of molecules whose atoms have invariant features alone: a head for molecules and one for atoms read them.
+
+    A subclass makes ``head`` and ``atom_head``, None for no numbers, and implements :meth:`features`.
+    """
+
+    head: nn.Module | None
+    atom_head: nn.Module | None
+
+    @abstractmethod
+    def features(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Tensor:
+        """Invariant features of the atoms, (P, width)."""
+
+    def outputs(
+        self,
+        positions: Tensor,
+        features: Tensor,
+        batch: Tensor,
+        graph: MoleculeGraph,
+        num_graphs: int | None = None,
+    ) -> Outputs:
+        """Numbers of the molecules and of the atoms; arguments as those of ``forward``."""
+        x = self.features(positions, features, graph)
+        values = x[:, :0] if self.head is None else self.head(x)
+        molecules = self.read_out(values, positions, features, batch, num_graphs)
+        atoms = x[:, :0] if self.atom_head is None else self.atom_head(x)
+        return Outputs(molecules, molecules.new_zeros(len(molecules), 0, 3), atoms)
+
+    def forward(
+        self,
+        positions: Tensor,
+        features: Tensor,
+        batch: Tensor,
+        graph: MoleculeGraph,
+        num_graphs: int | None = None,
+    ) -> Tensor:
+        return self.outputs(positions, features, batch, graph, num_graphs).molecules
 
 
 class PointNetwork(CloudNetwork):

@@ -14,8 +14,7 @@ from torch.nn.functional import softplus
 
 from spheregeo.checks import check_least
 from spheregeo.models.registry import register
-from spheregeo.models.space.base import AtomNetwork
-from spheregeo.models.space.heads import Outputs
+from spheregeo.models.space.base import InvariantAtomNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.readout import READOUTS, pooled
 from spheregeo.nn.space import RadialBasis, polynomial_envelope
@@ -53,7 +52,7 @@ class Interaction(nn.Module):
         return result
 
 
-class SchNet(AtomNetwork):
+class SchNet(InvariantAtomNetwork):
     """SchNet: invariant continuous-filter convolutions, and a sum or mean over atoms.
 
     The output is twice differentiable in the positions, also where an atom crosses the cutoff (with the polynomial envelope).
@@ -127,31 +126,6 @@ class SchNet(AtomNetwork):
         for interaction in self.interactions:
             x = interaction(x, basis, envelope, source, target)
         return x
-
-    def outputs(
-        self,
-        positions: Tensor,
-        features: Tensor,
-        batch: Tensor,
-        graph: MoleculeGraph,
-        num_graphs: int | None = None,
-    ) -> Outputs:
-        """Numbers of the molecules and of the atoms; arguments as those of ``forward``."""
-        x = self.features(positions, features, graph)
-        values = x[:, :0] if self.head is None else self.head(x)
-        molecules = self.read_out(values, positions, features, batch, num_graphs)
-        atoms = x[:, :0] if self.atom_head is None else self.atom_head(x)
-        return Outputs(molecules, molecules.new_zeros(len(molecules), 0, 3), atoms)
-
-    def forward(
-        self,
-        positions: Tensor,
-        features: Tensor,
-        batch: Tensor,
-        graph: MoleculeGraph,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        return self.outputs(positions, features, batch, graph, num_graphs).molecules
 
 
 def _head(width: int, channels: int) -> nn.Sequential:

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from spheregeo.checks import check_least
 from spheregeo.models.registry import register
 from spheregeo.models.space.atom_spheres import ELEMENTS, AtomSpheres
-from spheregeo.models.space.base import AtomNetwork
-from spheregeo.models.space.heads import Outputs
+from spheregeo.models.space.base import InvariantAtomNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.nn import NeedletConv, ScaleInvariants, Shrinkage
 from spheregeo.spectral import NeedletFrame
@@ -24,7 +23,7 @@ from spheregeo.spectral import NeedletFrame
 _FLOOR = 1e-4  # added to mean squares under a root, so that empty scales have a gradient
 
 
-class SphereMolecule(AtomNetwork):
+class SphereMolecule(InvariantAtomNetwork):
     """Needlets on the spheres about atoms: potentials, blocks of convolution and shrinkage, invariants of scales, a DeepSet.
 
     Shape: positions (P, 3), atomic numbers (P,) int64 below ``in_channels``, batch (P,) int64, graph as ``neighbors`` gives it;
@@ -118,31 +117,6 @@ class SphereMolecule(AtomNetwork):
                 x = x + y if i else y
         result: Tensor = self.point(self.mix(torch.cat(found, 1)) + self.embedding(numbers))
         return result
-
-    def outputs(
-        self,
-        positions: Tensor,
-        features: Tensor,
-        batch: Tensor,
-        graph: MoleculeGraph,
-        num_graphs: int | None = None,
-    ) -> Outputs:
-        """Numbers of the molecules and of the atoms; arguments as those of ``forward``."""
-        x = self.features(positions, features, graph)
-        values = x[:, :0] if self.head is None else self.head(x)
-        molecules = self.read_out(values, positions, features, batch, num_graphs)
-        atoms = x[:, :0] if self.atom_head is None else self.atom_head(x)
-        return Outputs(molecules, molecules.new_zeros(len(molecules), 0, 3), atoms)
-
-    def forward(
-        self,
-        positions: Tensor,
-        features: Tensor,
-        batch: Tensor,
-        graph: MoleculeGraph,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        return self.outputs(positions, features, batch, graph, num_graphs).molecules
 
 
 def _last(hidden: int, channels: int) -> nn.Linear:

@@ -15,8 +15,7 @@ from spheregeo.models.blocks import Head, check_field
 from spheregeo.models.registry import register
 from spheregeo.nn import NeedletBlock, NeedletConv, NeedletLift, ScaleInvariants
 from spheregeo.nn.irreps import working_dtype
-from spheregeo.nn.sphere.spectral import largest_degree
-from spheregeo.spectral import SHT, InverseSHT, NeedletFrame, SO3NeedletFrame
+from spheregeo.spectral import SHT, InverseSHT, NeedletFrame, SO3NeedletFrame, resolved_degree
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -76,7 +75,7 @@ class NeedletDenoiser(nn.Module):
         super().__init__()
         check_least(width=(width, 1), depth=(depth, 0))
         self.in_channels, self.out_channels, self.grid = in_channels, out_channels, grid
-        self.lmax = max(1, largest_degree(grid)) if lmax is None else lmax
+        self.lmax = max(1, resolved_degree(grid, "layer")) if lmax is None else lmax
         frame = NeedletFrame(self.lmax, B, lowest=lowest, oversampling=oversampling)
         self.analysis, self.synthesis = SHT(grid, self.lmax), InverseSHT(grid, self.lmax)
         self.frame = frame
@@ -169,7 +168,7 @@ class NeedletCNN(nn.Module):
         super().__init__()
         check_least(width=(width, 1), depth=(depth, 1))
         self.in_channels, self.out_channels, self.grid = in_channels, out_channels, grid
-        self.lmax = max(1, min(largest_degree(grid), 8)) if lmax is None else lmax
+        self.lmax = max(1, min(resolved_degree(grid, "layer"), 8)) if lmax is None else lmax
         self.analysis = SHT(grid, self.lmax)
         self.lift = NeedletLift(in_channels, width, self.lmax, kernel)
         frame = SO3NeedletFrame(self.lmax, B, oversampling=oversampling)

@@ -17,7 +17,7 @@ from spheregeo.checks import check_count, check_least
 from spheregeo.models.blocks import Checkpointed, Head, check_field
 from spheregeo.models.registry import register
 from spheregeo.nn import NearIdentity, S2Conv, SO3BatchNorm, SO3Conv, SO3Integrate, SO3ToS2
-from spheregeo.nn.sphere.spectral import largest_degree
+from spheregeo.spectral import resolved_degree
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -38,7 +38,7 @@ def _sampled(bandwidth: int, oversampling: float) -> int:
 
 
 def _bandwidth(grid: Grid, bandwidth: int | None, default: int) -> int:
-    most = largest_degree(grid) + 1
+    most = resolved_degree(grid, "layer") + 1
     if bandwidth is None:
         return min(most, default)
     check_count("bandwidth", bandwidth, 2)

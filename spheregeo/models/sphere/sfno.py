@@ -18,7 +18,7 @@ from spheregeo.nn import (
     SampleDropout,
     SpectralConv,
 )
-from spheregeo.nn.sphere.spectral import largest_degree
+from spheregeo.spectral import resolved_degree
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -109,7 +109,7 @@ class _SFNO(Checkpointed, ExactBuffers):
             raise ValueError(f"dropout is {dropout}; expected 0 (none) to below 1")
         self.grid, self.in_channels, self.out_channels = grid, in_channels, out_channels
         self.position, self.checkpoint = position, checkpoint
-        self.lmax = 2 * largest_degree(grid) // 3 if lmax is None else lmax
+        self.lmax = 2 * resolved_degree(grid, "layer") // 3 if lmax is None else lmax
         if position:
             self.keep("height", grid.points[:, 2].reshape(grid.shape))  # sine of the latitude
         self.encoder = nn.Sequential(

@@ -17,7 +17,7 @@ from spheregeo.models.blocks import Checkpointed, Head, Pointwise, check_field, 
 from spheregeo.models.registry import register
 from spheregeo.models.sphere.gauge import hidden_type, invariants
 from spheregeo.nn import FieldBatchNorm, FieldLinear, GlobalPool, NormNonlinearity, SpinConv
-from spheregeo.nn.sphere.spectral import largest_degree
+from spheregeo.spectral import resolved_degree
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -35,7 +35,7 @@ class _Step(nn.Sequential):
         share: float,
         anchors: int | None,
     ) -> None:
-        lmax = int(share * min(largest_degree(source), largest_degree(target)))
+        lmax = int(share * min(resolved_degree(source, "layer"), resolved_degree(target, "layer")))
         lmax = max(lmax, before.max_order, after.max_order)
         conv = SpinConv(before, after, source, target, lmax=lmax, anchors=anchors, bias=False)
         super().__init__(conv, FieldBatchNorm(after, target), NormNonlinearity(after))

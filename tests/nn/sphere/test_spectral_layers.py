@@ -35,8 +35,8 @@ from spheregeo.nn import (
     SpinConv,
     ZonalConv,
 )
-from spheregeo.nn.sphere.spectral import SpectralKernel, largest_degree
-from spheregeo.spectral import SHT, InverseSHT, InverseSO3Transform, SO3Grid, SO3Transform
+from spheregeo.nn.sphere.spectral import SpectralKernel
+from spheregeo.spectral import SHT, InverseSHT, InverseSO3Transform, SO3Grid, SO3Transform, resolved_degree
 
 LMAX = 3
 GRID = GaussLegendre(4, 8)
@@ -447,7 +447,7 @@ def test_unit_variance_stays_of_order_one(kernel: SpectralKernel) -> None:
 )
 def test_any_grid_with_a_transform(grid: Grid) -> None:
     x = torch.randn(1, 2, *grid.shape)
-    degree = largest_degree(grid)
+    degree = resolved_degree(grid, "layer")
     assert degree >= 2
     assert S2Conv(2, 1, grid, 2)(x).shape == (1, 1, 6, 6, 6)
     assert SpectralConv(2, 3, grid)(x).shape == (1, 3, *grid.shape)

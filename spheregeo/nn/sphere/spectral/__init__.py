@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from spheregeo.nn.sphere.spectral.base import largest_degree
 from spheregeo.nn.sphere.spectral.convolution import S2Conv, SO3Conv
 from spheregeo.nn.sphere.spectral.degreewise import SpectralConv, SpectralPool, ZonalConv
 from spheregeo.nn.sphere.spectral.kernels import Equatorial, FullSpectrum, NearIdentity, SpectralKernel
@@ -24,5 +23,4 @@ __all__ = [
     "SpectralPool",
     "SpinConv",
     "ZonalConv",
-    "largest_degree",
 ]

@@ -12,20 +12,9 @@ from spheregeo.checks import check_count, check_tensor
 from spheregeo.grids import Equiangular, Grid
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.statistics import working_dtype
-from spheregeo.spectral import SHT, resolved_degree
+from spheregeo.spectral import SHT
 
 ITERATIONS = 1  # of the analysis on HEALPix; each costs two more transforms
-
-
-def largest_degree(grid: Grid) -> int:
-    """Largest degree to which a layer takes signals on a grid, if no other is asked for: ``resolved_degree(grid, "layer")``.
-
-    Lat-lon grids: as many degrees as rings, and as longitudes tell apart; HEALPix 2 nside − 1; others half of √N.
-
-    Args:
-        grid: any grid on the sphere.
-    """
-    return resolved_degree(grid, "layer")
 
 
 def as_grid(name: str, source: Grid | int) -> Grid:

@@ -25,12 +25,11 @@ from spheregeo.nn.sphere.spectral.base import (
     check_channels,
     degree_between,
     draw,
-    largest_degree,
     make_analysis,
 )
 from spheregeo.nn.sphere.spectral.degrees import correlate, lift, rotation_sizes
-from spheregeo.nn.sphere.spectral.kernels import FullSpectrum, NearIdentity, SpectralKernel
-from spheregeo.spectral import InverseSO3Transform, SO3Grid, SO3Transform
+from spheregeo.nn.sphere.spectral.kernels import NearIdentity, SpectralKernel
+from spheregeo.spectral import InverseSO3Transform, SO3Grid, SO3Transform, resolved_degree
 
 
 class _Convolution(SpectralLayer):
@@ -60,7 +59,7 @@ class _Convolution(SpectralLayer):
         return table.to(dtype)
 
     def _place(self, scale: Tensor) -> None:
-        if isinstance(self.kernel, FullSpectrum):
+        if not self.kernel.tabulated:
             self.keep("scale", scale)
             weights = len(scale)
         else:
@@ -136,7 +135,7 @@ class S2Conv(_Convolution):
         super().__init__()
         self._set(in_channels, out_channels, kernel, bias, lmax_out)
         self.source = as_grid("source", source)
-        self.lmax = degree_between(lmax, largest_degree(self.source), self.lmax_out)
+        self.lmax = degree_between(lmax, resolved_degree(self.source, "layer"), self.lmax_out)
         self.analysis = make_analysis(self.source, self.lmax)
         self.synthesis = InverseSO3Transform(self.lmax, SO3Grid(self.lmax_out + 1))
         size = (self.lmax + 1) ** 2

@@ -18,11 +18,10 @@ from spheregeo.nn.sphere.spectral.base import (
     check_channels,
     degree_between,
     draw,
-    largest_degree,
     make_analysis,
 )
 from spheregeo.nn.sphere.spectral.degrees import mix
-from spheregeo.spectral import InverseSHT
+from spheregeo.spectral import InverseSHT, resolved_degree
 
 OPERATORS = ("dhconv", "diagonal")
 
@@ -35,7 +34,9 @@ class BetweenGrids(SpectralLayer):
     def _between(self, source: Grid | int, target: Grid | int | None, lmax: int | None) -> None:
         self.source = as_grid("source", source)
         self.target = self.source if target is None else as_grid("target", target)
-        self.lmax = degree_between(lmax, largest_degree(self.source), largest_degree(self.target))
+        self.lmax = degree_between(
+            lmax, resolved_degree(self.source, "layer"), resolved_degree(self.target, "layer")
+        )
 
     def _transforms(self) -> None:
         self.analysis = make_analysis(self.source, self.lmax)

@@ -8,7 +8,9 @@ Reference: Cohen, Geiger, Köhler & Welling 2018, arXiv:1801.10130, section 5.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,8 +52,8 @@ def _to_real(matrix: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SpectralKernel:
-    """Base of kernels: a table from K weights to coefficients, or none where the weights are the coefficients.
+class SpectralKernel(ABC):
+    """Base of kernels: a table from K weights to coefficients, or none where the weights are the coefficients (``tabulated``).
 
     Example:
         >>> from spheregeo.nn import NearIdentity
@@ -59,16 +61,18 @@ class SpectralKernel:
         torch.Size([24, 25])
     """
 
+    tabulated: ClassVar[bool] = True
+
+    @abstractmethod
     def on_sphere(self, lmax: int) -> Tensor | None:
         """Coefficients of each function on the sphere; None where weights are coefficients. Shape: (K, (lmax + 1)²)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_rotations(self, lmax: int) -> Tensor | None:
         """Transposed Wigner matrices of each point mass on SO(3); None where weights are coefficients.
 
         Shape: (K, Σ(2l + 1)²), blocks by degree.
         """
-        raise NotImplementedError
 
     def num_on_sphere(self, lmax: int) -> int:
         """Number of weights K of a kernel on the sphere."""
@@ -84,9 +88,9 @@ class SpectralKernel:
 class _Points(SpectralKernel):
     """Kernels of point masses at Euler angles."""
 
+    @abstractmethod
     def _angles(self) -> tuple[Tensor, Tensor, Tensor]:
         """α, β and γ of the rotations, each (num_beta, num_alpha, num_gamma)."""
-        raise NotImplementedError
 
     def on_sphere(self, lmax: int) -> Tensor:
         alpha, beta = (angle[..., 0].flatten() for angle in self._angles()[:2])
@@ -207,6 +211,8 @@ class FullSpectrum(SpectralKernel):
         >>> FullSpectrum().num_on_sphere(5), FullSpectrum().num_on_rotations(5)
         (36, 286)
     """
+
+    tabulated: ClassVar[bool] = False
 
     def on_sphere(self, lmax: int) -> None:
         return None

@@ -18,14 +18,20 @@ from spheregeo.nn.sphere.spectral.base import (
     check_channels,
     degree_between,
     draw,
-    largest_degree,
     make_analysis,
     rotation_slice,
 )
 from spheregeo.nn.sphere.spectral.degrees import project
 from spheregeo.nn.sphere.spectral.kernels import SpectralKernel
 from spheregeo.nn.statistics import normalize, working_dtype
-from spheregeo.spectral import InverseSHT, InverseSO3Transform, SO3Grid, SO3Transform
+from spheregeo.spectral import (
+    InverseSHT,
+    InverseSO3Transform,
+    SO3Grid,
+    SO3Transform,
+    degrees,
+    resolved_degree,
+)
 
 
 def haar_shares(lmax: int) -> Tensor:
@@ -127,7 +133,7 @@ class SO3ToS2(SpectralLayer):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.lmax_in = check_count("lmax_in", lmax_in, 0)
         self.target = rotation_slice(lmax_in) if target is None else as_grid("target", target)
-        self.lmax = degree_between(lmax, self.lmax_in, largest_degree(self.target))
+        self.lmax = degree_between(lmax, self.lmax_in, resolved_degree(self.target, "layer"))
         self.kernel = kernel
         self.weight: nn.Parameter | None = None
         self.bias: nn.Parameter | None = None
@@ -136,10 +142,10 @@ class SO3ToS2(SpectralLayer):
             self.analysis = make_analysis(rotation_slice(self.lmax_in), self.lmax)
         else:
             self.analysis = SO3Transform(self.lmax, SO3Grid(self.lmax_in + 1))
-            weights, table = kernel.num_on_sphere(self.lmax), kernel.on_sphere(self.lmax)
-            degree = torch.arange(self.lmax + 1).repeat_interleave(2 * torch.arange(self.lmax + 1) + 1)
+            table = kernel.on_sphere(self.lmax)
             # mean over γ: D^l_m0 = √(4π/(2l + 1)) S_lm; a point mass at the pole has S_l0 = √((2l + 1)/4π)
-            scale = 4 * math.pi / (2 * degree.double() + 1)
+            scale = 4 * math.pi / (2 * degrees(self.lmax).double() + 1)
+            weights = len(scale if table is None else table)
             self.table = self.scale = None
             if table is None:
                 self.keep("scale", scale.sqrt())  # each degree keeps its variance
