@@ -143,10 +143,10 @@ def build_field_map(
 def ready_field_map(source: Grid, target: Grid, method: str, fields: FieldType, x: Tensor) -> FieldMap:
     """The map on x's device and in the dtype to contract x in, kept by value; never to be handed to a user."""
     dtype = x.dtype if x.dtype == torch.float64 else torch.float32
-    key = ("fields", source, target, method, fields)
-    build = lambda: build_field_map(source, target, method, fields)  # noqa: E731
+    key = ("fields", source, target, method, fields, dtype, x.device)
+    # built anew for each type: ``to`` converts a map in place, and a float64 map kept beside would be converted with it
     return geometry.get(
-        (*key, dtype, x.device), lambda: geometry.get(key, build).to(device=x.device, dtype=dtype)
+        key, lambda: build_field_map(source, target, method, fields).to(device=x.device, dtype=dtype)
     )
 
 
