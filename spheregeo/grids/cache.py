@@ -27,7 +27,10 @@ DEFAULT_LIMIT = 1 << 30  # bytes: every tensor of a 512x1024 grid several times 
 
 
 def nbytes(value: Any) -> int:
-    """Bytes held by the tensors and arrays inside a value (dataclasses, tuples, lists, dicts and modules are entered)."""
+    """Bytes held by the tensors and arrays inside a value.
+
+    Dataclasses, tuples, lists, dicts and modules are entered; another object says what it holds by an attribute ``kept``.
+    """
     if isinstance(value, torch.Tensor):
         return value.numel() * value.element_size()
     if isinstance(value, np.ndarray):
@@ -40,7 +43,7 @@ def nbytes(value: Any) -> int:
         return sum(nbytes(item) for item in value)
     if isinstance(value, dict):
         return sum(nbytes(item) for item in value.values())
-    return 0
+    return nbytes(getattr(value, "kept", None)) if value is not None else 0
 
 
 class _Making:

@@ -21,8 +21,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,14 +41,11 @@ class Legendre:
         lmax: largest degree.
         colatitude: (R,) colatitudes of the rings, mirror-symmetric, north first.
         spin: n of the functions, zero or more.
-        memo: small things that engines prepare from this structure and keep; large ones belong into the
-            bounded cache of geometry, under ``key``.
     """
 
     lmax: int
     colatitude: Tensor
     spin: int = 0
-    memo: dict[Any, Any] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> tuple[int, int, str]:

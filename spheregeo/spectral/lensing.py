@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.grids import Grid
-from spheregeo.spectral.operators import degrees, largest_degree
+from spheregeo.spectral.operators import gradient, largest_degree
 from spheregeo.spectral.scattered import angles_of, synthesis_at
 from spheregeo.spectral.sht import InverseSHT
 
@@ -37,11 +37,8 @@ def deflection_field(potential: Tensor, grid: Grid) -> Tensor:
         >>> deflection_field(torch.zeros(25), HEALPix(4)).shape
         torch.Size([2, 192])
     """
-    lmax = largest_degree(potential)
-    l = degrees(lmax).to(potential)
-    gradient = potential * (l * (l + 1)).sqrt()
-    coefficients = torch.stack([gradient, torch.zeros_like(gradient)], -2)
-    field: Tensor = InverseSHT(grid, lmax, spin=1).to(potential.device)(coefficients)
+    synthesis = InverseSHT(grid, largest_degree(potential), spin=1).to(potential.device)
+    field: Tensor = synthesis(gradient(potential))
     return field
 
 

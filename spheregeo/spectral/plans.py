@@ -24,8 +24,6 @@ from spheregeo.spectral.legendre import Legendre, triangle
 from spheregeo.spectral.stages.quadrature import Weights, ring_weights
 from spheregeo.spectral.stages.rings import RingStage
 
-KINDS = ("synthesis", "analysis")
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -62,34 +60,35 @@ def read(text: str) -> tuple[Plan, Grid]:
     return plan, parse_grid(plan.grid)
 
 
-def rings_of(grid: Grid) -> tuple[LatitudeRings, Tensor | None] | None:
-    """A grid's mirror-symmetric rings, and where their points are stored if not ring by ring; None where it has none."""
-    order = None
-    rings = grid.rings
-    if isinstance(grid, HEALPix) and grid.nested:
-        import healpy
-        import numpy as np
-
-        rings = replace(grid, order="ring").rings
-        order = torch.from_numpy(healpy.ring2nest(grid.nside, np.arange(grid.num_points)))
+def rings_of(grid: Grid) -> LatitudeRings | None:
+    """A grid's mirror-symmetric rings, None where it has none; those of nested HEALPix are as in ring order."""
+    nested = isinstance(grid, HEALPix) and grid.nested
+    rings = replace(grid, order="ring").rings if nested else grid.rings  # type: ignore[type-var]
     if rings is None:
         return None
     mirrored = math.pi - rings.colatitude.flip(0)
-    if (rings.colatitude - mirrored).abs().max() > 1e-12:
+    return None if (rings.colatitude - mirrored).abs().max() > 1e-12 else rings
+
+
+def order_of(grid: Grid) -> Tensor | None:
+    """Where the points of the rings are stored; None where that is ring by ring."""
+    if not (isinstance(grid, HEALPix) and grid.nested):
         return None
-    return rings, order
+    import healpy
+    import numpy as np
+
+    return torch.from_numpy(healpy.ring2nest(grid.nside, np.arange(grid.num_points)))
 
 
 class Transform:
     """Synthesis on a grid of rings on one device and in one type, its transpose, and the analysis."""
 
     def __init__(self, plan: Plan, grid: Grid, like: Tensor) -> None:
-        found = rings_of(grid)
-        assert found is not None
-        rings, order = found
+        rings = rings_of(grid)
+        assert rings is not None
         self.plan, self.device = plan, like.device
         self.legendre = Legendre(plan.lmax, rings.colatitude.to(like.device), plan.spin)
-        self.rings = RingStage(rings, plan.lmax, order)
+        self.rings = RingStage(rings, plan.lmax, like, order_of(grid))
         self.weights: Weights | None = None
         if plan.kind == "analysis":
             self.weights = ring_weights(grid, rings, plan.lmax, plan.spin, plan.weights).to(like)
@@ -103,6 +102,12 @@ class Transform:
         self.index, self.places = index.reshape(-1).to(like.device), places.to(like.device)
         self.signs = signs.reshape(-1).to(like)
         self.parity = (1.0 - 2.0 * ((degree + m + plan.spin) % 2)).to(like)[:, None, None]
+
+    @property
+    def kept(self) -> list[Any]:
+        """All tensors that the transform keeps itself; functions are kept by the engine."""
+        own = [self.index, self.places, self.signs, self.parity, self.legendre, self.rings.batches]
+        return own if self.weights is None else [*own, self.weights.diagonal, self.weights.matrices]
 
     @property
     def engine(self) -> LegendreEngine:
@@ -195,10 +200,7 @@ def kept_bytes(plan: str) -> int:
         ("transform", plan, like.dtype, like.device), lambda: Transform(found, grid, like)
     )
     functions = getattr(made.engine, "kept_bytes", lambda structure, like: 0)
-    own = [made.index, made.places, made.signs, made.parity]
-    if made.weights is not None:
-        own += [t for t in (made.weights.diagonal, *(made.weights.matrices or ())) if t is not None]
-    return nbytes(own) + int(functions(made.legendre, like))
+    return nbytes(made) + int(functions(made.legendre, like))
 
 
 def transformed(x: Tensor, plan: str, transpose: bool = False) -> Tensor:

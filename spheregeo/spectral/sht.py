@@ -88,6 +88,12 @@ class _Transform(nn.Module):
             self._matrix = self._exact().to(self._matrix.device)
         return moved
 
+    def _apply_map(self, transpose: bool, x: Tensor) -> Tensor:
+        if self._rings:
+            return transformed(x, self._plan, transpose)
+        matrix = self._matrix.to(x.dtype)
+        return x @ (matrix if transpose else matrix.T)
+
     def _harmonics(self) -> Tensor:
         """The matrix of the synthesis, for grids without rings. Shape: (field, coefficients)."""
 
@@ -151,12 +157,6 @@ class InverseSHT(_Transform):
     def adjoint(self, x: Tensor) -> Tensor:
         """The transpose of the synthesis: sums over points, without weights. Shape: that of a field -> coefficients."""
         return self._map(x, "x", (self._field, self._coefficients), partial(self._apply_map, True))
-
-    def _apply_map(self, transpose: bool, x: Tensor) -> Tensor:
-        if self._rings:
-            return transformed(x, self._plan, transpose)
-        matrix = self._matrix.to(x.dtype)
-        return x @ (matrix if transpose else matrix.T)
 
 
 class SHT(_Transform):
@@ -225,16 +225,7 @@ class SHT(_Transform):
             coefficients, "coefficients", (self._coefficients, self._field), partial(self._apply_map, True)
         )
 
-    def _apply_map(self, transpose: bool, x: Tensor) -> Tensor:
-        if self._rings:
-            return transformed(x, self._plan, transpose)
-        matrix = self._matrix.to(x.dtype)
-        return x @ (matrix if transpose else matrix.T)
-
     def _exact(self) -> Tensor:
-        return self._least_squares()
-
-    def _least_squares(self) -> Tensor:
         """The analysis by least squares, (coefficients, field). Raises: ValueError where points do not determine coefficients."""
 
         def compute() -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, HEALPix, Icosahedral
+from spheregeo.grids.cache import geometry
 from spheregeo.harmonics import real_harmonics
 from spheregeo.spectral import SHT, InverseSHT, InverseVectorSHT, VectorSHT
 from spheregeo.spectral.engines import portable
@@ -309,3 +310,10 @@ def test_memory_of_a_transform():
     triangle = 4 * 32 * (lmax + 1) * (lmax + 2) // 2  # half the rings of half the square
     assert triangle < table < 2 * triangle + 40 * (lmax + 1) ** 2
     assert SHT(Icosahedral(1), 3).memory_bytes() == 4 * 16 * 42 * 2
+
+
+def test_the_bounded_cache_counts_transforms():
+    geometry.clear()
+    grid = HEALPix(8)
+    SHT(grid, 4, engine="portable")(torch.zeros(grid.shape))
+    assert geometry.nbytes > 8 * grid.num_points  # the points of the rings alone, as whole numbers

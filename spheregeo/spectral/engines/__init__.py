@@ -7,7 +7,7 @@ plain tensors, float32 or float64, without autograd (backward passes are made of
     def analysis(structure, values):   # (M, R, K) -> (T, K), the transpose of synthesis
 
 K columns are contiguous, 2 times the number of maps: real and imaginary parts alternate. What an engine prepares from a
-structure it keeps in ``structure.memo``, or, if it is large, in the bounded cache of geometry. Ours are ``"cpu"`` (compiled
+structure it keeps in the bounded cache of geometry, under ``structure.key``. Ours are ``"cpu"`` (compiled
 loops), ``"portable"`` (plain torch, any device) and ``"ducc0"`` (that library, where it is installed; GPL-2, so that "auto" never
 takes it). ``"auto"`` takes the first that runs on the device; an engine that is named is obeyed: where it does not run, the call
 raises.

@@ -22,7 +22,8 @@ from spheregeo.lazy import cached_property
 class Batch:
     """Rings of one length and one longitude of the first point: their numbers and the points of each.
 
-    ``whole`` says that the batch is all rings in the order of storage.
+    ``whole`` says that the batch is all rings in the order of storage; ``turn`` has the factors e^{imφ_0}/√2 (1 for m = 0) of the
+    first point's longitude, None where that is 0.
     """
 
     rings: Tensor
@@ -30,6 +31,7 @@ class Batch:
     phase: float
     length: int
     whole: bool
+    turn: Tensor | None
 
 
 class RingStage:
@@ -38,22 +40,25 @@ class RingStage:
     Args:
         rings: of the grid.
         lmax: largest order.
+        like: a real tensor on the device and in the precision of the fields.
         order: (N,) where each point of the rings is stored; None where points are stored ring by ring.
     """
 
-    def __init__(self, rings: LatitudeRings, lmax: int, order: Tensor | None = None) -> None:
+    def __init__(self, rings: LatitudeRings, lmax: int, like: Tensor, order: Tensor | None = None) -> None:
         self.lmax, self.num_points = lmax, int(rings.length.sum())
         self.num_rings = len(rings.length)
-        self._orders = torch.arange(lmax + 1, dtype=torch.float64)
-        self._batches = []
+        self.batches: list[Batch] = []
+        kind = torch.complex64 if like.dtype == torch.float32 else torch.complex128
         kinds = torch.stack([rings.length.to(torch.float64), rings.phase], 1).unique(dim=0)
         for length, phase in [(int(n), p) for n, p in kinds.tolist()]:
             which = torch.nonzero((rings.length == length) & (rings.phase == phase))[:, 0]
             points = rings.start[which, None] + torch.arange(length)
             whole = order is None and len(which) == self.num_rings
             points = points if order is None else order[points]
-            self._batches.append(Batch(which, points, phase, length, whole))
-        self._ready: dict[tuple[torch.dtype, torch.device], list[tuple[Batch, Tensor | None]]] = {}
+            turn = self._phases(phase).to(like.device, kind) if phase else None
+            self.batches.append(
+                Batch(which.to(like.device), points.to(like.device), phase, length, whole, turn)
+            )
 
     def synthesis(self, values: Tensor, mover: Any = None, weights: Tensor | None = None) -> Tensor:
         """Fields of ring values, times weights (R,). Shape: complex (M, R, B) -> real (B, N).
@@ -61,7 +66,7 @@ class RingStage:
         ``mover`` may be an engine with functions ``spectra`` and ``ring_values``, which put values in order in one pass.
         """
         if self._movable(mover):
-            n = self._batches[0].length
+            n = self.batches[0].length
             ordered = torch.view_as_real(values).flatten(2)
             spectra = mover.spectra(ordered, self._factors, weights, n // 2 + 1)
             return torch.fft.irfft(spectra, n=n, norm="forward").view(-1, self.num_points)
@@ -69,7 +74,8 @@ class RingStage:
             values = values * weights[:, None]
         maps, n = values.permute(2, 1, 0), self.num_points
         out = None
-        for batch, turn in self._on(values):
+        for batch in self.batches:
+            turn = batch.turn
             z = maps if batch.whole else maps[:, batch.rings]
             z = _scaled(z, math.sqrt(0.5)) if turn is None else z * turn
             field = torch.fft.irfft(_folded(z, batch.length), n=batch.length, norm="forward")
@@ -94,22 +100,27 @@ class RingStage:
 
     @cached_property
     def _factors(self) -> Tensor:
-        """Factors e^{imφ_0}/√2 (1 for m = 0) of the one batch. Shape: (M,) complex."""
+        """Factors of the one batch, in float64."""
+        return self._phases(self.batches[0].phase)
+
+    def _phases(self, phase: float) -> Tensor:
+        """Factors e^{imφ_0}/√2 (1 for m = 0). Shape: (M,) complex."""
         size = torch.full((self.lmax + 1,), math.sqrt(0.5), dtype=torch.float64)
         size[0] = 1.0
-        return torch.polar(size, self._batches[0].phase * self._orders)
+        return torch.polar(size, phase * torch.arange(self.lmax + 1, dtype=torch.float64))
 
     def _movable(self, mover: Any) -> bool:
         """Whether all rings are one batch in order, no order folds, and there is someone to move values."""
         return (
             hasattr(mover, "spectra")
-            and self._batches[0].whole
-            and self.lmax < (self._batches[0].length + 1) // 2
+            and self.batches[0].whole
+            and self.lmax < (self.batches[0].length + 1) // 2
         )
 
     def _transpose(self, fields: Tensor, kind: torch.dtype) -> Tensor:
         out = torch.empty(self.lmax + 1, self.num_rings, len(fields), dtype=kind, device=fields.device)
-        for batch, turn in self._on(out):
+        for batch in self.batches:
+            turn = batch.turn
             part = fields if batch.whole else fields[:, batch.points.reshape(-1)]
             z = torch.fft.rfft(part.view(len(fields), *batch.points.shape), norm="backward")
             z = _unfolded(z, batch.length, self.lmax)
@@ -121,28 +132,6 @@ class RingStage:
                 return z.permute(2, 1, 0)
             out[:, batch.rings] = z.permute(2, 1, 0)
         return out
-
-    def _on(self, values: Tensor) -> list[tuple[Batch, Tensor | None]]:
-        key = (values.dtype, values.device)
-        if key not in self._ready:
-            self._ready[key] = [self._prepared(batch, values) for batch in self._batches]
-        return self._ready[key]
-
-    def _prepared(self, batch: Batch, values: Tensor) -> tuple[Batch, Tensor | None]:
-        """A batch on the device of the values, with its factors e^{imφ_0}/√2 (1 for m = 0); None for φ_0 = 0."""
-        turn = None
-        if batch.phase:
-            factor = torch.full((self.lmax + 1,), math.sqrt(0.5), dtype=torch.float64)
-            factor[0] = 1.0
-            turn = torch.polar(factor, batch.phase * self._orders).to(values)
-        moved = Batch(
-            batch.rings.to(values.device),
-            batch.points.to(values.device),
-            batch.phase,
-            batch.length,
-            batch.whole,
-        )
-        return moved, turn
 
 
 def _scaled(z: Tensor, factor: float) -> Tensor:
