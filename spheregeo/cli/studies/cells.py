@@ -65,7 +65,7 @@ def train(cell: Cell, folder: Path, measure: Callable[[Path], dict[str, Any]]) -
         measure: function of the run's folder that returns further entries of the result.
     """
     from spheregeo.cli import engine
-    from spheregeo.cli.checkpoints import CHECKPOINTS
+    from spheregeo.cli.checkpoints import CHECKPOINTS, REPORT
 
     place = folder / cell.name
     place.mkdir(parents=True, exist_ok=True)
@@ -85,8 +85,8 @@ def train(cell: Cell, folder: Path, measure: Callable[[Path], dict[str, Any]]) -
         result["resumed"] = resume
         for name, options in cell.tests:
             engine.score("test", cell.recipe, None, str(place), [*cell.options, *options])
-            with reading(place / "metrics.json", "the report of a test"):
-                result[name] = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+            with reading(place / REPORT, "the report of a test"):
+                result[name] = json.loads((place / REPORT).read_text(encoding="utf-8"))
         result |= measure(place)
     write_json(place / RESULT, {"digest": cell.digest, "result": result})
     return result

@@ -194,7 +194,7 @@ def _averaged(values: np.ndarray, part: _Part, grid: Equiangular) -> np.ndarray:
         field = PointField(field.values, field.latitude, field.longitude + shift)
     else:
         field = _edges(path, flat, part.latitude, part.longitude)
-        object.__setattr__(field, "longitude_edges", field.longitude_edges + shift)
+        field = replace(field, longitude_edges=field.longitude_edges + shift)
     mean = field.map_to(tuple(grid.shape)).average(field.values)
     return np.asarray(mean).reshape(*values.shape[:2], *grid.shape)
 

@@ -22,7 +22,7 @@ from spheregeo.data.sphere.glyphs import make_glyphs
 from spheregeo.data.sphere.stereographic import project
 from spheregeo.grids import GaussLegendre
 from spheregeo.sampling import random_rotations
-from spheregeo.spectral import SHT, InverseVectorSHT, rotate_coefficients
+from spheregeo.spectral import SHT, InverseVectorSHT, degrees, rotate_coefficients
 
 __all__ = ["GlyphGradientData"]
 
@@ -99,9 +99,7 @@ class GlyphGradientData(SeriesData):
         pictures, _ = make_glyphs(self.counts[check_split(split)], self.seed, split)
         fine = GaussLegendre(2 * self.lmax + 8, 4 * self.lmax + 16)
         drawn = project(pictures, fine.points).double().unflatten(1, fine.shape)
-        degree = torch.repeat_interleave(
-            torch.arange(self.lmax + 1), 2 * torch.arange(self.lmax + 1) + 1
-        ).double()
+        degree = degrees(self.lmax).double()
         rise = degree * (degree + 1)
         smooth = torch.exp(-2 * rise / self.lmax**2)  # the largest degrees are cut softly: no ripples
         found = SHT(fine, self.lmax)(drawn) * smooth * rise.sqrt()

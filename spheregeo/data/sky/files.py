@@ -20,7 +20,6 @@ from spheregeo.sampling.missing import UNSEEN, is_unseen
 
 __all__ = ["read_sky_map", "read_sky_mask", "read_spectrum", "write_sky_map", "write_spectrum"]
 
-FITS_SUFFIXES = (".fits", ".fit", ".fits.gz")
 WHAT = "a FITS file of HEALPix maps"
 LARGEST_NSIDE = 8192
 LARGEST_CUT = 1 << 29  # values, 4 GB

@@ -22,7 +22,7 @@ from spheregeo.tasks.fields.scores import FieldScores
 from spheregeo.tasks.fields.spectra import FieldSpectra
 from spheregeo.tasks.fields.step import Step, usual_change
 from spheregeo.tasks.files import write_bytes
-from spheregeo.tasks.losses import mean_over_processes
+from spheregeo.tasks.losses import area_mean
 from spheregeo.tasks.pictures.rollout import lead_picture, rollout_picture, spectra_picture
 from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.sphere.base import Example, SphereTask
@@ -151,9 +151,7 @@ class FieldRegression(SphereTask):
             total = (self.spectra(error) * weights).sum((-2, -1)).mean() / error.shape[2]
             return total / known.float().mean().clamp_min(1e-12)
         areas = self.areas.to(error)
-        # the global batch's points, alike in all processes
-        area = mean_over_processes((areas * known).sum())
-        return (areas * error.square()).sum() / area.clamp_min(1e-12)
+        return area_mean(error.square(), areas * known)
 
     # ---- scores
 

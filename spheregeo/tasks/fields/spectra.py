@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spheregeo.data.fields.layout import FieldInfo
 from spheregeo.grids import Grid
-from spheregeo.spectral import SHT, VectorSHT
+from spheregeo.spectral import SHT, VectorSHT, resolved_degree
 
 
 class FieldSpectra(nn.Module):
@@ -35,13 +35,7 @@ class FieldSpectra(nn.Module):
     def __init__(self, fields: tuple[FieldInfo, ...], grid: Grid, lmax: int | None = None) -> None:
         super().__init__()
         self.fields, self.grid = fields, grid
-        if lmax is None:
-            lmax = (
-                min(grid.shape[0] - 1, (grid.shape[1] - 1) // 2)
-                if len(grid.shape) == 2
-                else int(math.sqrt(grid.num_points / 3))
-            )
-        self.lmax = lmax
+        self.lmax = lmax = resolved_degree(grid) if lmax is None else lmax
         self.scalars = SHT(grid, lmax) if any(not one.components for one in fields) else None
         self.vectors = VectorSHT(grid, lmax) if any(one.components for one in fields) else None
 

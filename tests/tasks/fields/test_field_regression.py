@@ -89,6 +89,11 @@ def test_spectral_loss_without_power_is_the_mean_square_of_band_limited_fields()
     assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[2] != pytest.approx(losses[0], rel=1e-2)
 
 
+def test_spectra_end_at_the_degree_that_a_grid_resolves() -> None:
+    assert FieldSpectra(FIELDS, Equiangular(6, 12)).lmax == 5
+    assert FieldSpectra(FIELDS, Equiangular(6, 12, poles=True)).lmax == 4
+
+
 def test_scores_are_those_of_their_formulas() -> None:
     scores = FieldScores(FIELDS, 8)
     generator = torch.Generator().manual_seed(0)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from spheregeo.checks import check_count
 from spheregeo.grids import Grid
+from spheregeo.grids.cache import geometry
 from spheregeo.nn.sphere.spectral.base import (
     SpectralLayer,
     as_grid,
@@ -143,7 +144,9 @@ class S2Conv(_Convolution):
         self._place(scale)
 
     def _filters(self) -> Tensor | None:
-        return self.kernel.on_sphere(self.lmax)
+        return geometry.get(
+            ("kernel on the sphere", self.kernel, self.lmax), lambda: self.kernel.on_sphere(self.lmax)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         self._fits(x, self.in_channels, self.source)
@@ -206,7 +209,9 @@ class SO3Conv(_Convolution):
         self._place(torch.cat(scale))
 
     def _filters(self) -> Tensor | None:
-        return self.kernel.on_rotations(self.lmax)
+        return geometry.get(
+            ("kernel on rotations", self.kernel, self.lmax), lambda: self.kernel.on_rotations(self.lmax)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         self._fits(x, self.in_channels, self.lmax_in)

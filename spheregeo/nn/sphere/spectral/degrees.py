@@ -10,11 +10,6 @@ import torch
 from torch import Tensor
 
 
-def num_coefficients(lmax: int) -> int:
-    """Number of coefficients of a real function on SO(3) of degree ``lmax``: Σ(2l + 1)²."""
-    return (lmax + 1) * (2 * lmax + 1) * (2 * lmax + 3) // 3
-
-
 def sphere_sizes(lmax: int) -> list[int]:
     """Number of coefficients of each degree on the sphere."""
     return [2 * degree + 1 for degree in range(lmax + 1)]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from spheregeo.checks import check_count
 from spheregeo.harmonics import real_harmonics, unpack_wigner, wigner_d
-from spheregeo.nn.sphere.spectral.degrees import num_coefficients
+from spheregeo.harmonics.wigner_forms import packed_size
 
 
 def rotation_blocks(alpha: Tensor, beta: Tensor, gamma: Tensor, lmax: int) -> list[Tensor]:
@@ -82,7 +82,7 @@ class SpectralKernel(ABC):
     def num_on_rotations(self, lmax: int) -> int:
         """Number of weights K of a kernel on SO(3)."""
         table = self.on_rotations(lmax)
-        return num_coefficients(lmax) if table is None else len(table)
+        return packed_size(lmax) if table is None else len(table)
 
 
 class _Points(SpectralKernel):
