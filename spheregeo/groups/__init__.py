@@ -1,4 +1,4 @@
-"""Rotation groups: single rotations, the finite subgroups of SO(3), and the field types of SO(2), O(2) and C_N."""
+"""Rotation groups: rotations, motions of the plane, finite subgroups of SO(3), and field types of SO(2), O(2) and C_N."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ from spheregeo.groups.finite import (
     tetrahedral,
 )
 from spheregeo.groups.kernel_space import kernel_space, kernel_space_dimension
+from spheregeo.groups.lie import (
+    se2_exp,
+    se2_half_angle,
+    se2_inverse,
+    se2_log,
+    se2_matrix,
+    se2_product,
+    so3_exp,
+    so3_log,
+    wrap_angle,
+)
 from spheregeo.groups.regular import RegularType, fourier_rows, restrict
 from spheregeo.groups.rotations import (
     axis_angle,
@@ -48,6 +59,15 @@ __all__ = [
     "reflection_mask",
     "restrict",
     "rotation_matrix",
+    "se2_exp",
+    "se2_half_angle",
+    "se2_inverse",
+    "se2_log",
+    "se2_matrix",
+    "se2_product",
+    "so3_exp",
+    "so3_log",
     "tetrahedral",
     "to_quaternion",
+    "wrap_angle",
 ]
