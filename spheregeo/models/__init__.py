@@ -6,6 +6,7 @@ from spheregeo.models.alias import options_of, resolve
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.on_grid import OnGrid
+from spheregeo.models.plane.image_cnn import ImageCNN, ImageUNet
 from spheregeo.models.registry import aliases, builder_of, create, domain_of, names, output_of, register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
@@ -56,6 +57,8 @@ __all__ = [
     "IcosahedralBlock",
     "IcosahedralClassifier",
     "IcosahedralUNet",
+    "ImageCNN",
+    "ImageUNet",
     "ImplicitMolecule",
     "ImplicitPoints",
     "MoleculeGraph",

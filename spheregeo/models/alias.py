@@ -18,6 +18,7 @@ _DOMAINS = {
     "points": "clouds of points",
     "molecule": "molecules",
     "voxels": "volumes",
+    "images": "images",
 }
 
 
