@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -62,9 +64,7 @@ class ImageCNN(nn.Module):
         _check(width, depth, kernel_size, in_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
         widths = [in_channels, *(width * min(4, 2**level) for level in range(depth))]
-        self.stages = nn.ModuleList(
-            _stage(before, after, kernel_size) for before, after in zip(widths, widths[1:])
-        )
+        self.stages = nn.ModuleList(_stage(before, after, kernel_size) for before, after in pairwise(widths))
         self.head = nn.Sequential(SampleDropout(dropout), nn.Linear(widths[-1], out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class ImageUNet(nn.Module):
             _stage(before, after, kernel_size) for before, after in zip([in_channels, *widths], widths)
         )
         self.decoder = nn.ModuleList(
-            _stage(coarse + fine, fine, kernel_size) for fine, coarse in zip(widths, widths[1:])
+            _stage(coarse + fine, fine, kernel_size) for fine, coarse in pairwise(widths)
         )
         self.head = nn.Conv2d(width, out_channels, 1)
 
