@@ -1,5 +1,7 @@
 """Rotation groups: rotations, motions of the plane, finite subgroups of SO(3), and field types of SO(2), O(2) and C_N."""
 
+"""Rotation groups: single rotations, the finite subgroups of SO(3), and the field types of SO(2), O(2), C_n and D_n."""
+
 from __future__ import annotations
 
 from spheregeo.groups.fields import FieldType, Term, check_field, reflection_mask
@@ -25,6 +27,7 @@ from spheregeo.groups.lie import (
     so3_log,
     wrap_angle,
 )
+from spheregeo.groups.planar import PlanarGroup, PlanarType
 from spheregeo.groups.regular import RegularType, fourier_rows, restrict
 from spheregeo.groups.rotations import (
     axis_angle,
@@ -38,6 +41,8 @@ from spheregeo.groups.rotations import (
 
 __all__ = [
     "FieldType",
+    "PlanarGroup",
+    "PlanarType",
     "RegularType",
     "Term",
     "axis_angle",

@@ -1,10 +1,11 @@
 """Learnable layers, in rooms named after what their features live on.
 
 ``sphere``: signals on grids; ``surface``: tangent fields on spheres and meshes; ``irreps``: features of one point; ``space``:
-points and their neighbors; ``voxel``: voxel grids. Every layer is here as well: ``nn.DiscoConv`` is ``nn.sphere.DiscoConv``.
+points and their neighbors; ``voxel``: voxel grids; ``plane``: images. Every layer is here as well: ``nn.DiscoConv`` is
+``nn.sphere.DiscoConv``.
 """
 
-from spheregeo.nn import irreps, space, sphere, surface, voxel
+from spheregeo.nn import irreps, plane, space, sphere, surface, voxel
 from spheregeo.nn.batch_norm import BatchNorm as BatchNorm
 from spheregeo.nn.batch_norm import SampleDropout as SampleDropout
 from spheregeo.nn.exact_buffers import ExactBuffers as ExactBuffers
@@ -100,7 +101,7 @@ from spheregeo.nn.surface import RegularNonlinearity as RegularNonlinearity
 from spheregeo.nn.voxel import LowPassDownsample as LowPassDownsample
 from spheregeo.nn.voxel import SteerableVoxelConv as SteerableVoxelConv
 
-ROOMS = (sphere, surface, irreps, space, voxel)
+ROOMS = (sphere, surface, irreps, space, voxel, plane)
 __all__ = sorted(name for name, value in globals().items() if isinstance(value, type))
 IcosahedralNorm = IcosahedralBatchNorm  # the former name
 
