@@ -1,6 +1,4 @@
-"""Rotation groups: rotations, motions of the plane, finite subgroups of SO(3), and field types of SO(2), O(2) and C_N."""
-
-"""Rotation groups: single rotations, the finite subgroups of SO(3), and the field types of SO(2), O(2), C_n and D_n."""
+"""Groups: rotations, motions of the plane, finite groups of both; and field types of SO(2), O(2), C_n and D_n."""
 
 from __future__ import annotations
 
