@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from spheregeo.data.fields.series import FieldSeries, FieldWindows
     from spheregeo.data.fields.shallow_water import BarotropicVorticity, ShallowWater
     from spheregeo.data.files import read_class_names
+    from spheregeo.data.images.dataset import ImageDataset, MaskDataset
+    from spheregeo.data.images.files import read_picture
+    from spheregeo.data.images.generated import Textures
+    from spheregeo.data.images.mnist import MNISTData
+    from spheregeo.data.images.modules import ImageData, TexturesData
     from spheregeo.data.meshes.dataset import MeshDataset, Template
     from spheregeo.data.meshes.faust import Faust
     from spheregeo.data.meshes.folder import MeshFolder, Shrec11
@@ -141,10 +146,14 @@ _HOMES = {
     "GeneratedSkiesData": "sky.module",
     "GlyphGradientData": "fields.gradients",
     "IGNORE": "common",
+    "ImageData": "images.modules",
+    "ImageDataset": "images.dataset",
     "KOPPEN_CLASSES": "sphere.koppen",
     "Koppen": "sphere.koppen",
     "KoppenData": "sphere.modules",
+    "MNISTData": "images.mnist",
     "ManualDownloadError": "download",
+    "MaskDataset": "images.dataset",
     "MedMNIST3D": "voxels.medmnist",
     "MedMNIST3DData": "voxels.modules",
     "MeshData": "meshes.modules",
@@ -197,6 +206,8 @@ _HOMES = {
     "Stanford2D3DS": "sphere.stanford2d3ds",
     "Stanford2D3DSData": "sphere.modules",
     "Template": "meshes.dataset",
+    "Textures": "images.generated",
+    "TexturesData": "images.modules",
     "View": "sphere.pictures.views",
     "Views": "points.views",
     "VoxelData": "voxels.modules",
@@ -230,6 +241,7 @@ _HOMES = {
     "read_modelnet": "points.modelnet",
     "read_npz": "molecules.tables",
     "read_pcd": "points.pcd",
+    "read_picture": "images.files",
     "read_scanobjectnn": "points.modelnet",
     "read_sdf": "molecules.tables",
     "read_sdf_csv": "molecules.tables",
@@ -255,9 +267,12 @@ _PARTS = [
     "batches",
     "class_folder",
     "common",
+    "digits",
     "download",
     "fields",
     "files",
+    "images",
+    "medmnist",
     "meshes",
     "module",
     "molecules",
@@ -265,6 +280,7 @@ _PARTS = [
     "pyg",
     "readings",
     "record",
+    "samples",
     "sky",
     "sphere",
     "splits",
@@ -307,9 +323,13 @@ __all__ = [
     "GeneratedSkies",
     "GeneratedSkiesData",
     "GlyphGradientData",
+    "ImageData",
+    "ImageDataset",
     "Koppen",
     "KoppenData",
+    "MNISTData",
     "ManualDownloadError",
+    "MaskDataset",
     "MedMNIST3D",
     "MedMNIST3DData",
     "MeshData",
@@ -361,6 +381,8 @@ __all__ = [
     "Stanford2D3DS",
     "Stanford2D3DSData",
     "Template",
+    "Textures",
+    "TexturesData",
     "View",
     "Views",
     "VoxelData",
@@ -394,6 +416,7 @@ __all__ = [
     "read_modelnet",
     "read_npz",
     "read_pcd",
+    "read_picture",
     "read_scanobjectnn",
     "read_sdf",
     "read_sdf_csv",

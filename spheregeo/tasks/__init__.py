@@ -7,6 +7,8 @@ from spheregeo.kernels import parse_kernel
 from spheregeo.tasks.base import Task, kinds, load
 from spheregeo.tasks.fields.regression import FieldRegression
 from spheregeo.tasks.files import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
+from spheregeo.tasks.images.base import ImageTask
+from spheregeo.tasks.images.classification import ImageClassification
 from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.losses import balanced_weights, cross_entropy, depth_berhu, depth_l1
 from spheregeo.tasks.meshes.base import MeshTask
@@ -42,6 +44,8 @@ __all__ = [
     "FieldRegression",
     "ForceScores",
     "Forces",
+    "ImageClassification",
+    "ImageTask",
     "LabelTask",
     "MeshClassification",
     "MeshCorrespondence",

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from spheregeo.checks import check_least
-from spheregeo.data.files import read_array
+from spheregeo.data.digits import read_digits
 from spheregeo.data.sphere.glyphs import GLYPHS, make_glyphs
 from spheregeo.data.sphere.images import SphericalImagesData
 from spheregeo.lazy import cached_property
@@ -58,26 +57,16 @@ class SphericalMNISTData(SphericalImagesData):
     def _content(self) -> tuple[Tensor, Tensor]:
         places = [Path(self.root) / self.file, Path(self.root) / "mnist" / self.file]
         path = next((p for p in places if p.is_file()), places[0])
-        stored = read_array(path)
-        if not isinstance(stored, dict) or not {"x", "y"} <= set(stored):
-            raise ValueError(
-                f"{path} is no npz file with arrays x and y; see the card datasets/spherical-mnist"
-            )
-        x, y = stored["x"], stored["y"]
-        if x.ndim != 3 or x.dtype != np.uint8 or y.shape != x.shape[:1]:
-            raise ValueError(
-                f"{path} holds x {x.shape} {x.dtype} and y {y.shape}; expected x (n, height, width) uint8 and y (n,)"
-            )
-        if y.dtype.kind not in "iu" or y.min() < 0 or y.max() > 9:
-            raise ValueError(
-                f"{path} holds classes y {y.min()} ... {y.max()}; expected whole numbers 0 ... 9"
-            )
+        parts = read_digits(path, len(DIGITS))
+        if "all" not in parts:
+            raise ValueError(f"{path} holds x_train and x_test; expected one part, x and y")
+        x, y = parts["all"]
         if sum(self.counts) > len(x):
             raise ValueError(
                 f"{path} holds {len(x)} digits but train + val + test are {' + '.join(map(str, self.counts))}; "
                 "ask for fewer"
             )
-        return torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
+        return torch.from_numpy(x), torch.from_numpy(y)
 
     def images(self, split: str) -> tuple[Tensor, Tensor]:
         x, y = self._content

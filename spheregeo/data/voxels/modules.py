@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from spheregeo.checks import check_least
 from spheregeo.data.common import SPLITS
 from spheregeo.data.module import DataModule
+from spheregeo.data.samples import stack_alike
 from spheregeo.data.voxels.dataset import VoxelDataset
 from spheregeo.data.voxels.folder import VoxelFolder
 from spheregeo.data.voxels.generated import Solids
@@ -55,13 +56,7 @@ def collate_volumes(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     Shape: volume (C, D, H, W) -> (B, C, D, H, W).
     Raises: ValueError for volumes of different shapes.
     """
-    shapes = {tuple(item["volume"].shape): int(item["index"]) for item in items}
-    if len(shapes) > 1:
-        (a, i), (b, j) = list(shapes.items())[:2]
-        raise ValueError(
-            f"volumes {i} and {j} have the shapes {a} and {b}; expected one shape: crop or resample them first"
-        )
-    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    return stack_alike(items, "volume", "volumes")
 
 
 class VoxelData(DataModule[VoxelDataset]):

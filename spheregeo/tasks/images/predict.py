@@ -1,0 +1,65 @@
+"""Files of images in; classes out: a table and a picture, or a picture of labels for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spheregeo.data.images.files import PICTURE_SUFFIXES, resized
+from spheregeo.tasks.pictures.images import images_picture
+from spheregeo.tasks.predict import Job, PredictOptions, Written, predict_files
+from spheregeo.tasks.predictions import class_columns, class_line, class_row
+
+SHOWN = 12
+PICTURE = "predictions.png"
+Image = np.ndarray[Any, Any]
+
+
+@torch.inference_mode()
+def classify_images(
+    classify: Callable[[list[Tensor], list[str]], Tensor],
+    read: Callable[[Path], Image],
+    size: Sequence[int] | None,
+    source: Path,
+    output: Path,
+    class_names: Sequence[str],
+    options: PredictOptions | None = None,
+) -> None:
+    """Classify an image or a folder of images: predictions.csv and predictions.png.
+
+    Args:
+        classify: function of images and their names that returns the probability of each class, (B, num_classes).
+        read: function of a file that returns its image.
+        size: rows and columns to which images are resized; as they are if None.
+        source: file or folder of images.
+        output: folder of the answers.
+        class_names: one name per class.
+        options: how files are predicted.
+
+    Raises: FileNotFoundError without images; ValueError for bad ones, after the others are done.
+    """
+    shown: list[tuple[Image, str]] = []
+
+    def prepared(path: Path) -> list[Tensor]:
+        image = read(path)
+        return [torch.from_numpy(image if size is None else resized(image, list(size)))]
+
+    def write(path: Path, stem: Path, images: dict[int, Tensor], answers: list[Tensor]) -> Written:
+        line = class_line(answers[0], class_names)
+        if len(shown) < SHOWN:
+            shown.append((images[0].numpy(), f"{path.name}\n{line}"))
+        return Written(line, [class_row(path.name, answers[0], class_names)])
+
+    def finish() -> list[Path]:
+        return [images_picture(output / PICTURE, *zip(*shown, strict=True))]
+
+    job = Job(
+        PICTURE_SUFFIXES, "image", "images", prepared, classify, write,
+        columns=class_columns(class_names), shared=[PICTURE], finish=finish,
+    )  # fmt: skip
+    predict_files(job, source, output, options)
