@@ -32,6 +32,7 @@ INPUTS = {
     "Forces": ("molecule.xyz", "molecules, positions in Å"),
     "MeshClassification": ("mesh.ply", "a mesh"),
     "MeshCorrespondence": ("mesh.ply", "a mesh"),
+    "ImageClassification": ("image.png", "an image"),
     "VoxelClassification": ("volume.npy", "a volume of voxels"),
 }
 
