@@ -26,6 +26,11 @@ from spheregeo.nn.irreps import SpinType as SpinType
 from spheregeo.nn.norm import AreaBatchNorm as AreaBatchNorm
 from spheregeo.nn.norm import AreaGroupNorm as AreaGroupNorm
 from spheregeo.nn.norm import AreaInstanceNorm as AreaInstanceNorm
+from spheregeo.nn.plane import FieldGroupNorm2d as FieldGroupNorm2d
+from spheregeo.nn.plane import GroupBatchNorm2d as GroupBatchNorm2d
+from spheregeo.nn.plane import GroupConv2d as GroupConv2d
+from spheregeo.nn.plane import GroupDropout as GroupDropout
+from spheregeo.nn.plane import GroupPool as GroupPool
 from spheregeo.nn.pooling import GlobalPool as GlobalPool
 from spheregeo.nn.resampling import Pool as Pool
 from spheregeo.nn.resampling import Resample as Resample

@@ -67,6 +67,10 @@ OWN_TWIN = {
         "nn/space/test_vector_neurons.py",
     ),
     **dict.fromkeys(["SteerableVoxelConv", "LowPassDownsample"], "nn/voxel/test_conv.py"),
+    "GroupConv2d": "nn/plane/test_group_conv.py",
+    **dict.fromkeys(
+        ["FieldGroupNorm2d", "GroupBatchNorm2d", "GroupDropout", "GroupPool"], "nn/plane/test_group_norm.py"
+    ),
     **dict.fromkeys(
         ["FieldBatchNorm", "FieldInstanceNorm", "FieldLayerNorm", "RegularBatchNorm"], "nn/surface/test_field_norm.py"
     ),
@@ -818,3 +822,20 @@ simple(
         "bad_inputs": [(torch.randn(2, 4, 4), "x")],
     },
 )
+
+
+# ---- images; exact under every element of the group in their own test files
+
+
+def on_images(kind: type, make: Callable[[], nn.Module], channels: int, **more: Any) -> None:
+    simple(
+        kind,
+        lambda: {"layer": make(), "inputs": torch.randn(2, channels, 4, 4), "skip": ["equivariance"], **more},
+    )
+
+
+on_images(layers.GroupConv2d, lambda: layers.GroupConv2d("1xC4 + 1x0", "1xC4 + 1x0", 3, padding=1), 5)
+on_images(layers.GroupBatchNorm2d, lambda: layers.GroupBatchNorm2d("2xC2 + 1x0"), 5)
+on_images(layers.FieldGroupNorm2d, lambda: layers.FieldGroupNorm2d(2, "2xC2"), 4)
+on_images(layers.GroupPool, lambda: layers.GroupPool("2xC2 + 1x0"), 5)
+on_images(layers.GroupDropout, lambda: layers.GroupDropout("2xC2 + 1x0", 0.3), 5)

@@ -1,6 +1,12 @@
 """Layers on images, whose channels are fields of a planar group or irreps of SO(2) and O(2)."""
 
-__all__: list[str] = []
+from spheregeo.nn.plane.group import FieldGroupNorm2d as FieldGroupNorm2d
+from spheregeo.nn.plane.group import GroupBatchNorm2d as GroupBatchNorm2d
+from spheregeo.nn.plane.group import GroupConv2d as GroupConv2d
+from spheregeo.nn.plane.group import GroupDropout as GroupDropout
+from spheregeo.nn.plane.group import GroupPool as GroupPool
+
+__all__ = sorted(name for name, value in globals().items() if isinstance(value, type))
 
 
 def __dir__() -> list[str]:

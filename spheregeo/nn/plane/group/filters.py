@@ -1,0 +1,119 @@
+r"""Filters between two kinds of fields of a planar group: which weights there are, and where in the whole kernel each one goes.
+
+A kernel K[t, s, u] from cosets s to cosets t, with taps u, commutes with the group where K[h t, h s, h u] = K[t, s, u]. On square
+pixels the elements of C_n and D_n with n in 1, 2, 4 permute taps, so a weight belongs to one orbit of (t, s, u), and the whole kernel
+is one gather.
+Reference: Cohen & Welling 2016, arXiv:1602.07576; Kondor & Trivedi 2018, arXiv:1802.03690 (quotients).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spheregeo.autograd import Function, is_watched
+from spheregeo.groups import PlanarGroup
+from spheregeo.groups.planar import cosets
+
+Pair = tuple[int, int]
+
+
+def moved_cosets(group: PlanarGroup, sub: str | None) -> Tensor:
+    """The coset h⁻¹·s for each element h and coset s; a trivial field has one. Shape: (group.size, cosets) int64."""
+    return cosets(group, str(group) if sub is None else sub)[1]
+
+
+def moved_taps(group: PlanarGroup, kernel_size: Pair) -> Tensor:
+    """The tap at h⁻¹ u for each element h and tap u, row by row, of a group that is exact on pixels.
+
+    Shape: (group.size, taps) int64.
+    """
+    taps = torch.arange(kernel_size[0] * kernel_size[1]).view(kernel_size)
+    return torch.stack([group.turn(taps, h).flatten() for h in range(group.size)])
+
+
+@cache
+def orbits(group: PlanarGroup, out: str | None, into: str | None, kernel_size: Pair) -> Tensor:
+    """Number of the orbit of each (coset out, coset in, tap), counted along (coset in, tap) of the first coset out.
+
+    From and to regular fields all entries of the first coset out have orbits of their own, so that weights are a filter
+    ψ[s, u] and K[t, s, u] = ψ[t⁻¹ s, t⁻¹ u].
+
+    Shape: (cosets out, cosets in, taps) int64.
+    """
+    t, s, u = moved_cosets(group, out), moved_cosets(group, into), moved_taps(group, kernel_size)
+    place = (t[:, :, None, None] * s.shape[1] + s[:, None, :, None]) * u.shape[1] + u[:, None, None, :]
+    return torch.unique(place.amin(0), return_inverse=True)[1]
+
+
+class PixelFilters:
+    """Kernels made of single weights, exact: a gather of weights by orbits.
+
+    Args:
+        group: of n in 1, 2, 4 turns.
+        out, into: subgroups of the fields, as in ``PlanarType.terms``.
+        kernel_size: rows and columns; alike where the group has quarter turns.
+
+    Shape: weights (O, C, count) -> kernels (O, cosets out, C, cosets in, taps).
+    """
+
+    def __init__(self, group: PlanarGroup, out: str | None, into: str | None, kernel_size: Pair) -> None:
+        index = orbits(group, out, into, kernel_size)
+        self.shape = tuple(index.shape)
+        self.count = int(index.max()) + 1
+        self.energy = float(index[0].numel())  # sum of squares of the kernels of all weights, one coset out
+        self.constants: dict[str, Tensor] = {"index": index.flatten()}
+
+    def expand(self, weight: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """The whole kernel. Shape: (O, C, count) -> (O, cosets out, C, cosets in, taps)."""
+        return gathered(weight, constants["index"], self.shape[0])
+
+
+def gathered(weight: Tensor, index: Tensor, cosets_out: int) -> Tensor:
+    """Entries of the last axis by index, the outermost axis of the index placed second.
+
+    Shape: weight (O, C, count), index (T · rest,) -> (O, T, C, rest).
+    """
+    if is_watched():
+        return weight[..., index].unflatten(2, (cosets_out, -1)).transpose(1, 2)
+    found: Tensor = _Gather.apply(weight, index, cosets_out)
+    return found
+
+
+class _Gather(Function):
+    """Rows of all pairs of fields at once, which is several times as fast as entry by entry."""
+
+    @staticmethod
+    def forward(weight: Tensor, index: Tensor, cosets_out: int) -> Tensor:  # type: ignore[override]
+        rows = weight.permute(2, 0, 1).contiguous().index_select(0, index)  # (T · rest, O, C)
+        return rows.unflatten(0, (cosets_out, -1)).permute(2, 0, 3, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        weight, ctx.index, ctx.cosets_out = inputs
+        ctx.count = weight.shape[2]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _Collect.apply(g, ctx.index, ctx.count), None, None
+
+
+class _Collect(Function):
+    """The transpose of :class:`_Gather`: sums of the entries of each orbit."""
+
+    @staticmethod
+    def forward(g: Tensor, index: Tensor, count: int) -> Tensor:  # type: ignore[override]
+        rows = g.permute(1, 3, 0, 2).flatten(0, 1)
+        return rows.new_zeros(count, *rows.shape[1:]).index_add_(0, index, rows).permute(1, 2, 0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        g, ctx.index, _ = inputs
+        ctx.cosets_out = g.shape[1]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return _Gather.apply(g, ctx.index, ctx.cosets_out), None, None
