@@ -68,7 +68,8 @@ def test_sum_over_the_group(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize(
-    ("into", "out"), [("2x0", "2x{}"), ("2x{}", "3x{}"), ("2x{}", "2x0"), ("1x0 + 1x{}", "1x{} + 2x0 + 1x{}/C1")]
+    ("into", "out"),
+    [("2x0", "2x{}"), ("2x{}", "3x{}"), ("2x{}", "2x0"), ("1x0 + 1x{}", "1x{} + 2x0 + 1x{}/C1")],
 )
 def test_every_element(name: str, into: str, out: str) -> None:
     into, out = into.format(name, name), out.format(name, name)
@@ -78,7 +79,8 @@ def test_every_element(name: str, into: str, out: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("into", "out"), [("2x0", "2x0"), ("1xD4/C2", "1xD4/D1"), ("1xD4", "1xD4/C4"), ("1xD4/D2", "1xD4"), ("1xD4/C4", "1x0")]
+    ("into", "out"),
+    [("2x0", "2x0"), ("1xD4/C2", "1xD4/D1"), ("1xD4", "1xD4/C4"), ("1xD4/D2", "1xD4"), ("1xD4/C4", "1x0")],
 )
 def test_quotients_have_every_kernel(into: str, out: str) -> None:
     """Weights of a pair of fields are as many as the kernels that commute, found by linear algebra, and exact."""

@@ -27,7 +27,10 @@ LAYERS = [
 @torch.no_grad()
 def test_every_element_and_export(make, into: str, out: str) -> None:
     layer, types = randomise(make()).double(), (PlanarType.of(into), PlanarType.of(out))
-    x = torch.randn(2, types[0].dim, 5, 5, dtype=torch.float64) * torch.arange(1, types[0].dim + 1)[:, None, None]
+    x = (
+        torch.randn(2, types[0].dim, 5, 5, dtype=torch.float64)
+        * torch.arange(1, types[0].dim + 1)[:, None, None]
+    )
     for training in (True, False):
         layer.train(training)
         if isinstance(layer, GroupDropout) and training:
@@ -35,7 +38,9 @@ def test_every_element_and_export(make, into: str, out: str) -> None:
         y = layer(x)
         for h in range(8):
             turned = layer(types[0].act(x, h, "D4"))
-            torch.testing.assert_close(turned, types[1].act(y, h, "D4"), rtol=0, atol=1e-12 * float(y.abs().max()))
+            torch.testing.assert_close(
+                turned, types[1].act(y, h, "D4"), rtol=0, atol=1e-12 * float(y.abs().max())
+            )
     plain = layer.eval().export().double()
     assert all(type(part).__module__.startswith("torch.nn") for part in plain.modules())
     torch.testing.assert_close(plain(x), layer(x), rtol=0, atol=1e-12 * float(x.abs().max()))

@@ -31,9 +31,7 @@ def pair(name: str, value: int | Sequence[int], least: int = 1) -> Pair:
     return check_count(name, found[0], least), check_count(name, found[1], least)
 
 
-def common_group(
-    in_type: PlanarType, out_type: PlanarType, group: str | PlanarGroup | None
-) -> PlanarGroup:
+def common_group(in_type: PlanarType, out_type: PlanarType, group: str | PlanarGroup | None) -> PlanarGroup:
     """The group of two types. Raises: ValueError where there is none, or more than one."""
     given = None if group is None else PlanarGroup.of(group)
     named = {g for g in (in_type.group, out_type.group, given) if g is not None}
@@ -162,9 +160,7 @@ class GroupConv2d(ExactBuffers):
             for i, filters in enumerate(row):
                 constants = {name: self.get_buffer(f"{name}{o}_{i}") for name in filters.constants}
                 part = filters.expand(self.weights[k], constants)
-                parts.append(
-                    part.reshape(part.shape[0] * part.shape[1], -1, math.prod(self.kernel_size))
-                )
+                parts.append(part.reshape(part.shape[0] * part.shape[1], -1, math.prod(self.kernel_size)))
                 k += 1
             rows.append(parts[0] if len(parts) == 1 else torch.cat(parts, 1))
         whole = rows[0] if len(rows) == 1 else torch.cat(rows)

@@ -1,8 +1,8 @@
 r"""Filters between two kinds of fields of a planar group: which weights there are, and where in the whole kernel each one goes.
 
 A kernel K[t, s, u] from cosets s to cosets t, with taps u, commutes with the group where K[h t, h s, h u] = K[t, s, u]. On square
-pixels the elements of C_n and D_n with n in 1, 2, 4 permute taps, so a weight belongs to one orbit of (t, s, u), and the whole kernel
-is one gather.
+pixels the elements of C_n and D_n with n in 1, 2, 4 permute taps, so a weight belongs to one orbit of (t, s, u), and the whole
+kernel is one gather.
 Reference: Cohen & Welling 2016, arXiv:1602.07576; Kondor & Trivedi 2018, arXiv:1802.03690 (quotients).
 """
 

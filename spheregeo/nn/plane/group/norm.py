@@ -1,4 +1,4 @@
-"""Norms, pooling over the group and dropout of fields of a planar group: whatever belongs to a field is shared by its channels."""
+"""Norms, pooling over the group and dropout of planar fields: what belongs to a field is shared by its channels."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _OnFields(nn.Module):
 
 
 class GroupBatchNorm2d(_OnFields):
-    """Batch norm of fields of a planar group: a field has one mean, variance, scale and shift, over its elements, batch and space.
+    """Batch norm of planar fields: one mean, variance, scale and shift for each field, over its elements, batch and space.
 
     In a training with several processes statistics are those of all; see :class:`~spheregeo.nn.BatchNorm`.
 
@@ -94,18 +94,22 @@ class GroupBatchNorm2d(_OnFields):
         """
         first: Any = self.norms[0]
         if first.running_mean is None:
-            raise ValueError("track_running_stats is False; expected running statistics, which evaluation takes")
+            raise ValueError(
+                "track_running_stats is False; expected running statistics, which evaluation takes"
+            )
         plain = nn.BatchNorm2d(
             self.dim, first.eps, first.momentum, first.affine, device=first.running_mean.device, dtype=first.running_mean.dtype
         )  # fmt: skip
         for name in ("running_mean", "running_var", "weight", "bias"):
             if getattr(first, name) is not None:
-                getattr(plain, name).copy_(self._of_fields(torch.cat([getattr(norm, name) for norm in self.norms])))
+                getattr(plain, name).copy_(
+                    self._of_fields(torch.cat([getattr(norm, name) for norm in self.norms]))
+                )
         return plain.eval()
 
 
 class FieldGroupNorm2d(_OnFields):
-    """Group norm of fields of a planar group: blocks of fields share the statistics of one sample; a field has a scale and a shift.
+    """Group norm of planar fields: blocks of fields share the statistics of one sample; a field has a scale and a shift.
 
     With as many blocks as fields it is an instance norm, with one a layer norm over all channels and pixels.
 
@@ -142,7 +146,9 @@ class FieldGroupNorm2d(_OnFields):
         self._check(x)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         with torch.autocast(x.device.type, enabled=False):
-            learned = [None if p is None else self._of_fields(p.to(wide.dtype)) for p in (self.weight, self.bias)]
+            learned = [
+                None if p is None else self._of_fields(p.to(wide.dtype)) for p in (self.weight, self.bias)
+            ]
             return F.group_norm(wide, self.num_groups, *learned, self.eps).to(x.dtype)
 
     @torch.no_grad()
