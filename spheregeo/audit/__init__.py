@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spheregeo.audit.cost import count_flops, count_parameters, measure_memory, measure_time
 from spheregeo.audit.equivariance import EquivarianceReport, equivariance_error, measure_equivariance
+from spheregeo.audit.plane import measure_angles, plot_angles, print_images, report_images
 from spheregeo.audit.plot import plot_equivariance
 from spheregeo.audit.points import measure_invariance, print_points, report_points
 from spheregeo.audit.randomise import randomise
@@ -15,17 +16,21 @@ __all__ = [
     "count_flops",
     "count_parameters",
     "equivariance_error",
+    "measure_angles",
     "measure_equivariance",
     "measure_invariance",
     "measure_memory",
     "measure_time",
     "measure_turns",
+    "plot_angles",
     "plot_equivariance",
+    "print_images",
     "print_points",
     "print_table",
     "print_voxels",
     "randomise",
     "report",
+    "report_images",
     "report_points",
     "report_voxels",
     "save_json",

@@ -1,7 +1,7 @@
 """Equivariance error: the relative distance between M(R f) and R M(f), for random fields f and rotations R.
 
 One function for every kind of field (:mod:`spheregeo.audit.fields`) and everything that fields live on. How the two sides are
-compared is in :mod:`spheregeo.audit.compare` for spheres, and in ``on_meshes``, ``on_points`` and ``on_voxels`` beside it.
+compared is in :mod:`spheregeo.audit.compare` for spheres, and in ``on_meshes``, ``on_points``, ``on_voxels`` and ``on_plane``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from spheregeo.audit.call import Called, gauge_extras
 from spheregeo.audit.compare import TINY, Comparison, Trial, exact, invariant, permuted, sampled
 from spheregeo.audit.fields import FieldSpec, declared_field
 from spheregeo.audit.on_meshes import on_mesh
+from spheregeo.audit.on_plane import declared_plane, on_plane, plane_field, quarter_turns, width_of
 from spheregeo.audit.on_points import on_points
 from spheregeo.audit.on_voxels import cube_rotations, on_voxels
 from spheregeo.audit.randomise import randomise as randomise_
@@ -68,13 +69,13 @@ class EquivarianceReport:
 @renamed_arguments(grid="grid_or_positions")
 def equivariance_error(
     module: Callable[..., Tensor],
-    grid_or_positions: Grid | Tensor | tuple[int, int, int],
+    grid_or_positions: Grid | Tensor | tuple[int, ...],
     rotations: Tensor | None = None,
     field_in: FieldLike = None,
     field_out: FieldLike = None,
     **options: Any,
 ) -> float:
-    """Relative equivariance error of any module, for any kind of field in and out, on spheres, meshes, points and voxels.
+    """Relative equivariance error of any module, for any kind of field in and out, on spheres, meshes, points, voxels and images.
 
     Args:
         module, grid_or_positions, rotations, field_in, field_out: as for :func:`measure_equivariance`, which also returns how the
@@ -96,7 +97,7 @@ def equivariance_error(
 @renamed_arguments(grid="grid_or_positions")
 def measure_equivariance(
     module: Callable[..., Tensor],
-    grid_or_positions: Grid | Tensor | tuple[int, int, int],
+    grid_or_positions: Grid | Tensor | tuple[int, ...],
     rotations: Tensor | None = None,
     field_in: FieldLike = None,
     field_out: FieldLike = None,
@@ -123,18 +124,21 @@ def measure_equivariance(
 
     Args:
         module: a copy is measured, in eval mode. On spheres and meshes from (B, C, *shape) to (B, O, *target.shape), or to
-            (B, O) for a whole signal; on voxels from (B, C, n, n, n); on points from (P, C) to (P, O), or a network of
-            ``neighbors(positions, batch)`` and ``module(positions, features, batch, graph)``. What layers take beside their
-            features (``geometry``, ``areas``, ``positions``, ``edge_index``) is given to them, also within a ``Sequential``.
-        grid_or_positions: a sphere grid, a :class:`~spheregeo.mesh.TriangleMesh`, positions (P, 3), or (n, n, n) for voxels.
-        rotations: (G, 3, 3), reflections allowed unless on a sphere grid, or quaternions (G, 4), in place of random ones.
+            (B, O) for a whole signal; on voxels from (B, C, n, n, n), on images from (B, C, H, W); on points from (P, C) to (P, O),
+            or a network of ``neighbors(positions, batch)`` and ``module(positions, features, batch, graph)``. What layers take
+            beside their features (``geometry``, ``areas``, ``positions``, ``edge_index``) is given to them, also within a
+            ``Sequential``.
+        grid_or_positions: a sphere grid, a :class:`~spheregeo.mesh.TriangleMesh`, positions (P, 3), (n, n, n) for voxels, or
+            (H, W) for images.
+        rotations: (G, 3, 3), reflections allowed unless on a sphere grid, or quaternions (G, 4), in place of random ones; None
+            for images.
         field_in, field_out: kinds of fields: "scalar"; tangent fields "4x0 + 2x1"; irreps "4x0e + 2x1o"; a sum of both; a
-            ``FieldType`` or e3nn ``Irreps``. None: read off the module, for a ``Sequential`` off its first and last layer that
-            declares one; modules that declare nothing are taken for scalars.
+            ``FieldType`` or e3nn ``Irreps``; on images a ``PlanarType`` or its text "2x0 + 4xD4". None: read off the module, for a
+            ``Sequential`` off its first and last layer that declares one; modules that declare nothing are taken for scalars.
         target: grid of the output; read off the module where it declares one, else the input's.
         group: "so3" for rotations drawn evenly, "o3" for reflections as well, "azimuthal" for turns about z by any angle,
-            "grid" for rotations that permute the points of a sphere grid (whole columns on lat-lon grids). On voxels those of the
-            group that permute them.
+            "grid" for rotations that permute the points of a sphere grid (whole columns on lat-lon grids). On voxels and images
+            those of the group that permute them: of images quarter turns, with "o3" also flips.
         lmax: on spheres, signals have degrees l < lmax; by default 8, or half the grid's Nyquist degree if that is less.
             Elsewhere, and for "grid", signals are white noise.
         lmax_out: degree below which outputs are turned exactly; 2 lmax by default, as far as the target resolves it.
@@ -161,7 +165,8 @@ def measure_equivariance(
     """
     where = grid_or_positions
     _check(module, where, group, method, dtype, (num_rotations, num_signals, max_points))
-    fields = _fields(module, field_in, field_out, channels)
+    plane = isinstance(where, tuple) and len(where) == 2
+    fields: Any = (_plane_fields if plane else _fields)(module, field_in, field_out, channels)
     generator = torch.Generator().manual_seed(seed)
     device = next((t.device for t in _tensors(module)), torch.device("cpu"))
     if isinstance(module, nn.Module):
@@ -174,7 +179,14 @@ def measure_equivariance(
     }
     if not isinstance(where, Grid) or isinstance(where, TriangleMesh):
         prepare = (lambda run, x: randomise_(run, generator, x)) if drawn else None
-        if rotations is not None:
+        turns: Any
+        if plane:
+            if rotations is not None:
+                raise ValueError(
+                    "rotations are given for an image; expected None: group says which elements are measured"
+                )
+            turns = quarter_turns(group, num_rotations, generator)
+        elif rotations is not None:
             turns = _matrices(rotations, reflections=True)
         elif isinstance(where, (Grid, Tensor)):
             turns = draw("so3" if group == "grid" else group, num_rotations, generator)
@@ -189,6 +201,8 @@ def measure_equivariance(
             found = on_mesh(
                 module, where, turns, fields, signals=num_signals, device=device, build=build, **common
             )
+        elif plane:
+            found = on_plane(module, where, turns, fields, signals=num_signals, device=device, **common)
         else:
             found = on_voxels(module, where, turns, fields, signals=num_signals, device=device, **common)
         signals = 1 if isinstance(where, Tensor) else num_signals
@@ -274,6 +288,27 @@ def _fields(
     return taken, found[1]
 
 
+def _plane_fields(
+    module: object, field_in: FieldLike, field_out: FieldLike, channels: int | None
+) -> tuple[Any, Any]:
+    """Kinds of the input and the output on images; None for an output of any number of scalars."""
+    found: list[Any] = [
+        declared_plane(module, side)
+        if given is None
+        else plane_field(given, f"field_{side}")
+        if given != "scalar"
+        else None
+        for side, given in (("in", field_in), ("out", field_out))
+    ]
+    kinds = [None if kind == "scalar" else kind for kind in found]
+    taken = kinds[0] or (declared_channels(module) if channels is None else channels)
+    if channels is not None and width_of(taken) != channels:
+        raise ValueError(
+            f"channels is {channels} but field_in is {taken!s}, {width_of(taken)} channels; give one of them"
+        )
+    return taken, kinds[1]
+
+
 def _matrices(rotations: Tensor, reflections: bool = False) -> Tensor:
     if reflections and rotations.shape[-2:] == (3, 3):
         matrices = rotations.detach().to("cpu", torch.float64).reshape(-1, 3, 3)
@@ -318,11 +353,14 @@ def _check(
                 f"positions have shape {tuple(where.shape)}, {where.dtype}; expected (P, 3) floating, P > 1"
             )
     elif isinstance(where, tuple):
-        if len(where) != 3 or len(set(where)) != 1:
-            raise ValueError(f"voxels are {where}; expected a cube (n, n, n), which rotations map to itself")
+        if len(where) not in (2, 3) or (len(where) == 3 and len(set(where)) != 1):
+            raise ValueError(
+                f"voxels are {where}; expected a cube (n, n, n), which rotations map to itself, or an image (H, W)"
+            )
     elif not isinstance(where, Grid) or not (where.is_sphere or isinstance(where, TriangleMesh)):
         raise ValueError(
-            f"grid is {where!r}, expected a grid on the sphere, a TriangleMesh, positions (P, 3) or voxels (n, n, n)"
+            f"grid is {where!r}, expected a grid on the sphere, a TriangleMesh, positions (P, 3), voxels (n, n, n) or "
+            "an image (H, W)"
         )
     source = getattr(module, "source", None)
     if isinstance(source, Grid) and source != where:

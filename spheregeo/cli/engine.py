@@ -356,7 +356,12 @@ def load_run(folder: Path, overrides: list[str]) -> tuple[tasks.Task, LightningD
 
 
 def audit(
-    recipe: str, ckpt: str | None, output: str | None, json_file: str | None, overrides: list[str]
+    recipe: str,
+    ckpt: str | None,
+    output: str | None,
+    json_file: str | None,
+    overrides: list[str],
+    plot: str | None = None,
 ) -> dict[str, Any]:
     """Measure a checkpoint's (or an untrained model's) equivariance error, cost and memory; prints a table."""
     folder = run_folder(recipe, output)
@@ -372,4 +377,13 @@ def audit(
     result: dict[str, Any] = task.audit()
     if json_file:
         write_json(json_file, result, allow_nan=False)
+    if plot:
+        if "by_angle" not in result:
+            raise ValueError(
+                f"--plot draws errors by angle, which {type(task).__name__} does not measure; leave it out"
+            )
+        from spheregeo.audit import plot_angles
+
+        with atomic_path(plot) as path:
+            plot_angles(result["by_angle"], path)
     return result

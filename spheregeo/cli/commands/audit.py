@@ -15,10 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     add_checkpoint(parser, "the run's best, else an untrained model")
     parser.add_argument("--json", metavar="FILE", help="write the table as JSON too")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="of images: draw the error by angle as a polar plot, such as polar.png"
+    )
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> None:
     """Measure."""
     from spheregeo.cli import engine
 
-    engine.audit(options.recipe, options.ckpt, options.output, options.json, overrides)
+    engine.audit(options.recipe, options.ckpt, options.output, options.json, overrides, options.plot)
