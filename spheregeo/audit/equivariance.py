@@ -124,17 +124,17 @@ def measure_equivariance(
 
     Args:
         module: a copy is measured, in eval mode. On spheres and meshes from (B, C, *shape) to (B, O, *target.shape), or to
-            (B, O) for a whole signal; on voxels from (B, C, n, n, n), on images from (B, C, H, W); on points from (P, C) to (P, O),
-            or a network of ``neighbors(positions, batch)`` and ``module(positions, features, batch, graph)``. What layers take
-            beside their features (``geometry``, ``areas``, ``positions``, ``edge_index``) is given to them, also within a
+            (B, O) for a whole signal; on voxels from (B, C, n, n, n), on images from (B, C, H, W); on points from (P, C) to
+            (P, O), or a network of ``neighbors(positions, batch)`` and ``module(positions, features, batch, graph)``. What layers
+            take beside their features (``geometry``, ``areas``, ``positions``, ``edge_index``) is given to them, also within a
             ``Sequential``.
         grid_or_positions: a sphere grid, a :class:`~spheregeo.mesh.TriangleMesh`, positions (P, 3), (n, n, n) for voxels, or
             (H, W) for images.
         rotations: (G, 3, 3), reflections allowed unless on a sphere grid, or quaternions (G, 4), in place of random ones; None
             for images.
         field_in, field_out: kinds of fields: "scalar"; tangent fields "4x0 + 2x1"; irreps "4x0e + 2x1o"; a sum of both; a
-            ``FieldType`` or e3nn ``Irreps``; on images a ``PlanarType`` or its text "2x0 + 4xD4". None: read off the module, for a
-            ``Sequential`` off its first and last layer that declares one; modules that declare nothing are taken for scalars.
+            ``FieldType`` or e3nn ``Irreps``; on images a ``PlanarType`` or its text "2x0 + 4xD4". None: read off the module, for
+            a ``Sequential`` off its first and last layer that declares one; modules that declare nothing are taken for scalars.
         target: grid of the output; read off the module where it declares one, else the input's.
         group: "so3" for rotations drawn evenly, "o3" for reflections as well, "azimuthal" for turns about z by any angle,
             "grid" for rotations that permute the points of a sphere grid (whole columns on lat-lon grids). On voxels and images

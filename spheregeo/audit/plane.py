@@ -26,7 +26,7 @@ from spheregeo.audit.randomise import randomise as randomise_
 WAVES = 24  # plane waves of a signal
 SHORTEST = 6.0  # pixels of the shortest wave
 DISC = 0.35  # radius, in sides of the image, of the disc in which turned outputs are compared
-ANGLES = tuple(range(0, 360, 15))
+ANGLES = tuple(range(15, 360, 15))
 
 
 def plane_waves(
@@ -178,11 +178,11 @@ def report_images(
     for weights, drawn in (("as they are", False), ("randomised", True)):
         common: dict[str, Any] = {"channels": channels, "randomise": drawn, "seed": seed}
         found = measure_angles(module, shape, **common)
-        mirrored = measure_angles(module, shape, flip=True, angles=ANGLES[1::6], **common)
+        mirrored = measure_angles(module, shape, flip=True, angles=ANGLES[::6], **common)
         errors[weights] = {
             "quarter turns": measure_equivariance(module, shape, **common).error,
             "quarter turns and flips": measure_equivariance(module, shape, group="o3", num_rotations=7, **common).error,
-            "turns by any angle": _root_mean_square(found["errors"][1:]),
+            "turns by any angle": _root_mean_square(found["errors"]),
             "turns and flips by any angle": _root_mean_square(mirrored["errors"]),
             "spread": found["spread"],
         }  # fmt: skip

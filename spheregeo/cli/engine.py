@@ -42,7 +42,7 @@ from spheregeo.cli.runs.training import Training, training
 from spheregeo.cli.trust import check_recipe, guarded, parse_recipe
 from spheregeo.data.record import data_differences, describe_data
 from spheregeo.export.describe import SCORED
-from spheregeo.files import file_digest, write_bytes, write_json
+from spheregeo.files import atomic_path, file_digest, write_bytes, write_json
 from spheregeo.nn.parallel import synchronize_norms
 from spheregeo.tasks.training.average import Average
 from spheregeo.tasks.training.callbacks import Curves, EpochLine, EpochSeed, TestReport

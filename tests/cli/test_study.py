@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spheregeo.cli.commands import make_parser
-from spheregeo.cli.studies import augmentation, cells
+from spheregeo.cli.studies import augmentation, cells, rotations
 
 TINY = [
     "--data.train",
@@ -81,3 +82,63 @@ def test_a_cell_of_other_options_is_no_result(tmp_path: Path) -> None:
 def test_wrong_arguments_are_named(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         study(tmp_path, *words)
+
+
+# ---- networks of images on turned digits
+
+
+def test_widths_match_in_ratio_and_stay_below_what_a_network_may_take() -> None:
+    case = rotations.Case("image-cnn", widest=50)
+    for target, expected in ((900, 30), (905, 30), (100, 10), (1, 1), (10**6, 50)):
+        assert rotations.matched_width(case, target, lambda width: width * width) == (expected, expected**2)
+    width, size = rotations.matched_width(rotations.CASES["image-cnn"], 20_000)
+    assert 0.85 < size / 20_000 < 1.15 and width > 1
+
+
+def test_table_of_turned_digits_goes_on_and_names_what_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (40, 8, 8), np.uint8)
+    np.savez(tmp_path / "digits.npz", x=x, y=np.arange(40) % 10)
+    monkeypatch.setitem(rotations.CASES, "broken", rotations.Case("image-cnn", lr=-1.0))
+    words = [
+        "--output",
+        str(tmp_path / "study"),
+        "--root",
+        str(tmp_path / "digits.npz"),
+        "--epochs",
+        "1",
+        "--parameters",
+        "600",
+    ]
+    tiny = [
+        "--data.train",
+        "16",
+        "--data.val",
+        "8",
+        "--data.test",
+        "8",
+        "--precise_bn",
+        "0",
+        "--trainer.accelerator",
+        "cpu",
+    ]
+
+    def study(*networks: str) -> list[dict[str, object]]:
+        options = make_parser().parse_args(["study", "rotations", *words, "--networks", *networks])
+        return rotations.run(options, tiny)
+
+    first = study("image-cnn")
+    assert [r["name"] for r in first] == ["image-cnn"] and first[0]["error_any_angle"] > 0  # type: ignore[operator]
+    for column in ("upright_to_rotated", "rotated_to_rotated", "upright_to_upright"):
+        assert 0 <= first[0][column] <= 1  # type: ignore[operator]
+    with pytest.raises(ValueError, match=r"2 of 4 trainings failed: broken-upright-0 \("):
+        study("image-cnn", "broken")
+    assert capsys.readouterr().out.count("(kept)") == 2
+    with open(tmp_path / "study" / "rotations.csv", encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    assert len(written) == 1 and tuple(written[0]) == rotations.COLUMNS
+    assert (tmp_path / "study" / "rotations.png").stat().st_size > 10_000
+    with pytest.raises(ValueError, match="--networks has 'image-cmn'"):
+        study("image-cmn")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spheregeo.cli.studies.cells import Cell, run_all
+from spheregeo.cli.studies.cells import Cell, run_all, table_of
 from spheregeo.files import atomic_path
 
 SUMMARY = "equivariance or augmentation: an equivariant and a planar network on ever more rotated copies"
@@ -194,23 +194,7 @@ def write_table(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         rows: rows of the table.
         folder: where the file goes.
     """
-    import csv
-
-    def text(value: Any) -> str:
-        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    with (
-        atomic_path(folder / "augmentation.csv") as path,
-        open(path, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows([text(r[c]) for c in COLUMNS] for r in rows)
-    shown = [COLUMNS, *(tuple(text(r[c]) for c in COLUMNS) for r in rows)]
-    widths = [max(len(line[k]) for line in shown) for k in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in shown
-    )
+    return table_of(rows, COLUMNS, folder / "augmentation.csv")
 
 
 def draw(rows: Sequence[dict[str, Any]], folder: Path) -> Path:

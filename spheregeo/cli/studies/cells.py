@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import json
 import time
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spheregeo.files import reading, write_json
+from spheregeo.files import atomic_path, reading, write_json
 
 RESULT = "cell.json"
 
@@ -26,6 +27,7 @@ class Cell:
         options: entries that differ from the recipe, as options of the command line.
         tests: further options of each test, by the test's name.
         facts: what the table is to hold of the cell.
+        last: whether the weights of the last epoch are tested; else those of the best one.
     """
 
     name: str
@@ -33,11 +35,12 @@ class Cell:
     options: tuple[str, ...]
     tests: tuple[tuple[str, tuple[str, ...]], ...]
     facts: tuple[tuple[str, Any], ...] = ()
+    last: bool = False
 
     @property
     def digest(self) -> str:
         """Digest of everything that the result depends on."""
-        text = repr((self.recipe, self.options, self.tests))
+        text = repr((self.recipe, self.options, self.tests, *(("last",) if self.last else ())))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -84,7 +87,8 @@ def train(cell: Cell, folder: Path, measure: Callable[[Path], dict[str, Any]]) -
         result["seconds"], result["cpu_seconds"] = time.perf_counter() - begin, time.process_time() - cpu
         result["resumed"] = resume
         for name, options in cell.tests:
-            engine.score("test", cell.recipe, None, str(place), [*cell.options, *options])
+            weights = str(place / CHECKPOINTS[1]) if cell.last else None
+            engine.score("test", cell.recipe, weights, str(place), [*cell.options, *options])
             with reading(place / REPORT, "the report of a test"):
                 result[name] = json.loads((place / REPORT).read_text(encoding="utf-8"))
         result |= measure(place)
@@ -119,3 +123,26 @@ def run_all(
             print(f"{head} {tell(found)} (kept)", flush=True)
         results.append(found)
     return results
+
+
+def table_of(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> str:
+    """Write the rows of a study's table as CSV and return them as aligned text.
+
+    Args:
+        rows: rows of the table.
+        columns: entries of the rows, in order.
+        path: the file.
+    """
+
+    def text(value: Any) -> str:
+        return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    with atomic_path(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([text(r[c]) for c in columns] for r in rows)
+    shown = [tuple(columns), *(tuple(text(r[c]) for c in columns) for r in rows)]
+    widths = [max(len(line[k]) for line in shown) for k in range(len(columns))]
+    return "\n".join(
+        "  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in shown
+    )
