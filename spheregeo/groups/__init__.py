@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spheregeo.groups.abstract import FiniteGroup
 from spheregeo.groups.fields import FieldType, Term, check_field, reflection_mask
 from spheregeo.groups.finite import (
     closure,
@@ -12,6 +13,14 @@ from spheregeo.groups.finite import (
     multiplication_table,
     octahedral,
     tetrahedral,
+)
+from spheregeo.groups.irreps import (
+    convolution_matrix,
+    fourier_singular_values,
+    group_fourier,
+    inverse_group_fourier,
+    irreps,
+    schatten_norm,
 )
 from spheregeo.groups.kernel_space import kernel_space, kernel_space_dimension
 from spheregeo.groups.lie import (
@@ -39,6 +48,7 @@ from spheregeo.groups.rotations import (
 
 __all__ = [
     "FieldType",
+    "FiniteGroup",
     "PlanarGroup",
     "PlanarType",
     "RegularType",
@@ -46,14 +56,19 @@ __all__ = [
     "axis_angle",
     "check_field",
     "closure",
+    "convolution_matrix",
     "cyclic",
     "dihedral",
     "euler_angles",
     "euler_matrix",
     "fourier_rows",
+    "fourier_singular_values",
     "from_quaternion",
+    "group_fourier",
     "icosahedral",
     "icosahedral_generators",
+    "inverse_group_fourier",
+    "irreps",
     "kernel_space",
     "kernel_space_dimension",
     "multiplication_table",
@@ -62,6 +77,7 @@ __all__ = [
     "reflection_mask",
     "restrict",
     "rotation_matrix",
+    "schatten_norm",
     "se2_exp",
     "se2_half_angle",
     "se2_inverse",

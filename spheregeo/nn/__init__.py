@@ -32,6 +32,7 @@ from spheregeo.nn.plane import GroupConv2d as GroupConv2d
 from spheregeo.nn.plane import GroupDropout as GroupDropout
 from spheregeo.nn.plane import GroupPool as GroupPool
 from spheregeo.nn.pooling import GlobalPool as GlobalPool
+from spheregeo.nn.quotient import QuotientConv as QuotientConv
 from spheregeo.nn.resampling import Pool as Pool
 from spheregeo.nn.resampling import Resample as Resample
 from spheregeo.nn.resampling import Unpool as Unpool

@@ -12,6 +12,7 @@ from spheregeo.testing.examples import small_grids, small_kernels
 from spheregeo.testing.grids import check_grid
 from spheregeo.testing.kernels import check_kernel
 from spheregeo.testing.layers import check_layer
+from spheregeo.testing.linear_maps import check_linear_layer, equivariant_maps, matrix_of
 from spheregeo.testing.models import check_model
 from spheregeo.testing.report import ComplianceError
 
@@ -20,7 +21,10 @@ __all__ = [
     "check_grid",
     "check_kernel",
     "check_layer",
+    "check_linear_layer",
     "check_model",
+    "equivariant_maps",
+    "matrix_of",
     "small_grids",
     "small_kernels",
 ]

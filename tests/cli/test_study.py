@@ -142,3 +142,30 @@ def test_table_of_turned_digits_goes_on_and_names_what_failed(
     assert (tmp_path / "study" / "rotations.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="--networks has 'image-cmn'"):
         study("image-cmn")
+
+
+def bias_study(folder: Path, *words: str) -> list[dict[str, object]]:
+    from spheregeo.cli.studies import implicit_bias
+
+    options = make_parser().parse_args(["study", "implicit-bias", "--output", str(folder), *words])
+    return implicit_bias.run(options, [])
+
+
+def test_study_of_implicit_bias_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--groups", "D3", "C5", "--loss", "1e-2", "--depths", "2"]
+    first = bias_study(tmp_path, *words, "--seeds", "1")
+    rows = bias_study(tmp_path, *words, "--seeds", "2")
+    told = capsys.readouterr().out
+    assert "6 were kept" in told and len(first) == 6 and len(rows) == 12
+    assert [r for r in rows if r["seed"] == 0] == first
+    for row in rows:
+        assert row["group_at_margin"] == pytest.approx(row["group_norm"] / row["margin"])  # type: ignore[operator]
+        if row["group"] == "C5":  # the group is the cyclic one
+            assert row["group_norm"] == pytest.approx(row["cyclic_norm"])
+    with open(tmp_path / "implicit_bias.csv", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 12
+    assert (tmp_path / "implicit_bias.png").stat().st_size > 10_000
+    with pytest.raises(ValueError, match="group is 'K4'"):
+        bias_study(tmp_path, "--groups", "K4")
+    with pytest.raises(ValueError, match="--seeds is 0"):
+        bias_study(tmp_path, "--seeds", "0")

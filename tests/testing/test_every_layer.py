@@ -66,6 +66,7 @@ OWN_TWIN = {
         ],
         "nn/space/test_vector_neurons.py",
     ),
+    "QuotientConv": "nn/test_quotient.py",
     **dict.fromkeys(["SteerableVoxelConv", "LowPassDownsample"], "nn/voxel/test_conv.py"),
     "GroupConv2d": "nn/plane/test_group_conv.py",
     **dict.fromkeys(
@@ -308,6 +309,17 @@ on_grid(
         "autocast",
     ],  # constants at their bounds pass the gradients that push them back, which are no derivatives
     twin=lambda layer, x: x / (layer.beta[:, None] + torch.einsum("ij,bjn->bin", layer.gamma, x**2)).sqrt(),
+)
+
+
+# functions on cosets, whose equivariance the own tests hold against all linear maps
+simple(
+    layers.QuotientConv,
+    lambda: {
+        "layer": layers.QuotientConv("D3", 2, 3),
+        "inputs": torch.randn(2, 12),
+        "skip": ["equivariance"],
+    },
 )
 
 

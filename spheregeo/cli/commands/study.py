@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from types import ModuleType
 
 from spheregeo.cli.studies import NAMES
 
@@ -15,11 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a command for each study to the parser."""
     studies = parser.add_subparsers(dest="study", metavar="STUDY", required=True)
     for name in NAMES:
-        module = importlib.import_module(f"spheregeo.cli.studies.{name}")
+        module = _module(name)
         sub = studies.add_parser(name, help=module.SUMMARY, description=module.SUMMARY, allow_abbrev=False)
         module.add_arguments(sub)
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> None:
     """Run a study."""
-    importlib.import_module(f"spheregeo.cli.studies.{options.study}").run(options, overrides)
+    _module(options.study).run(options, overrides)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"spheregeo.cli.studies.{name.replace('-', '_')}")
