@@ -49,7 +49,8 @@ def outputs(path: Path, kind: str, **environment: str) -> dict[str, np.ndarray]:
 def test_plain_loops_give_what_tiles_give(
     with_tiles: dict[str, np.ndarray], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    found = outputs(tmp_path / "out.npz", "loops", **environment)
+    # unoptimised code compiles in two thirds of the time, and the sums are written in the loops
+    found = outputs(tmp_path / "out.npz", "loops", NUMBA_OPT="0", **environment)
     assert sorted(found) == sorted(with_tiles) and len(found) > 30
     for name, expected in with_tiles.items():
         assert np.abs(expected).max() > 0, name
