@@ -33,6 +33,7 @@ INPUTS = {
     "MeshClassification": ("mesh.ply", "a mesh"),
     "MeshCorrespondence": ("mesh.ply", "a mesh"),
     "ImageClassification": ("image.png", "an image"),
+    "ImageSegmentation": ("image.png", "an image"),
     "VoxelClassification": ("volume.npy", "a volume of voxels"),
 }
 

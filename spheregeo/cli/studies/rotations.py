@@ -254,7 +254,7 @@ def draw(table: Sequence[dict[str, Any]], folder: Path) -> Path:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(row["name"] for row in table))
-    figure = Figure(figsize=(1.2 + 0.8 * len(names), 4.4), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 1.2 + 0.8 * len(names)), 4.4), layout="constrained")
     axis = figure.subplots()
     for k, (column, colour, label) in enumerate((
         ("upright_to_rotated", "#e69f00", "learnt upright"), ("rotated_to_rotated", "#0072b2", "learnt turned"),
@@ -268,7 +268,9 @@ def draw(table: Sequence[dict[str, Any]], folder: Path) -> Path:
             axis.bar(at, error, 0.38, color=colour, label=label if n == 0 else None)
             axis.text(at, error * 1.04, f"{error:.1f}", ha="center", va="bottom", fontsize=7)
     axis.set_yscale("log")
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_ylim(0.5, 100)
+    axis.set_yticks(ticks := [0.5, 1, 2, 5, 10, 20, 50, 100], [f"{tick:g}" for tick in ticks])
+    axis.minorticks_off()
     axis.set_ylabel("error on digits turned by any angle, %")
     axis.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
     axis.set_title("MNIST's digits turned, networks of equally many parameters", fontsize=10)

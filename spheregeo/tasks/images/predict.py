@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from spheregeo.data.images.files import PICTURE_SUFFIXES, resized
+from spheregeo.tasks.answers import ended
+from spheregeo.tasks.pictures.fields import as_rgb, colour, legend_within, overlay, palette, write_png
 from spheregeo.tasks.pictures.images import images_picture
 from spheregeo.tasks.predict import Job, PredictOptions, Written, predict_files
 from spheregeo.tasks.predictions import class_columns, class_line, class_row
@@ -63,3 +65,50 @@ def classify_images(
         columns=class_columns(class_names), shared=[PICTURE], finish=finish,
     )  # fmt: skip
     predict_files(job, source, output, options)
+
+
+@torch.inference_mode()
+def label_images(
+    ask: Callable[[list[Tensor], list[str]], Tensor],
+    read: Callable[[Path], Image],
+    source: Path,
+    output: Path,
+    class_names: Sequence[str],
+    options: PredictOptions | None = None,
+) -> None:
+    """Label every pixel of an image or of a folder of images: NAME_labels.png, NAME_overlay.png, predictions.csv.
+
+    Args:
+        ask: function of images and their names that returns the probability of each class, (B, num_classes, H, W).
+        read: function of a file that returns its image.
+        source: file or folder of images.
+        output: folder of the answers.
+        class_names: one name per class.
+        options: how files are predicted.
+
+    Raises: FileNotFoundError without images; ValueError for bad ones, after the others are done.
+    """
+    asked, count = options or PredictOptions(), len(class_names)
+
+    def write(path: Path, stem: Path, images: dict[int, Tensor], answers: list[Tensor]) -> Written:
+        sure, label = (part.cpu().numpy() for part in answers[0].max(0))
+        label = label.astype(np.uint8)
+        present = np.unique(label).tolist()
+        blend = overlay(as_rgb(images[0].numpy()), colour(label, count))
+        files = [
+            write_png(ended(stem, "_labels.png"), label, palette(count)),
+            write_png(ended(stem, "_overlay.png"), legend_within(blend, class_names, present)),
+        ]
+        if asked.confidence:
+            grey = (255 * sure).round().astype(np.uint8)
+            files.append(write_png(ended(stem, "_confidence.png"), grey))
+        shares = [float((label == c).mean()) for c in range(count)]
+        line = f"{', '.join(f.name for f in files)} in {output}"
+        return Written(line, [[path.name, float(sure.mean()), *shares]])
+
+    endings = ["_labels.png", "_overlay.png", *(["_confidence.png"] if asked.confidence else [])]
+    job = Job(
+        PICTURE_SUFFIXES, "image", "images", lambda path: [torch.from_numpy(read(path))], ask, write, endings=endings,
+        columns=["sample", "confidence", *(f"share({name})" for name in class_names)],
+    )  # fmt: skip
+    predict_files(job, source, output, asked)

@@ -211,9 +211,9 @@ def confusion_picture(
 
 def sheet_picture(
     path: str | Path, rows: list[tuple[Array, Array, Array]], class_names: list[str] | None = None,
-    titles: Sequence[str] = (), present: Sequence[int] | None = None,
+    titles: Sequence[str] = (), present: Sequence[int] | None = None, width: float = 4.0,
 ) -> Path:  # fmt: skip
-    """A row per sample: image | truth | prediction, each an RGB panorama.
+    """A row per sample: image | truth | prediction, each an RGB picture.
 
     Args:
         path: the PNG.
@@ -221,8 +221,9 @@ def sheet_picture(
         class_names: one name per class for a legend; no legend if None.
         titles: what stands at the left of each row; nothing if empty.
         present: numbers of the classes that the legend names; all if None.
+        width: of each picture in inches.
     """
-    figure = _figure(12, 2.1 * len(rows))
+    figure = _figure(3 * width, 2.1 * len(rows))
     axes = figure.subplots(len(rows), 3, squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         for axis, picture in zip(line, row, strict=True):

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from spheregeo import audit, models
 from spheregeo.grids import parse_grid
-from spheregeo.tasks.answers import GrowingTable
-from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import Batch
 from spheregeo.tasks.pictures.fields import as_rgb, sheet_picture, world_picture
 from spheregeo.tasks.pictures.projections import to_panorama
-from spheregeo.tasks.predictions import Predictions, sample_names
+from spheregeo.tasks.scored import ScoredSamples
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -29,7 +27,7 @@ def _network_options(width: int | None, depth: int | None, options: dict[str, An
     return {**options, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
 
 
-class SphereTask(Task):
+class SphereTask(ScoredSamples):
     """Base of the tasks on fields over one grid: network, pictures of fields.
 
     Shape: ``forward`` maps images (B, in_channels, *grid.shape) to the network's output: fields (B, out_channels,
@@ -51,8 +49,6 @@ class SphereTask(Task):
     """
 
     output: ClassVar[str] = "field"
-    # Score of a sample in the table of a test, and whether it is 1 less its error; none if empty.
-    sample_score: ClassVar[tuple[str, bool] | tuple[()]] = ()
     linked_from_data: ClassVar[tuple[str, ...]] = ("in_channels", "grid", "mean", "std")
     areas: Tensor
     image_mean: Tensor
@@ -83,8 +79,6 @@ class SphereTask(Task):
             if len(values) != in_channels:
                 raise ValueError(f"{statistic} has {len(values)} numbers but in_channels is {in_channels}")
             self.register_buffer(f"image_{statistic}", torch.tensor(values), persistent=False)
-        self.sample_scores, self._tested = Predictions(), 0
-        self._by_sample: list[list[Any]] = []  # name and score of each sample of the last test
         self.register_buffer("areas", self.grid.areas.float().reshape(self.grid.shape), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -103,35 +97,6 @@ class SphereTask(Task):
         audit.print_table(result)
         return result
 
-    # ---- a score of each sample
-
-    def test_step(self, batch: Batch, index: int) -> Batch:
-        outputs = super().test_step(batch, index)
-        if self.sample_score:
-            errors = torch.tensor([self.example_error(example) for example in self.examples(outputs)])
-            # a loader without shuffling gives every so-manieth sample to a process
-            trainer: Any = self._trainer
-            world, rank = (trainer.world_size, trainer.global_rank) if trainer is not None else (1, 0)
-            numbers = (torch.arange(len(errors)) + self._tested) * world + rank
-            self._tested += len(errors)
-            parts = torch.zeros(len(errors)).long(), errors[:, None], batch.get("index", numbers)
-            self.sample_scores.update(*(part.to(self.device) for part in parts))
-        return outputs
-
-    def on_test_epoch_end(self) -> None:
-        super().on_test_epoch_end()
-        if self.sample_score:
-            numbers, _, errors = self.sample_scores.compute()
-            # of a single sample torchmetrics gives bare numbers
-            numbers, errors = numbers.reshape(-1), errors.reshape(-1, 1)
-            names = sample_names(self._trainer, numbers.tolist()) or {}
-            scores = [1 - e for e in errors[:, 0].tolist()] if self.sample_score[1] else errors[:, 0].tolist()
-            self._by_sample = [
-                [names.get(k, k), score] for k, score in zip(numbers.tolist(), scores, strict=True)
-            ]
-            self.sample_scores.reset()
-            self._tested = 0
-
     # ---- pictures
 
     def examples(self, outputs: Batch) -> Iterable[Example]:
@@ -148,12 +113,7 @@ class SphereTask(Task):
     def _plot_fields(
         self, folder: Path, examples: Sequence[Example], class_names: list[str] | None = None
     ) -> None:
-        if self._by_sample:
-            assert self.sample_score
-            table = GrowingTable(
-                folder / "predictions.csv", ["sample", self.sample_score[0]], self._by_sample
-            )
-            table.close()
+        self.write_scores(folder)
         if not examples:
             return
         rows = [(self.picture_of(image), *self.colours_of(*decided)) for image, *decided in examples]

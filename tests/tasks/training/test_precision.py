@@ -39,6 +39,7 @@ RUNS = {
     "restore-sky": ["--data.nside=8", "--data.train=4", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=2"],
     "classify-voxels": [*TEN, "--data.voxels=12", "--model.options={steerable-voxels: {width: 2, depth: 2, lmax: 1}}"],
     "classify-image": [*TEN, "--data.pixels=12", "--model.width=2", "--model.depth=2"],
+    "segment-image": [*TEN, "--data.pixels=12", "--model.width=2", "--model.depth=2"],
     "classify-mesh": [*TEN, "--model.width=2"],
     "correspond-mesh": [
         "--data.train=2", "--data.val=1", "--data.test=1", "--data.vertices=[200,200]", "--data.template_vertices=200",
