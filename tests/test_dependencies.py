@@ -42,6 +42,7 @@ def distribution(requirement: str) -> str:
     return found[0]
 
 
+@cache
 def imports(folder: Path) -> set[str]:
     """Top names of all modules that the files of a folder import, also by ``importorskip`` and ``import_module``."""
     found: set[str] = set()

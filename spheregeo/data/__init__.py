@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from spheregeo.data.fields.series import FieldSeries, FieldWindows
     from spheregeo.data.fields.shallow_water import BarotropicVorticity, ShallowWater
     from spheregeo.data.files import read_class_names
+    from spheregeo.data.images.binary import BinaryImages
     from spheregeo.data.images.dataset import ImageDataset, MaskDataset
     from spheregeo.data.images.files import read_picture
+    from spheregeo.data.images.folder import ImageFolder, MaskFolder
     from spheregeo.data.images.generated import Textures
+    from spheregeo.data.images.medmnist import MedMNIST
     from spheregeo.data.images.mnist import MNISTData
     from spheregeo.data.images.modules import ImageData, TexturesData
+    from spheregeo.data.images.own import BinaryImagesData, ImageFolderData, MaskFolderData, MedMNISTData
     from spheregeo.data.meshes.dataset import MeshDataset, Template
     from spheregeo.data.meshes.faust import Faust
     from spheregeo.data.meshes.folder import MeshFolder, Shrec11
@@ -116,6 +120,8 @@ _HOMES = {
     "Augmented": "common",
     "AzimuthalShift": "sphere.augment",
     "BarotropicVorticity": "fields.shallow_water",
+    "BinaryImages": "images.binary",
+    "BinaryImagesData": "images.own",
     "Cloud": "points.dataset",
     "ClustersData": "molecules.forces",
     "ColourJitter": "sphere.augment",
@@ -148,14 +154,20 @@ _HOMES = {
     "IGNORE": "common",
     "ImageData": "images.modules",
     "ImageDataset": "images.dataset",
+    "ImageFolder": "images.folder",
+    "ImageFolderData": "images.own",
     "KOPPEN_CLASSES": "sphere.koppen",
     "Koppen": "sphere.koppen",
     "KoppenData": "sphere.modules",
     "MNISTData": "images.mnist",
     "ManualDownloadError": "download",
     "MaskDataset": "images.dataset",
+    "MaskFolder": "images.folder",
+    "MaskFolderData": "images.own",
+    "MedMNIST": "images.medmnist",
     "MedMNIST3D": "voxels.medmnist",
     "MedMNIST3DData": "voxels.modules",
+    "MedMNISTData": "images.own",
     "MeshData": "meshes.modules",
     "MeshDataset": "meshes.dataset",
     "MeshFolder": "meshes.folder",
@@ -297,6 +309,8 @@ __all__ = [
     "Augmented",
     "AzimuthalShift",
     "BarotropicVorticity",
+    "BinaryImages",
+    "BinaryImagesData",
     "Cloud",
     "ClustersData",
     "ColourJitter",
@@ -325,13 +339,19 @@ __all__ = [
     "GlyphGradientData",
     "ImageData",
     "ImageDataset",
+    "ImageFolder",
+    "ImageFolderData",
     "Koppen",
     "KoppenData",
     "MNISTData",
     "ManualDownloadError",
     "MaskDataset",
+    "MaskFolder",
+    "MaskFolderData",
+    "MedMNIST",
     "MedMNIST3D",
     "MedMNIST3DData",
+    "MedMNISTData",
     "MeshData",
     "MeshDataset",
     "MeshFolder",

@@ -10,6 +10,7 @@ number of times, each reader in a process of its own, so that crashes and endles
 from __future__ import annotations
 
 import argparse
+import gzip
 import os
 import re
 import resource
@@ -31,6 +32,7 @@ import numpy as np
 import pytest
 
 import spheregeo.data as sgd
+from spheregeo.data.digits import read_digits, read_idx
 from spheregeo.data.fields.files import gridded_variables
 from spheregeo.data.files import read_array, read_class_names, read_class_table
 from spheregeo.data.meshes.faust import FaustSet
@@ -438,7 +440,57 @@ def sky_spectrum(folder: Path) -> Path:
     return sgd.write_spectrum(folder / "cl.fits", {"TT": np.arange(8.0), "EE": np.ones(8)})
 
 
+def tiff_bands(folder: Path) -> Path:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(
+        folder / "a.tif",
+        np.stack([DEEP, DEEP, DEEP, DEEP, DEEP]),
+        photometric="minisblack",
+        compression="zlib",
+    )
+    return folder / "a.tif"
+
+
+def medmnist(folder: Path) -> Path:
+    np.savez(
+        folder / "a.npz",
+        train_images=PIXELS[:, :4, 0].repeat(2, 0)[:, :, None],
+        train_labels=np.arange(12)[:, None] % 3,
+    )
+    return folder / "a.npz"
+
+
+def cifar(folder: Path) -> Path:
+    rows = np.zeros((4, 3074), np.uint8)
+    rows[:, 1] = np.arange(4)
+    for part in ("train", "test"):
+        (folder / f"{part}.bin").write_bytes(rows.tobytes())
+    return folder / "train.bin"
+
+
+def stl10(folder: Path) -> Path:
+    for part in ("train", "test"):
+        (folder / f"{part}_X.bin").write_bytes(bytes(2 * 3 * 96 * 96))
+        (folder / f"{part}_y.bin").write_bytes(bytes([1, 10]))
+    return folder / "train_y.bin"
+
+
+def digits_npz(folder: Path) -> Path:
+    np.savez_compressed(folder / "a.npz", x=PIXELS[:, :6, 0].reshape(1, 6, 6).repeat(4, 0), y=np.arange(4))
+    return folder / "a.npz"
+
+
+IDX = struct.pack(">HBBIII", 0, 8, 3, 2, 3, 4) + bytes(24)
 PICTURES = [
+    Reader("TIFF of bands", sgd.read_picture, tiff_bands, mutations=100),
+    Reader("image npy", sgd.read_picture, stored_depth),
+    Reader("image of pixels", sgd.read_picture, pictured("b.png", PIXELS)),
+    Reader("MedMNIST", lambda p: sgd.MedMNIST(p)[0], medmnist),
+    Reader("CIFAR", lambda p: sgd.BinaryImages(p.parent)[0], cifar, mutations=100),
+    Reader("STL-10", lambda p: sgd.BinaryImages(p.parent)[0], stl10, mutations=100),
+    Reader("digits npz", read_digits, digits_npz),
+    Reader("IDX", read_idx, written("a-idx3-ubyte", IDX)),
+    Reader("IDX packed", read_idx, written("a-idx3-ubyte.gz", gzip.compress(IDX))),
     *(Reader(f"image{s}", sgd.read_image, pictured(f"a{s}", PIXELS)) for s in (".png", ".jpg", ".tif", ".webp", ".bmp", ".gif")),
     Reader("image TIFF packed", sgd.read_image, pictured("a.tif", PIXELS, compression="tiff_lzw")),
     Reader("image of 16 bits", sgd.read_image, pictured("a.png", DEEP)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -147,6 +147,17 @@ class ImageData(DataModule[ImageDataset]):
             self.dataset(split), self.rotations[split], self.redraw and split == "train", self.interpolation,
             len(SPLITS) * self.seed + SPLITS.index(split), *self._statistics,
         )  # fmt: skip
+
+    def readings(self, split: str) -> tuple[int, Callable[[int], Any]]:
+        """Return how many images a split has, and the function of a number that reads one, with its mask where it has one."""
+        data = self.dataset(split)
+        if not isinstance(data, MaskDataset):
+            return super().readings(split)
+
+        def read(index: int) -> dict[str, Any]:
+            return {"image": data.load(index), "label": torch.from_numpy(data.mask(index))}
+
+        return len(data), read
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

@@ -10,8 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from spheregeo.data import MNISTData, Textures, TexturesData
+from spheregeo.data import (
+    BinaryImages,
+    ImageFolder,
+    ImageFolderData,
+    MaskFolder,
+    MaskFolderData,
+    MedMNISTData,
+    MNISTData,
+    Textures,
+    TexturesData,
+    read_all,
+    read_picture,
+)
 from spheregeo.data.images.turns import turn, turn_of
 from spheregeo.groups import PlanarGroup
 
@@ -127,3 +140,150 @@ def test_digits_of_two_parts_and_idx_files(tmp_path: Path) -> None:
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(torn)
     with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte.*359 follow"):
         MNISTData(str(tmp_path), val=4).dataset("test")
+
+
+# ---- files, folders and archives
+
+
+def write_picture(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def test_folders_of_classes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        for k in range(10):
+            write_picture(tmp_path / name / f"{k}.png", rng.integers(0, 256, (6, 8, 3), np.uint8))
+    data = ImageFolder(tmp_path)
+    assert data.class_names == ("left", "right") and len(data) == 16 and data[0].shape == (3, 6, 8)
+    module = ImageFolderData(str(tmp_path), channels=1, resize=[5, 5], batch_size=4)
+    assert (module.num_classes, module.in_channels, module.size) == (2, 1, [5, 5])
+    write_picture(tmp_path / "left" / "0.png", rng.integers(0, 256, (7, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="have the shapes"):
+        next(iter(ImageFolderData(str(tmp_path), batch_size=16).train_dataloader()))
+    with pytest.raises(ValueError, match=r"resize is \[5\]"):
+        ImageFolderData(str(tmp_path), resize=[5])
+
+
+def test_folders_of_masks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "classes.txt").write_text("soil\nroof\n")
+    for k in range(10):
+        write_picture(tmp_path / "images" / f"{k}.png", rng.integers(0, 256, (6, 6, 3), np.uint8))
+        write_picture(tmp_path / "masks" / f"{k}.png", rng.integers(0, 2, (6, 6), np.uint8))
+    data = MaskFolderData(str(tmp_path), train_rotation="c4", batch_size=4)
+    batch = next(iter(data.train_dataloader()))
+    assert (
+        batch["image"].shape == (4, 3, 6, 6)
+        and batch["mask"].shape == (4, 6, 6)
+        and batch["mask"].dtype == torch.int64
+    )
+    assert (data.num_classes, data.ignore_index, data.class_names) == (2, 255, ("soil", "roof"))
+    assert [len(MaskFolder(tmp_path, split)) for split in ("train", "val", "test")] == [8, 1, 1]
+    write_picture(tmp_path / "masks" / "2.png", np.zeros((5, 6), np.uint8))
+    write_picture(tmp_path / "masks" / "3.png", np.full((6, 6), 7, np.uint8))
+    write_picture(tmp_path / "masks" / "extra.png", np.zeros((6, 6), np.uint8))
+    (tmp_path / "masks" / "4.png").unlink()
+    found = read_all(MaskFolderData(str(tmp_path)))
+    told = " ".join(message for _, message in found.faults)
+    assert (
+        len(found.faults) == 4
+        and "5 x 6 pixels; expected 6 x 6" in told
+        and "has label 7" in told
+        and "4.png" in told
+        and "extra.png belongs to no image" in told
+    )
+    with pytest.raises(FileNotFoundError, match=r"4\.png is missing"):
+        MaskFolder(tmp_path)
+
+
+def test_channels_of_pictures(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    write_picture(tmp_path / "a.png", rgb)
+    grey = read_picture(tmp_path / "a.png", 1)
+    assert np.abs(grey[0] * 255 - np.asarray(Image.fromarray(rgb).convert("L"))).max() < 1.01
+    np.save(tmp_path / "b.npy", rgb[..., 0])
+    assert read_picture(tmp_path / "b.npy", 3) == pytest.approx(np.repeat(rgb[None, ..., 0] / 255, 3, 0))
+    for content, message in (
+        (np.zeros((2, 4, 5)), "has 2 channels; expected 3"), (np.full((4, 5), np.nan), "20 NaN"), (np.zeros(4), r"shape \(4,\)"),
+    ):  # fmt: skip
+        np.save(tmp_path / "bad.npy", content)
+        with pytest.raises(ValueError, match=message) as caught:
+            read_picture(tmp_path / "bad.npy", 3)
+        assert "bad.npy" in str(caught.value)
+
+
+def test_tiff_keeps_all_bands_and_fills_what_is_missing(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    bands = np.random.default_rng(0).integers(0, 3000, (6, 7, 5)).astype(np.int16)
+    bands[2, 3, 1] = -9999
+    for planar, array in (("contig", np.moveaxis(bands, 0, -1)), ("separate", bands)):
+        tifffile.imwrite(
+            tmp_path / "a.tif",
+            array,
+            photometric="minisblack",
+            planarconfig=planar,
+            extratags=[(42113, "s", 0, "-9999", True)],
+        )
+        image = read_picture(tmp_path / "a.tif")
+        known = np.delete(bands[2].ravel(), 3 * 5 + 1)
+        assert image.shape == (6, 7, 5) and image[2, 3, 1] == int(known.mean())
+        assert np.array_equal(np.delete(image[2].ravel(), 16), known) and np.array_equal(image[0], bands[0])
+    tifffile.imwrite(tmp_path / "rgb.tif", np.full((4, 5, 3), 128, np.uint8), photometric="rgb")
+    assert read_picture(tmp_path / "rgb.tif") == pytest.approx(128 / 255)
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((2, 3, 4, 5), np.uint8), photometric="minisblack")
+    with pytest.raises(ValueError, match=r"stack\.tif.*expected rows, columns and bands"):
+        read_picture(tmp_path / "stack.tif")
+
+
+def test_medmnist_of_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 6, 6, 3), np.uint8)
+    path = tmp_path / "pneumoniamnist_64.npz"
+    np.savez(
+        path,
+        train_images=images,
+        train_labels=(np.arange(20) % 2)[:, None],
+        val_images=images[:4],
+        val_labels=np.zeros((4, 1), int),
+    )
+    data = MedMNISTData(str(path))
+    assert data.class_names == ("normal", "pneumonia") and [
+        len(data.dataset(s)) for s in ("train", "val", "test")
+    ] == [18, 4, 2]
+    assert np.allclose(data.dataset("test")[0], np.moveaxis(images[9], -1, 0) / 255)
+    np.savez(path, train_images=images, train_labels=np.zeros((20, 14), int))
+    with pytest.raises(ValueError, match=r"train_labels \(20, 14\); expected \(N, H, W\) and \(N, 1\)"):
+        MedMNISTData(str(path)).dataset("train")
+
+
+def test_binary_layouts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, marks in (("ten", 1), ("hundred", 2)):
+        (tmp_path / name).mkdir()
+        rows = rng.integers(0, 256, (20, marks + 3072), np.uint8)
+        rows[:, :marks] = np.arange(20)[:, None] % 10
+        files = ["test_batch", *(f"data_batch_{k}" for k in range(1, 6))] if marks == 1 else ["train", "test"]
+        for file in files:
+            (tmp_path / name / f"{file}.bin").write_bytes(rows.tobytes())
+        data = BinaryImages(tmp_path / name, "test")
+        assert (
+            len(data) == 20
+            and len(data.class_names) == 10**marks
+            and list(data.labels) == rows[:, 0].tolist()
+        )
+        assert np.allclose(data[3], rows[3, marks:].reshape(3, 32, 32) / 255)
+        assert len(BinaryImages(tmp_path / name, "val")) == (10 if marks == 1 else 2)
+    (tmp_path / "stl").mkdir()
+    images = rng.integers(0, 256, (10, 3, 96, 96), np.uint8)
+    for part in ("train", "test"):
+        (tmp_path / "stl" / f"{part}_X.bin").write_bytes(images.swapaxes(-1, -2).tobytes())
+        (tmp_path / "stl" / f"{part}_y.bin").write_bytes(bytes(range(1, 11)))
+    data = BinaryImages(tmp_path / "stl", "test")
+    assert np.allclose(data[4], images[4] / 255) and list(data.labels) == list(range(10))
+    (tmp_path / "ten" / "test_batch.bin").write_bytes(bytes(3074))
+    with pytest.raises(ValueError, match=r"test_batch\.bin.*3074 bytes; expected a multiple of 3073"):
+        BinaryImages(tmp_path / "ten", "test")
+    with pytest.raises(FileNotFoundError, match="data_batch_1"):
+        BinaryImages(tmp_path)
