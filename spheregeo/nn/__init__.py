@@ -31,6 +31,12 @@ from spheregeo.nn.plane import GroupBatchNorm2d as GroupBatchNorm2d
 from spheregeo.nn.plane import GroupConv2d as GroupConv2d
 from spheregeo.nn.plane import GroupDropout as GroupDropout
 from spheregeo.nn.plane import GroupPool as GroupPool
+from spheregeo.nn.plane import GMRConv1d as GMRConv1d
+from spheregeo.nn.plane import GMRConv2d as GMRConv2d
+from spheregeo.nn.plane import GMRConv3d as GMRConv3d
+from spheregeo.nn.plane import GMRConvTranspose1d as GMRConvTranspose1d
+from spheregeo.nn.plane import GMRConvTranspose2d as GMRConvTranspose2d
+from spheregeo.nn.plane import GMRConvTranspose3d as GMRConvTranspose3d
 from spheregeo.nn.pooling import GlobalPool as GlobalPool
 from spheregeo.nn.quotient import QuotientConv as QuotientConv
 from spheregeo.nn.resampling import Pool as Pool

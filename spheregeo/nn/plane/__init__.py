@@ -5,6 +5,13 @@ from spheregeo.nn.plane.group import GroupBatchNorm2d as GroupBatchNorm2d
 from spheregeo.nn.plane.group import GroupConv2d as GroupConv2d
 from spheregeo.nn.plane.group import GroupDropout as GroupDropout
 from spheregeo.nn.plane.group import GroupPool as GroupPool
+from spheregeo.nn.plane.rings import GMRConv1d as GMRConv1d
+from spheregeo.nn.plane.rings import GMRConv2d as GMRConv2d
+from spheregeo.nn.plane.rings import GMRConv3d as GMRConv3d
+from spheregeo.nn.plane.rings import GMRConvTranspose1d as GMRConvTranspose1d
+from spheregeo.nn.plane.rings import GMRConvTranspose2d as GMRConvTranspose2d
+from spheregeo.nn.plane.rings import GMRConvTranspose3d as GMRConvTranspose3d
+from spheregeo.nn.plane.rings import convert_to_gmr as convert_to_gmr
 
 __all__ = sorted(name for name, value in globals().items() if isinstance(value, type))
 
