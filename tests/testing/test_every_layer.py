@@ -70,6 +70,12 @@ OWN_TWIN = {
     **dict.fromkeys(["SteerableVoxelConv", "LowPassDownsample"], "nn/voxel/test_conv.py"),
     "GroupConv2d": "nn/plane/test_group_conv.py",
     **dict.fromkeys(
+        [
+            "GMRConv1d", "GMRConv2d", "GMRConv3d", "GMRConvTranspose1d", "GMRConvTranspose2d", "GMRConvTranspose3d",
+        ],
+        "nn/plane/test_rings.py",
+    ),
+    **dict.fromkeys(
         ["FieldGroupNorm2d", "GroupBatchNorm2d", "GroupDropout", "GroupPool"], "nn/plane/test_group_norm.py"
     ),
     **dict.fromkeys(
@@ -846,6 +852,22 @@ def on_images(kind: type, make: Callable[[], nn.Module], channels: int, **more: 
     )
 
 
+on_images(layers.GMRConv2d, lambda: layers.GMRConv2d(2, 3, 3, stride=2, padding=1, form="rings"), 2)
+on_images(layers.GMRConvTranspose2d, lambda: layers.GMRConvTranspose2d(2, 3, 3, stride=2, padding=1), 2)
+for flat, spatial in (
+    (layers.GMRConv1d, layers.GMRConv3d),
+    (layers.GMRConvTranspose1d, layers.GMRConvTranspose3d),
+):
+    on_images(flat, lambda kind=flat: kind(2, 3, 3, padding=1), 2, inputs=torch.randn(2, 2, 5))
+    simple(
+        spatial,
+        lambda kind=spatial: {
+            "layer": kind(2, 2, 3, padding=1),
+            "inputs": torch.randn(1, 2, 3, 3, 3),
+            "where": (4, 4, 4),
+            "equivariance": {"o3": 1e-11},
+        },
+    )
 on_images(layers.GroupConv2d, lambda: layers.GroupConv2d("1xC4 + 1x0", "1xC4 + 1x0", 3, padding=1), 5)
 on_images(layers.GroupBatchNorm2d, lambda: layers.GroupBatchNorm2d("2xC2 + 1x0"), 5)
 on_images(layers.FieldGroupNorm2d, lambda: layers.FieldGroupNorm2d(2, "2xC2"), 4)
