@@ -198,11 +198,12 @@ def export_places(
 @torch.no_grad()
 def plain_conv(layer: RingConv, kind: Any, kernel: Tensor, pads: Sequence[int], **more: Any) -> nn.Module:
     """A convolution of torch with a kernel and this layer's bias."""
-    conv: nn.Module = kind(
+    conv: Any = kind(
         layer.in_channels, layer.out_channels, tuple(kernel.shape[2:]), layer.stride, tuple(pads),
         dilation=1 if layer.antialias else layer.dilation, groups=layer.groups, bias=layer.bias is not None, **more,
     ).to(layer.weight)  # fmt: skip
     conv.weight.copy_(kernel)
     if layer.bias is not None:
         conv.bias.copy_(layer.bias)
-    return conv.train(layer.training)
+    conv.train(layer.training)
+    return conv  # type: ignore[no-any-return]

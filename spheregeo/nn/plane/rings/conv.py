@@ -79,8 +79,8 @@ class _GMRConv(RingConv):
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
-        taps, pads = self.places(x.shape[2:])
-        x, pads = self._padded(x, pads)
+        taps, margins = self.places(x.shape[2:])
+        x, pads = self._padded(x, margins)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         dilation = (1,) * self.dims if self.antialias else self.dilation
         if self.chosen_form() == "direct":

@@ -69,7 +69,8 @@ class _GMRConvTranspose(RingConv):
         self, shape: Sequence[int], sizes: Sequence[int]
     ) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
         """Low-pass taps, what is cut off on each side, and what is added on the last, for one size of input and output."""
-        taps, crops, more = [], [], []
+        taps: list[tuple[float, ...]] = []
+        crops, more = [], []
         for n, size, step, pad, span in zip(shape, sizes, self.stride, self.padding, self.span):
             over = size - ((n - 1) * step - 2 * pad + span)
             if not self.antialias or step == 1:
