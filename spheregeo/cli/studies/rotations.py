@@ -2,7 +2,7 @@
 
 Each network learns upright digits, and in a second run digits that were turned once, each by an angle of its own (rotated MNIST;
 with ``--augment`` turned anew in each epoch). Held-out digits are turned by any angle, interpolated by cubic splines. Widths are
-found by search, so that all networks have as many parameters as the plain one, or as many as a network's cost allows.
+found by search, so that all networks have as many parameters, or as many as a network's cost allows.
 Reference: Larochelle, Erhan, Courville, Bergstra & Bengio 2007, ICML (the data); Cohen & Welling 2016, arXiv 1602.07576.
 """
 
@@ -81,9 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--networks", nargs="+", metavar="NAME", default=None,
                         help=f"rows of the table (default: all that there are of {', '.join(CASES)})")  # fmt: skip
     parser.add_argument(
-        "--parameters", type=int, default=0, metavar="N", help="of each network (default: those of image-cnn)"
+        "--parameters", type=int, default=40_000, metavar="N", help="of each network (default: 40000)"
     )
-    parser.add_argument("--epochs", type=int, default=12, metavar="N", help="of each training (default: 12)")
+    parser.add_argument("--epochs", type=int, default=10, metavar="N", help="of each training (default: 10)")
     parser.add_argument("--augment", action="store_true",
                         help="turn the training digits of the rotated runs anew in each epoch")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="repetitions (default: 1)")
@@ -152,16 +152,14 @@ def cells(options: argparse.Namespace, overrides: Sequence[str]) -> list[Cell]:
     for name, value, least in (
         ("seeds", options.seeds, 1),
         ("epochs", options.epochs, 1),
-        ("parameters", options.parameters, 0),
+        ("parameters", options.parameters, 1),
     ):
         if value < least:
             raise ValueError(f"--{name} is {value}; expected {least} or more")
-    plain = CASES["image-cnn"]
-    target = options.parameters or _default_size(plain)
     made = []
     for name in chosen(options.networks):
         case = CASES[name]
-        width, _ = matched_width(case, target)
+        width, _ = matched_width(case, options.parameters)
         epochs = max(1, round(case.epochs * options.epochs))
         shared = [
             "--data.root", options.root, "--model.network", case.network, "--model.width", str(width),
@@ -180,13 +178,6 @@ def cells(options: argparse.Namespace, overrides: Sequence[str]) -> list[Cell]:
                     last=True,
                 ))  # fmt: skip
     return made
-
-
-def _default_size(case: Case) -> int:
-    from spheregeo import models
-
-    model = models.create(case.network, 1, CLASSES, None, **dict(case.options))
-    return sum(p.numel() for p in model.parameters())
 
 
 def measure(place: Path) -> dict[str, Any]:
