@@ -202,7 +202,9 @@ def measure_equivariance(
                 module, where, turns, fields, signals=num_signals, device=device, build=build, **common
             )
         elif plane:
-            found = on_plane(module, where, turns, fields, signals=num_signals, device=device, **common)
+            found = on_plane(
+                module, (where[0], where[1]), turns, fields, signals=num_signals, device=device, **common
+            )
         else:
             found = on_voxels(module, where, turns, fields, signals=num_signals, device=device, **common)
         signals = 1 if isinstance(where, Tensor) else num_signals

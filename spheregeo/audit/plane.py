@@ -120,7 +120,9 @@ def measure_angles(
     for side, given in (("in", field_in), ("out", field_out)):
         found = declared_plane(module, side) if given is None else plane_field(given, f"field_{side}")
         kinds.append(None if isinstance(found, str) else found)
-    width = width_of(kinds[0]) if kinds[0] is not None else channels or getattr(module, "in_channels", 1)
+    width = int(
+        width_of(kinds[0]) if kinds[0] is not None else channels or getattr(module, "in_channels", None) or 1
+    )
     module = copy.deepcopy(module).double().eval()
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     keys = [int(k) for k in torch.randint(2**31, (num,), generator=generator)]

@@ -58,7 +58,8 @@ def _npz_parts(path: Path, most: int) -> dict[str, Part]:
             "datasets/spherical-mnist"
         )
     return {
-        part: _checked(path, *(stored[name] for name in names[part]), names[part], most) for part in parts
+        part: _checked(path, stored[names[part][0]], stored[names[part][1]], names[part], most)
+        for part in parts
     }
 
 

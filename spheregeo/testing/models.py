@@ -46,7 +46,7 @@ class OnCloud(nn.Module):
 
 def check_model(
     model: nn.Module,
-    where: Grid | Tensor,
+    where: Grid | Tensor | tuple[int, ...],
     *,
     in_channels: int | None = None,
     out_shape: tuple[int, ...] | None = None,
@@ -77,8 +77,9 @@ def check_model(
 
     Args:
         model: the network, small; left as it is.
-        where: the grid or mesh of its fields, or positions (P, 3) of several clouds one after another.
-        in_channels: channels of the input on grids; read off the model if None.
+        where: the grid or mesh of its fields, positions (P, 3) of several clouds one after another, (H, W) for images or
+            (n, n, n) for volumes.
+        in_channels: channels of the input but on points; read off the model if None.
         out_shape: shape of the output for two samples; not checked if None.
         features: on points, (P, C), or whole numbers (P,) such as those of atoms; None for networks that take none.
         batch: on points, cloud of each point, two clouds at least.
@@ -110,7 +111,8 @@ def check_model(
         subject, samples, compiled = _on_points(model, where, features, batch, seed)
     else:
         channels = getattr(model, "in_channels", 1) if in_channels is None else in_channels
-        x = torch.randn(2, channels, *where.shape, dtype=torch.float64, generator=generator)
+        shape = where if isinstance(where, tuple) else where.shape
+        x = torch.randn(2, channels, *shape, dtype=torch.float64, generator=generator)
         subject = Subject(model, x, seed)
         samples, compiled = [Subject(model, x[i : i + 1], seed) for i in range(2)], subject
     suite.run("output", _output, subject, out_shape)
@@ -162,7 +164,9 @@ def _on_points(
     )
 
 
-def _nothing(model: nn.Module, where: Grid | Tensor, subject: Subject, features: Tensor | None) -> Inputs:
+def _nothing(
+    model: nn.Module, where: Grid | Tensor | tuple[int, ...], subject: Subject, features: Tensor | None
+) -> Inputs:
     """Arguments of the network without samples; on points, without points and neighbours."""
     if not isinstance(where, Tensor):
         return [value[:0] for value in subject.inputs()]

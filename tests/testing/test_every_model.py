@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pointnet": {"width": 4},
     "steerable-points": {"width": 4, "k": 4, "counts": (6, 3), "radii": (1.5, 3.0)},
 }
+UPRIGHT: dict[str, Any] = {"image-": {"so3": 10.0}}  # networks of images that promise nothing
 THRESHOLDED = {"sphere-molecule": 1e-2}  # thresholds on the points of spheres
 PROPER = ("vnn-pointnet-base",)  # cross products see reflections
 TURNED = ("pointnet",)  # a baseline that sees coordinates: its error is asserted to be large below
@@ -55,6 +56,19 @@ def test_on_grids(name: str) -> None:
         equivariance={"so3": family(name, BOUNDS, 1e-6)},
         equivariance_options={"rotations": QUARTER, "lmax": 2},
         skip=["compile"],  # takes seconds for each; models that promise it are compiled in their own tests
+    )
+
+
+@pytest.mark.parametrize("name", models.names(domain="images"))
+def test_on_images(name: str) -> None:
+    model = models.create(name, 2, 3, None, width=4, depth=2, **family(name, SMALL, {}))
+    check_model(
+        model,
+        (9, 9),
+        in_channels=2,
+        out_shape=(2, 3, 9, 9) if models.output_of(name) == "field" else (2, 3),
+        equivariance=family(name, UPRIGHT, {"so3": 1e-9}),  # under quarter turns, which move pixels only
+        skip=["compile"],
     )
 
 

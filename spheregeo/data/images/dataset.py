@@ -6,6 +6,7 @@ An image is an array (C, H, W) in float32, rows from the top; a mask an array (H
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class MaskDataset(ImageDataset):
     """
 
     ignore_index = IGNORE
-    labels = ()
+    labels: Sequence[int] | np.ndarray = ()
 
     @abstractmethod
     def mask(self, index: int) -> np.ndarray:

@@ -46,7 +46,7 @@ class ImageTask(Task):
     ) -> None:  # fmt: skip
         name = models.resolve(network, self.output, "images")
         own = models.options_of(name, options)
-        numbers = {
+        numbers: dict[str, Any] = {
             statistic: [default] * in_channels if given is None else [float(v) for v in given]
             for statistic, given, default in (("mean", mean, 0.0), ("std", std, 1.0))
         }
