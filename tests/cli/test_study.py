@@ -93,6 +93,7 @@ def test_widths_match_in_ratio_and_stay_below_what_a_network_may_take() -> None:
         assert rotations.matched_width(case, target, lambda width: width * width) == (expected, expected**2)
     width, size = rotations.matched_width(rotations.CASES["image-cnn"], 20_000)
     assert 0.85 < size / 20_000 < 1.15 and width > 1
+    assert rotations.matched_width(rotations.Case("image-cnn"), 10**9)[0] == 16  # its default
 
 
 def test_table_of_turned_digits_goes_on_and_names_what_failed(

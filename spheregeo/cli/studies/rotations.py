@@ -2,13 +2,14 @@
 
 Each network learns upright digits, and in a second run digits that were turned once, each by an angle of its own (rotated MNIST;
 with ``--augment`` turned anew in each epoch). Held-out digits are turned by any angle, interpolated by cubic splines. Widths are
-found by search, so that all networks have as many parameters, or as many as a network's cost allows.
+found by search, so that all networks have as many parameters, or fewer where a network's cost has set a lower default width.
 Reference: Larochelle, Erhan, Courville, Bergstra & Bengio 2007, ICML (the data); Cohen & Welling 2016, arXiv 1602.07576.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ class Case:
         network: registered name.
         options: options of the network beside the width.
         lr: peak learning rate.
-        widest: largest width that the search may take, where parameters are cheap beside the network's time.
+        widest: largest width that the search may take; the network's own default if None, which its cost has set.
         continuous: whether the network is meant for turns by any angle rather than for quarter turns.
         epochs: share of the study's epochs.
     """
@@ -45,13 +46,13 @@ class Case:
     network: str
     options: tuple[tuple[str, Any], ...] = ()
     lr: float = 0.01
-    widest: int = 256
+    widest: int | None = None
     continuous: bool = True
     epochs: float = 1.0
 
 
 CASES: dict[str, Case] = {
-    "image-cnn": Case("image-cnn", continuous=False),
+    "image-cnn": Case("image-cnn", widest=256, continuous=False),
     "group-cnn-C4": Case("group-cnn", (("group", "C4"),), continuous=False),
     "group-cnn-D4": Case("group-cnn", (("group", "D4"),), continuous=False),
     "group-cnn-C8": Case("group-cnn", (("group", "C8"),)),
@@ -130,14 +131,21 @@ def matched_width(case: Case, target: int, size: Callable[[int], int] | None = N
             found[width] = (size or parameters)(width)
         return found[width]
 
-    low, high = 1, 2
-    while high < case.widest and count(high) < target:
-        low, high = high, min(2 * high, case.widest)
+    widest = case.widest or _default_width(case.network)
+    low, high = 1, min(2, widest)
+    while high < widest and count(high) < target:
+        low, high = high, min(2 * high, widest)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) < target else (low, middle)
     best = min((low, high), key=lambda width: abs(math.log(count(width) / target)))
     return best, count(best)
+
+
+def _default_width(network: str) -> int:
+    from spheregeo import models
+
+    return int(inspect.signature(models.builder_of(network)).parameters["width"].default)
 
 
 def cells(options: argparse.Namespace, overrides: Sequence[str]) -> list[Cell]:
