@@ -23,6 +23,8 @@ from spheregeo.nn.irreps import SphereMLP as SphereMLP
 from spheregeo.nn.irreps import SpinActivation as SpinActivation
 from spheregeo.nn.irreps import SpinLinear as SpinLinear
 from spheregeo.nn.irreps import SpinType as SpinType
+from spheregeo.nn.low_pass import LinearUpsample as LinearUpsample
+from spheregeo.nn.low_pass import LowPassDownsample as LowPassDownsample
 from spheregeo.nn.norm import AreaBatchNorm as AreaBatchNorm
 from spheregeo.nn.norm import AreaGroupNorm as AreaGroupNorm
 from spheregeo.nn.norm import AreaInstanceNorm as AreaInstanceNorm
@@ -37,6 +39,7 @@ from spheregeo.nn.plane import GroupBatchNorm2d as GroupBatchNorm2d
 from spheregeo.nn.plane import GroupConv2d as GroupConv2d
 from spheregeo.nn.plane import GroupDropout as GroupDropout
 from spheregeo.nn.plane import GroupPool as GroupPool
+from spheregeo.nn.plane import SteerableConv2d as SteerableConv2d
 from spheregeo.nn.pooling import GlobalPool as GlobalPool
 from spheregeo.nn.quotient import QuotientConv as QuotientConv
 from spheregeo.nn.resampling import Pool as Pool
@@ -110,7 +113,6 @@ from spheregeo.nn.surface import GaugeGeometry as GaugeGeometry
 from spheregeo.nn.surface import NormNonlinearity as NormNonlinearity
 from spheregeo.nn.surface import RegularBatchNorm as RegularBatchNorm
 from spheregeo.nn.surface import RegularNonlinearity as RegularNonlinearity
-from spheregeo.nn.voxel import LowPassDownsample as LowPassDownsample
 from spheregeo.nn.voxel import SteerableVoxelConv as SteerableVoxelConv
 
 ROOMS = (sphere, surface, irreps, space, voxel, plane)

@@ -69,6 +69,7 @@ OWN_TWIN = {
     "QuotientConv": "nn/test_quotient.py",
     **dict.fromkeys(["SteerableVoxelConv", "LowPassDownsample"], "nn/voxel/test_conv.py"),
     "GroupConv2d": "nn/plane/test_group_conv.py",
+    **dict.fromkeys(["LinearUpsample", "SteerableConv2d"], "nn/plane/test_steerable_conv.py"),
     **dict.fromkeys(
         [
             "GMRConv1d", "GMRConv2d", "GMRConv3d", "GMRConvTranspose1d", "GMRConvTranspose2d", "GMRConvTranspose3d",
@@ -873,3 +874,11 @@ on_images(layers.GroupBatchNorm2d, lambda: layers.GroupBatchNorm2d("2xC2 + 1x0")
 on_images(layers.FieldGroupNorm2d, lambda: layers.FieldGroupNorm2d(2, "2xC2"), 4)
 on_images(layers.GroupPool, lambda: layers.GroupPool("2xC2 + 1x0"), 5)
 on_images(layers.GroupDropout, lambda: layers.GroupDropout("2xC2 + 1x0", 0.3), 5)
+on_images(layers.SteerableConv2d, lambda: layers.SteerableConv2d("1x0 + 1x1", "1x0 + 1x1", 3), 3)
+on_images(
+    layers.LinearUpsample,
+    lambda: layers.LinearUpsample(2),
+    2,
+    inputs=(torch.randn(1, 2, 2, 3), (4, 5)),
+    bad_inputs=[((torch.randn(2, 4, 4), (8, 8)), "x")],
+)

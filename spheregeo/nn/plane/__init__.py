@@ -12,6 +12,7 @@ from spheregeo.nn.plane.rings import GMRConvTranspose1d as GMRConvTranspose1d
 from spheregeo.nn.plane.rings import GMRConvTranspose2d as GMRConvTranspose2d
 from spheregeo.nn.plane.rings import GMRConvTranspose3d as GMRConvTranspose3d
 from spheregeo.nn.plane.rings import convert_to_gmr as convert_to_gmr
+from spheregeo.nn.plane.steerable import SteerableConv2d as SteerableConv2d
 
 __all__ = sorted(name for name, value in globals().items() if isinstance(value, type))
 

@@ -1,7 +1,7 @@
 """Layers on voxel grids whose channels are irreps of O(3)."""
 
+from spheregeo.nn.low_pass import LowPassDownsample
 from spheregeo.nn.voxel.conv import SteerableVoxelConv
-from spheregeo.nn.voxel.low_pass import LowPassDownsample
 
 __all__ = ["LowPassDownsample", "SteerableVoxelConv"]
 

@@ -21,8 +21,8 @@ from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.layout import as_irreps, couples, is_scalar
 from spheregeo.nn.irreps.stack_layout import StackLayout
+from spheregeo.nn.low_pass import low_pass, pad_sides, triple, windows
 from spheregeo.nn.voxel.basis import VoxelBasis
-from spheregeo.nn.voxel.low_pass import gaussian_taps, low_pass, placement, triple
 
 
 class SteerableVoxelConv(ExactBuffers):
@@ -211,12 +211,7 @@ class SteerableVoxelConv(ExactBuffers):
 
     def _windows(self, shape: Sequence[int]) -> tuple[list[list[float]], list[int]]:
         """Low-pass taps and padding of each axis, for one size of volume."""
-        taps, pads = [], []
-        for size, stride, kernel in zip(shape, self.stride, self.kernel_size):
-            even, twice = placement(size, stride, kernel)
-            taps.append(gaussian_taps(stride, even))
-            pads.append((len(taps[-1]) + kernel - 2 - twice) // 2)
-        return taps, pads
+        return windows(shape, self.stride, self.kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
         check_tensor(x)
@@ -225,7 +220,7 @@ class SteerableVoxelConv(ExactBuffers):
         kernel = self._current().to(x.dtype)
         if self.antialias:
             taps, pads = self._windows(x.shape[2:])
-            x = low_pass(F.pad(x, [p for pad in reversed(pads) for p in (pad, pad)]), taps)
+            x = low_pass(pad_sides(x, pads), taps)
             return F.conv3d(x, kernel, self._constant(x), self.stride)
         assert self.padding is not None
         self._check_stride(x.shape[2:])
