@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spheregeo.nn.low_pass import gaussian_taps
 from spheregeo.nn.plane.rings.base import RingConv, Several, export_places, plain_conv
 from spheregeo.nn.plane.rings.maps import ring_maps, ring_maps_plain
 from spheregeo.nn.plane.rings.masks import CONV, dilated
-from spheregeo.nn.voxel.low_pass import gaussian_taps
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 

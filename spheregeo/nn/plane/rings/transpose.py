@@ -11,9 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spheregeo.nn.low_pass import gaussian_taps
 from spheregeo.nn.plane.rings.base import RingConv, Several, each_axis, plain_conv
 from spheregeo.nn.plane.rings.masks import CONV
-from spheregeo.nn.voxel.low_pass import gaussian_taps
 
 _TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
