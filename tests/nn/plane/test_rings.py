@@ -21,9 +21,9 @@ from spheregeo.nn import (
     GMRConvTranspose2d,
     GMRConvTranspose3d,
 )
+from spheregeo.nn.low_pass import gaussian_taps
 from spheregeo.nn.plane import convert_to_gmr
 from spheregeo.nn.plane.rings.masks import RingMasks
-from spheregeo.nn.low_pass import gaussian_taps
 
 CONV = {1: GMRConv1d, 2: GMRConv2d, 3: GMRConv3d}
 TRANSPOSE = {1: GMRConvTranspose1d, 2: GMRConvTranspose2d, 3: GMRConvTranspose3d}
