@@ -869,7 +869,7 @@ for flat, spatial in (
             "equivariance": {"o3": 1e-11},
         },
     )
-on_images(layers.GroupConv2d, lambda: layers.GroupConv2d("1xC4 + 1x0", "1xC4 + 1x0", 3, padding=1), 5)
+on_images(layers.GroupConv2d, lambda: layers.GroupConv2d("1xC8/C2 + 1x0", "1xC8/C2 + 1x0", 3, padding=1), 5)
 on_images(layers.GroupBatchNorm2d, lambda: layers.GroupBatchNorm2d("2xC2 + 1x0"), 5)
 on_images(layers.FieldGroupNorm2d, lambda: layers.FieldGroupNorm2d(2, "2xC2"), 4)
 on_images(layers.GroupPool, lambda: layers.GroupPool("2xC2 + 1x0"), 5)

@@ -6,12 +6,16 @@ import copy
 
 import pytest
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spheregeo.audit.randomise import randomise
 from spheregeo.groups import PlanarGroup, PlanarType
+from spheregeo.groups.planar import cosets
 from spheregeo.nn import GroupConv2d
+from spheregeo.nn.plane.basis import PlanarBasis
+from spheregeo.nn.plane.group.filters import HarmonicFilters
 
 EXACT = ("C1", "C2", "C4", "D1", "D2", "D4")
 
@@ -187,6 +191,77 @@ def test_initial_variance() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "into", "out"),
+    [
+        ("C8", "1x0", "2xC8"),
+        ("C8", "1xC8 + 1x0", "1xC8/C2 + 1x0"),
+        ("D8", "1xD8", "1xD8/D2"),
+        ("C12", "1xC12/C3", "1xC12"),
+        ("D4", "1xD4", "1xD4/D1"),
+    ],
+)
+def test_quarter_turns_of_harmonics_are_exact(name: str, into: str, out: str) -> None:
+    group, types = PlanarGroup.of(name), (PlanarType.of(into), PlanarType.of(out))
+    conv, x = made(into, out, 5, padding=2, filters="harmonics"), images(into, 9)
+    plain = conv.export()
+    for h in range(group.n // 4, group.size, group.n // 4):
+        m, r = divmod(h, group.n)
+
+        def act(field: PlanarType, f: Tensor, h: int = h, m: int = m, r: int = r) -> Tensor:
+            f = f[:, field.permutation(h, name)]
+            return torch.rot90(f.flip(-1) if m else f, 4 * r // group.n, (-2, -1))
+
+        y = act(types[1], conv(x))
+        torch.testing.assert_close(conv(act(types[0], x)), y, rtol=0, atol=1e-12)
+        torch.testing.assert_close(plain(act(types[0], x)), y, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("out", "into"), [("C2", "C1"), ("D1", "D2"), ("D8", "C4"), (None, None), ("C4", None)]
+)
+def test_harmonics_to_quotients(out: str | None, into: str | None) -> None:
+    """A quotient field that comes out is a regular one that does not tell the elements of a coset apart."""
+    group, basis = PlanarGroup.of("D8"), PlanarBasis(5, 0.02)
+    few, every = HarmonicFilters(group, out, into, basis), HarmonicFilters(group, "C1", into, basis)
+    weight = torch.randn(2, 3, few.count, dtype=torch.float64)
+    kernel = few.expand(weight, few.constants)
+    whole = every.expand(weight @ few.constants["mix"], every.constants)
+    torch.testing.assert_close(whole, kernel[:, cosets(group, out or "D8")[0]], rtol=0, atol=1e-12)
+    # and no other regular ones do: the mean over the subgroup keeps as many weights
+    mean = torch.zeros(every.count, every.count, dtype=torch.float64)
+    unit = every.expand(torch.eye(every.count, dtype=torch.float64)[:, None], every.constants)[:, :, 0]
+    for k in group.subgroup(out or "D8"):
+        right = [group.product(h, k) for h in range(group.size)]
+        mean += torch.linalg.lstsq(unit.flatten(1).T, unit[:, right].flatten(1).T).solution / group.size
+    kept = int((torch.linalg.svdvals(mean) > 1e-9).sum())
+    assert kept == few.count
+
+
+@pytest.mark.parametrize(("rectify", "sigma", "bound"), [(False, 2, 4e-3), (True, 3, 1.5e-2)])
+@pytest.mark.parametrize(("name", "size"), [("C8", 5), ("C8", 7), ("C16", 5), ("C16", 7)])
+def test_turns_between_quarter_turns(name: str, size: int, rectify: bool, sigma: int, bound: float) -> None:
+    """Two layers on smooth images, one step of the group: 45 and 22.5 degrees. A rectifier adds edges that pixels cannot hold."""
+    torch.manual_seed(0)
+    n, fields = 41, PlanarType.of(f"2x{name}")
+    lift, conv = (made(t, f"2x{name}", size, padding=size // 2) for t in ("1x0", f"2x{name}"))
+    x = ndimage.gaussian_filter(torch.randn(2, 1, n, n).double().numpy(), (0, 0, sigma, sigma), mode="wrap")
+
+    def turned(f: Tensor) -> Tensor:
+        angle = 360 / PlanarGroup.of(name).n
+        return torch.from_numpy(ndimage.rotate(f.numpy(), angle, (-1, -2), reshape=False, order=5))
+
+    def network(f: Tensor) -> Tensor:
+        return conv(torch.relu(lift(f)) if rectify else lift(f))
+
+    with torch.no_grad():
+        x = torch.from_numpy(x / x.std())
+        found, expected = network(turned(x)), turned(network(x)[:, fields.permutation(1)])
+    line = torch.arange(n) - (n - 1) / 2
+    inside = torch.hypot(line[:, None], line) < n / 2 - 8
+    assert float((found - expected)[..., inside].norm() / expected[..., inside].norm()) < bound
+
+
+@pytest.mark.parametrize(
     ("arguments", "options", "text"),
     [
         (("2x0", "2x0", 3), {}, "give group"),
@@ -195,6 +270,8 @@ def test_initial_variance() -> None:
         (("2xD4", "2xD4", 4), {"padding": "same"}, "odd kernel"),
         (("2xD4", "2xD4", 3), {"padding_mode": "zero"}, "padding_mode is 'zero'"),
         (("3xD4", "2xD4", 3), {"groups": 2}, "groups is 2"),
+        (("3xC8", "2xC8", 3), {"filters": "pixels"}, "filters is 'pixels' for group C8"),
+        (("3xD2", "2xD2", (3, 5)), {"filters": "harmonics"}, "alike for harmonics"),
     ],
 )
 def test_errors(arguments: tuple, options: dict, text: str) -> None:

@@ -2,12 +2,18 @@ r"""Filters between two kinds of fields of a planar group: which weights there a
 
 A kernel K[t, s, u] from cosets s to cosets t, with taps u, commutes with the group where K[h t, h s, h u] = K[t, s, u]. On square
 pixels the elements of C_n and D_n with n in 1, 2, 4 permute taps, so a weight belongs to one orbit of (t, s, u), and the whole
-kernel is one gather.
-Reference: Cohen & Welling 2016, arXiv:1602.07576; Kondor & Trivedi 2018, arXiv:1802.03690 (quotients).
+kernel is one gather. For other n, filters are sums of circular harmonics, which turn by their phase:
+
+    K[t, s, u] = sum_b w[t⁻¹ s, b] B_b(t⁻¹ u)
+
+with t any element of the coset, and w fixed by the subgroup of the field that comes out.
+Reference: Cohen & Welling 2016, arXiv:1602.07576; Weiler, Hamprecht & Storath 2018, arXiv:1711.07289; Kondor & Trivedi 2018,
+arXiv:1802.03690 (quotients).
 """
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -17,6 +23,7 @@ from torch import Tensor
 from spheregeo.autograd import Function, is_watched
 from spheregeo.groups import PlanarGroup
 from spheregeo.groups.planar import cosets
+from spheregeo.nn.plane.basis import PlanarBasis
 
 Pair = tuple[int, int]
 
@@ -65,11 +72,96 @@ class PixelFilters:
         self.shape = tuple(index.shape)
         self.count = int(index.max()) + 1
         self.energy = float(index[0].numel())  # sum of squares of the kernels of all weights, one coset out
-        self.constants: dict[str, Tensor] = {"index": index.flatten()}
+        self.constants: dict[str, Tensor] = {"index": index.flatten()}  # what expand() is given, by name
 
     def expand(self, weight: Tensor, constants: dict[str, Tensor]) -> Tensor:
         """The whole kernel. Shape: (O, C, count) -> (O, cosets out, C, cosets in, taps)."""
         return gathered(weight, constants["index"], self.shape[0])
+
+
+class HarmonicFilters:
+    """Kernels made of circular harmonics on taps, for any group.
+
+    Args:
+        group: the group.
+        out, into: subgroups of the fields, as in ``PlanarType.terms``.
+        basis: functions on the taps.
+
+    Shape: weights (O, C, count) -> kernels (O, cosets out, C, cosets in, taps).
+    """
+
+    def __init__(self, group: PlanarGroup, out: str | None, into: str | None, basis: PlanarBasis) -> None:
+        within = str(group) if out is None else out
+        which = cosets(group, within)[0]
+        firsts = [int((which == t).nonzero()[0]) for t in range(int(which.max()) + 1)]
+        back = moved_cosets(group, into)[firsts]  # (cosets out, cosets in)
+        turned = torch.stack([basis.functions(*_motion(group, h)).flatten(1) for h in firsts])
+        count = basis.num_functions
+        self.shape = (*back.shape, turned.shape[2])
+        index = back[:, :, None] * count + torch.arange(count)
+        self.constants: dict[str, Tensor] = {"index": index.flatten(), "turned": turned}
+        functions, self.count = turned[0], back.shape[1] * count
+        coefficients = torch.eye(self.count, dtype=torch.float64)
+        if PlanarGroup.of(within).size > 1:
+            coefficients = _kept(group, group.subgroup(within), moved_cosets(group, into), basis.frequencies)
+            self.constants["mix"] = coefficients
+            self.count = len(coefficients)
+        self.energy = float((coefficients.unflatten(1, (-1, count)) @ functions).square().sum())
+
+    def expand(self, weight: Tensor, constants: dict[str, Tensor]) -> Tensor:
+        """The whole kernel. Shape: (O, C, count) -> (O, cosets out, C, cosets in, taps)."""
+        if "mix" in constants:
+            weight = weight @ constants["mix"].to(weight.dtype)
+        turned = constants["turned"].to(weight.dtype)
+        rows = gathered(weight, constants["index"], self.shape[0])  # (O, T, C, cosets in · functions)
+        kernel = rows.reshape(*rows.shape[:2], -1, turned.shape[1]) @ turned
+        return kernel.unflatten(2, (weight.shape[1], -1))
+
+
+def _motion(group: PlanarGroup, h: int) -> tuple[float, bool]:
+    m, r = divmod(h, group.n)
+    return 2 * math.pi * r / group.n, bool(m)
+
+
+def _representation(group: PlanarGroup, h: int, frequency: int) -> Tensor:
+    """Matrix on the weights of a pair cos, sin of a frequency that moves their sum by h. Shape: (2, 2), or (1, 1) for 0."""
+    angle, reflect = _motion(group, h)
+    if frequency == 0:
+        return torch.ones(1, 1, dtype=torch.float64)
+    a = frequency * angle
+    turn = torch.tensor([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]], dtype=torch.float64)
+    sign = (-1.0) ** frequency
+    return turn @ torch.diag(torch.tensor([sign, -sign], dtype=torch.float64)) if reflect else turn
+
+
+def _kept(group: PlanarGroup, within: tuple[int, ...], moved: Tensor, frequencies: tuple[int, ...]) -> Tensor:
+    """Orthonormal weights w[s, b] with (k w)[s] = D(k) w[k⁻¹ s] = w[s] for the elements k of a subgroup.
+
+    Shape: moved (group.size, cosets) -> (count, cosets · functions).
+    """
+    cosets_in, functions = moved.shape[1], len(frequencies)
+    rows: list[Tensor] = []
+    for b, frequency in enumerate(frequencies):
+        if frequency < 0:
+            continue  # the sine of a pair comes with its cosine
+        members = [b] if frequency == 0 else [b, b + 1]
+        mean = torch.zeros(cosets_in * len(members), cosets_in * len(members), dtype=torch.float64)
+        for k in within:
+            moving = torch.eye(cosets_in, dtype=torch.float64)[moved[k]]
+            mean += torch.kron(moving, _representation(group, k, frequency)) / len(within)
+        found: list[Tensor] = []
+        for column in mean.T:  # in order, so that weights mean the same on every machine
+            rest = column - sum(((column @ f) * f for f in found), torch.zeros_like(column))
+            if float(rest.norm()) > 1e-6:
+                rest = rest - sum(((rest @ f) * f for f in found), torch.zeros_like(column))
+                found.append(rest / rest.norm())
+        for f in found:
+            row = torch.zeros(cosets_in, functions, dtype=torch.float64)
+            row[:, members] = f.view(cosets_in, len(members))
+            rows.append(row.flatten())
+    if not rows:
+        return torch.zeros(0, cosets_in * functions, dtype=torch.float64)
+    return torch.stack(rows)
 
 
 def gathered(weight: Tensor, index: Tensor, cosets_out: int) -> Tensor:
