@@ -6,6 +6,7 @@ from spheregeo.models.alias import options_of, resolve
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.on_grid import OnGrid
+from spheregeo.models.plane.group_cnn import GroupCNN, GroupResNet, GroupUNet
 from spheregeo.models.plane.image_cnn import ImageCNN, ImageUNet
 from spheregeo.models.registry import aliases, builder_of, create, domain_of, names, output_of, register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
@@ -52,6 +53,9 @@ __all__ = [
     "GaugeClassifier",
     "GaugeUNet",
     "GemCNN",
+    "GroupCNN",
+    "GroupResNet",
+    "GroupUNet",
     "HEALPixClassifier",
     "HEALPixUNet",
     "IcosahedralBlock",

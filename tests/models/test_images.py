@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from spheregeo import models
+from spheregeo.audit.randomise import randomise
 
 BASELINES = {"image-cnn": (3,), "image-unet": (3, 9, 14)}
 
@@ -27,3 +28,38 @@ def test_gradients_samples_and_bad_input(name: str) -> None:
         models.create(name, 2, 3, None, kernel_size=4)
     with pytest.raises(ValueError, match="works on images"):
         models.resolve(name, models.output_of(name), "points")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("group-cnn", {"group": "D4"}),
+        ("group-cnn", {"group": "C8"}),
+        ("group-resnet", {"group": "D4", "stem": 4}),
+        ("group-unet", {"group": "D4"}),
+        ("group-unet", {"group": "C4", "kernel_size": 5}),
+    ],
+)
+@torch.no_grad()
+def test_group_networks_are_exact_at_every_size(name: str, options: dict) -> None:
+    """Everything random, even and odd sides alike; a layer that breaks the symmetry at one size would show there."""
+    torch.manual_seed(0)
+    model = randomise(models.create(name, 1, 2, None, width=1, **options)).double().eval()
+    for height, width in ((12, 12), (13, 13), (15, 15), (14, 11)):
+        x = torch.randn(2, 1, height, width, dtype=torch.float64)
+        moves = [lambda t: torch.rot90(t, 1, (-2, -1))]
+        if options["group"] == "D4":
+            moves.append(lambda t: t.flip(-1))
+        y = model(x)
+        for move in moves:
+            expected = move(y) if models.output_of(name) == "field" else y
+            torch.testing.assert_close(model(move(x)), expected, rtol=0, atol=1e-12 * float(y.abs().max()))
+
+
+def test_group_networks_refuse() -> None:
+    with pytest.raises(ValueError, match="kernel_size is 4"):
+        models.create("group-cnn", 1, 2, None, kernel_size=4)
+    with pytest.raises(ValueError, match="stem is 3"):
+        models.create("group-resnet", 1, 2, None, stem=3)
+    with pytest.raises(ValueError, match="group is 'E4'"):
+        models.create("group-unet", 1, 2, None, group="E4")
