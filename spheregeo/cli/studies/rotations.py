@@ -40,7 +40,7 @@ class Case:
         lr: peak learning rate.
         widest: largest width that the search may take; the network's own default if None, which its cost has set.
         continuous: whether the network is meant for turns by any angle rather than for quarter turns.
-        epochs: share of the study's epochs.
+        epochs: share of the study's epochs, below 1 for networks that are slow.
     """
 
     network: str
@@ -53,16 +53,16 @@ class Case:
 
 CASES: dict[str, Case] = {
     "image-cnn": Case("image-cnn", widest=256, continuous=False),
-    "group-cnn-C4": Case("group-cnn", (("group", "C4"),), continuous=False),
+    "group-cnn-C4": Case("group-cnn", (("group", "C4"),), widest=16, continuous=False),
     "group-cnn-D4": Case("group-cnn", (("group", "D4"),), continuous=False),
     "group-cnn-C8": Case("group-cnn", (("group", "C8"),)),
-    "group-cnn-C16": Case("group-cnn", (("group", "C16"),)),
-    "harmonic-cnn": Case("harmonic-cnn"),
+    "group-cnn-C16": Case("group-cnn", (("group", "C16"),), epochs=0.7),
+    "harmonic-cnn": Case("harmonic-cnn", epochs=0.7),
     "steerable-cnn": Case("steerable-cnn"),
     "gmr-cnn": Case("gmr-cnn"),
     "pde-cnn": Case("pde-cnn"),
-    "lie-graph-cnn": Case("lie-graph-cnn"),
-    "sampled-group-cnn": Case("sampled-group-cnn", continuous=False),
+    "lie-graph-cnn": Case("lie-graph-cnn", epochs=0.7),
+    "sampled-group-cnn": Case("sampled-group-cnn", epochs=0.7, continuous=False),
     "warped-cnn": Case("warped-cnn"),
 }
 PROTOCOLS = {"upright": "none", "rotated": "so2"}  # turns of the training digits
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--networks", nargs="+", metavar="NAME", default=None,
                         help=f"rows of the table (default: all that there are of {', '.join(CASES)})")  # fmt: skip
     parser.add_argument(
-        "--parameters", type=int, default=40_000, metavar="N", help="of each network (default: 40000)"
+        "--parameters", type=int, default=20_000, metavar="N", help="of each network (default: 20000)"
     )
     parser.add_argument("--epochs", type=int, default=10, metavar="N", help="of each training (default: 10)")
     parser.add_argument("--augment", action="store_true",

@@ -41,6 +41,7 @@ class Segmentation(PointLabels, SphereTask):
             :class:`~spheregeo.tasks.Task` have them.
 
     Example:
+        >>> import torch
         >>> from spheregeo.grids import HEALPix
         >>> task = Segmentation(3, 5, HEALPix(4), network="pixel-mlp", width=8)
         >>> outputs = task.forward_batch({"image": torch.randn(2, 3, 192), "label": torch.zeros(2, 192).long()})
