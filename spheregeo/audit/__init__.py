@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from spheregeo.audit.cost import count_flops, count_parameters, measure_memory, measure_time
 from spheregeo.audit.equivariance import EquivarianceReport, equivariance_error, measure_equivariance
+from spheregeo.audit.lattice.subsampling import (
+    ExactSize,
+    SubsamplingReport,
+    crop_to_exact,
+    pad_to_exact,
+    subsampling,
+)
 from spheregeo.audit.plane import measure_angles, plot_angles, print_images, report_images
 from spheregeo.audit.plot import plot_equivariance
 from spheregeo.audit.points import measure_invariance, print_points, report_points
@@ -13,8 +20,11 @@ from spheregeo.audit.voxels import measure_turns, print_voxels, report_voxels
 
 __all__ = [
     "EquivarianceReport",
+    "ExactSize",
+    "SubsamplingReport",
     "count_flops",
     "count_parameters",
+    "crop_to_exact",
     "equivariance_error",
     "measure_angles",
     "measure_equivariance",
@@ -22,6 +32,7 @@ __all__ = [
     "measure_memory",
     "measure_time",
     "measure_turns",
+    "pad_to_exact",
     "plot_angles",
     "plot_equivariance",
     "print_images",
@@ -34,4 +45,5 @@ __all__ = [
     "report_points",
     "report_voxels",
     "save_json",
+    "subsampling",
 ]

@@ -28,6 +28,8 @@ from spheregeo.nn.low_pass import LowPassDownsample as LowPassDownsample
 from spheregeo.nn.norm import AreaBatchNorm as AreaBatchNorm
 from spheregeo.nn.norm import AreaGroupNorm as AreaGroupNorm
 from spheregeo.nn.norm import AreaInstanceNorm as AreaInstanceNorm
+from spheregeo.nn.plane import CosetSubsample2d as CosetSubsample2d
+from spheregeo.nn.plane import CosetUnsample2d as CosetUnsample2d
 from spheregeo.nn.plane import FieldGroupNorm2d as FieldGroupNorm2d
 from spheregeo.nn.plane import GMRConv1d as GMRConv1d
 from spheregeo.nn.plane import GMRConv2d as GMRConv2d
@@ -39,6 +41,7 @@ from spheregeo.nn.plane import GroupBatchNorm2d as GroupBatchNorm2d
 from spheregeo.nn.plane import GroupConv2d as GroupConv2d
 from spheregeo.nn.plane import GroupDropout as GroupDropout
 from spheregeo.nn.plane import GroupPool as GroupPool
+from spheregeo.nn.plane import PixelPose as PixelPose
 from spheregeo.nn.plane import SteerableConv2d as SteerableConv2d
 from spheregeo.nn.pooling import GlobalPool as GlobalPool
 from spheregeo.nn.quotient import QuotientConv as QuotientConv

@@ -36,6 +36,7 @@ PARTS = {
     "EdgeGeometry": "nn/space/test_steerable_conv.py",
     "EdgeList": "nn/space/test_steerable_conv.py",
     "GaugeGeometry": "nn/surface/test_gauge_conv.py",
+    "PixelPose": "nn/plane/test_subsample.py",
     "SpinType": "nn/irreps/test_spin.py",
     "FrameGate": "nn/space/test_edge_frame.py",
     "FrameProduct": "nn/space/test_edge_frame.py",
@@ -70,6 +71,7 @@ OWN_TWIN = {
     **dict.fromkeys(["SteerableVoxelConv", "LowPassDownsample"], "nn/voxel/test_conv.py"),
     "GroupConv2d": "nn/plane/test_group_conv.py",
     **dict.fromkeys(["LinearUpsample", "SteerableConv2d"], "nn/plane/test_steerable_conv.py"),
+    **dict.fromkeys(["CosetSubsample2d", "CosetUnsample2d"], "nn/plane/test_subsample.py"),
     **dict.fromkeys(
         [
             "GMRConv1d", "GMRConv2d", "GMRConv3d", "GMRConvTranspose1d", "GMRConvTranspose2d", "GMRConvTranspose3d",
@@ -846,6 +848,9 @@ simple(
 # ---- images; exact under every element of the group in their own test files
 
 
+POSE = layers.PixelPose(torch.tensor([[0, 2], [1, 3]]), torch.tensor([[1, 3], [1, 3]]), (4, 4))
+
+
 def on_images(kind: type, make: Callable[[], nn.Module], channels: int, **more: Any) -> None:
     simple(
         kind,
@@ -881,4 +886,22 @@ on_images(
     2,
     inputs=(torch.randn(1, 2, 2, 3), (4, 5)),
     bad_inputs=[((torch.randn(2, 4, 4), (8, 8)), "x")],
+on_images(
+    layers.CosetSubsample2d,
+    lambda: layers.CosetSubsample2d(2, return_pose=False),
+    3,
+    bad_inputs=[(torch.randn(2, 4, 4), "x")],
+)
+simple(
+    layers.CosetUnsample2d,
+    lambda: {
+        "layer": layers.CosetUnsample2d(),
+        "inputs": (torch.randn(2, 3, 2, 2), POSE),
+        "skip": ["equivariance"],
+        "bad_inputs": [((torch.randn(2, 3, 3, 2), POSE), "y")],
+        "empty_inputs": (
+            torch.randn(0, 3, 2, 2),
+            layers.PixelPose(POSE.rows[:0], POSE.columns[:0], POSE.size),
+        ),
+    },
 )

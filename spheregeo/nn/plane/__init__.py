@@ -13,6 +13,11 @@ from spheregeo.nn.plane.rings import GMRConvTranspose2d as GMRConvTranspose2d
 from spheregeo.nn.plane.rings import GMRConvTranspose3d as GMRConvTranspose3d
 from spheregeo.nn.plane.rings import convert_to_gmr as convert_to_gmr
 from spheregeo.nn.plane.steerable import SteerableConv2d as SteerableConv2d
+from spheregeo.nn.plane.subsample import CosetSubsample2d as CosetSubsample2d
+from spheregeo.nn.plane.subsample import CosetUnsample2d as CosetUnsample2d
+from spheregeo.nn.plane.subsample import PixelPose as PixelPose
+from spheregeo.nn.plane.subsample import coset_pixels as coset_pixels
+from spheregeo.nn.plane.subsample import fit_size as fit_size
 
 __all__ = sorted(name for name, value in globals().items() if isinstance(value, type))
 
