@@ -886,6 +886,7 @@ on_images(
     2,
     inputs=(torch.randn(1, 2, 2, 3), (4, 5)),
     bad_inputs=[((torch.randn(2, 4, 4), (8, 8)), "x")],
+)
 on_images(
     layers.CosetSubsample2d,
     lambda: layers.CosetSubsample2d(2, return_pose=False),
