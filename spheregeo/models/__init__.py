@@ -8,6 +8,7 @@ from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.on_grid import OnGrid
 from spheregeo.models.plane.group_cnn import GroupCNN, GroupResNet, GroupUNet
 from spheregeo.models.plane.image_cnn import ImageCNN, ImageUNet
+from spheregeo.models.plane.sampled_cnn import SampledGroupCNN
 from spheregeo.models.registry import aliases, builder_of, create, domain_of, names, output_of, register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
@@ -79,6 +80,7 @@ __all__ = [
     "S2CNNUNet",
     "SEGNNPoints",
     "SFNOClassifier",
+    "SampledGroupCNN",
     "SchNet",
     "SphereMolecule",
     "SphericalTransformer",

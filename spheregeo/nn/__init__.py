@@ -42,6 +42,7 @@ from spheregeo.nn.plane import GroupConv2d as GroupConv2d
 from spheregeo.nn.plane import GroupDropout as GroupDropout
 from spheregeo.nn.plane import GroupPool as GroupPool
 from spheregeo.nn.plane import PixelPose as PixelPose
+from spheregeo.nn.plane import SampledGroupConv2d as SampledGroupConv2d
 from spheregeo.nn.plane import SteerableConv2d as SteerableConv2d
 from spheregeo.nn.pooling import GlobalPool as GlobalPool
 from spheregeo.nn.quotient import QuotientConv as QuotientConv

@@ -70,6 +70,7 @@ OWN_TWIN = {
     "QuotientConv": "nn/test_quotient.py",
     **dict.fromkeys(["SteerableVoxelConv", "LowPassDownsample"], "nn/voxel/test_conv.py"),
     "GroupConv2d": "nn/plane/test_group_conv.py",
+    "SampledGroupConv2d": "nn/plane/test_sampled.py",
     **dict.fromkeys(["LinearUpsample", "SteerableConv2d"], "nn/plane/test_steerable_conv.py"),
     **dict.fromkeys(["CosetSubsample2d", "CosetUnsample2d"], "nn/plane/test_subsample.py"),
     **dict.fromkeys(
@@ -875,6 +876,12 @@ for flat, spatial in (
         },
     )
 on_images(layers.GroupConv2d, lambda: layers.GroupConv2d("1xC8/C2 + 1x0", "1xC8/C2 + 1x0", 3, padding=1), 5)
+on_images(layers.GroupConv2d, lambda: layers.GroupConv2d("1xC4 + 1x0", "1xC4 + 1x0", 3, padding=1), 5)
+on_images(
+    layers.SampledGroupConv2d,
+    lambda: layers.SampledGroupConv2d("1xC4 + 1x0", "1xC4", 3, padding=1, epsilon=0.01),
+    5,
+)
 on_images(layers.GroupBatchNorm2d, lambda: layers.GroupBatchNorm2d("2xC2 + 1x0"), 5)
 on_images(layers.FieldGroupNorm2d, lambda: layers.FieldGroupNorm2d(2, "2xC2"), 4)
 on_images(layers.GroupPool, lambda: layers.GroupPool("2xC2 + 1x0"), 5)
