@@ -29,6 +29,22 @@ CASES: dict[type, Case] = {}
 
 # public classes that are no layer of their own: the test file that holds them
 PARTS = {
+    # flows give pairs of features and log-determinants
+    **dict.fromkeys(["Flow", "InvariantNormal"], "nn/plane/flows/test_flow.py"),
+    **dict.fromkeys(
+        [
+            "FlowLayer",
+            "GroupActNorm",
+            "GroupAutoregressive",
+            "GroupCoupling",
+            "GroupMix",
+            "GroupResidual",
+            "GroupSqueeze",
+            "LipschitzConv2d",
+            "Logit",
+        ],
+        "nn/plane/flows/test_layers.py",
+    ),
     # the tables of SteerableConv's products, and their matrices in edge frames, which SO2Linear applies
     **dict.fromkeys(["SO2Maps", "CGPath", "PathTable"], "nn/space/test_steerable_conv.py"),
     "ClusterGeometry": "nn/surface/test_pooling.py",

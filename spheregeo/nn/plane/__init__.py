@@ -1,5 +1,16 @@
 """Layers on images, whose channels are fields of a planar group or irreps of SO(2) and O(2)."""
 
+from spheregeo.nn.plane.flows import Flow as Flow
+from spheregeo.nn.plane.flows import FlowLayer as FlowLayer
+from spheregeo.nn.plane.flows import GroupActNorm as GroupActNorm
+from spheregeo.nn.plane.flows import GroupAutoregressive as GroupAutoregressive
+from spheregeo.nn.plane.flows import GroupCoupling as GroupCoupling
+from spheregeo.nn.plane.flows import GroupMix as GroupMix
+from spheregeo.nn.plane.flows import GroupResidual as GroupResidual
+from spheregeo.nn.plane.flows import GroupSqueeze as GroupSqueeze
+from spheregeo.nn.plane.flows import InvariantNormal as InvariantNormal
+from spheregeo.nn.plane.flows import LipschitzConv2d as LipschitzConv2d
+from spheregeo.nn.plane.flows import Logit as Logit
 from spheregeo.nn.plane.group import FieldGroupNorm2d as FieldGroupNorm2d
 from spheregeo.nn.plane.group import GroupBatchNorm2d as GroupBatchNorm2d
 from spheregeo.nn.plane.group import GroupConv2d as GroupConv2d
