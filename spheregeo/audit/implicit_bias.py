@@ -137,7 +137,7 @@ def descend(
         length = math.sqrt(sum(float(g.square().sum()) for g in found))
         with torch.no_grad():
             for weight, gradient in zip(weights, found, strict=True):
-                weight -= rate / max(length, 1e-300) * gradient
+                weight.sub_(gradient, alpha=rate / max(length, 1e-300))
     raise RuntimeError(
         f"the loss is exp({reached:.1f}) after {steps} steps, above exp({log_loss:.1f}): raise rate or steps"
     )

@@ -139,7 +139,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
                 zip(NETWORKS, ("#0072b2", "#e69f00", "#b0b0b0"), strict=True)
             ):
                 for place, group in enumerate(groups):
-                    here = {r["network"]: [] for r in rows}
+                    here: dict[str, list[dict[str, Any]]] = {kind: [] for kind in NETWORKS}
                     for r in rows:
                         if r["group"] == group and r["depth"] == depth:
                             here[r["network"]].append(r)
