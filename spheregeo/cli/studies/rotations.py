@@ -25,7 +25,7 @@ SUMMARY = "rotated MNIST: all networks of images at equal parameters, learnt upr
 RECIPE = "classify-rotated-mnist"
 CLASSES = 10
 COLUMNS = (
-    "name", "network", "width", "parameters", "seed", "upright_to_rotated", "rotated_to_rotated", "upright_to_upright",
+    "name", "network", "width", "parameters", "seed", "upright_to_rotated", "rotated_to_rotated", "gap", "upright_to_upright",
     "error_any_angle", "ms_per_image", "seconds_upright", "seconds_rotated",
 )  # fmt: skip
 
@@ -240,7 +240,26 @@ def rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         row[f"seconds_{protocol}"] = None if result["resumed"] else result["seconds"]
         if protocol == "upright":
             row["upright_to_upright"] = result["on_upright"]["accuracy"]
+    for row in found.values():
+        turned, upright = row["rotated_to_rotated"], row["upright_to_rotated"]
+        row["gap"] = None if turned is None or upright is None else turned - upright
     return list(found.values())
+
+
+def verdict(table: Sequence[dict[str, Any]]) -> str:
+    """Return what the table says in a sentence or two: the best network, and what those for any angle lose without turned digits.
+
+    Args:
+        table: rows of the table.
+    """
+    best = max(table, key=lambda row: row["rotated_to_rotated"] or 0.0)
+    text = f"best, learnt turned: {best['name']}, {100 * (best['rotated_to_rotated'] or 0):.1f} %"
+    lost = [
+        f"{row['name']} {100 * row['gap']:.1f}"
+        for row in table
+        if row["gap"] is not None and CASES[row["name"]].continuous
+    ]
+    return text + (f"; lost by learning upright, in points: {', '.join(lost)}" if lost else "")
 
 
 def draw(table: Sequence[dict[str, Any]], folder: Path) -> Path:
@@ -323,7 +342,7 @@ def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any
         text = table_of(table, COLUMNS, folder / "rotations.csv")
     if results:
         print(
-            f"\n{text}\n\ntable: {folder / 'rotations.csv'}, plot: {draw(table, folder)}",
+            f"\n{text}\n\n{verdict(table)}\ntable: {folder / 'rotations.csv'}, plot: {draw(table, folder)}",
             flush=True,
         )
     if faults:
