@@ -113,7 +113,14 @@ def so3_log(rotation: Tensor) -> Tensor:
     Shape: (..., 3, 3) -> (..., 3) of the same dtype. Units: radians.
     Raises: ValueError for another shape. Matrices are taken for rotations unseen.
     """
-    quaternion = to_quaternion(rotation)
+    return quaternion_log(to_quaternion(rotation))
+
+
+def quaternion_log(quaternion: Tensor) -> Tensor:
+    """Rotation vectors (axis times angle, 0 to π) of unit quaternions (w, x, y, z); at angle π either sign of the axis.
+
+    Shape: (..., 4) -> (..., 3) of the same dtype. Units: radians. Quaternions are taken for unit ones unseen.
+    """
     w, v = quaternion[..., :1], quaternion[..., 1:]
     sign = torch.where(w < 0, -1.0, 1.0).to(w.dtype)
     w, v = w * sign, v * sign

@@ -16,45 +16,19 @@ import numpy as np
 import torch
 from scipy.sparse import coo_array, csr_array, diags_array
 from scipy.sparse.linalg import eigsh
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from spheregeo.checks import check_tensor
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.grids import Grid
 from spheregeo.grids.cache import geometry
+from spheregeo.nn.chebyshev import apply_to_rows, filter_rows, from_rows, nearest, to_rows
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.sparse import SparseMap
 
-TIE = 1e-9  # relative difference of distances that rounding makes
 WIDTH = 0.8  # 4t is WIDTH / sqrt(neighbors) of the mean squared reach; least equivariance error on HEALPix, measured
 BOUND = 1.01  # lambda_max is found to 1 %, and must not be exceeded
 _FEW = 64  # points below which all eigenvalues are computed
-
-
-def nearest(points: np.ndarray, neighbors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs (point, other, distance) of each point with its nearest ones, and each point's largest distance.
-
-    Points as far as the last neighbour are neighbors, too, so that the pairs keep the grid's symmetries.
-    """
-    tree, n = cKDTree(points), len(points)
-    wanted, rows = neighbors + 1, np.arange(n)  # the point itself is found as well
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    reach = np.zeros(n)
-    extra = 8
-    while len(rows):
-        count = min(wanted + extra, n)
-        distance, index = tree.query(points[rows], k=count)
-        last = distance[:, min(wanted, n) - 1]
-        limit = last + TIE * distance[:, -1]
-        open_ended = (distance[:, -1] <= limit) & (count < n)
-        reach[rows] = last
-        near = (distance <= limit[:, None]) & ~open_ended[:, None] & (index != rows[:, None])
-        at = near.nonzero()[0]
-        found.append((rows[at], index[near], distance[near]))
-        rows, extra = rows[open_ended], 4 * extra
-    row, column, length = (np.concatenate(parts) for parts in zip(*found))
-    return row, column, length, reach
 
 
 def laplacian(grid: Grid, neighbors: int) -> csr_array:
@@ -168,16 +142,8 @@ class ChebConv(ExactBuffers):
                 f"x has shape {tuple(x.shape)}; expected (batch, {self.in_channels}, {', '.join(map(str, shape))}), "
                 f"the fields of {self.source!r}"
             )
-        terms = [x.flatten(2)]
-        if self.order > 1:
-            terms.append(self.map(terms[0]))
-        while len(terms) < self.order:
-            terms.append(2 * self.map(terms[-1]) - terms[-2])
-        rows = torch.cat([t.transpose(1, 2) for t in terms], 2)  # (B, N, K in_channels)
-        weight = self.weight.movedim(2, 1).flatten(1)  # (out, K in)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        y = nn.functional.linear(rows, weight.to(x.dtype), bias)
-        return y.transpose(1, 2).unflatten(2, shape)
+        rows = filter_rows(to_rows(x.flatten(2)), lambda t: apply_to_rows(self.map, t), self.weight, self.bias)
+        return from_rows(rows).unflatten(2, shape)
 
     def extra_repr(self) -> str:
         return (
