@@ -50,10 +50,17 @@ from spheregeo.nn.plane import GroupPool as GroupPool
 from spheregeo.nn.plane import GroupResidual as GroupResidual
 from spheregeo.nn.plane import GroupSqueeze as GroupSqueeze
 from spheregeo.nn.plane import InvariantNormal as InvariantNormal
+from spheregeo.nn.plane import LieGraphConv as LieGraphConv
+from spheregeo.nn.plane import LieGraphPool as LieGraphPool
+from spheregeo.nn.plane import LieGraphUnpool as LieGraphUnpool
 from spheregeo.nn.plane import LipschitzConv2d as LipschitzConv2d
 from spheregeo.nn.plane import Logit as Logit
 from spheregeo.nn.plane import PixelPose as PixelPose
+from spheregeo.nn.plane import R2Graph as R2Graph
+from spheregeo.nn.plane import S2Graph as S2Graph
 from spheregeo.nn.plane import SampledGroupConv2d as SampledGroupConv2d
+from spheregeo.nn.plane import SE2Graph as SE2Graph
+from spheregeo.nn.plane import SO3Graph as SO3Graph
 from spheregeo.nn.plane import SteerableConv2d as SteerableConv2d
 from spheregeo.nn.pooling import GlobalPool as GlobalPool
 from spheregeo.nn.quotient import QuotientConv as QuotientConv

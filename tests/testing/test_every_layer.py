@@ -58,6 +58,9 @@ PARTS = {
     "FrameProduct": "nn/space/test_edge_frame.py",
     "FrameRotation": "nn/space/test_edge_frame.py",
     "PointProduct": "nn/space/test_edge_frame.py",
+    **dict.fromkeys(
+        ["Edges", "LieGraph", "R2Graph", "S2Graph", "SE2Graph", "SO3Graph"], "nn/plane/test_lie_graph.py"
+    ),
     **dict.fromkeys(["Stacks", "ToStacks", "FromStacks"], "nn/irreps/test_stacks.py"),
     **dict.fromkeys(
         ["SpectralKernel", "NearIdentity", "Equatorial", "FullSpectrum"], "nn/sphere/test_spectral_layers.py"
@@ -297,6 +300,23 @@ on_grid(layers.AreaBatchNorm, lambda grid: layers.AreaBatchNorm(2, grid), twin=b
 on_grid(layers.AreaGroupNorm, lambda grid: layers.AreaGroupNorm(2, 4, grid), channels=4, twin=group_norm)
 on_grid(layers.AreaInstanceNorm, lambda grid: layers.AreaInstanceNorm(2, grid, affine=True), twin=group_norm)
 on_grid(layers.ChebConv, lambda grid: layers.ChebConv(2, 3, grid), restores=True)
+on_grid(
+    layers.LieGraphConv,
+    lambda grid: layers.LieGraphConv(2, 3, layers.S2Graph(grid, neighbors=8)),
+    restores=True,
+)
+on_grid(
+    layers.LieGraphPool,
+    lambda grid: layers.LieGraphPool(layers.S2Graph(grid)),
+    equivariance_options={"target": COARSE},
+    channel_axis=2,
+)
+on_grid(
+    layers.LieGraphUnpool,
+    lambda grid: layers.LieGraphUnpool(layers.S2Graph(grid.refine())),
+    equivariance_options={"target": FINE},
+    channel_axis=2,
+)
 on_grid(layers.DiscoConv, lambda grid: layers.DiscoConv(2, 3, grid), restores=True)
 on_grid(
     layers.DiscoConvTranspose,

@@ -16,6 +16,13 @@ from spheregeo.nn.plane.group import GroupBatchNorm2d as GroupBatchNorm2d
 from spheregeo.nn.plane.group import GroupConv2d as GroupConv2d
 from spheregeo.nn.plane.group import GroupDropout as GroupDropout
 from spheregeo.nn.plane.group import GroupPool as GroupPool
+from spheregeo.nn.plane.lie_graph import LieGraphConv as LieGraphConv
+from spheregeo.nn.plane.lie_graph import LieGraphPool as LieGraphPool
+from spheregeo.nn.plane.lie_graph import LieGraphUnpool as LieGraphUnpool
+from spheregeo.nn.plane.lie_graph import R2Graph as R2Graph
+from spheregeo.nn.plane.lie_graph import S2Graph as S2Graph
+from spheregeo.nn.plane.lie_graph import SE2Graph as SE2Graph
+from spheregeo.nn.plane.lie_graph import SO3Graph as SO3Graph
 from spheregeo.nn.plane.rings import GMRConv1d as GMRConv1d
 from spheregeo.nn.plane.rings import GMRConv2d as GMRConv2d
 from spheregeo.nn.plane.rings import GMRConv3d as GMRConv3d

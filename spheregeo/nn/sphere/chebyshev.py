@@ -142,7 +142,9 @@ class ChebConv(ExactBuffers):
                 f"x has shape {tuple(x.shape)}; expected (batch, {self.in_channels}, {', '.join(map(str, shape))}), "
                 f"the fields of {self.source!r}"
             )
-        rows = filter_rows(to_rows(x.flatten(2)), lambda t: apply_to_rows(self.map, t), self.weight, self.bias)
+        rows = filter_rows(
+            to_rows(x.flatten(2)), lambda t: apply_to_rows(self.map, t), self.weight, self.bias
+        )
         return from_rows(rows).unflatten(2, shape)
 
     def extra_repr(self) -> str:

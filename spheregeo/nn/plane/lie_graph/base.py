@@ -5,8 +5,8 @@ exp(-d² / 0.8 m), and with D the sums of weights at each vertex the matrix of f
 
     L~ = -D^{-1/2} A D^{-1/2},   2 (1 - D^{-1/2} A D^{-1/2}) / lambda_max - 1 with lambda_max = 2, spectrum in [-1, 1].
 
-The distance is d² = |m|² + (anisotropy o)² + (turn θ)² of the logarithm of g⁻¹h: m along the main axis, in which steps are cheap, o
-along the other one, θ the angle. It depends on g⁻¹h alone, so that whatever moves the vertices to vertices permutes the graph.
+The distance is d² = m² + (anisotropy o)² + (turn θ)² of the logarithm of g⁻¹h: m along the main axis, in which steps are cheap,
+o along the other one, θ the angle. It depends on g⁻¹h alone, so that whatever moves the vertices to vertices permutes the graph.
 Reference: Aguettaz, Bekkers & Defferrard 2021 (ChebLieNet), arXiv:2111.12139.
 """
 
@@ -133,7 +133,7 @@ class LieGraph(ABC):
         return np.where(np.diff(edges.indptr) > 0, total, 1.0)
 
     def laplacian(self, dtype: torch.dtype = torch.float64) -> SparseMap:
-        """L~ as a sparse map (V, V), symmetric, with spectrum in [-1, 1].
+        """L~ as a sparse map (V, V), symmetric, with spectrum in [-1, 1]; its buffer ``degree_root`` is D^{1/2}.
 
         Args:
             dtype: of the coefficients.
@@ -144,7 +144,9 @@ class LieGraph(ABC):
             row = np.repeat(np.arange(self.num_vertices), np.diff(edges.indptr))
             values = -edges.weights * (scale[row] * scale[edges.indices])
             arrays = (torch.from_numpy(a) for a in (edges.indptr, edges.indices, values))
-            return SparseMap(*arrays, self.num_vertices).to(dtype)
+            made = SparseMap(*arrays, self.num_vertices)
+            made.register_buffer("degree_root", torch.from_numpy(1 / scale), persistent=False)
+            return made.to(dtype)
 
         return geometry.get(("lie graph laplacian", self, dtype), build).shared()
 
@@ -195,7 +197,9 @@ def check_metric(main: str, anisotropy: float, turn: float, orientations: int) -
     if main not in MAIN:
         raise ValueError(f"main is {main!r}; expected 'along' or 'across', the direction of cheap steps")
     if not (math.isfinite(anisotropy) and anisotropy >= 1):
-        raise ValueError(f"anisotropy is {anisotropy!r}; expected 1 or more, the cost of steps off the main axis")
+        raise ValueError(
+            f"anisotropy is {anisotropy!r}; expected 1 or more, the cost of steps off the main axis"
+        )
     if not (math.isfinite(turn) and turn > 0):
         raise ValueError(f"turn is {turn!r}; expected a positive length, the cost of a radian")
     if not isinstance(orientations, int) or orientations < 1:

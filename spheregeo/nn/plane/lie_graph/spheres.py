@@ -160,7 +160,9 @@ class SO3Graph(_SphereGraph):
     def elements(self) -> Tensor:
         """The vertices as rotations (V, 3, 3), in float64; columns are direction, across, point."""
         frames, points = self.grid.frames, self.grid.points
-        angle = torch.arange(self.directions, dtype=torch.float64)[:, None, None] * (self.period / self.directions)
+        angle = torch.arange(self.directions, dtype=torch.float64)[:, None, None] * (
+            self.period / self.directions
+        )
         south, east = frames[:, 0], frames[:, 1]
         along = angle.cos() * south + angle.sin() * east
         across = angle.cos() * east - angle.sin() * south
