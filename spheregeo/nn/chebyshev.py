@@ -3,8 +3,8 @@ r"""Chebyshev filters of sparse symmetric matrices, and graphs of nearest neighb
     y = b + sum_{k=0}^{K-1} T_k(L~) x W_k,      T_0 = 1, T_1 = L~, T_k = 2 L~ T_{k-1} - T_{k-2},
 
 with the spectrum of L~ in [-1, 1]. Features are rows (vertices, samples, channels) here, so that a sparse product adds whole
-rows, for all samples at once. Neighbors are sought by any distance that is at least the one between points of an embedding, in which a
-k-d tree finds candidates; only their distances are computed.
+rows, for all samples at once. Neighbors are sought by any distance that is at least the one between points of an embedding: a
+k-d tree finds candidates there, and only their distances are computed.
 Reference: Defferrard, Bresson & Vandergheynst 2016, arXiv:1606.09375, eq. 4.
 """
 
