@@ -8,6 +8,7 @@ from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.on_grid import OnGrid
 from spheregeo.models.plane.group_cnn import GroupCNN, GroupResNet, GroupUNet
 from spheregeo.models.plane.image_cnn import ImageCNN, ImageUNet
+from spheregeo.models.plane.lie_graph import LieGraphCNN, LieGraphUNet
 from spheregeo.models.plane.sampled_cnn import SampledGroupCNN
 from spheregeo.models.registry import aliases, builder_of, create, domain_of, names, output_of, register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
@@ -28,6 +29,7 @@ from spheregeo.models.sphere.deepsphere import DeepSphereClassifier, DeepSphereU
 from spheregeo.models.sphere.gauge import GaugeClassifier, GaugeUNet
 from spheregeo.models.sphere.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.sphere.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
+from spheregeo.models.sphere.lie_graph import LieGraphSphereClassifier, LieGraphSphereUNet
 from spheregeo.models.sphere.needlets import NeedletCNN, NeedletDenoiser
 from spheregeo.models.sphere.s2cnn import S2CNNClassifier, S2CNNUNet
 from spheregeo.models.sphere.sfno import SFNO, SFNOClassifier
@@ -66,6 +68,10 @@ __all__ = [
     "ImageUNet",
     "ImplicitMolecule",
     "ImplicitPoints",
+    "LieGraphCNN",
+    "LieGraphSphereClassifier",
+    "LieGraphSphereUNet",
+    "LieGraphUNet",
     "MoleculeGraph",
     "NeedletCNN",
     "NeedletDenoiser",

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
+from spheregeo.autograd import is_watched
 from spheregeo.sparse import SparseMap
 
 TIE = 1e-9  # relative difference of distances that rounding makes
@@ -64,32 +66,104 @@ def nearest(points: np.ndarray, neighbors: int, distance: Distance | None = None
 
 
 def filter_rows(
-    rows: Tensor, step: Callable[[Tensor], Tensor], weight: Tensor, bias: Tensor | None
+    rows: Tensor, matrix: SparseMap | None, weight: Tensor, bias: Tensor | None, values: Tensor | None = None
 ) -> Tensor:
     """A Chebyshev filter of rows.
 
     Args:
         rows: features (N, B, C).
-        step: multiplication by L~ of rows.
+        matrix: L~, which is taken for symmetric unseen; not needed for one term.
         weight: (out, C, K).
         bias: (out,) or None.
+        values: coefficients in place of the matrix's, symmetric too.
 
     Shape: (N, B, C) -> (N, B, out).
     """
-    order = weight.shape[2]
-    terms = [rows]
-    if order > 1:
-        terms.append(step(rows))
-    while len(terms) < order:
-        terms.append(2 * step(terms[-1]) - terms[-2])
     weight = weight.to(rows.dtype)
     bias = None if bias is None else bias.to(rows.dtype)
-    if rows.shape[2] < _THIN:
-        return nn.functional.linear(torch.cat(terms, 2), weight.movedim(2, 1).flatten(1), bias)
-    y = nn.functional.linear(terms[0].flatten(0, 1), weight[:, :, 0], bias)
-    for k in range(1, order):
-        y = torch.addmm(y, terms[k].flatten(0, 1).to(y.dtype), weight[:, :, k].t().to(y.dtype))
-    return y.unflatten(0, rows.shape[:2])
+    if (
+        is_watched()
+        or torch.is_autocast_enabled(rows.device.type)
+        or rows.dtype in (torch.bfloat16, torch.float16)
+    ):
+        return _plainly(rows, matrix, weight, bias, values)
+    y: Tensor = _Filter.apply(rows.contiguous(), matrix, weight, values)
+    return y if bias is None else y + bias
+
+
+def _plainly(
+    rows: Tensor, matrix: SparseMap | None, weight: Tensor, bias: Tensor | None, values: Tensor | None
+) -> Tensor:
+    terms = [rows]
+    if weight.shape[2] > 1:
+        assert matrix is not None
+        terms.append(apply_to_rows(matrix, rows, values))
+        while len(terms) < weight.shape[2]:
+            terms.append(2 * apply_to_rows(matrix, terms[-1], values) - terms[-2])
+    return nn.functional.linear(torch.cat(terms, 2), weight.movedim(2, 1).flatten(1), bias)
+
+
+class _Filter(torch.autograd.Function):
+    """The filter without bias, and its derivatives by Clenshaw's recursion, without copies of terms.
+
+    Terms are kept with signs, S_k = s_k T_k x with s = (1, 1, -1, -1, 1, 1, ...), so that each is one sum,
+    S_k = S_{k-2} + 2 s_k s_{k-1} L~ S_{k-1}.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, rows: Tensor, matrix: SparseMap | None, weight: Tensor, values: Tensor | None
+    ) -> Tensor:
+        out, channels, order = weight.shape
+        terms = [rows]
+        for k in range(1, order):
+            assert matrix is not None
+            step = apply_to_rows(matrix, terms[-1], values)
+            if k > 1:
+                step = torch.add(terms[-2], step, alpha=2 * _sign(k) * _sign(k - 1), out=step)
+            terms.append(step)
+        ctx.save_for_backward(weight, values, *terms)
+        ctx.matrix = matrix
+        flat = [t.view(-1, channels) for t in terms]
+        if channels < _THIN:
+            signs = weight.new_tensor([_sign(k) for k in range(order)])
+            y = torch.stack(flat, 2).flatten(1) @ (weight * signs).flatten(1).t()
+        else:
+            y = flat[0] @ weight[:, :, 0].t()
+            for k in range(1, order):
+                y.addmm_(flat[k], weight[:, :, k].t(), alpha=_sign(k))
+        return y.view(*rows.shape[:2], out)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, Tensor | None, None]:
+        weight, values, *terms = ctx.saved_tensors
+        matrix, order, rows = ctx.matrix, weight.shape[2], terms[0]
+        if torch.is_grad_enabled():  # for derivatives of derivatives
+            again = _plainly(rows, matrix, weight, None, values)
+            needed = [
+                t for t, need in ((rows, ctx.needs_input_grad[0]), (weight, ctx.needs_input_grad[2])) if need
+            ]
+            found = list(torch.autograd.grad(again, needed, grad, create_graph=True))
+            by_rows = found.pop(0) if ctx.needs_input_grad[0] else None
+            return by_rows, None, found.pop() if ctx.needs_input_grad[2] else None, None
+        g = grad.reshape(-1, weight.shape[0])
+        by_rows = by_weight = None
+        if ctx.needs_input_grad[2]:
+            parts = [g.t() @ t.view(-1, rows.shape[2]) for t in terms]
+            by_weight = torch.stack([_sign(k) * part for k, part in enumerate(parts)], 2)
+        if ctx.needs_input_grad[0]:
+            after: Tensor | None = None
+            now = (g @ weight[:, :, order - 1]).view(rows.shape)
+            for k in reversed(range(order - 1)):
+                step = apply_to_rows(matrix, now, values)
+                step.view(-1, rows.shape[2]).addmm_(g, weight[:, :, k], beta=2 if k else 1)
+                after, now = now, step if after is None else step.sub_(after)
+            by_rows = now
+        return by_rows, None, by_weight, None
+
+
+def _sign(k: int) -> int:
+    return -1 if k % 4 > 1 else 1
 
 
 def apply_to_rows(matrix: SparseMap, rows: Tensor, values: Tensor | None = None) -> Tensor:

@@ -22,7 +22,7 @@ from spheregeo.checks import check_tensor
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.grids import Grid
 from spheregeo.grids.cache import geometry
-from spheregeo.nn.chebyshev import apply_to_rows, filter_rows, from_rows, nearest, to_rows
+from spheregeo.nn.chebyshev import filter_rows, from_rows, nearest, to_rows
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.sparse import SparseMap
 
@@ -142,9 +142,8 @@ class ChebConv(ExactBuffers):
                 f"x has shape {tuple(x.shape)}; expected (batch, {self.in_channels}, {', '.join(map(str, shape))}), "
                 f"the fields of {self.source!r}"
             )
-        rows = filter_rows(
-            to_rows(x.flatten(2)), lambda t: apply_to_rows(self.map, t), self.weight, self.bias
-        )
+        matrix = self.map if self.order > 1 else None
+        rows = filter_rows(to_rows(x.flatten(2)), matrix, self.weight, self.bias)
         return from_rows(rows).unflatten(2, shape)
 
     def extra_repr(self) -> str:

@@ -170,7 +170,9 @@ def test_layers_of_any_size_keep_their_maps_and_types() -> None:
     torch.testing.assert_close(layer(x.double()).float(), y, rtol=1e-4, atol=1e-5)
     assert set(layer.state_dict()) == {"weight", "bias"}
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    assert torch.equal(compiled(x.double()), layer(x.double()))
+    torch.testing.assert_close(
+        compiled(x.double()), layer(x.double()), rtol=0, atol=1e-13
+    )  # sums in another order
 
 
 def act(x: Tensor, n: int) -> Tensor:
@@ -197,7 +199,7 @@ def test_layers_commute_with_quarter_turns(size: int) -> None:
 
 
 def test_pooling_on_the_sphere_turns_directions_with_their_frames() -> None:
-    """The component along x of every direction, pooled and copied back; without turning, frames that differ spoil it."""
+    """The component along x of every direction, pooled and interpolated; without turning, frames that differ spoil it."""
     graph = SO3Graph(Icosahedral(2), 8)
     parents = graph.grid.parents()
 
@@ -205,14 +207,14 @@ def test_pooling_on_the_sphere_turns_directions_with_their_frames() -> None:
         return of.elements()[:, 0, 0].view(1, 8, -1)
 
     fine, coarse = field(graph), field(graph.coarsen())
-    pooled, copied = LieGraphPool(graph).double()(fine), LieGraphUnpool(graph).double()(coarse)
+    pooled, between = LieGraphPool(graph).double()(fine), LieGraphUnpool(graph).double()(coarse)
     plain = torch.zeros_like(coarse).index_add_(2, parents, fine) / torch.bincount(parents)
 
     def error(found: Tensor, wanted: Tensor) -> float:
         return float((found - wanted).norm() / wanted.norm())
 
     assert error(pooled, coarse) < 0.11 < 0.7 * error(plain, coarse)
-    assert error(copied, fine) < 0.19 < 0.7 * error(coarse[..., parents], fine)
+    assert error(between, fine) < 0.07 < 0.3 * error(coarse[..., parents], fine)
     ones = torch.ones_like(fine)
     torch.testing.assert_close(LieGraphUnpool(graph).double()(LieGraphPool(graph).double()(ones)), ones)
 

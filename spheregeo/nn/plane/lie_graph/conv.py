@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.checks import check_least
-from spheregeo.nn.chebyshev import apply_to_rows, filter_rows
+from spheregeo.nn.chebyshev import filter_rows
 from spheregeo.nn.plane.lie_graph.base import LieGraph
 from spheregeo.nn.plane.lie_graph.maps import OnLieGraph, flat_to_rows, rows_to_flat
 from spheregeo.sparse import SparseMap
@@ -118,7 +118,7 @@ class LieGraphConv(OnLieGraph):
         values = None
         if self.training and (self.edge_drop or self.vertex_drop):
             values = sampled_values(matrix, self.edge_drop, self.vertex_drop)
-        return filter_rows(rows, lambda t: apply_to_rows(matrix, t, values), self.weight, self.bias)
+        return filter_rows(rows, matrix, self.weight, self.bias, values)
 
     def forward(self, x: Tensor) -> Tensor:
         places, n = self._check(x, self.in_channels), self.graph.orientations

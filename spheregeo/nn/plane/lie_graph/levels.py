@@ -57,7 +57,7 @@ class LieGraphPool(OnLieGraph):
 
 
 class LieGraphUnpool(OnLieGraph):
-    """Linear interpolation from ``graph.coarsen()``, orientation by orientation; copies on the sphere.
+    """Linear interpolation from ``graph.coarsen()``, orientation by orientation; on the sphere directions turn with their frames.
 
     Args:
         graph: the fine graph.

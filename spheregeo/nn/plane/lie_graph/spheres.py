@@ -14,6 +14,7 @@ from spheregeo.grids import Grid
 from spheregeo.groups import to_quaternion
 from spheregeo.groups.lie import quaternion_log
 from spheregeo.nn.plane.lie_graph.base import LieGraph, check_metric, weighted_norm
+from spheregeo.sampling import interpolation_map
 from spheregeo.sampling.fields import turn_between
 
 
@@ -44,39 +45,43 @@ class _SphereGraph(LieGraph):
     def coarsen(self) -> Self:
         return replace(self, grid=self.grid.coarsen())
 
-    def _family(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Vertices of this graph, the coarser ones over their parents, and shares: orientations go with their directions.
+    def _matrix(self, down: bool) -> csr_array:
+        """Weighted means of coarse vertices, or of fine ones, whose directions go with their frames.
 
-        A direction between two orientations of the parent's frame is shared between them.
+        A direction between two orientations of the source's frame is shared between them.
         """
-        grid, coarse, n = self.grid, self.grid.coarsen(), self.orientations
-        parent = grid.parents()
-        fine = torch.arange(n * grid.num_points)
-        if n == 1:
-            return fine.numpy(), parent.numpy(), np.ones(len(fine))
-        turn = turn_between(coarse.frames[parent], grid.frames) * (n / self.period)
-        at = torch.arange(n)[:, None] + turn  # (n, points), in steps between orientations
+        fine, coarse = self.grid, self.grid.coarsen()
+        target, source = (coarse, fine) if down else (fine, coarse)
+        if down:
+            to, of, weight = (
+                fine.parents(),
+                torch.arange(fine.num_points),
+                torch.ones(fine.num_points).double(),
+            )
+        else:
+            between = interpolation_map(coarse, fine, "linear")
+            to, of, entry = between.pattern.coo()
+            weight = between.values[0, entry]
+        n = self.orientations
+        turn = turn_between(source.frames[of], target.frames[to]) * (n / self.period)
+        at = torch.arange(n)[:, None] + turn  # of the target's directions in the source's frames, in steps
         low = (at + 1e-9).floor()
         share = (at - low).clamp(0, 1)
-        below = low.long().remainder(n) * coarse.num_points + parent
-        above = (low.long() + 1).remainder(n) * coarse.num_points + parent
-        vertices = torch.cat([fine, fine])
-        shares = torch.cat([(1 - share).flatten(), share.flatten()])
-        return vertices.numpy(), torch.cat([below.flatten(), above.flatten()]).numpy(), shares.numpy()
-
-    def _between(self, transpose: bool) -> csr_array:
-        fine, coarse, share = self._family()
-        shape = self.orientations * self.grid.coarsen().num_points, self.num_vertices
-        matrix = coo_array((share, (coarse, fine)), shape=shape).tocsr()
-        matrix = csr_array(matrix.T if transpose else matrix)
+        rows = (torch.arange(n)[:, None] * target.num_points + to).flatten()
+        columns = [((low.long() + k).remainder(n) * source.num_points + of).flatten() for k in (0, 1)]
+        entries = torch.cat([((1 - share) * weight).flatten(), (share * weight).flatten()])
+        shape = n * target.num_points, n * source.num_points
+        matrix = coo_array(
+            (entries.numpy(), (rows.repeat(2).numpy(), torch.cat(columns).numpy())), shape=shape
+        ).tocsr()
         matrix.eliminate_zeros()
         return csr_array(diags_array(1 / matrix.sum(1)) @ matrix)
 
     def pooling(self) -> csr_array:
-        return self._between(False)
+        return self._matrix(True)
 
     def unpooling(self) -> csr_array:
-        return self._between(True)
+        return self._matrix(False)
 
 
 @dataclass(frozen=True)

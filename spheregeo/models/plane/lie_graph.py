@@ -1,0 +1,135 @@
+"""Networks of Chebyshev convolutions on the graph of pixels with orientations, SE(2): a classifier and a U-Net of images."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from spheregeo.models.blocks import Head, Pointwise
+from spheregeo.models.lie_graph_blocks import GraphNetwork
+from spheregeo.models.plane.checks import check_images
+from spheregeo.models.registry import register
+from spheregeo.nn import SE2Graph
+from spheregeo.nn.chebyshev import from_rows
+
+
+def _graph(directions: int, main: str, anisotropy: float, turn: float, neighbors: int) -> SE2Graph:
+    """Copies over all orientations make a feature and its opposite one, so orientations are taken without direction."""
+    return SE2Graph(
+        directions=directions,
+        main=main,
+        anisotropy=anisotropy,
+        turn=turn,
+        directed=False,
+        neighbors=neighbors,
+    )
+
+
+@register("lie-graph-cnn", output="label", domain="images")
+class LieGraphCNN(nn.Module):
+    """Classifier of Chebyshev convolutions on anisotropic graphs of pixels with orientations.
+
+    Images are copied over all orientations and filtered on ever coarser graphs, with means over cells between levels; the largest
+    value over the orientations, averaged over the image, goes through two layers.
+
+    Args:
+        in_channels: channels of the images.
+        out_channels: numbers per image.
+        grid: None.
+        width: fields of the first level, each with one channel an orientation; twice as many on each further level, up to four
+            times.
+        depth: levels.
+        blocks: convolutions of each level after the first, which has one.
+        order: number of Chebyshev polynomials of each convolution.
+        directions: orientations between 0 and π.
+        main: which steps are cheap: "along" the orientation or "across" it.
+        anisotropy: cost of a step off the main axis.
+        turn: cost of a turn by one radian, in pixels.
+        neighbors: nearest vertices that each vertex is joined to.
+        edge_drop, vertex_drop: probabilities with which edges, and all edges of a vertex, are left out in training.
+        norm: "batch", "group" or "none".
+        dropout: before the last layer.
+
+    Shape: (B, in_channels, H, W) -> (B, out_channels), images of any size.
+    Equivariance: invariant to quarter turns of square images and to reflections, exactly, for even ``directions``; to other
+        turns as far as pixels and orientations resolve them.
+    Raises: ValueError for images of another shape, and options that do not fit.
+    Reference: Aguettaz, Bekkers & Defferrard 2021, arXiv:2111.12139.
+
+    Example:
+        >>> import torch
+        >>> LieGraphCNN(1, 10, width=4, depth=2)(torch.randn(2, 1, 9, 9)).shape
+        torch.Size([2, 10])
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, grid: None = None, *, width: int = 12, depth: int = 3, blocks: int = 2,
+        order: int = 4, directions: int = 6, main: str = "along", anisotropy: float = 3.0, turn: float = 2.0,
+        neighbors: int = 12, edge_drop: float = 0.0, vertex_drop: float = 0.0, norm: str = "batch", dropout: float = 0.1,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        graph = _graph(directions, main, anisotropy, turn, neighbors)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.body = GraphNetwork(
+            in_channels, [graph] * depth, width=width, blocks=blocks, norm=norm, decodes=False, order=order,
+            edge_drop=edge_drop, vertex_drop=vertex_drop,
+        )  # fmt: skip
+        self.head = Head(self.body.widths[-1], out_channels, dropout, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_images(x, self.in_channels)
+        rows, _ = self.body.encode(x)[-1]
+        result: Tensor = self.head(self.body.project(rows).mean(0))
+        return result
+
+
+@register("lie-graph-unet", domain="images")
+class LieGraphUNet(nn.Module):
+    """U-Net of Chebyshev convolutions on anisotropic graphs of pixels with orientations; options as for :class:`LieGraphCNN`.
+
+    Args:
+        in_channels: channels of the images.
+        out_channels: numbers per pixel.
+        grid: None.
+        width: fields of the first level; twice as many on each further level, up to four times.
+        depth: levels.
+        blocks: convolutions of each level after the first, which has one.
+        order: number of Chebyshev polynomials of each convolution.
+        directions: orientations between 0 and π.
+        main: which steps are cheap: "along" the orientation or "across" it.
+        anisotropy: cost of a step off the main axis.
+        turn: cost of a turn by one radian, in pixels.
+        neighbors: nearest vertices that each vertex is joined to.
+        edge_drop, vertex_drop: probabilities with which edges, and all edges of a vertex, are left out in training.
+        norm: "batch", "group" or "none".
+
+    Shape: (B, in_channels, H, W) -> (B, out_channels, H, W), images of any size.
+    Equivariance: exact under quarter turns of square images and reflections, for even ``directions``; other turns as far as
+        pixels and orientations resolve them.
+    Raises: ValueError for images of another shape, and options that do not fit.
+    Reference: Aguettaz, Bekkers & Defferrard 2021, arXiv:2111.12139.
+
+    Example:
+        >>> import torch
+        >>> LieGraphUNet(3, 5, width=4, depth=2)(torch.randn(1, 3, 9, 8)).shape
+        torch.Size([1, 5, 9, 8])
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, grid: None = None, *, width: int = 12, depth: int = 3, blocks: int = 2,
+        order: int = 4, directions: int = 6, main: str = "along", anisotropy: float = 3.0, turn: float = 2.0,
+        neighbors: int = 12, edge_drop: float = 0.0, vertex_drop: float = 0.0, norm: str = "batch",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        graph = _graph(directions, main, anisotropy, turn, neighbors)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.body = GraphNetwork(
+            in_channels, [graph] * depth, width=width, blocks=blocks, norm=norm, decodes=True, order=order,
+            edge_drop=edge_drop, vertex_drop=vertex_drop,
+        )  # fmt: skip
+        self.head = Pointwise(width, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_images(x, self.in_channels)
+        rows = self.body.project(self.body.decode(self.body.encode(x)))
+        result: Tensor = self.head(from_rows(rows).unflatten(2, x.shape[2:]))
+        return result
