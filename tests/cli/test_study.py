@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spheregeo.cli.commands import make_parser
-from spheregeo.cli.studies import augmentation, cells, rotations
+from spheregeo.cli.studies import augmentation, cells, rotations, sampling
 
 TINY = [
     "--data.train",
@@ -170,3 +170,36 @@ def test_study_of_implicit_bias_goes_on(tmp_path: Path, capsys: pytest.CaptureFi
         bias_study(tmp_path, "--groups", "K4")
     with pytest.raises(ValueError, match="--seeds is 0"):
         bias_study(tmp_path, "--seeds", "0")
+
+
+def test_study_of_sampling_measures_other_epsilons_of_one_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["study", "sampling", "--output", str(tmp_path), "--width", "2", "--epsilons"]
+    tiny = [
+        "--data.train",
+        "8",
+        "--data.val",
+        "8",
+        "--data.test",
+        "8",
+        "--data.pixels",
+        "13",
+        "--trainer.max_epochs",
+        "1",
+    ]
+    tiny += ["--model.depth", "2"]
+    first = sampling.run(make_parser().parse_args([*words, "0", "5"]), tiny)
+    rows = sampling.run(make_parser().parse_args([*words, "0", "0.5", "5"]), tiny)
+    assert capsys.readouterr().out.count("(kept)") == 1 and (tmp_path / "sampling.png").is_file()
+    assert [row["epsilon"] for row in rows] == [0, 0.5, 5] and [row["epsilon"] for row in first] == [0, 5]
+    shares = [row["clusters"] for row in rows]
+    assert shares[0] == 1 and shares == sorted(shares, reverse=True) and shares[2] < 0.5
+    assert rows[0]["output_error"] == 0 and rows[0]["agreement"] == 1 and rows[2]["output_error"] > 1e-3
+    assert (
+        (tmp_path / "sampling.csv")
+        .read_text(encoding="utf-8")
+        .startswith("epsilon,accuracy,agreement,clusters")
+    )
+    with pytest.raises(ValueError, match="epsilon is -1"):
+        sampling.run(make_parser().parse_args([*words, "-1.0"]), tiny)

@@ -202,7 +202,7 @@ def measure(place: Path) -> dict[str, Any]:
     task: Any = tasks.load(place / CHECKPOINTS[1])
     network, size = task.network.eval(), tuple(task.size)
     errors = audit.measure_angles(network, size, 1, randomise=False)["errors"]
-    forward = _seconds(network, torch.randn(32, 1, *size))
+    forward = seconds_of(network, torch.randn(32, 1, *size))
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
         "error_any_angle": math.sqrt(sum(e * e for e in errors) / len(errors)),
@@ -210,7 +210,7 @@ def measure(place: Path) -> dict[str, Any]:
     }
 
 
-def _seconds(network: Any, x: Any) -> float:
+def seconds_of(network: Any, x: Any) -> float:
     """Median seconds of a forward pass, after one to warm up."""
     import statistics
     import time
