@@ -28,6 +28,7 @@ from spheregeo.nn.low_pass import LowPassDownsample as LowPassDownsample
 from spheregeo.nn.norm import AreaBatchNorm as AreaBatchNorm
 from spheregeo.nn.norm import AreaGroupNorm as AreaGroupNorm
 from spheregeo.nn.norm import AreaInstanceNorm as AreaInstanceNorm
+from spheregeo.nn.plane import AspectWarp as AspectWarp
 from spheregeo.nn.plane import CosetSubsample2d as CosetSubsample2d
 from spheregeo.nn.plane import CosetUnsample2d as CosetUnsample2d
 from spheregeo.nn.plane import FieldGroupNorm2d as FieldGroupNorm2d
@@ -49,12 +50,17 @@ from spheregeo.nn.plane import GroupMix as GroupMix
 from spheregeo.nn.plane import GroupPool as GroupPool
 from spheregeo.nn.plane import GroupResidual as GroupResidual
 from spheregeo.nn.plane import GroupSqueeze as GroupSqueeze
+from spheregeo.nn.plane import GroupWarp as GroupWarp
+from spheregeo.nn.plane import HemisphereWarp as HemisphereWarp
 from spheregeo.nn.plane import InvariantNormal as InvariantNormal
 from spheregeo.nn.plane import LieGraphConv as LieGraphConv
 from spheregeo.nn.plane import LieGraphPool as LieGraphPool
 from spheregeo.nn.plane import LieGraphUnpool as LieGraphUnpool
 from spheregeo.nn.plane import LipschitzConv2d as LipschitzConv2d
 from spheregeo.nn.plane import Logit as Logit
+from spheregeo.nn.plane import LogPolarWarp as LogPolarWarp
+from spheregeo.nn.plane import PeriodicConv2d as PeriodicConv2d
+from spheregeo.nn.plane import PerspectiveWarp as PerspectiveWarp
 from spheregeo.nn.plane import PixelPose as PixelPose
 from spheregeo.nn.plane import R2Graph as R2Graph
 from spheregeo.nn.plane import S2Graph as S2Graph
@@ -62,6 +68,8 @@ from spheregeo.nn.plane import SampledGroupConv2d as SampledGroupConv2d
 from spheregeo.nn.plane import SE2Graph as SE2Graph
 from spheregeo.nn.plane import SO3Graph as SO3Graph
 from spheregeo.nn.plane import SteerableConv2d as SteerableConv2d
+from spheregeo.nn.plane import Warp2d as Warp2d
+from spheregeo.nn.plane import WarpedConv2d as WarpedConv2d
 from spheregeo.nn.pooling import GlobalPool as GlobalPool
 from spheregeo.nn.quotient import QuotientConv as QuotientConv
 from spheregeo.nn.resampling import Pool as Pool

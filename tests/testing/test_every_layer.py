@@ -52,6 +52,10 @@ PARTS = {
     "EdgeGeometry": "nn/space/test_steerable_conv.py",
     "EdgeList": "nn/space/test_steerable_conv.py",
     "GaugeGeometry": "nn/surface/test_gauge_conv.py",
+    **dict.fromkeys(
+        ["AspectWarp", "GroupWarp", "HemisphereWarp", "LogPolarWarp", "PerspectiveWarp"],
+        "nn/plane/test_warp.py",
+    ),
     "PixelPose": "nn/plane/test_subsample.py",
     "SpinType": "nn/irreps/test_spin.py",
     "FrameGate": "nn/space/test_edge_frame.py",
@@ -91,6 +95,7 @@ OWN_TWIN = {
     "GroupConv2d": "nn/plane/test_group_conv.py",
     "SampledGroupConv2d": "nn/plane/test_sampled.py",
     **dict.fromkeys(["LinearUpsample", "SteerableConv2d"], "nn/plane/test_steerable_conv.py"),
+    **dict.fromkeys(["Warp2d", "PeriodicConv2d", "WarpedConv2d"], "nn/plane/test_warp.py"),
     **dict.fromkeys(["CosetSubsample2d", "CosetUnsample2d"], "nn/plane/test_subsample.py"),
     **dict.fromkeys(
         [
@@ -949,3 +954,7 @@ simple(
         ),
     },
 )
+WARP = layers.LogPolarWarp((3, 8), inner=0.2)
+on_images(layers.Warp2d, lambda: layers.Warp2d(WARP), 2, bad_inputs=[(torch.randn(2, 4, 4), "x")])
+on_images(layers.PeriodicConv2d, lambda: layers.PeriodicConv2d(2, 3, 3), 2)
+on_images(layers.WarpedConv2d, lambda: layers.WarpedConv2d(2, 3, 3, warp=WARP), 2)

@@ -37,6 +37,15 @@ from spheregeo.nn.plane.subsample import CosetUnsample2d as CosetUnsample2d
 from spheregeo.nn.plane.subsample import PixelPose as PixelPose
 from spheregeo.nn.plane.subsample import coset_pixels as coset_pixels
 from spheregeo.nn.plane.subsample import fit_size as fit_size
+from spheregeo.nn.plane.warp import PeriodicConv2d as PeriodicConv2d
+from spheregeo.nn.plane.warp import Warp2d as Warp2d
+from spheregeo.nn.plane.warp import WarpedConv2d as WarpedConv2d
+from spheregeo.nn.plane.warps import AspectWarp as AspectWarp
+from spheregeo.nn.plane.warps import GroupWarp as GroupWarp
+from spheregeo.nn.plane.warps import HemisphereWarp as HemisphereWarp
+from spheregeo.nn.plane.warps import LogPolarWarp as LogPolarWarp
+from spheregeo.nn.plane.warps import PerspectiveWarp as PerspectiveWarp
+from spheregeo.nn.plane.warps import additivity_error as additivity_error
 
 __all__ = sorted(name for name, value in globals().items() if isinstance(value, type))
 
