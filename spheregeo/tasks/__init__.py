@@ -9,6 +9,7 @@ from spheregeo.tasks.fields.regression import FieldRegression
 from spheregeo.tasks.files import AtomicCheckpointIO, read_checkpoint, write_bytes, write_json
 from spheregeo.tasks.images.base import ImageTask
 from spheregeo.tasks.images.classification import ImageClassification
+from spheregeo.tasks.images.density import ImageDensity
 from spheregeo.tasks.images.segmentation import ImageSegmentation
 from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.losses import balanced_weights, cross_entropy, depth_berhu, depth_l1
@@ -46,6 +47,7 @@ __all__ = [
     "ForceScores",
     "Forces",
     "ImageClassification",
+    "ImageDensity",
     "ImageSegmentation",
     "ImageTask",
     "LabelTask",

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from spheregeo.cli import main
-from spheregeo.tasks import ImageClassification, ImageSegmentation
+from spheregeo.tasks import ImageClassification, ImageDensity, ImageSegmentation
 
 TINY = [
     "--data.train", "10", "--data.val", "5", "--data.test", "6", "--data.pixels", "12", "--data.batch_size", "5",
@@ -124,3 +124,32 @@ def test_void_pixels_neither_train_nor_count() -> None:
     assert torch.allclose(task.forward_batch({"image": image, "mask": mask})["loss"], expected)
     task.update_metrics(task.forward_batch({"image": image, "mask": mask}))
     assert int(task.confusion.compute().sum()) == 36
+
+
+# ---- densities
+
+
+def test_bits_per_dimension_do_not_see_turns_and_samples_are_drawn(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = ImageDensity(1, (8, 8), width=2, depth=2, low=-1, high=1).eval()
+    batch = {"image": torch.randn(6, 1, 8, 8)}
+    with torch.no_grad():
+        outputs = task.forward_batch(batch)
+        assert torch.equal(task(batch["image"]), outputs["bits"])
+        plain = task.network.bits_per_dim(task.grey(batch["image"]), 32, torch.Generator().manual_seed(0))
+    assert (outputs["bits"] - outputs["turned"]).abs().max() < 1e-4
+    assert (outputs["bits"] - plain).abs().max() < 1e-5
+    assert float(outputs["loss"]) == pytest.approx(float(outputs["bits"].mean()))
+    grey = outputs["truth"]
+    assert float(grey.min()) == 0 and float(grey.max()) == 1 and torch.equal((grey * 31).round() / 31, grey)
+    task.update_metrics(outputs)
+    assert task.compute_metrics()["bits_per_dim"] == pytest.approx(float(outputs["bits"].mean()), rel=1e-5)
+    assert "bits per dimension" in task.summary() and task.report()["levels"] == 32
+    task.plot(tmp_path, list(task.examples(outputs)))
+    assert (tmp_path / "samples.png").stat().st_size > 5_000
+    with pytest.raises(ValueError, match="image has shape"):
+        task(torch.zeros(1, 1, 9, 9))
+    with pytest.raises(ValueError, match="expected multiples of 4"):
+        ImageDensity(1, (9, 9))
+    with pytest.raises(ValueError, match="expected low < high"):
+        ImageDensity(1, (8, 8), low=1)

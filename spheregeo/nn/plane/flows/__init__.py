@@ -1,5 +1,6 @@
 """Equivariant normalising flows on images: invertible layers of fields of a planar group, and densities that it leaves alone."""
 
+from spheregeo.nn.plane.flows.build import group_flow
 from spheregeo.nn.plane.flows.coupling import GroupAutoregressive, GroupCoupling
 from spheregeo.nn.plane.flows.flow import Flow, InvariantNormal, bits, dequantise
 from spheregeo.nn.plane.flows.layer import FlowLayer
@@ -21,6 +22,7 @@ __all__ = [
     "Logit",
     "bits",
     "dequantise",
+    "group_flow",
 ]
 
 
