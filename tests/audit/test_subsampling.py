@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spheregeo import audit
+from spheregeo import audit, models
 from spheregeo.audit.lattice.subsampling import ExactSize, crop_to_exact, pad_to_exact
 from spheregeo.nn.plane import CosetSubsample2d, fit_size
 
@@ -259,3 +259,17 @@ def test_size_is_fitted_about_the_centre() -> None:
     assert torch.equal(fit_size(one, (7, 5)), torch.ones(1, 1, 7, 5))
     with pytest.raises(ValueError, match="size is"):
         fit_size(x, (0, 3))
+
+
+def test_one_pixel_decides_in_the_networks_of_the_study() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 1, 12, 12, dtype=torch.float64)
+    errors = []
+    for extra in (0, 1):
+        net = models.create("strided-group-cnn", 1, 3, None, width=2, extra=extra).double().eval()
+        audit.randomise(net, torch.Generator().manual_seed(1), x)
+        with torch.no_grad():
+            y, turned = net(x), torch.stack([net(element(x)) for element in ELEMENTS])
+        errors.append(float((turned - y).abs().max() / y.abs().max()))
+        assert audit.subsampling(net, 12, reach=0).exact == (extra == 0)
+    assert errors[0] < 1e-12 < 1e-3 < errors[1]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from spheregeo.cli.commands import make_parser
-from spheregeo.cli.studies import augmentation, cells, rotations, sampling
+from spheregeo.cli.studies import augmentation, cells, rotations, sampling, subsampling
 
 TINY = [
     "--data.train",
@@ -203,3 +203,29 @@ def test_study_of_sampling_measures_other_epsilons_of_one_training(
     )
     with pytest.raises(ValueError, match="epsilon is -1"):
         sampling.run(make_parser().parse_args([*words, "-1.0"]), tiny)
+
+
+def test_exact_and_approximate_strides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["study", "subsampling", "--groups", "p4", "--width", "3", "--output", str(tmp_path)]
+    options = make_parser().parse_args(words)
+    made = subsampling.cells(options, ["--data.train", "16"])
+    assert [cell.name for cell in made] == [
+        f"p4-{network}-{trained}-0"
+        for network in ("exact", "approximate")
+        for trained in ("upright", "turned")
+    ]
+    assert all(cell.recipe == "classify-image" and cell.options[-1] == "16" for cell in made)
+    assert '{"group": "C4", "extra": 1}' in made[2].options and "4" in made[2].options
+    for k, cell in enumerate(made):  # as if they had been trained
+        tests = {name: {"accuracy": 0.9 - 0.1 * k * (name != "on_upright")} for name, _ in cell.tests}
+        result = dict(cell.facts) | tests | {"parameters": 7, "seconds": 1.0, "resumed": k == 3}
+        (tmp_path / cell.name).mkdir()
+        cells.write_json(tmp_path / cell.name / cells.RESULT, {"digest": cell.digest, "result": result})
+    rows = subsampling.run(options, ["--data.train", "16"])
+    assert capsys.readouterr().out.count("(kept)") == 4
+    assert [round(row["lost"], 6) for row in rows] == [0.0, 0.1, 0.2, 0.3]
+    assert rows[2]["seconds"] == 1.0 and rows[3]["seconds"] is None
+    assert len((tmp_path / "subsampling.csv").read_text().splitlines()) == 5
+    assert (tmp_path / "subsampling.png").stat().st_size > 10_000
+    with pytest.raises(ValueError, match="--seeds is 0"):
+        subsampling.cells(make_parser().parse_args(["study", "subsampling", "--seeds", "0"]), [])
