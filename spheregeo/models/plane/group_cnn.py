@@ -88,13 +88,15 @@ class GroupCNN(nn.Module):
         for before, after in pairwise(types):
             self.stages.append(nn.Sequential(*_conv(before, after, size), *_conv(after, after, size)))
         pool = GroupPool(types[-1])
-        self.head = nn.Sequential(pool, SampleDropout(dropout), nn.Linear(pool.num_fields, out_channels))
+        self.head = nn.Sequential(
+            pool, nn.Flatten(1), SampleDropout(dropout), nn.Linear(pool.num_fields, out_channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.in_channels)
         for level, stage in enumerate(self.stages):
             x = stage(halved(x) if level else x)
-        result: Tensor = self.head(x.mean((2, 3)))
+        result: Tensor = self.head(x.mean((2, 3), keepdim=True))
         return result
 
 
@@ -167,14 +169,16 @@ class GroupResNet(nn.Module):
             blocks += [GroupBlock(before, after, size, halve=level > 0), GroupBlock(after, after, size)]
         self.blocks = nn.Sequential(*blocks)
         pool = GroupPool(types[-1])
-        self.head = nn.Sequential(pool, SampleDropout(dropout), nn.Linear(pool.num_fields, out_channels))
+        self.head = nn.Sequential(
+            pool, nn.Flatten(1), SampleDropout(dropout), nn.Linear(pool.num_fields, out_channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.in_channels)
         x = self.lift(x)
         for _ in range(self.stem // 2):
             x = halved(x)
-        result: Tensor = self.head(self.blocks(x).mean((2, 3)))
+        result: Tensor = self.head(self.blocks(x).mean((2, 3), keepdim=True))
         return result
 
 

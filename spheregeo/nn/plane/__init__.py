@@ -1,5 +1,7 @@
 """Layers on images, whose channels are fields of a planar group or irreps of SO(2) and O(2)."""
 
+from spheregeo.nn.plane.conversion import convert as convert
+from spheregeo.nn.plane.conversion import to_plain as to_plain
 from spheregeo.nn.plane.flows import Flow as Flow
 from spheregeo.nn.plane.flows import FlowLayer as FlowLayer
 from spheregeo.nn.plane.flows import GroupActNorm as GroupActNorm
@@ -47,7 +49,9 @@ from spheregeo.nn.plane.warps import LogPolarWarp as LogPolarWarp
 from spheregeo.nn.plane.warps import PerspectiveWarp as PerspectiveWarp
 from spheregeo.nn.plane.warps import additivity_error as additivity_error
 
-__all__ = sorted(name for name, value in globals().items() if isinstance(value, type))
+__all__ = sorted(
+    ["convert", "to_plain"] + [name for name, value in globals().items() if isinstance(value, type)]
+)
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,1 @@
+"""Cases of layers and networks of images."""
