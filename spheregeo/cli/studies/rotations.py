@@ -252,8 +252,11 @@ def verdict(table: Sequence[dict[str, Any]]) -> str:
     Args:
         table: rows of the table.
     """
-    best = max(table, key=lambda row: row["rotated_to_rotated"] or 0.0)
-    text = f"best, learnt turned: {best['name']}, {100 * (best['rotated_to_rotated'] or 0):.1f} %"
+    learnt = [row for row in table if row["rotated_to_rotated"] is not None]
+    if not learnt:
+        return "no network has learnt turned digits yet"
+    best = max(learnt, key=lambda row: row["rotated_to_rotated"])
+    text = f"best, learnt turned: {best['name']}, {100 * best['rotated_to_rotated']:.1f} %"
     lost = [
         f"{row['name']} {100 * row['gap']:.1f}"
         for row in table
