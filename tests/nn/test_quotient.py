@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from spheregeo.groups import FiniteGroup
-from spheregeo.nn import QuotientConv
+from spheregeo.groups import FiniteGroup, PlanarType
+from spheregeo.nn import GroupConv2d, QuotientConv
 from spheregeo.testing import ComplianceError, check_linear_layer
 
 
@@ -90,3 +90,23 @@ def test_wrong_arguments_are_named() -> None:
         QuotientConv("C6", 1, 0)
     with pytest.raises(ValueError, match="6 channels on axis 1"):
         QuotientConv("C6", 1, 1)(torch.zeros(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("fields", "group"),
+    [
+        (("1x0", "1xD4"), "D4"),
+        (("1xD4/C2", "1x0"), "D4"),
+        (("1xC2", "1xC2"), "C2"),
+        (("1x0 + 1xC4", "1x0"), "C4"),
+    ],
+)
+def test_group_convolutions_are_all_equivariant_maps(fields: tuple[str, str], group: str) -> None:
+    """On a 3 x 3 torus a kernel reaches every pixel, so that nothing that commutes with shifts and the group may be missing."""
+    into, out = (PlanarType.of(text) for text in fields)
+    conv = GroupConv2d(into, out, 3, padding=1, padding_mode="circular", group=group)
+    steps = [1] if group.startswith("C") else [1, 4]  # a turn, and the reflection
+    moves = [[lambda x, h=h, f=kind: f.act(x, h, group) for h in steps] for kind in (into, out)]
+    shifts = [lambda x, axis=axis: x.roll(1, axis) for axis in (-1, -2)]
+    found = check_linear_layer(conv, (into.dim, 3, 3), [*moves[0], *shifts], [*moves[1], *shifts])
+    assert found["dimension"] == found["rank"] == sum(w.numel() for w in conv.weights)
