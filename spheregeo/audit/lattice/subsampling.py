@@ -64,7 +64,7 @@ class SubsamplingReport:
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 3, stride=2, padding=1), nn.MaxPool2d(3, 2, 1))
         >>> found = subsampling(net, 28)
         >>> found.exact, found.first.module, found.heights
-        (False, '0', (21, 25, 29, 33, 37))
+        (False, '0', (17, 21, 25, 29, 33, 37))
     """
 
     size: tuple[int, int]

@@ -120,10 +120,10 @@ def row(result: dict[str, Any]) -> dict[str, Any]:
     Args:
         result: result of a cell.
     """
-    out = {name: result.get(name) for name in COLUMNS}
+    out: dict[str, Any] = {name: result.get(name) for name in COLUMNS}
     for name in ("upright", "quarter_turns", "any_turns"):
         out[name] = result[f"on_{name}"]["accuracy"]
-    out["lost"] = out["upright"] - out["quarter_turns"]
+    out["lost"] = result["on_upright"]["accuracy"] - result["on_quarter_turns"]["accuracy"]
     if result.get("resumed"):  # of the last part alone
         out["seconds"] = None
     return out

@@ -31,6 +31,7 @@ class Warp2d(ExactBuffers):
     Raises: TypeError for what is no warp, ValueError for other modes, and inputs of other shapes.
 
     Example:
+        >>> from spheregeo.nn import LogPolarWarp
         >>> Warp2d(LogPolarWarp((16, 32)))(torch.rand(1, 3, 28, 28)).shape
         torch.Size([1, 3, 16, 32])
     """
@@ -156,6 +157,7 @@ class WarpedConv2d(nn.Module):
     Reference: Henriques & Vedaldi 2017.
 
     Example:
+        >>> from spheregeo.nn import LogPolarWarp
         >>> WarpedConv2d(1, 4, 3, warp=LogPolarWarp((16, 32)))(torch.rand(2, 1, 28, 28)).shape
         torch.Size([2, 4, 16, 32])
     """
