@@ -10,6 +10,7 @@ from spheregeo.models.blocks import make_norm
 from spheregeo.nn import LieGraphConv, LieGraphPool, LieGraphUnpool
 from spheregeo.nn.chebyshev import from_rows, to_rows
 from spheregeo.nn.plane.lie_graph import LieGraph
+from spheregeo.nn.plane.lie_graph.maps import flat_to_rows
 
 Places = tuple[int, ...]
 
@@ -74,12 +75,14 @@ class GraphNetwork(nn.Module):
         blocks: convolutions of each level.
         norm: "batch", "group" or "none".
         decodes: whether there is a decoder.
+        lift: layer from scalar fields to ``width`` fields with orientations, which takes the place of copies and of the first
+            convolution; None for copies.
         options: further arguments of :class:`~spheregeo.nn.LieGraphConv`.
     """
 
     def __init__(
         self, in_channels: int, graphs: list[LieGraph], *, width: int, blocks: int, norm: str, decodes: bool,
-        **options: float,
+        lift: nn.Module | None = None, **options: float,
     ) -> None:  # fmt: skip
         super().__init__()
         check_least(
@@ -93,6 +96,9 @@ class GraphNetwork(nn.Module):
             GraphStage(a, b, g, count, norm, **options)
             for a, b, g, count in zip(before, self.widths, graphs, counts)
         )
+        self.lift = lift
+        if lift is not None:
+            self.encoder[0] = RowNorm(norm, width)
         self.pools = nn.ModuleList(LieGraphPool(g) for g in graphs[:-1])
         fine = list(zip(self.widths[1:], self.widths[:-1], graphs[:-1], counts)) if decodes else []
         self.unpools = nn.ModuleList(LieGraphUnpool(g) for _, _, g, _ in fine)
@@ -107,10 +113,14 @@ class GraphNetwork(nn.Module):
             x: scalar fields (B, C, *places).
         """
         places = tuple(x.shape[2:])
-        rows = to_rows(x.flatten(2)).repeat(
-            self.orientations, 1, 1
-        )  # a scalar looks alike in all orientations
-        levels = [(self.encoder[0](rows, places), places)]
+        if self.lift is None:
+            rows = to_rows(x.flatten(2)).repeat(
+                self.orientations, 1, 1
+            )  # scalars look alike from all orientations
+            levels = [(self.encoder[0](rows, places), places)]
+        else:
+            rows = flat_to_rows(self.lift(x), self.orientations)
+            levels = [(nn.functional.relu(self.encoder[0](rows)), places)]
         for pool, stage in zip(self.pools, list(self.encoder)[1:], strict=True):
             assert isinstance(pool, LieGraphPool)
             rows, places = pool.on_rows(*levels[-1])
