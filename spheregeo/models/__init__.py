@@ -7,11 +7,13 @@ from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_no
 from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.on_grid import OnGrid
 from spheregeo.models.plane.group_cnn import GroupCNN, GroupResNet, GroupUNet
+from spheregeo.models.plane.harmonic import HarmonicCNN
 from spheregeo.models.plane.image_cnn import ImageCNN, ImageUNet
 from spheregeo.models.plane.lie_graph import LieGraphCNN, LieGraphUNet
 from spheregeo.models.plane.sampled_cnn import SampledGroupCNN
 from spheregeo.models.plane.strided_group_cnn import StridedGroupCNN
 from spheregeo.models.plane.warped_cnn import WarpedCNN
+from spheregeo.models.plane.steerable import SteerableCNN, SteerableUNet
 from spheregeo.models.registry import aliases, builder_of, create, domain_of, names, output_of, register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
@@ -63,6 +65,7 @@ __all__ = [
     "GroupUNet",
     "HEALPixClassifier",
     "HEALPixUNet",
+    "HarmonicCNN",
     "IcosahedralBlock",
     "IcosahedralClassifier",
     "IcosahedralUNet",
@@ -95,8 +98,10 @@ __all__ = [
     "SphericalUNet",
     "SpinClassifier",
     "SpinUNet",
+    "SteerableCNN",
     "SteerableMolecule",
     "SteerablePoints",
+    "SteerableUNet",
     "SteerableVoxels",
     "StridedGroupCNN",
     "TFNPoints",

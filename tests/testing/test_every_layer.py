@@ -94,6 +94,7 @@ OWN_TWIN = {
     **dict.fromkeys(["SteerableVoxelConv", "LowPassDownsample"], "nn/voxel/test_conv.py"),
     "GroupConv2d": "nn/plane/test_group_conv.py",
     "SampledGroupConv2d": "nn/plane/test_sampled.py",
+    "HarmonicConv2d": "nn/plane/test_harmonic_conv.py",
     **dict.fromkeys(["LinearUpsample", "SteerableConv2d"], "nn/plane/test_steerable_conv.py"),
     **dict.fromkeys(["Warp2d", "PeriodicConv2d", "WarpedConv2d"], "nn/plane/test_warp.py"),
     **dict.fromkeys(["CosetSubsample2d", "CosetUnsample2d"], "nn/plane/test_subsample.py"),
@@ -927,6 +928,7 @@ on_images(layers.GroupBatchNorm2d, lambda: layers.GroupBatchNorm2d("2xC2 + 1x0")
 on_images(layers.FieldGroupNorm2d, lambda: layers.FieldGroupNorm2d(2, "2xC2"), 4)
 on_images(layers.GroupPool, lambda: layers.GroupPool("2xC2 + 1x0"), 5)
 on_images(layers.GroupDropout, lambda: layers.GroupDropout("2xC2 + 1x0", 0.3), 5)
+on_images(layers.HarmonicConv2d, lambda: layers.HarmonicConv2d("1x0 + 1x1", "1x0 + 1x1", 3), 4)
 on_images(layers.SteerableConv2d, lambda: layers.SteerableConv2d("1x0 + 1x1", "1x0 + 1x1", 3), 3)
 on_images(
     layers.LinearUpsample,

@@ -33,6 +33,7 @@ from spheregeo.nn.plane.rings import GMRConvTranspose2d as GMRConvTranspose2d
 from spheregeo.nn.plane.rings import GMRConvTranspose3d as GMRConvTranspose3d
 from spheregeo.nn.plane.rings import convert_to_gmr as convert_to_gmr
 from spheregeo.nn.plane.sampled import SampledGroupConv2d as SampledGroupConv2d
+from spheregeo.nn.plane.steerable import HarmonicConv2d as HarmonicConv2d
 from spheregeo.nn.plane.steerable import SteerableConv2d as SteerableConv2d
 from spheregeo.nn.plane.subsample import CosetSubsample2d as CosetSubsample2d
 from spheregeo.nn.plane.subsample import CosetUnsample2d as CosetUnsample2d

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,20 +47,6 @@ def act(x: Tensor, fields: FieldType | PlanarType, group: PlaneSymmetry, h: int)
     within = pixels if group.n is None else PlanarGroup(group.n, group.reflections)
     rho = matrices(fields, within, m * within.n + r * within.n // 4)
     return torch.einsum("ab,nbij->naij", rho, pixels.turn(x, h))
-
-
-@cache
-def bumps(size: int, turn: float, sigma: float, count: int, seed: int = 0) -> Tensor:
-    """White noise smoothed by σ, turned about the middle: sums of Gaussians, so without interpolation. (count, 1, size, size)."""
-    generator = torch.Generator().manual_seed(seed)
-    reach = size / 2 + 4 * sigma
-    centre = (torch.rand(count, 2, 300, generator=generator, dtype=torch.float64) * 2 - 1) * 1.5 * reach
-    height = torch.randn(count, 300, generator=generator, dtype=torch.float64)
-    place = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    x, y = place.expand(size, size), -place[:, None].expand(size, size)
-    x, y = math.cos(turn) * x + math.sin(turn) * y, -math.sin(turn) * x + math.cos(turn) * y
-    square = (x[..., None] - centre[:, 0, None, None]) ** 2 + (y[..., None] - centre[:, 1, None, None]) ** 2
-    return torch.einsum("nijc,nc->nij", torch.exp(-square / (2 * sigma**2)), height)[:, None]
 
 
 @pytest.mark.parametrize("group", DIMENSIONS)
@@ -141,7 +127,9 @@ def test_the_kernel_of_turned_fields_is_the_kernel_at_turned_angles(group: str, 
 
 @pytest.mark.parametrize("size", [5, 7, 9])
 @pytest.mark.parametrize("n", [8, 16])
-def test_two_layers_at_the_smallest_turn_of_the_group(n: int, size: int) -> None:
+def test_two_layers_at_the_smallest_turn_of_the_group(
+    n: int, size: int, bumps: Callable[..., Tensor]
+) -> None:
     torch.manual_seed(0)
     width, count = 2 * size - 1, 24
     lift = SteerableConv2d("1x0", f"4xC{n}", size, padding=0).double()
@@ -155,7 +143,7 @@ def test_two_layers_at_the_smallest_turn_of_the_group(n: int, size: int) -> None
 
 
 @pytest.mark.parametrize("group", ["SO2", "O2"])
-def test_orders_turn_with_the_image(group: str) -> None:
+def test_orders_turn_with_the_image(group: str, bumps: Callable[..., Tensor]) -> None:
     torch.manual_seed(1)
     first = SteerableConv2d("1x0", "4x0 + 4x1 + 4x2", 5, group=group, padding=0).double()
     second = SteerableConv2d("4x0 + 4x1 + 4x2", "2x0 + 2x1 + 2x2", 5, group=group, padding=0).double()
