@@ -64,7 +64,9 @@ class HarmonicCNN(nn.Module):
             kernel_size=(kernel_size, 1),
         )  # fmt: skip
         if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size is {kernel_size}; expected an odd number, whose kernel has a centre")
+            raise ValueError(
+                f"kernel_size is {kernel_size}; expected an odd number, whose kernel has a centre"
+            )
         self.in_channels, self.out_channels = in_channels, out_channels
         widths = [width + (width * min(level, 2) + 1) // 2 for level in range(depth)]
         streams = [f"{in_channels}x0"]

@@ -58,7 +58,10 @@ def _activation(fields: Fields, nonlinearity: str) -> list[nn.Module]:
         return [GroupBatchNorm2d(fields), nn.ReLU()]
     if nonlinearity == "fourier":
         # a multiple of four directions, so that quarter turns permute them
-        return [RegularBatchNorm(fields), RegularNonlinearity(fields, "elu", samples=8 * max(fields.max_order, 1))]
+        return [
+            RegularBatchNorm(fields),
+            RegularNonlinearity(fields, "elu", samples=8 * max(fields.max_order, 1)),
+        ]
     act = GatedNonlinearity if nonlinearity == "gated" else NormNonlinearity
     return [FieldBatchNorm(fields), act(fields)]
 
@@ -142,9 +145,7 @@ class SteerableCNN(nn.Module):
         if isinstance(types[-1], PlanarType):
             layers.append(GroupPool(types[-1]))
         self.stages = nn.Sequential(*layers)
-        self.head = nn.Sequential(
-            SampleDropout(dropout), nn.Linear(types[-1].num_fields, out_channels)
-        )
+        self.head = nn.Sequential(SampleDropout(dropout), nn.Linear(types[-1].num_fields, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.in_channels)

@@ -9,6 +9,7 @@ Reference: Weiler & Cesa 2019, arXiv:1911.08251.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,10 @@ from spheregeo.groups.plane_fields import (
     plane_type,
     steerable_matrices,
 )
-from spheregeo.nn.plane.basis import PlanarBasis
+from spheregeo.nn.plane.basis import PlanarBasis, TapBasis
 from spheregeo.nn.plane.expanded import ExpandedConv2d
+
+Block = tuple[int, Tensor, tuple[int, int], tuple[slice, slice]]
 
 
 class SteerableConv2d(ExpandedConv2d):
@@ -70,13 +73,13 @@ class SteerableConv2d(ExpandedConv2d):
         padding: int | str = "same",
         padding_mode: str = "zeros",
         bias: bool = True,
-        basis: PlanarBasis | None = None,
+        basis: TapBasis | None = None,
     ) -> None:
         self_in, self_out = plane_type(in_type), plane_type(out_type)
         super().__init__((self_in.dim, self_out.dim), kernel_size, stride, antialias, padding, padding_mode)
         self.in_type, self.out_type = self_in, self_out
         self.group = _group(self_in, self_out, group)
-        self.basis = PlanarBasis(kernel_size) if basis is None else basis
+        self.basis: TapBasis = PlanarBasis(kernel_size) if basis is None else basis
         if self.basis.size != kernel_size:
             raise ValueError(f"basis has size {self.basis.size}; expected kernel_size {kernel_size}")
         self.keep("functions", self.basis.functions().flatten(1))
@@ -152,6 +155,33 @@ class SteerableConv2d(ExpandedConv2d):
                 row.append(torch.cat(found))
             rows.append(torch.cat(row, 2))
         return torch.cat(rows, 1)
+
+    def blocks(self) -> Iterator[list[Block]]:
+        """For each weight: first row, kernels, (fields out, fields in) and (channels out, channels in) of each pair of terms.
+
+        Kernels are (elements, width out, width in, kernel_size, kernel_size) float64; each takes as many rows as there are fields in.
+        """
+        functions = self.exact("functions").unflatten(1, (self.kernel_size, self.kernel_size))
+        firsts = [0]
+        for profiles in self._profiles:
+            firsts.append(firsts[-1] + profiles * (2 if len(firsts) > 1 else 1))
+        below = 0
+        for o, (number, _, width) in enumerate(self._outside):
+            found: list[Block] = []
+            start = left = 0
+            rows = slice(below, below + number * width)
+            below = rows.stop
+            for i, (copies, _, depth) in enumerate(self._inside):
+                elements = [functions.new_zeros(0, width, depth, *functions.shape[1:])]
+                for frequency, _, profiles in self._parts[o][i]:
+                    waves = functions[firsts[frequency] : firsts[frequency + 1]].unflatten(0, (profiles, -1))
+                    matrices = self.exact(f"matrices{o}_{i}_{frequency}").unflatten(1, (-1, width, depth))
+                    elements.append(torch.einsum("ncab,jcxy->njabxy", matrices, waves).flatten(0, 1))
+                columns = slice(left, left + copies * depth)
+                left = columns.stop
+                found.append((start, torch.cat(elements), (number, copies), (rows, columns)))
+                start += len(found[-1][1]) * copies
+            yield found
 
     def kernel(self) -> Tensor:
         """The expanded kernel. Shape: (out_type.dim, in_type.dim, kernel_size, kernel_size)."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.groups import FieldType, Term
-from spheregeo.nn.plane.basis import PlanarBasis
+from spheregeo.nn.plane.basis import PlanarBasis, TapBasis
 from spheregeo.nn.plane.expanded import ExpandedConv2d
 
 
@@ -63,7 +63,7 @@ class HarmonicConv2d(ExpandedConv2d):
         padding: int | str = "same",
         padding_mode: str = "zeros",
         bias: bool = True,
-        basis: PlanarBasis | None = None,
+        basis: TapBasis | None = None,
     ) -> None:
         into, out = FieldType.of(in_streams), FieldType.of(out_streams)
         if real_input and into.max_order:
@@ -71,7 +71,7 @@ class HarmonicConv2d(ExpandedConv2d):
         sizes = (into.num_fields * (1 if real_input else 2), out.num_fields * 2)
         super().__init__(sizes, kernel_size, stride, antialias, padding, padding_mode)
         self.in_streams, self.out_streams, self.real_input = into, out, real_input
-        self.basis = PlanarBasis(kernel_size) if basis is None else basis
+        self.basis: TapBasis = PlanarBasis(kernel_size) if basis is None else basis
         if self.basis.size != kernel_size:
             raise ValueError(f"basis has size {self.basis.size}; expected kernel_size {kernel_size}")
         self._inside = [(term.multiplicity, term.order) for term in into.terms]
