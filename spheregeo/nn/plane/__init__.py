@@ -2,6 +2,7 @@
 
 from spheregeo.nn.plane.conversion import convert as convert
 from spheregeo.nn.plane.conversion import to_plain as to_plain
+from spheregeo.nn.plane.escnn import from_escnn as from_escnn
 from spheregeo.nn.plane.flows import Flow as Flow
 from spheregeo.nn.plane.flows import FlowLayer as FlowLayer
 from spheregeo.nn.plane.flows import GroupActNorm as GroupActNorm
@@ -13,7 +14,6 @@ from spheregeo.nn.plane.flows import GroupSqueeze as GroupSqueeze
 from spheregeo.nn.plane.flows import InvariantNormal as InvariantNormal
 from spheregeo.nn.plane.flows import LipschitzConv2d as LipschitzConv2d
 from spheregeo.nn.plane.flows import Logit as Logit
-from spheregeo.nn.plane.escnn import from_escnn as from_escnn
 from spheregeo.nn.plane.group import FieldGroupNorm2d as FieldGroupNorm2d
 from spheregeo.nn.plane.group import GroupBatchNorm2d as GroupBatchNorm2d
 from spheregeo.nn.plane.group import GroupConv2d as GroupConv2d

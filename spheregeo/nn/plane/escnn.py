@@ -29,8 +29,9 @@ def from_escnn(
 ) -> SteerableConv2d:
     """Return the layer with the kernel and the bias of an ``R2Conv`` of e2cnn or escnn.
 
-    Channels keep their order: regular fields of C_n and D_n have the same elements in the same sequence there, where the reflection
-    is the default one, x → −x. Components of odd orders of O(2) and D_n are turned by 90°, as :func:`escnn_components` says.
+    Channels keep their order: regular fields of C_n and D_n have the same elements in the same sequence there, where the
+    reflection is the default one, x → −x. Components of odd orders of O(2) and D_n are turned by 90°, as
+    :func:`escnn_components` says.
 
     Args:
         source: the layer, or its ``state_dict()`` in evaluation mode, which holds ``filter`` and ``expanded_bias``.

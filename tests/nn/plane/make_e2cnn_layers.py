@@ -1,4 +1,4 @@
-"""Writes ``e2cnn_layers.npz``: kernels and outputs of small layers of e2cnn 0.2.3, in whose environment (numpy < 2) this file runs."""
+"""Writes ``e2cnn_layers.npz``: kernels and outputs of small layers, run in an environment of e2cnn 0.2.3 (numpy < 2)."""
 
 from __future__ import annotations
 

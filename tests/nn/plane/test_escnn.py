@@ -52,7 +52,7 @@ def test_what_does_not_fit(layers: dict[str, np.ndarray]) -> None:
         from_escnn({"filter": state["filter"].flip(0)}, "1xC8", "1xC8")
     with pytest.raises(ValueError, match="off all kernels"):
         from_escnn(state, "1xC8", "1xC8", basis=GaussianTapBasis(5, (0, 1), (0.005, 0.6), (0, 1)))
-    with pytest.raises(ValueError, match="call .eval"):
+    with pytest.raises(ValueError, match=r"call \.eval"):
         from_escnn({"weights": state["filter"]}, "1xC8", "1xC8")
     with pytest.raises(ValueError, match="source is Conv2d"):
         from_escnn(torch.nn.Conv2d(1, 1, 3), "1x0", "1x0")

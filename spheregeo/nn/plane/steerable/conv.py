@@ -159,7 +159,8 @@ class SteerableConv2d(ExpandedConv2d):
     def blocks(self) -> Iterator[list[Block]]:
         """For each weight: first row, kernels, (fields out, fields in) and (channels out, channels in) of each pair of terms.
 
-        Kernels are (elements, width out, width in, kernel_size, kernel_size) float64; each takes as many rows as there are fields in.
+        Kernels are (elements, width out, width in, kernel_size, kernel_size) float64; each takes as many rows as there are
+        fields in.
         """
         functions = self.exact("functions").unflatten(1, (self.kernel_size, self.kernel_size))
         firsts = [0]
