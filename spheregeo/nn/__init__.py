@@ -51,8 +51,8 @@ from spheregeo.nn.plane import GroupPool as GroupPool
 from spheregeo.nn.plane import GroupResidual as GroupResidual
 from spheregeo.nn.plane import GroupSqueeze as GroupSqueeze
 from spheregeo.nn.plane import GroupWarp as GroupWarp
-from spheregeo.nn.plane import HemisphereWarp as HemisphereWarp
 from spheregeo.nn.plane import HarmonicConv2d as HarmonicConv2d
+from spheregeo.nn.plane import HemisphereWarp as HemisphereWarp
 from spheregeo.nn.plane import InvariantNormal as InvariantNormal
 from spheregeo.nn.plane import LieGraphConv as LieGraphConv
 from spheregeo.nn.plane import LieGraphPool as LieGraphPool
