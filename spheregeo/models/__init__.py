@@ -11,9 +11,8 @@ from spheregeo.models.plane.harmonic import HarmonicCNN
 from spheregeo.models.plane.image_cnn import ImageCNN, ImageUNet
 from spheregeo.models.plane.lie_graph import LieGraphCNN, LieGraphUNet
 from spheregeo.models.plane.sampled_cnn import SampledGroupCNN
-from spheregeo.models.plane.strided_group_cnn import StridedGroupCNN
-from spheregeo.models.plane.warped_cnn import WarpedCNN
 from spheregeo.models.plane.steerable import SteerableCNN, SteerableUNet
+from spheregeo.models.plane.strided_group_cnn import StridedGroupCNN
 from spheregeo.models.plane.warped_cnn import WarpedCNN
 from spheregeo.models.registry import aliases, builder_of, create, domain_of, names, output_of, register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
