@@ -175,13 +175,24 @@ def gathered(weight: Tensor, index: Tensor, cosets_out: int) -> Tensor:
     return found
 
 
+def _picked(index: Tensor, count: int, like: Tensor) -> Tensor:
+    """Matrix whose columns hold a single 1 each: a product with it picks entries. Shape: (rest,) -> (count, rest)."""
+    picked = like.new_zeros(count, len(index))
+    return picked.index_put_((index, torch.arange(len(index), device=index.device)), picked.new_ones(()))
+
+
 class _Gather(Function):
-    """Rows of all pairs of fields at once, which is several times as fast as entry by entry."""
+    """On a CPU products with matrices of zeros and ones, which are three times as fast as picking entry by entry."""
 
     @staticmethod
     def forward(weight: Tensor, index: Tensor, cosets_out: int) -> Tensor:  # type: ignore[override]
-        rows = weight.permute(2, 0, 1).contiguous().index_select(0, index)  # (T · rest, O, C)
-        return rows.unflatten(0, (cosets_out, -1)).permute(2, 0, 3, 1)
+        rows, parts = weight.reshape(-1, weight.shape[2]), index.view(cosets_out, -1)
+        if weight.device.type != "cpu":
+            return weight[..., index].unflatten(2, (cosets_out, -1)).transpose(1, 2)
+        out = weight.new_empty(len(weight), cosets_out, weight.shape[1], parts.shape[1])
+        for t, part in enumerate(parts):
+            out[:, t] = (rows @ _picked(part, rows.shape[1], rows)).view(*weight.shape[:2], -1)
+        return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -198,8 +209,14 @@ class _Collect(Function):
 
     @staticmethod
     def forward(g: Tensor, index: Tensor, count: int) -> Tensor:  # type: ignore[override]
-        rows = g.permute(1, 3, 0, 2).flatten(0, 1)
-        return rows.new_zeros(count, *rows.shape[1:]).index_add_(0, index, rows).permute(1, 2, 0)
+        fields, cosets_out, into, rest = g.shape
+        if g.device.type != "cpu":
+            entries = g.transpose(1, 2).reshape(fields, into, -1)
+            return entries.new_zeros(fields, into, count).index_add_(2, index, entries)
+        total = g.new_zeros(fields * into, count)
+        for t, part in enumerate(index.view(cosets_out, rest)):
+            total.addmm_(g[:, t].reshape(-1, rest), _picked(part, count, total).T)
+        return total.view(fields, into, count)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
