@@ -111,4 +111,4 @@ def _line(batch: int, width: int) -> PointConfiguration:
 
 def cases() -> list[PointConfiguration]:
     """Return the configurations."""
-    return [_line(16, WIDTH)]
+    return [_line(32, WIDTH)]
