@@ -9,6 +9,7 @@ from spheregeo.sparse.engines import (
 from spheregeo.sparse.maps.attention import AttentionMap
 from spheregeo.sparse.maps.coupling import Coupling, Pairs
 from spheregeo.sparse.maps.gather import Gather
+from spheregeo.sparse.maps.max_plus import MaxPlusMap, max_plus_planes
 from spheregeo.sparse.maps.paths import Path
 from spheregeo.sparse.maps.reduce import segment_reduce, semiring_apply
 from spheregeo.sparse.maps.rows import RowMaps, Rows
@@ -24,6 +25,7 @@ __all__ = [
     "CSRPattern",
     "Coupling",
     "Gather",
+    "MaxPlusMap",
     "Pairs",
     "Path",
     "Pattern",
@@ -35,6 +37,7 @@ __all__ = [
     "check_engine",
     "default_engine",
     "engines",
+    "max_plus_planes",
     "register_engine",
     "segment_apply",
     "segment_outer",

@@ -22,6 +22,8 @@ OPERATORS = (
     "segment",
     "attention",
     "attention_gradients",
+    "max_plus",
+    "max_plus_gradients",
 )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import spheregeo as sg
+from spheregeo.sparse import CSRPattern, MaxPlusMap, max_plus_planes
 from spheregeo.sparse.engines import kernels
 from spheregeo.sparse.engines.kernels import inner
 
@@ -52,6 +53,24 @@ def rows(rng: np.random.Generator) -> list[np.ndarray]:
     return [out, back, made]
 
 
+def largest(rng: np.random.Generator) -> list[np.ndarray]:
+    """Largest sums over eight shifts in two groups of two channels, and over the nonzeros of three rows."""
+    torch.manual_seed(1)
+    shifts = [(a, b, c) for a in (0, 1) for b in (-1, 0) for c in (0, 2)]
+    x, kernel = (
+        torch.from_numpy(rng.normal(size=(2, 4, 3, 5, 6))),
+        torch.from_numpy(rng.normal(size=(4, 2, 3, 8))),
+    )
+    found = []
+    pattern = CSRPattern.of(torch.tensor([0, 2, 3, 5]), torch.tensor([1, 0, 2, 2, 1]), 3)
+    for y, given in (
+        (max_plus_planes(x.requires_grad_(), kernel.requires_grad_(), shifts), (x, kernel)),
+        (MaxPlusMap(pattern)(x.flatten(2)[..., :3], kernel.flatten(1)[:, :5]), (x, kernel)),
+    ):
+        found += [y, *torch.autograd.grad(y.square().sum(), given)]
+    return [t.detach().numpy() for t in found]
+
+
 def main(path: str, size: int) -> None:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
@@ -76,7 +95,7 @@ def main(path: str, size: int) -> None:
         features = torch.randn(4 * size, 4)
         found[f"coupling {depthwise}"] = all_of(layer, x, positions, edges, features)
     rng = np.random.default_rng(0)
-    found |= {"spectral": spectral(rng), "rows": rows(rng)}
+    found |= {"spectral": spectral(rng), "rows": rows(rng), "largest": largest(rng)}
     np.savez(path, **{f"{k} {i}": v for k, values in found.items() for i, v in enumerate(values)})
     unused = [name for name in kernels.__all__ if not getattr(getattr(kernels, name), "signatures", True)]
     print(inner.chosen.__name__.rpartition(".")[2], unused)

@@ -17,6 +17,7 @@ from spheregeo.sparse import (
     Coupling,
     CSRPattern,
     Gather,
+    MaxPlusMap,
     Pairs,
     Path,
     RingPattern,
@@ -24,6 +25,7 @@ from spheregeo.sparse import (
     Rows,
     SparseMap,
     TangentMap,
+    max_plus_planes,
     segment_apply,
     segment_outer,
 )
@@ -201,6 +203,36 @@ def segments(outer: bool) -> Callable[..., tuple]:
     return build
 
 
+class Planes(nn.Module):
+    """Largest sums over shifts, two groups of channels."""
+
+    def __init__(self, engine: str | None) -> None:
+        super().__init__()
+        self.engine, self.shifts = engine, [(0, 0, 0), (1, -1, 0), (-1, 2, 1), (0, 0, -2), (2, 1, 0)]
+
+    def forward(self, x: Tensor, kernel: Tensor) -> Tensor:
+        return max_plus_planes(x, kernel, self.shifts, engine=self.engine)
+
+
+def planes(engine: str | None) -> tuple[nn.Module, list[Tensor]]:
+    return Planes(engine), [torch.randn(2, 4, 3, 5, 4), torch.randn(6, 2, 3, 5)]
+
+
+class Smallest(nn.Module):
+    """Smallest sums over the nonzeros of rows, none of which is empty."""
+
+    def __init__(self, engine: str | None) -> None:
+        super().__init__()
+        self.map = MaxPlusMap(rings(), semiring="min", engine=engine)
+
+    def forward(self, x: Tensor, values: Tensor) -> Tensor:
+        return self.map(x, values)
+
+
+def smallest(engine: str | None) -> tuple[nn.Module, list[Tensor]]:
+    return Smallest(engine), [torch.randn(2, 3, 10), torch.randn(3, 5)]
+
+
 CASES: dict[str, Callable[..., tuple[nn.Module, list[Tensor]]]] = {
     "linear-csr": mixed(csr),
     "linear-rings": mixed(rings),
@@ -216,6 +248,8 @@ CASES: dict[str, Callable[..., tuple[nn.Module, list[Tensor]]]] = {
     "gather": gather,
     "segment-outer": segments(True),
     "segment-apply": segments(False),
+    "max-planes": planes,
+    "min-rows": smallest,
 }
 """Modules and float32 arguments by name; a build takes the name of an engine, or None."""
 
@@ -267,16 +301,23 @@ def test_one_gradient_alone(name: str) -> None:
 
 
 class Recorder(torch.utils._python_dispatch.TorchDispatchMode):
-    """Calls of the operator, as they reach the dispatcher."""
+    """Calls of our operators, as they reach the dispatcher."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if func is torch.ops.spheregeo.multilinear.default:
-            self.calls.append(args)
+        if func.namespace == "spheregeo":
+            self.calls.append((func, args))
         return func(*args, **(kwargs or {}))
+
+
+def _ready(argument: object) -> object:
+    """A tensor of numbers ready for gradients, anything else as it is."""
+    if isinstance(argument, Tensor) and argument.is_floating_point():
+        return argument.detach().requires_grad_()
+    return argument
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -294,10 +335,11 @@ def test_compilers_are_told_the_truth(name: str, dtype: torch.dtype) -> None:
     checks = ["test_schema", "test_faketensor", "test_autograd_registration"]
     if dtype == torch.float32:
         checks.append("test_aot_dispatch_dynamic")
-    for arguments in recorder.calls:
-        ready = [t.detach().requires_grad_() for t in arguments[0]]
-        call = (ready, *arguments[1:])
-        torch.library.opcheck(torch.ops.spheregeo.multilinear.default, call, test_utils=checks)
+    for operator, arguments in recorder.calls:
+        call = [_ready(argument) for argument in arguments]
+        if operator is torch.ops.spheregeo.multilinear.default:
+            call[0] = [_ready(t) for t in arguments[0]]
+        torch.library.opcheck(operator, tuple(call), test_utils=checks)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -41,6 +41,8 @@ operator      arguments                form, and where it is described with its 
 "attention"   q, k, v, bias or None    not linear: output and logarithms of sums, whatever is wanted, and in
               and for "..._gradients"  "attention_gradients" the gradients of the first three or four.
               sums, products, g        :mod:`spheregeo.sparse.forms.attention`
+"max_plus"    x, k; for                not linear: largest sums x + k and the taps that attain them, and the gradients to both.
+              "..._gradients" g, taps  :mod:`spheregeo.sparse.forms.max_plus`
 ============  =======================  ====================================================================================
 
 Structures never change; what an engine prepares from one (plans, copies in another layout) it keeps in ``structure.memo``, a

@@ -8,6 +8,7 @@ from spheregeo.sparse.engines.compiled.attention import attention, attention_gra
 from spheregeo.sparse.engines.compiled.bands import bands
 from spheregeo.sparse.engines.compiled.coupling import coupling
 from spheregeo.sparse.engines.compiled.linear import CompiledLinear
+from spheregeo.sparse.engines.compiled.max_plus import max_plus, max_plus_gradients
 from spheregeo.sparse.engines.compiled.rows import rows
 from spheregeo.sparse.engines.compiled.tangent import CompiledTangent
 from spheregeo.sparse.engines.portable.gather import gather
@@ -23,4 +24,6 @@ OPERATORS = {
     "segment": segment,
     "attention": attention,
     "attention_gradients": attention_gradients,
+    "max_plus": max_plus,
+    "max_plus_gradients": max_plus_gradients,
 }

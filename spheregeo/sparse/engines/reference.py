@@ -13,7 +13,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spheregeo.sparse.forms import attention, bands, coupling, gather, linear, rows, segment, tangent
+from spheregeo.sparse.forms import (
+    attention,
+    bands,
+    coupling,
+    gather,
+    linear,
+    max_plus,
+    rows,
+    segment,
+    tangent,
+)
 from spheregeo.sparse.forms.orders import width
 from spheregeo.sparse.patterns import BandsPattern
 
@@ -385,6 +395,36 @@ def attention_gradients(
     return found
 
 
+def max_plus_form(
+    structure: max_plus.Stencil | max_plus.MaxRows, arguments: Sequence[Tensor | None], wanted: Sequence[int]
+) -> list[Tensor]:
+    """Every tap's sums side by side, the largest of them and the first tap that has it."""
+    x, k = arguments
+    assert x is not None and k is not None
+    shape = structure.result(x, k)
+    sums = [(torch.as_tensor(tap, device=x.device), v) for tap, v in structure.candidates(x, k)]
+    if not sums:
+        return list(max_plus.running(structure, x, k))
+    every = torch.stack([v for _, v in sums])
+    y, number = every.amax(0), (every == every.amax(0)).int().argmax(0)
+    taps = torch.stack([tap.expand(shape) for tap, _ in sums]).gather(0, number[None])[0]
+    return [y, torch.where(y.isneginf(), -1, taps).to(max_plus.tap_type(structure))]
+
+
+def max_plus_gradients(
+    structure: max_plus.Stencil | max_plus.MaxRows, arguments: Sequence[Tensor | None], wanted: Sequence[int]
+) -> list[Tensor]:
+    """Every place that has a tap, put where the tap reads."""
+    g, taps = arguments
+    assert g is not None and taps is not None
+    dx, dk = (g.new_zeros(shape) for shape in structure.given(g))
+    sources, coefficients = (t.expand_as(taps)[taps >= 0] for t in structure.places(taps))
+    sample = torch.arange(len(g), device=g.device).view(-1, *[1] * (g.ndim - 1)).expand_as(g)[taps >= 0]
+    dx.flatten(1).index_put_((sample, sources), g[taps >= 0], accumulate=True)
+    dk.view(-1).index_put_((coefficients,), g[taps >= 0], accumulate=True)
+    return [dx, dk]
+
+
 OPERATORS = {
     "linear": linear_form,
     "tangent": tangent_form,
@@ -394,4 +434,6 @@ OPERATORS = {
     "segment": segment_form,
     "attention": attention_form,
     "attention_gradients": attention_gradients,
+    "max_plus": max_plus_form,
+    "max_plus_gradients": max_plus_gradients,
 }

@@ -5,6 +5,7 @@ from spheregeo.sparse.engines.portable.bands import bands
 from spheregeo.sparse.engines.portable.coupling import coupling
 from spheregeo.sparse.engines.portable.gather import gather
 from spheregeo.sparse.engines.portable.linear import PortableLinear
+from spheregeo.sparse.engines.portable.max_plus import max_plus, max_plus_gradients
 from spheregeo.sparse.engines.portable.rows import rows
 from spheregeo.sparse.engines.portable.segment import segment
 from spheregeo.sparse.engines.portable.tangent import PortableTangent
@@ -19,4 +20,6 @@ OPERATORS = {
     "segment": segment,
     "attention": attention,
     "attention_gradients": attention_gradients,
+    "max_plus": max_plus,
+    "max_plus_gradients": max_plus_gradients,
 }

@@ -2,6 +2,7 @@
 
 from spheregeo.sparse.engines.kernels.attention import attend, attend_keys, attend_queries
 from spheregeo.sparse.engines.kernels.coupling import couple, couple_back, couple_pairs
+from spheregeo.sparse.engines.kernels.max_plus import max_planes, max_planes_back, max_rows, max_rows_back
 from spheregeo.sparse.engines.kernels.rings import ring_apply, ring_gradients
 from spheregeo.sparse.engines.kernels.rows import rows_adjoint, rows_apply, rows_coefficients
 from spheregeo.sparse.engines.kernels.scattered import csr_contract
@@ -16,6 +17,10 @@ __all__ = [
     "couple_back",
     "couple_pairs",
     "csr_contract",
+    "max_planes",
+    "max_planes_back",
+    "max_rows",
+    "max_rows_back",
     "ring_apply",
     "ring_gradients",
     "rows_adjoint",
