@@ -10,6 +10,7 @@ from spheregeo.models.plane.group_cnn import GroupCNN, GroupResNet, GroupUNet
 from spheregeo.models.plane.harmonic import HarmonicCNN
 from spheregeo.models.plane.image_cnn import ImageCNN, ImageUNet
 from spheregeo.models.plane.lie_graph import LieGraphCNN, LieGraphUNet
+from spheregeo.models.plane.pde_cnn import PDECNN
 from spheregeo.models.plane.sampled_cnn import SampledGroupCNN
 from spheregeo.models.plane.steerable import SteerableCNN, SteerableUNet
 from spheregeo.models.plane.strided_group_cnn import StridedGroupCNN
@@ -48,6 +49,7 @@ ALIASES = {alias: (found["field"], found["label"]) for alias, found in aliases()
 
 __all__ = [
     "ALIASES",
+    "PDECNN",
     "SEGNN",
     "SFNO",
     "TFN",

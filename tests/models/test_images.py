@@ -63,3 +63,16 @@ def test_group_networks_refuse() -> None:
         models.create("group-resnet", 1, 2, None, stem=3)
     with pytest.raises(ValueError, match="group is 'E4'"):
         models.create("group-unet", 1, 2, None, group="E4")
+
+
+def test_pde_network_is_invariant_under_quarter_turns_and_refuses_other_orientations() -> None:
+    model = models.create("pde-cnn", 1, 3, None, width=4, depth=3).double()
+    for size in (12, 13):
+        x = torch.randn(2, 1, size, size, dtype=torch.float64)
+        model.train()(x)
+        model.eval()
+        assert (model(torch.rot90(x, 1, (2, 3))) - model(x)).abs().max() < 1e-12
+    model.train()(x).square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
+    with pytest.raises(ValueError, match="orientations is 6; expected a multiple of 4"):
+        models.create("pde-cnn", 1, 3, None, orientations=6)

@@ -95,6 +95,13 @@ OWN_TWIN = {
     "GroupConv2d": "nn/plane/test_group_conv.py",
     "SampledGroupConv2d": "nn/plane/test_sampled.py",
     "HarmonicConv2d": "nn/plane/test_harmonic_conv.py",
+    **dict.fromkeys(
+        [
+            "CakeLift", "FieldMix", "MaxPlusConv2d", "PlaneConvection", "PlaneDiffusion", "PlaneDilation", "PlaneErosion",
+            "PlanePDELayer", "SE2Convection", "SE2Diffusion", "SE2Dilation", "SE2Erosion", "SE2PDELayer",
+        ],
+        "nn/plane/test_pde.py",
+    ),
     **dict.fromkeys(["LinearUpsample", "SteerableConv2d"], "nn/plane/test_steerable_conv.py"),
     **dict.fromkeys(["Warp2d", "PeriodicConv2d", "WarpedConv2d"], "nn/plane/test_warp.py"),
     **dict.fromkeys(["CosetSubsample2d", "CosetUnsample2d"], "nn/plane/test_subsample.py"),
@@ -960,3 +967,12 @@ WARP = layers.LogPolarWarp((3, 8), inner=0.2)
 on_images(layers.Warp2d, lambda: layers.Warp2d(WARP), 2, bad_inputs=[(torch.randn(2, 4, 4), "x")])
 on_images(layers.PeriodicConv2d, lambda: layers.PeriodicConv2d(2, 3, 3), 2)
 on_images(layers.WarpedConv2d, lambda: layers.WarpedConv2d(2, 3, 3, warp=WARP), 2)
+on_images(layers.MaxPlusConv2d, lambda: layers.MaxPlusConv2d(2, 4, 3, groups=2), 2)
+on_images(layers.CakeLift, lambda: layers.CakeLift(2, 4, 3), 2)
+on_images(layers.FieldMix, lambda: layers.FieldMix(2, 3, 2), 4)
+on_images(layers.SE2PDELayer, lambda: layers.SE2PDELayer(1, 2, 4, 3, diffusion=True), 4)
+on_images(layers.PlanePDELayer, lambda: layers.PlanePDELayer(2, 3, 3), 2)
+for of_se2 in (layers.SE2Convection, layers.SE2Diffusion, layers.SE2Dilation, layers.SE2Erosion):
+    on_images(of_se2, lambda kind=of_se2: kind(1, 4), 4)
+for of_plane in (layers.PlaneConvection, layers.PlaneDiffusion, layers.PlaneDilation, layers.PlaneErosion):
+    on_images(of_plane, lambda kind=of_plane: kind(2), 2)
