@@ -64,7 +64,7 @@ class ExpandedConv2d(ExactBuffers):
             )
         else:
             self.padding = check_count("padding", padding, 0)
-        self._cache: tuple[tuple[object, ...], Tensor] | None = None
+        self._cache: tuple[tuple[object, ...], tuple[Tensor, Tensor | None]] | None = None
 
     def kernel(self) -> Tensor:
         """The expanded kernel. Shape: (out, in, kernel_size, kernel_size)."""
@@ -74,16 +74,19 @@ class ExpandedConv2d(ExactBuffers):
         """The bias of each channel. Shape: (out,)."""
         raise NotImplementedError
 
-    def _current(self) -> Tensor:
-        """The kernel, kept in evaluation until a parameter changes."""
+    def _current(self) -> tuple[Tensor, Tensor | None]:
+        """The kernel and the bias, kept in evaluation until a parameter changes."""
         parameters = list(self.parameters())
-        needed = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        if self.training or needed or is_watched():
-            return self.kernel()
+        if (
+            self.training
+            or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters))
+            or is_watched()
+        ):
+            return self.kernel(), self.constant()
         state = tuple((p._version, p.data_ptr(), p.dtype) for p in parameters)
         if self._cache is None or self._cache[0] != state:
             with torch.inference_mode(False), torch.no_grad():
-                self._cache = (state, self.kernel())
+                self._cache = (state, (self.kernel(), self.constant()))
         return self._cache[1]
 
     def train(self, mode: bool = True) -> Self:
@@ -103,8 +106,8 @@ class ExpandedConv2d(ExactBuffers):
         check_tensor(x)
         if x.ndim != 4 or x.shape[1] != self.sizes[0]:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (batch, {self.sizes[0]}, H, W)")
-        kernel, bias = self._current().to(x.dtype), self.constant()
-        bias = None if bias is None else bias.to(x.dtype)
+        kernel, bias = self._current()
+        kernel, bias = kernel.to(x.dtype), None if bias is None else bias.to(x.dtype)
         if self.antialias:
             taps, pads = self._windows(x.shape[2:])
             return F.conv2d(low_pass(self._pad(x, pads), taps), kernel, bias, self.stride)
