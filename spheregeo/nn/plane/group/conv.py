@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ class GroupConv2d(ExactBuffers):
         self.padding = self._padding(padding)
         if padding_mode not in MODES:
             raise ValueError(f"padding_mode is {padding_mode!r}; expected one of {', '.join(MODES)}")
-        self.padding_mode = padding_mode
+        self.padding_mode: Any = padding_mode
         if self.group.n not in (1, 2):
             for name in ("kernel_size", "stride", "padding", "dilation"):
                 rows, columns = getattr(self, name)

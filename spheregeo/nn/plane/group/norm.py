@@ -146,10 +146,10 @@ class FieldGroupNorm2d(_OnFields):
         self._check(x)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         with torch.autocast(x.device.type, enabled=False):
-            learned = [
+            weight, bias = (
                 None if p is None else self._of_fields(p.to(wide.dtype)) for p in (self.weight, self.bias)
-            ]
-            return F.group_norm(wide, self.num_groups, *learned, self.eps).to(x.dtype)
+            )
+            return F.group_norm(wide, self.num_groups, weight, bias, self.eps).to(x.dtype)
 
     @torch.no_grad()
     def export(self) -> nn.GroupNorm:
