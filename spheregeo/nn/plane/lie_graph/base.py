@@ -143,8 +143,8 @@ class LieGraph(ABC):
             edges, scale = self.edges(), 1 / np.sqrt(self.degrees())
             row = np.repeat(np.arange(self.num_vertices), np.diff(edges.indptr))
             values = -edges.weights * (scale[row] * scale[edges.indices])
-            arrays = (torch.from_numpy(a) for a in (edges.indptr, edges.indices, values))
-            made = SparseMap(*arrays, self.num_vertices)
+            indptr, indices = torch.from_numpy(edges.indptr), torch.from_numpy(edges.indices)
+            made = SparseMap(indptr, indices, torch.from_numpy(values), self.num_vertices)
             made.register_buffer("degree_root", torch.from_numpy(1 / scale), persistent=False)
             return made.to(dtype)
 
