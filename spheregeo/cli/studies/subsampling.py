@@ -139,7 +139,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
     from matplotlib.figure import Figure
 
     groups = list(dict.fromkeys(r["group"] for r in rows))
-    figure = Figure(figsize=(4.8 * len(groups), 4.0), layout="constrained")
+    figure = Figure(figsize=(5.8 * len(groups), 4.0), layout="constrained")
     for axis, group in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
         here = [r for r in rows if r["group"] == group]
         kinds = list(dict.fromkeys((r["network"], r["trained"]) for r in here))
