@@ -6,6 +6,7 @@ from spheregeo.models.alias import options_of, resolve
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.on_grid import OnGrid
+from spheregeo.models.plane.gmr_cnn import GMRCNN, GMRUNet
 from spheregeo.models.plane.group_cnn import GroupCNN, GroupResNet, GroupUNet
 from spheregeo.models.plane.harmonic import HarmonicCNN
 from spheregeo.models.plane.image_cnn import ImageCNN, ImageUNet
@@ -41,6 +42,7 @@ from spheregeo.models.sphere.sfno import SFNO, SFNOClassifier
 from spheregeo.models.sphere.spin import SpinClassifier, SpinUNet
 from spheregeo.models.sphere.transformer import SphericalTransformer
 from spheregeo.models.sphere.unet import SphericalUNet
+from spheregeo.models.voxels.gmr_voxels import GMRVoxels
 from spheregeo.models.voxels.steerable_voxels import SteerableVoxels
 from spheregeo.models.voxels.voxel_cnn import VoxelCNN
 
@@ -49,6 +51,7 @@ ALIASES = {alias: (found["field"], found["label"]) for alias, found in aliases()
 
 __all__ = [
     "ALIASES",
+    "GMRCNN",
     "PDECNN",
     "SEGNN",
     "SFNO",
@@ -59,6 +62,8 @@ __all__ = [
     "DeepSphereClassifier",
     "DeepSphereUNet",
     "DiscoClassifier",
+    "GMRUNet",
+    "GMRVoxels",
     "GaugeClassifier",
     "GaugeUNet",
     "GemCNN",

@@ -1,4 +1,4 @@
-"""One class for each sample: cross-entropy, accuracy, mean class accuracy, macro-F1, every prediction as a table.
+"""One class for each sample: cross-entropy, accuracy, mean class accuracy, macro-F1, AUC, every prediction as a table.
 
 What a sample is (a signal on the sphere, a cloud of points, a mesh) is the business of a subclass of ``LabelTask``, which
 turns a batch into logits; everything after the logits is here, once.
@@ -24,6 +24,7 @@ from spheregeo.tasks.metrics import (
     class_recall,
     class_table,
     classification_scores,
+    mean_auc,
     number,
 )
 from spheregeo.tasks.pictures.fields import confusion_picture
@@ -66,6 +67,7 @@ class LabelTask(Task):
         self.num_classes, self.class_names, self.label_smoothing = num_classes, names, label_smoothing
         self.confusion = ConfusionMatrix(num_classes, ignore_index=NONE)
         self.predictions = Predictions()
+        self._auc: float | None = None
 
     @abstractmethod
     def logits(self, batch: Batch) -> Tensor:
@@ -93,12 +95,16 @@ class LabelTask(Task):
     def compute_metrics(self) -> dict[str, float]:
         self.matrix = self.confusion.compute().cpu()
         self.confusion.reset()
+        self._auc = None  # known after a test alone, which keeps all probabilities
         return classification_scores(self.matrix)
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         self._table = self.predictions.compute()  # gathered from all processes
         self.predictions.reset()
+        self._auc = mean_auc(*self._table[1:])
+        if self._trainer is not None and self._auc == self._auc:
+            self.log("test/auc", self._auc, sync_dist=True)
         self._names = (
             sample_names(self.trainer, self._table[0].tolist()) if self._trainer is not None else None
         )
@@ -114,7 +120,8 @@ class LabelTask(Task):
             for name, n, r, p, f in scores
         }
         matrix = self.matrix.long().tolist()
-        return {**classification_scores(self.matrix), "classes": classes, "confusion": matrix}
+        auc = {} if self._auc is None else {"auc": number(self._auc)}
+        return {**classification_scores(self.matrix), **auc, "classes": classes, "confusion": matrix}
 
     def summary(self) -> str:
         """Return recall, precision, F1 and number of samples by class, as text."""
@@ -124,8 +131,10 @@ class LabelTask(Task):
             "F1": class_f1(self.matrix),
             "count": self.matrix.sum(1),
         }
-        accuracy = classification_scores(self.matrix)["accuracy"]
-        return class_table(self.class_names, columns, {"accuracy": accuracy})
+        totals = {"accuracy": classification_scores(self.matrix)["accuracy"]}
+        if self._auc is not None:
+            totals["AUC"] = self._auc
+        return class_table(self.class_names, columns, totals)
 
     def example_class(self, example: Any) -> int:
         """Return the true class of an example."""

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_auroc
 
 
 class ConfusionMatrix(Metric):
@@ -86,6 +87,23 @@ def classification_scores(matrix: Tensor) -> dict[str, float]:
         "macc": float(class_recall(matrix)[present].mean()),
         "macro_f1": float(class_f1(matrix)[present].mean()),
     }
+
+
+def mean_auc(truth: Tensor, probability: Tensor) -> float:
+    """Return the area under the ROC curve, each class against all others, as the mean over classes.
+
+    Args:
+        truth: true classes.
+        probability: probability, or any score, of each class.
+
+    Shape: (N,), (N, C) -> (). Classes that no sample has, or all have, are left out; NaN where none is left.
+    """
+    found = []
+    for k in range(probability.shape[1]):
+        own = truth == k
+        if 0 < int(own.sum()) < len(own):
+            found.append(float(binary_auroc(probability[:, k], own.long())))
+    return sum(found) / len(found) if found else float("nan")
 
 
 def class_table(names: Sequence[str], columns: dict[str, Tensor], totals: dict[str, float]) -> str:

@@ -9,15 +9,16 @@ from spheregeo import models
 from spheregeo.audit.randomise import randomise
 
 BASELINES = {"image-cnn": (3,), "image-unet": (3, 9, 14)}
+RINGS = {"gmr-cnn": (3,), "gmr-unet": (3, 9, 14)}  # isotropic kernels
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", {**BASELINES, **RINGS})
 def test_gradients_samples_and_bad_input(name: str) -> None:
     torch.manual_seed(0)
     model = models.create(name, 2, 3, None, width=4, depth=3).double()
     x = torch.randn(3, 2, 9, 14, dtype=torch.float64, requires_grad=True)
     y = model(x)
-    assert y.shape == (3, *BASELINES[name])
+    assert y.shape == (3, *{**BASELINES, **RINGS}[name])
     y.square().sum().backward()
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
     model.eval()
@@ -77,3 +78,16 @@ def test_pde_network_is_invariant_under_quarter_turns_and_refuses_other_orientat
     assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in model.parameters())
     with pytest.raises(ValueError, match="orientations is 6; expected a multiple of 4"):
         models.create("pde-cnn", 1, 3, None, orientations=6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [12, 13])
+@pytest.mark.parametrize("name", RINGS)
+def test_rings_are_exact_under_quarter_turns_and_flips_on_every_size(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    model = randomise(models.create(name, 2, 3, None, width=4, depth=3)).double().eval()
+    x = torch.randn(2, 2, size, size, dtype=torch.float64)
+    y = model(x)
+    for turns, flip in ((1, False), (0, True), (3, True)):
+        a, b = (torch.rot90(f.flip(-1) if flip else f, turns, (-2, -1)) if f.ndim == 4 else f for f in (x, y))
+        torch.testing.assert_close(model(a), b, rtol=0, atol=1e-12 * float(y.abs().max()))

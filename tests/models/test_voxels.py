@@ -23,6 +23,7 @@ def test_steerable_network_is_invariant_under_the_cube(size: int) -> None:
     assert measure_equivariance(network("steerable-voxels"), shape, group="o3", channels=2).error < 1e-12
     proper = network("steerable-voxels", group="SO3")
     assert measure_equivariance(proper, shape, channels=2).error < 1e-12
+    assert measure_equivariance(network("gmr-voxels"), shape, group="o3", channels=2).error < 1e-12
     assert measure_equivariance(network("voxel-cnn"), shape, channels=2).error > 1e-2
 
 
@@ -30,10 +31,12 @@ def test_other_rotations_change_little_beside_what_tells_signals_apart() -> None
     found = measure_turns(network("steerable-voxels"), 16, 2)
     baseline = measure_turns(network("voxel-cnn"), 16, 2)
     assert found["rotations"] < 0.03 and found["spread"] > 5 * found["rotations"]
+    rings = measure_turns(network("gmr-voxels"), 16, 2)
+    assert rings["rotations"] < 0.03 and rings["spread"] > 5 * rings["rotations"]
     assert baseline["rotations"] > 2 * found["rotations"]
 
 
-@pytest.mark.parametrize("name", ["steerable-voxels", "voxel-cnn"])
+@pytest.mark.parametrize("name", ["steerable-voxels", "gmr-voxels", "voxel-cnn"])
 def test_gradients_samples_and_bad_input(name: str) -> None:
     model = network(name).double()
     x = torch.randn(3, 2, *SHAPE, dtype=torch.float64, requires_grad=True)
@@ -51,7 +54,7 @@ def test_gradients_samples_and_bad_input(name: str) -> None:
         models.resolve(name, "label", "points")
 
 
-@pytest.mark.parametrize("name", ["steerable-voxels", "voxel-cnn"])
+@pytest.mark.parametrize("name", ["steerable-voxels", "gmr-voxels", "voxel-cnn"])
 def test_norms_and_dropout_know_of_several_processes(name: str) -> None:
     model = network(name)
     plain = (torch.nn.BatchNorm3d, torch.nn.Dropout)
@@ -72,3 +75,12 @@ def test_checkpoints_of_torch_s_batch_norm_give_the_same_numbers() -> None:
 def test_report() -> None:
     text = format_voxels(report_voxels(network("steerable-voxels"), SHAPE, channels=2, repeats=3))
     assert "change by any rotations" in text and "its reflections too" in text
+
+
+@pytest.mark.parametrize("name", ["steerable-voxels", "gmr-voxels", "voxel-cnn"])
+def test_blocks_are_averaged_first(name: str) -> None:
+    x = torch.randn(2, 2, 8, 8, 8)
+    blocks = x.unfold(2, 2, 2).unfold(3, 2, 2).unfold(4, 2, 2).mean((-3, -2, -1))
+    assert torch.allclose(network(name, pool=2).eval()(x), network(name).eval()(blocks), atol=1e-6)
+    with pytest.raises(ValueError, match="multiples of pool"):
+        network(name, pool=2)(torch.randn(2, 2, *SHAPE))

@@ -10,7 +10,7 @@ import torch
 
 from spheregeo.grids import Equiangular
 from spheregeo.tasks import ConfusionMatrix, DepthScores, class_iou, class_recall, segmentation_scores
-from spheregeo.tasks.metrics import class_table
+from spheregeo.tasks.metrics import class_table, mean_auc
 
 
 def brute_force(
@@ -131,3 +131,13 @@ def test_the_table_of_classes_has_means_over_what_is_there() -> None:
     assert door.split() == ["door", "-", "0.000"] and floor.split() == ["floor", "1.000", "0.100"]
     assert mean.split()[-1] == "0.750" and total == "accuracy 0.800 over all"
     assert len({line.rfind("0") for line in (wall, floor)}) == 1, "columns are aligned"
+
+
+def test_auc_is_the_share_of_pairs_in_order() -> None:
+    truth, probability = torch.tensor([0, 2, 2, 0, 2, 0]), torch.rand(6, 4).softmax(1)
+    shares = []
+    for k in (0, 2):  # classes 1 and 3 have no samples
+        own, rest = probability[truth == k, k], probability[truth != k, k]
+        shares.append(sum(float(a > b) for a in own for b in rest) / (len(own) * len(rest)))
+    assert mean_auc(truth, probability) == pytest.approx(sum(shares) / 2, abs=1e-6)
+    assert math.isnan(mean_auc(truth[:1], probability[:1]))

@@ -173,14 +173,15 @@ class MedMNIST3DData(VoxelData):
 
     Args:
         root: the file, such as adrenalmnist3d_64.npz.
+        packed: whether the file holds masks as bits, eight voxels of the last axis in a byte, as ``numpy.packbits`` writes them.
         **kwargs: arguments of :class:`VoxelData`.
 
     Raises: FileNotFoundError and ValueError, as :class:`MedMNIST3D`, when a split is first read.
     """
 
-    def __init__(self, root: str, **kwargs: Any) -> None:
+    def __init__(self, root: str, packed: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.root = Path(root)
+        self.root, self.packed = Path(root), packed
 
     def make(self, split: str) -> MedMNIST3D:
-        return MedMNIST3D(self.root, split)
+        return MedMNIST3D(self.root, split, self.packed)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from spheregeo.checks import check_least
 from spheregeo.models.registry import register
-from spheregeo.models.voxels.checks import check_volumes
+from spheregeo.models.voxels.checks import check_volumes, pooled
 from spheregeo.nn import IrrepsBatchNorm, IrrepsGate, SampleDropout, SteerableVoxelConv
 
 
@@ -60,6 +60,7 @@ class SteerableVoxels(nn.Module):
         kernel_size: voxels along each side of a kernel, odd.
         group: "O3", or "SO3", which tells mirror images apart.
         dropout: before the last layer.
+        pool: voxels along each side of the blocks over which volumes are averaged first.
 
     Shape: (B, in_channels, D, H, W) -> (B, out_channels).
     Equivariance: invariant under the 48 rotations and reflections of the cube (24 for SO3) on cubic volumes: exact, 1e-13 in
@@ -76,11 +77,13 @@ class SteerableVoxels(nn.Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, grid: None = None, *, width: int = 8, depth: int = 3, lmax: int = 2,
-        kernel_size: int = 3, group: str = "O3", dropout: float = 0.1,
+        kernel_size: int = 3, group: str = "O3", dropout: float = 0.1, pool: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_least(in_channels=(in_channels, 1), width=(width, 1), depth=(depth, 1), lmax=(lmax, 0))
-        self.in_channels, self.out_channels = in_channels, out_channels
+        check_least(
+            in_channels=(in_channels, 1), width=(width, 1), depth=(depth, 1), pool=(pool, 1), lmax=(lmax, 0)
+        )
+        self.in_channels, self.out_channels, self.pool = in_channels, out_channels, pool
         types = [Irreps([(in_channels, (0, 1))])]
         types += [
             features(width * min(4, 2**level), lmax if level < depth - 1 else 0) for level in range(depth)
@@ -97,6 +100,7 @@ class SteerableVoxels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_volumes(x, self.in_channels)
+        x = pooled(x, self.pool)
         for stage in self.stages:
             x = stage(x)
         result: Tensor = self.head(x[:, : self.scalars].mean((2, 3, 4)))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spheregeo.checks import check_least
 from spheregeo.models.registry import register
-from spheregeo.models.voxels.checks import check_volumes
+from spheregeo.models.voxels.checks import check_volumes, pooled
 from spheregeo.nn import BatchNorm, SampleDropout
 
 
@@ -24,6 +24,7 @@ class VoxelCNN(nn.Module):
         depth: stages.
         kernel_size: voxels along each side of a kernel, odd.
         dropout: before the last layer.
+        pool: voxels along each side of the blocks over which volumes are averaged first.
 
     Shape: (B, in_channels, D, H, W) -> (B, out_channels).
     Equivariance: none but to translations by whole strides.
@@ -37,11 +38,11 @@ class VoxelCNN(nn.Module):
 
     def __init__(
         self, in_channels: int, out_channels: int, grid: None = None, *, width: int = 16, depth: int = 3,
-        kernel_size: int = 3, dropout: float = 0.1,
+        kernel_size: int = 3, dropout: float = 0.1, pool: int = 1,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_least(in_channels=(in_channels, 1), width=(width, 1), depth=(depth, 1))
-        self.in_channels, self.out_channels = in_channels, out_channels
+        check_least(in_channels=(in_channels, 1), width=(width, 1), depth=(depth, 1), pool=(pool, 1))
+        self.in_channels, self.out_channels, self.pool = in_channels, out_channels, pool
         widths = [in_channels, *(width * min(4, 2**level) for level in range(depth))]
         layers: list[nn.Module] = []
         for level, (before, after) in enumerate(pairwise(widths)):
@@ -53,5 +54,5 @@ class VoxelCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_volumes(x, self.in_channels)
-        result: Tensor = self.head(self.stages(x).mean((2, 3, 4)))
+        result: Tensor = self.head(self.stages(pooled(x, self.pool)).mean((2, 3, 4)))
         return result

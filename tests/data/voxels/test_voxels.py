@@ -96,6 +96,18 @@ def test_medmnist_layout(tmp_path: Path) -> None:
     assert batch["volume"].shape == (3, 1, 6, 6, 6) and batch["volume"].dtype == torch.float32
 
 
+def test_masks_packed_as_bits(tmp_path: Path) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (20, 8, 8, 8)).astype(np.uint8)
+    labels = np.arange(20)[:, None] % 2
+    path = tmp_path / "packed.npz"
+    np.savez(path, train_images=np.packbits(masks, axis=-1), train_labels=labels)
+    data = MedMNIST3DData(str(path), packed=True, batch_size=2)
+    assert data.shape == (1, 8, 8, 8)
+    assert np.array_equal(MedMNIST3D(path, "test", packed=True)[1][0], masks[19])
+    with pytest.raises(ValueError, match="packed is True"):
+        MedMNIST3D(medmnist(tmp_path / "wide.npz", train_images=masks.astype(np.int16)), packed=True)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
