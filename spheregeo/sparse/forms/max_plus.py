@@ -138,7 +138,7 @@ class MaxRows(Memo):
 def build(tensors: Sequence[Tensor], sizes: Sequence[int]) -> Stencil | MaxRows:
     """The structure from its tensors and sizes."""
     if sizes[0]:
-        return MaxRows(*tensors, *sizes[1:])  # type: ignore[misc]
+        return MaxRows(tensors[0], tensors[1], tensors[2], sizes[1], sizes[2])
     flat = sizes[3:]
     return Stencil(sizes[1], sizes[2], tuple(zip(flat[::3], flat[1::3], flat[2::3], strict=True)))  # type: ignore[arg-type]
 

@@ -128,7 +128,7 @@ class MaxPlusMap(FixedMap):
         tensors = self._given(("indptr", "source", "column"))
         structure: MaxRows | None = self._made.get("structure")
         if torch.compiler.is_compiling() or structure is None or structure.indptr is not tensors[0]:
-            structure = MaxRows(*tensors, self.num_source, self.num_values)
+            structure = MaxRows(tensors[0], tensors[1], tensors[2], self.num_source, self.num_values)
             if not torch.compiler.is_compiling():
                 self._made["structure"] = structure
         parts = tensors, structure.sizes
