@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class ExpandedConv2d(ExactBuffers):
         self.antialias = antialias and stride > 1
         if padding_mode not in MODES:
             raise ValueError(f"padding_mode is {padding_mode!r}; expected one of {', '.join(MODES)}")
-        self.padding_mode = padding_mode
+        self.padding_mode: Any = padding_mode
         if padding == "same":
             if kernel_size % 2 == 0 and not self.antialias:
                 raise ValueError(

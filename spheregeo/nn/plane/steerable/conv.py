@@ -187,11 +187,11 @@ class SteerableConv2d(ExpandedConv2d):
     def kernel(self) -> Tensor:
         """The expanded kernel. Shape: (out_type.dim, in_type.dim, kernel_size, kernel_size)."""
         mixture = self.coefficients()
-        whole = mixture.flatten(1).T @ self.functions.to(mixture.dtype)
+        whole = mixture.flatten(1).T @ self.get_buffer("functions").to(mixture.dtype)
         return whole.view(self.sizes[1], self.sizes[0], self.kernel_size, self.kernel_size)
 
     def constant(self) -> Tensor | None:
-        return None if self.bias is None else self.bias @ self.constants.to(self.bias.dtype)
+        return None if self.bias is None else self.bias @ self.get_buffer("constants").to(self.bias.dtype)
 
     def extra_repr(self) -> str:
         return f"'{self.in_type}', '{self.out_type}', {super().extra_repr()}, group={self.group}"
