@@ -84,7 +84,7 @@ class GroupCoupling(FlowLayer):
         _quiet(self.net[-1])
 
     def _scale_and_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.net(kept)
+        found = self.net(kept).to(kept.dtype)  # e^s and e^-s undo each other in the digits of x
         return self.bound * (found[:, self.get_buffer("scales")] / self.bound).tanh(), found[
             :, self.get_buffer("shifts")
         ]
@@ -178,7 +178,7 @@ class GroupAutoregressive(FlowLayer):
         _quiet(self.net[-1])
 
     def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.net(x)
+        found = self.net(x).to(x.dtype)  # e^s and e^-s undo each other in the digits of x
         return self.bound * (found[:, self.get_buffer("scales")] / self.bound).tanh(), found[
             :, self.get_buffer("shifts")
         ]

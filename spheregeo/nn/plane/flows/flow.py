@@ -151,7 +151,7 @@ class Flow(nn.Module):
 
         Shape: (B, C, H, W) -> (B,).
         """
-        return bits(self.log_prob(dequantise(image, levels, generator)), image[0].numel(), levels)
+        return bits(self.log_prob(dequantise(image, levels, generator)), math.prod(image.shape[1:]), levels)
 
 
 def dequantise(image: Tensor, levels: int = 256, generator: torch.Generator | None = None) -> Tensor:

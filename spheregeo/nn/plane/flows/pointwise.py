@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spheregeo.groups import PlanarGroup, PlanarType, irreps
+from spheregeo.nn.parallel import is_synchronized, sum_over_processes
 from spheregeo.nn.plane.flows.layer import FlowLayer, field_of_channel
 
 
@@ -49,20 +50,22 @@ class GroupActNorm(FlowLayer):
 
     @torch.no_grad()
     def initialize(self, x: Tensor) -> None:
-        """Draw scale and shift from a batch; the first batch in training mode does so by itself.
+        """Draw scale and shift from a batch; the first batch in training mode that is not empty does so by itself.
+
+        In a training with several processes the batch is that of all of them.
 
         Args:
             x: a batch of features.
         """
-        flat = self.checked(x).transpose(0, 1).flatten(1)
-        count = self.log_scale.new_zeros(len(self.log_scale)).index_add_(
-            0, self.field, torch.ones_like(flat[:, 0]).to(self.log_scale)
-        )
-        mean = torch.zeros_like(self.shift).index_add_(0, self.field, flat.mean(1).to(self.shift)) / count
-        square = (
-            torch.zeros_like(self.shift).index_add_(0, self.field, flat.square().mean(1).to(self.shift))
-            / count
-        )
+        rows = self.checked(x).transpose(0, 1).flatten(1).to(self.log_scale)
+        sums = torch.stack([rows.new_full((len(rows),), rows.shape[1]), rows.sum(1), rows.square().sum(1)])
+        total = sums.new_zeros(3, len(self.shift)).index_add_(1, self.field, sums)
+        if is_synchronized(self):
+            total = sum_over_processes(total)
+        count, mean, square = total
+        if not bool(count[0]):
+            return
+        mean, square = mean / count, square / count
         self.log_scale.copy_(-0.5 * (square - mean.square()).clamp_min(1e-6).log())
         self.shift.copy_(-mean)
         self.ready.fill_(True)

@@ -14,6 +14,7 @@ Reference: Behrmann et al. 2019, arXiv 1811.00995; Chen, Behrmann, Duvenaud & Ja
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,8 +88,9 @@ class LipschitzConv2d(GroupConv2d):
             if (
                 self.training or self._settled != state
             ):  # in evaluation once, so that layer and inverse are one map
-                v = self._iterate(fixed, v / v.norm().clamp_min(1e-30), padding)
-                self.vector.copy_(v)
+                found = self._iterate(fixed, v / v.norm().clamp_min(1e-30), padding)
+                # a kernel of zeros leaves no direction, and a later one needs some
+                self.vector.copy_(torch.where(found.norm() > 0.5, found, v))
                 v, self._settled = self.vector.to(kernel.dtype), None if self.training else state
             u = F.conv2d(v, fixed, padding=padding)
             u = u / u.norm().clamp_min(1e-30)
@@ -109,7 +111,8 @@ class LipschitzConv2d(GroupConv2d):
 
     def kernel(self) -> Tensor:
         kernel = super().kernel()
-        return kernel * (self.coefficient / self.norm(kernel).clamp_min(self.coefficient))
+        with torch.autocast(kernel.device.type, enabled=False):
+            return kernel * (self.coefficient / self.norm(kernel).clamp_min(self.coefficient))
 
     def forward(self, x: Tensor) -> Tensor:
         if tuple(x.shape[2:]) != self.size:
@@ -176,7 +179,8 @@ class GroupResidual(FlowLayer):
 
     def h(self, x: Tensor) -> Tensor:
         """Return the residual of x, which shrinks distances. Shape: (B, dim, *size) -> the same."""
-        return self.second(F.silu(self.first(x)) / STEEPEST)
+        with torch.autocast(x.device.type, enabled=False):  # fixed points and traces take the digits of x
+            return self.second(F.silu(self.first(x)) / STEEPEST)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.checked(x)
@@ -208,10 +212,12 @@ class GroupResidual(FlowLayer):
         return total
 
     def _dense(self, start: Tensor, step: Tensor, learns: bool) -> Tensor:
-        size = step[0].numel()
+        size = math.prod(step.shape[1:])
         units = torch.eye(size, dtype=step.dtype, device=step.device).view(size, 1, *step.shape[1:])
         rows = [self._pulled(start, step, unit.expand_as(step), learns).flatten(1) for unit in units]
         jacobian = torch.stack(rows, 1)
+        if torch.finfo(jacobian.dtype).bits < 32:  # no determinants in half precision
+            jacobian = jacobian.float()
         if self.logdet == "dense":
             return torch.linalg.slogdet(jacobian + torch.eye(size).to(jacobian))[1]
         total, power = jacobian.new_zeros(len(jacobian)), jacobian

@@ -101,6 +101,38 @@ def test_actnorm_starts_from_its_first_batch() -> None:
     assert torch.equal(before, layer.log_scale)
 
 
+def test_actnorm_waits_for_a_batch_that_is_not_empty() -> None:
+    layer = GroupActNorm("2xC4").double()
+    assert layer(torch.zeros(0, 8, 5, 5).double())[1].shape == (0,) and not layer.ready
+    z, _ = layer(7 * torch.randn(8, 8, 5, 5, dtype=torch.float64))
+    assert layer.ready and abs(float(z.detach().std()) - 1) < 0.01
+
+
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "logit" and not name.startswith("mix")])
+def test_autocast_and_empty_batches(name: str) -> None:
+    """Under autocast both directions still undo each other in float32, and the log-determinant is the one of the map."""
+    layer, x = made(name)
+    layer, x = layer.float(), x.float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        z, logdet = layer(x)
+        assert z.dtype == logdet.dtype == torch.float32
+        assert (layer.inverse(z) - x).abs().max() < 1e-4
+    assert layer(x[:0])[1].shape == (0,)
+
+
+def test_norm_after_a_kernel_of_zeros() -> None:
+    """A convolution that begins at zero still keeps its norm once it has learnt something."""
+    torch.manual_seed(0)
+    conv = LipschitzConv2d("2xC4", "2xC4", 3, (5, 5))
+    conv.weights[0].data.zero_()
+    conv(torch.randn(1, 8, 5, 5))
+    with torch.no_grad():
+        conv.weights[0].normal_(std=10)
+    x, y = torch.randn(2, 1, 8, 5, 5)
+    conv.eval()
+    assert 0.01 < (conv(x) - conv(y)).detach().norm() / (x - y).norm() < 0.9001
+
+
 @pytest.mark.parametrize("fields", ["2xD4", "2x0 + 1xD4/C2"])
 def test_norm_of_the_convolution_as_an_operator(fields: str) -> None:
     """The norm is the largest singular value of the matrix of the padded convolution, not that of its filters."""
