@@ -122,3 +122,21 @@ def test_bad_arguments_are_named() -> None:
         SampledGroupConv2d("1x0", "2xD4", 3)(torch.zeros(1, 2, 9, 9))
     with pytest.raises(ValueError, match="expected a kernel's extent"):
         SampledGroupConv2d("1x0", "2xD4", 3)(torch.ones(1, 1, 2, 2))
+
+
+def test_blank_images_and_filters_of_one_tap() -> None:
+    """One pose stands for all others: most elements of the group have none to compute."""
+    layer = SampledGroupConv2d("1x0", "2xC4", 1, probes=1, epsilon=0.5)
+    assert layer.get_buffer("probe_kernel").isfinite().all()
+    x = torch.ones(2, 1, 5, 5)
+    assert layer.num_clusters(x)[0] == 2
+    assert torch.allclose(layer(x), GroupConv2d.forward(layer, x))
+
+
+def test_probes_do_not_depend_on_the_seed() -> None:
+    """A layer that is loaded from a file has the clusters that it had in training."""
+    kernels = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        kernels.append(SampledGroupConv2d("2x0 + 1xC4", "2xC4", 3).get_buffer("probe_kernel"))
+    assert torch.equal(*kernels)

@@ -27,7 +27,7 @@ MODES = ("zeros", "reflect", "replicate", "circular")
 
 def pair(name: str, value: int | Sequence[int], least: int = 1) -> Pair:
     """One whole number for each axis. Raises: ValueError for other counts, or numbers below ``least``."""
-    found = (value,) * 2 if isinstance(value, int) else tuple(value)
+    found = tuple(value) if isinstance(value, Sequence) else (value,) * 2
     if len(found) != 2:
         raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}, or two")
     return check_count(name, found[0], least), check_count(name, found[1], least)
@@ -174,13 +174,19 @@ class GroupConv2d(ExactBuffers):
         return down * (rows - 1) // 2, right * (columns - 1) // 2
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
-        """Normal weights: independent input of unit variance gives output of unit variance. Zero bias."""
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Normal weights: independent input of unit variance gives output of unit variance. Zero bias.
+
+        Args:
+            generator: source of random numbers.
+        """
         dim = self.sizes[0] // self.groups
         k = 0
         for row in self.filters:
             for space in row:  # each pair of fields by its share in the channels that go in
-                self.weights[k].normal_(std=math.sqrt(space.shape[1] / (dim * space.energy)))
+                self.weights[k].normal_(
+                    std=math.sqrt(space.shape[1] / (dim * space.energy)), generator=generator
+                )
                 k += 1
         if self.bias is not None:
             self.bias.zero_()

@@ -64,16 +64,12 @@ class SampledGroupConv2d(GroupConv2d):
         self.epsilon = check_epsilon(epsilon)
         check_count("probes", probes)
         options.pop("bias", None)
-        drawn = GroupConv2d(
-            self.in_type, f"{probes}x{self.group}", kernel_size, bias=False, **options
-        ).double()
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for weight in drawn.weights:
-                weight.copy_(
-                    torch.randn(weight.shape, dtype=torch.float64, generator=generator) * weight.std()
-                )
-        self.keep("probe_kernel", drawn.kernel().detach())
+        with torch.device("cpu"):  # the same filters on every machine, device and reload
+            drawn = GroupConv2d(
+                self.in_type, f"{probes}x{self.group}", kernel_size, bias=False, **options
+            ).double()
+            drawn.reset_parameters(torch.Generator().manual_seed(0))
+            self.keep("probe_kernel", drawn.kernel().detach())
 
     def cover(self, x: Tensor) -> Tensor:
         """Return for each pose of each image the pose that represents it.
@@ -159,7 +155,7 @@ class SampledGroupConv2d(GroupConv2d):
         for h, count in enumerate(torch.bincount(element, minlength=self.group.size).tolist()):
             chosen = order[begin : begin + count]
             begin += count
-            patch = points.index_select(0, place[chosen].flatten()).view(count, -1)
+            patch = points.index_select(0, place[chosen].flatten()).view(count, kernel.shape[1])
             parts.append(patch @ kernel[h])
         found = torch.cat(parts)
         back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
