@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch.utils._pytree import _broadcast_to_and_flatten, tree_flatten, tree_unflatten
 
-__all__ = ["Function", "is_transformed", "is_watched", "mapped"]
+__all__ = ["Function", "is_transformed", "is_watched", "mapped", "versions"]
 
 
 def is_watched() -> bool:
@@ -18,6 +19,21 @@ def is_watched() -> bool:
 def is_transformed() -> bool:
     """Return whether a transform of ``torch.func`` follows along, which knows no changes in place and no orders of memory."""
     return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def versions(tensors: Iterable[torch.Tensor]) -> tuple[object, ...] | None:
+    """Return a value that changes when one of several tensors is replaced, moved or written to, for what is kept of them.
+
+    None for tensors made under ``torch.inference_mode``, which count no writes: nothing can be kept of them. Writes through
+    ``.data`` are not counted either.
+
+    Args:
+        tensors: the tensors, such as the weights of a layer.
+    """
+    found = list(tensors)
+    if any(t.is_inference() for t in found):
+        return None
+    return tuple((t._version, t.data_ptr(), t.dtype) for t in found)
 
 
 def mapped(function: Any, info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:

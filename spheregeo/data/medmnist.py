@@ -63,7 +63,7 @@ class MedMNISTFile(LabelledArrays):
         root: the .npz file.
         split: train, val or test.
 
-    Raises: FileNotFoundError; ValueError for another layout, counts that differ, or labels that are no classes.
+    Raises: FileNotFoundError; ValueError for another layout, counts that differ, labels that are no classes, or no samples.
     """
 
     kind = "MedMNIST"
@@ -105,6 +105,10 @@ class MedMNISTFile(LabelledArrays):
         if part == "train":
             chosen = held_out(len(labels), split, tuple(p for p in ("val", "test") if p not in present))
         self.images, self.labels = images[chosen], labels[chosen].astype(int)
+        if not len(self.labels):
+            raise ValueError(
+                f"{self.path} holds no samples for {split} ({len(labels)} in {part}_images); add some"
+            )
         count = int(every.max(initial=0)) + 1
         known = CLASSES.get(self.path.stem.partition("_")[0].rstrip("0123456789"), ())
         self.class_names = known if len(known) == count else tuple(map(str, range(count)))

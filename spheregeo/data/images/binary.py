@@ -51,6 +51,10 @@ class BinaryImages(ImageDataset):
         if part == "train":
             chosen = held_out(len(labels), split, ("val",))
         self.images, self.labels, self.class_names = images[chosen], labels[chosen].astype(int), names
+        if not len(self.images):
+            raise ValueError(
+                f"{self.root} holds no images for {split} ({len(labels)} in the files of {part}); add some"
+            )
 
     def _names(self, file: str, count: int) -> tuple[str, ...]:
         path = self.root / file

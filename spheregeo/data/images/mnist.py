@@ -88,8 +88,8 @@ class MNISTData(ImageData):
                 {"train": (x[:-test], y[:-test]), "test": (x[-test:], y[-test:])} if test < len(x) else parts
             )
         size = {part: len(x) for part, (x, _) in parts.items()}
-        train, test = train or size.get("train", 0) - val, test or size.get("test", 0)
-        if train < 1 or train + val > size.get("train", 0) or test > size.get("test", 0):
+        train, test = train or max(1, size.get("train", 0) - val), test or size.get("test", 0)
+        if train + val > size.get("train", 0) or test > size.get("test", 0):
             raise ValueError(
                 f"{root} holds {sum(size.values())} images but train + val + test are {train} + {val} + {test}; ask for fewer"
             )

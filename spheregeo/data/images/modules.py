@@ -240,6 +240,7 @@ class TexturesData(ImageData):
     ) -> None:
         super().__init__(**kwargs)
         check_least(train=(train, 1), val=(val, 1), test=(test, 1))
+        turn_of(turned, np.random.default_rng(0))
         self.counts = {"train": train, "val": val, "test": test}
         self.pixels, self.noise, self.turned, self.shapes = pixels, noise, turned, shapes
 

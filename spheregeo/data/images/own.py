@@ -98,7 +98,7 @@ class BinaryImagesData(ImageData):
 
 
 def check_resize(size: list[int] | None) -> list[int] | None:
-    """Return rows and columns wanted, checked. Raises: ValueError unless they are two numbers of at least 1, or None."""
-    if size is not None and (len(size) != 2 or min(size) < 1):
+    """Return rows and columns wanted, checked. Raises: ValueError unless they are two whole numbers of at least 1, or None."""
+    if size is not None and (len(size) != 2 or not all(type(n) is int and n >= 1 for n in size)):
         raise ValueError(f"resize is {size}; expected rows and columns, such as [64, 64]")
     return size

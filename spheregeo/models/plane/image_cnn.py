@@ -62,13 +62,13 @@ class ImageCNN(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         _check(width, depth, kernel_size, in_channels)
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels, self.out_channels, self.least = in_channels, out_channels, 2 ** (depth - 1)
         widths = [in_channels, *(width * min(4, 2**level) for level in range(depth))]
         self.stages = nn.ModuleList(_stage(before, after, kernel_size) for before, after in pairwise(widths))
         self.head = nn.Sequential(SampleDropout(dropout), nn.Linear(widths[-1], out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels)
+        check_images(x, self.in_channels, self.least)
         for level, stage in enumerate(self.stages):
             x = stage(nn.functional.avg_pool2d(x, 2) if level else x)
         result: Tensor = self.head(x.mean((2, 3)))
@@ -104,7 +104,7 @@ class ImageUNet(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         _check(width, depth, kernel_size, in_channels)
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels, self.out_channels, self.least = in_channels, out_channels, 2 ** (depth - 1)
         widths = [width * 2**level for level in range(depth)]
         self.encoder = nn.ModuleList(
             _stage(before, after, kernel_size) for before, after in zip([in_channels, *widths], widths)
@@ -115,7 +115,7 @@ class ImageUNet(nn.Module):
         self.head = nn.Conv2d(width, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels)
+        check_images(x, self.in_channels, self.least)
         skips: list[Tensor] = []
         for level, stage in enumerate(self.encoder):
             if level:

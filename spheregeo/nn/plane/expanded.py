@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spheregeo.autograd import is_watched
+from spheregeo.autograd import is_watched, versions
 from spheregeo.checks import check_count, check_tensor
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.low_pass import low_pass, pad_sides, windows
@@ -83,7 +83,9 @@ class ExpandedConv2d(ExactBuffers):
             or is_watched()
         ):
             return self.kernel(), self.constant()
-        state = tuple((p._version, p.data_ptr(), p.dtype) for p in parameters)
+        state = versions(parameters)
+        if state is None:
+            return self.kernel(), self.constant()
         if self._cache is None or self._cache[0] != state:
             with torch.inference_mode(False), torch.no_grad():
                 self._cache = (state, (self.kernel(), self.constant()))

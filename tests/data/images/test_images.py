@@ -84,6 +84,8 @@ def test_images_keep_their_turn_unless_turns_are_drawn_anew() -> None:
     )
     with pytest.raises(ValueError, match="rotation is 'so3'"):
         TexturesData(train_rotation="so3")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="rotation is 'c8'"):
+        TexturesData(turned="c8")  # type: ignore[arg-type]
 
 
 def test_masks_turn_with_their_images() -> None:
@@ -121,6 +123,8 @@ def test_digits_of_one_part(tmp_path: Path) -> None:
     assert [len(all_of_it.dataset(split)) for split in ("train", "val", "test")] == [31, 5, 4]
     with pytest.raises(ValueError, match=r"holds 40 images but train \+ val \+ test are 30 \+ 5 \+ 10"):
         MNISTData(str(tmp_path), train=30, val=5, test=10).dataset("train")
+    with pytest.raises(ValueError, match=r"train \+ val \+ test are 1 \+ 500 \+ 4"):
+        MNISTData(str(tmp_path)).dataset("train")
 
 
 def test_digits_of_two_parts_and_idx_files(tmp_path: Path) -> None:
@@ -162,6 +166,8 @@ def test_folders_of_classes(tmp_path: Path) -> None:
     write_picture(tmp_path / "left" / "0.png", rng.integers(0, 256, (7, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="have the shapes"):
         next(iter(ImageFolderData(str(tmp_path), batch_size=16).train_dataloader()))
+    with pytest.raises(ValueError, match=r"resize is \[5\.5, 4\]"):
+        ImageFolderData(str(tmp_path), resize=[5.5, 4])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"resize is \[5\]"):
         ImageFolderData(str(tmp_path), resize=[5])
 
@@ -256,6 +262,9 @@ def test_medmnist_of_images(tmp_path: Path) -> None:
     np.savez(path, train_images=images, train_labels=np.zeros((20, 14), int))
     with pytest.raises(ValueError, match=r"train_labels \(20, 14\); expected \(N, H, W\) and \(N, 1\)"):
         MedMNISTData(str(path)).dataset("train")
+    np.savez(path, train_images=images[:5], train_labels=np.zeros((5, 1), int))
+    with pytest.raises(ValueError, match=r"no samples for val \(5 in train_images\)"):
+        MedMNISTData(str(path)).dataset("val")
 
 
 def test_binary_layouts(tmp_path: Path) -> None:
@@ -285,5 +294,8 @@ def test_binary_layouts(tmp_path: Path) -> None:
     (tmp_path / "ten" / "test_batch.bin").write_bytes(bytes(3074))
     with pytest.raises(ValueError, match=r"test_batch\.bin.*3074 bytes; expected a multiple of 3073"):
         BinaryImages(tmp_path / "ten", "test")
+    (tmp_path / "hundred" / "train.bin").write_bytes(bytes(3 * 3074))
+    with pytest.raises(ValueError, match=r"no images for val \(3 in the files of train\)"):
+        BinaryImages(tmp_path / "hundred", "val")
     with pytest.raises(FileNotFoundError, match="data_batch_1"):
         BinaryImages(tmp_path)

@@ -246,11 +246,14 @@ def test_convection_moves_fields_by_the_motion() -> None:
     inner = (slice(2, n - 1), slice(2, -2), slice(2, -2))
     assert (out - moved)[inner].abs().max() < 1e-13
     plane = PlaneConvection(1).double()
-    plane.velocity.data = torch.tensor([[1.0, 2.0, 0.0]], dtype=F64)
+    plane.velocity.data = torch.tensor([[1.0, 2.0]], dtype=F64)
     image = torch.randn(1, 1, 7, 7, dtype=F64)
     expected = torch.zeros_like(image)
     expected[..., :-2, 1:] = image[..., 2:, :-1]  # one to the right, two up
     assert (plane(image) - expected).abs().max() < 1e-14
+    flat = torch.ones(1, 3, 7, 7, dtype=F64)  # by random motions: a constant stays as it is inside
+    for steady in (PlaneConvection(3), SE2Convection(3, 1)):
+        assert (steady.double()(flat) - flat)[..., 3:-3, 3:-3].abs().max() < 1e-14
 
 
 def test_diffusion_is_its_kernel_voxel_by_voxel() -> None:

@@ -22,8 +22,17 @@ from spheregeo.groups.plane_fields import (
     plane_type,
     steerable_matrices,
 )
-from spheregeo.nn import LinearUpsample, LowPassDownsample, SteerableConv2d
+from spheregeo.nn import (
+    GMRConv2d,
+    GroupConv2d,
+    HarmonicConv2d,
+    LinearUpsample,
+    LowPassDownsample,
+    SteerableConv2d,
+    SteerableVoxelConv,
+)
 from spheregeo.nn.plane.basis import PlanarBasis
+from spheregeo.nn.plane.flows.residual import LipschitzConv2d
 
 # e2cnn 0.2.3: ``gspace.build_kernel_basis(in, out, sigma=[.6], rings=[1.], maximum_frequency=6).dim``, by group and pair: orders
 # ("0o" the scalar that is negated by reflections), "R" the regular field, "Q" the quotient by a half turn
@@ -208,6 +217,28 @@ def test_output_has_the_variance_of_the_input_and_the_kernel_is_kept_until_weigh
         torch.testing.assert_close(layer(x), fresh(x))
         layer.load_state_dict({k: 0 * v for k, v in layer.state_dict().items()})
         assert not layer(x).any()
+
+
+def test_layers_that_keep_their_kernels_work_when_made_in_inference_mode() -> None:
+    """Tensors of inference mode count no writes, so that nothing can be kept; what comes out is right all the same."""
+    kinds: list[Callable[[], torch.nn.Module]] = [
+        lambda: SteerableConv2d("1x0", "1x1", 3),
+        lambda: HarmonicConv2d("1x0", "1x1", 3, real_input=True),
+        lambda: GroupConv2d("1x0", "1xC4", 3, padding=1),
+        lambda: GMRConv2d(1, 2, 3, padding=1),
+        lambda: LipschitzConv2d("1x0", "1xC4", 3, (4, 5)),
+    ]
+    for make in kinds:
+        with torch.inference_mode():
+            layer = make().eval()
+            x = torch.randn(1, 1, 4, 5)
+            layer(x)
+            for p in layer.parameters():
+                p.mul_(2)
+            torch.testing.assert_close(layer(x), copy.deepcopy(layer)(x))
+    volumes = SteerableVoxelConv("1x0e", "1x1o", 3)
+    with torch.inference_mode():
+        assert copy.deepcopy(volumes).eval()(torch.randn(1, 1, 3, 3, 3)).shape[1] == 3
 
 
 @pytest.mark.parametrize("mode", ["reflect", "circular"])

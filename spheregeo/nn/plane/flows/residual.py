@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spheregeo.autograd import versions
 from spheregeo.checks import check_least
 from spheregeo.groups import PlanarGroup, PlanarType
 from spheregeo.nn.plane.flows.layer import FlowLayer
@@ -84,10 +85,9 @@ class LipschitzConv2d(GroupConv2d):
         padding = (kernel.shape[2] // 2, kernel.shape[3] // 2)
         with torch.no_grad():
             fixed, v = kernel.detach(), self.vector.to(kernel.dtype)
-            state = tuple((weight._version, weight.data_ptr(), weight.dtype) for weight in self.weights)
-            if (
-                self.training or self._settled != state
-            ):  # in evaluation once, so that layer and inverse are one map
+            state = versions(self.weights)
+            # in evaluation once, so that layer and inverse are one map
+            if self.training or state is None or self._settled != state:
                 found = self._iterate(fixed, v / v.norm().clamp_min(1e-30), padding)
                 # a kernel of zeros leaves no direction, and a later one needs some
                 self.vector.copy_(torch.where(found.norm() > 0.5, found, v))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spheregeo.autograd import is_watched
+from spheregeo.autograd import is_watched, versions
 from spheregeo.checks import check_count, check_tensor
 from spheregeo.groups import PlanarGroup, PlanarType
 from spheregeo.nn.exact_buffers import ExactBuffers
@@ -211,7 +211,9 @@ class GroupConv2d(ExactBuffers):
         needed = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.weights)
         if self.training or needed or is_watched():
             return self.kernel()
-        state = tuple((weight._version, weight.data_ptr(), weight.dtype) for weight in self.weights)
+        state = versions(self.weights)
+        if state is None:
+            return self.kernel()
         if self._cache is None or self._cache[0] != state:
             with torch.inference_mode(False), torch.no_grad():
                 self._cache = (state, self.kernel())

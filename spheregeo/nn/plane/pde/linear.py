@@ -61,6 +61,8 @@ def se2_convolve(x: Tensor, kernel: Tensor) -> Tensor:
 
 def _hats(size: int, shift: Tensor, period: int = 0) -> Tensor:
     """Matrices of linear interpolation; row i reads at i + shift. Shape: shifts (...) -> (..., size, size)."""
+    if period == 1:  # one place, which is its own neighbour on both sides
+        return torch.ones_like(shift)[..., None, None]
     place = torch.arange(size, device=shift.device, dtype=shift.dtype)
     distance = place - place[:, None] - shift[..., None, None]
     if period:
@@ -101,7 +103,8 @@ class SE2Convection(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw velocities of up to half a pixel and half the step to the next orientation; at 0 the gradient would vanish."""
-        self.velocity.uniform_(-0.5, 0.5).mul_(torch.tensor([1.0, 1.0, 2 * math.pi / self.orientations]))
+        steps = torch.tensor([1.0, 1.0, 2 * math.pi / self.orientations])
+        self.velocity.uniform_(-0.5, 0.5).mul_(steps[: self.velocity.shape[1]])
 
     def forward(self, x: Tensor) -> Tensor:
         check_tensor(x)
@@ -109,7 +112,8 @@ class SE2Convection(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.channels * n:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, {self.channels * n}, H, W)")
         dtype = working(x, self.velocity)
-        x1, x2, turn = se2_exp(-self.velocity.to(dtype)).unbind(-1)
+        velocity = F.pad(self.velocity.to(dtype), (0, 3 - self.velocity.shape[1]))  # a shift does not turn
+        x1, x2, turn = se2_exp(-velocity).unbind(-1)
         angle = 2 * math.pi / n * torch.arange(n, device=x.device, dtype=torch.float64)
         c, s = angle.cos().to(dtype), angle.sin().to(dtype)
         right, up = x1[:, None] * c - x2[:, None] * s, x1[:, None] * s + x2[:, None] * c  # (channels, n)
@@ -222,3 +226,5 @@ class PlaneConvection(SE2Convection):
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, 1)
+        self.velocity = nn.Parameter(torch.empty(channels, 2))
+        self.reset_parameters()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from spheregeo.autograd import is_watched
+from spheregeo.autograd import is_watched, versions
 from spheregeo.checks import check_count, check_tensor
 from spheregeo.nn.plane.rings.masks import RingMasks, dilated, smoothed
 
@@ -142,7 +142,9 @@ class RingConv(nn.Module):
         needed = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
         if self.training or needed or is_watched():
             return make()
-        state = tuple((w._version, w.data_ptr(), w.dtype) for w in weights)
+        state = versions(weights)
+        if state is None:
+            return make()
         if self._cache is None or self._cache[0] != state:
             self._cache = (state, {})
         held = self._cache[1]
