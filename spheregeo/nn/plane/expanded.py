@@ -18,6 +18,16 @@ MODES = ("zeros", "reflect", "replicate", "circular")
 Pair = tuple[int, int]
 
 
+def check_border(shape: Sequence[int], pads: Sequence[int], mode: str) -> None:
+    """Raises: ValueError for images with fewer pixels than a border of this padding mode takes from them."""
+    least = 1 if mode == "reflect" else 0
+    for axis, (size, pad) in enumerate(zip(shape, pads)):
+        if mode != "replicate" and pad > size - least:
+            raise ValueError(
+                f"x has {size} pixels along axis {axis}; expected at least {pad + least} for padding_mode {mode!r}"
+            )
+
+
 class ExpandedConv2d(ExactBuffers):
     """Square kernels, made in every step of training and kept in evaluation until a weight changes; strides behind a low-pass.
 
@@ -102,6 +112,7 @@ class ExpandedConv2d(ExactBuffers):
     def _pad(self, x: Tensor, pads: Sequence[int]) -> Tensor:
         if self.padding_mode == "zeros":
             return pad_sides(x, pads)
+        check_border(x.shape[2:], pads, self.padding_mode)
         return F.pad(x, (pads[1], pads[1], pads[0], pads[0]), self.padding_mode)
 
     def forward(self, x: Tensor) -> Tensor:

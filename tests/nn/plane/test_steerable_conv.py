@@ -246,6 +246,8 @@ def test_padding_modes(mode: str) -> None:
     layer = SteerableConv2d("1x0", "1x0 + 1x1", 5, padding_mode=mode, stride=2)
     x = torch.randn(1, 1, 8, 8)
     torch.testing.assert_close(layer.export(8)(x), layer(x), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match=rf"x has 1 pixels along axis 1; .* padding_mode '{mode}'"):
+        layer(x[..., :1])
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spheregeo.nn.low_pass import gaussian_taps
+from spheregeo.nn.plane.expanded import check_border
 from spheregeo.nn.plane.rings.base import RingConv, Several, export_places, plain_conv
 from spheregeo.nn.plane.rings.maps import ring_maps, ring_maps_plain
 from spheregeo.nn.plane.rings.masks import CONV, dilated
@@ -66,13 +67,7 @@ class _GMRConv(RingConv):
         """The input with its border by the layer's mode, and the zeros that are left to the convolution."""
         if self.padding_mode == "zeros" or not any(pads):
             return x, pads
-        least = 1 if self.padding_mode == "reflect" else 0
-        for axis, (size, pad) in enumerate(zip(x.shape[2:], pads)):
-            if self.padding_mode != "replicate" and pad > size - least:
-                raise ValueError(
-                    f"x has {size} pixels along axis {axis}; expected at least {pad + least} for padding_mode "
-                    f"{self.padding_mode!r}"
-                )
+        check_border(x.shape[2:], pads, self.padding_mode)
         return F.pad(x, [p for pad in reversed(pads) for p in (pad, pad)], self.padding_mode), (
             0,
         ) * self.dims
