@@ -75,7 +75,7 @@ class FiniteGroup:
                 "(C5xC5):Q8", the quaternions acting on the plane over five elements. An element of D_n has the number
                 n m + r: a reflection if m is 1, then the turn by 2πr/n, as in planar groups.
 
-        Raises: ValueError for other names.
+        Raises: ValueError for other names, and for more than 1024 elements.
         """
         if isinstance(name, FiniteGroup):
             return name
@@ -110,6 +110,8 @@ class FiniteGroup:
 
         Raises: ValueError for lists that are no permutations, and for more than 1024 elements.
         """
+        if not len(generators):
+            raise ValueError("generators is empty; expected one permutation or more")
         points = len(generators[0])
         given = [tuple(int(i) for i in g) for g in generators]
         if any(sorted(g) != list(range(points)) for g in given):
@@ -132,6 +134,7 @@ class FiniteGroup:
         Args:
             other: the second factor.
         """
+        _check_order(self.order * other.order, f"{self.name}x{other.name}")
         a, b = self.table, other.table
         table = (a[:, None, :, None] * len(b) + b[None, :, None, :]).reshape(len(a) * len(b), -1)
         return FiniteGroup(table, f"{self.name}x{other.name}")
@@ -281,11 +284,20 @@ def _labels(parts: Sequence[Tensor], count: int) -> Tensor:
     return labels
 
 
+def _check_order(order: int, name: str) -> None:
+    if order > LARGEST:
+        raise ValueError(
+            f"group {name} has {order} elements; expected at most {LARGEST}, a table of which fits"
+        )
+
+
 def _simple(text: str, given: str) -> FiniteGroup:
     if text in _SOLIDS:
         return FiniteGroup.from_matrices(_SOLIDS[text](), text)
     match = _NAMED.fullmatch(text)
     kind, n = (match[1], int(match[2])) if match else ("", 0)
+    if kind in ("C", "D"):
+        _check_order(n if kind == "C" else 2 * n, text)
     if kind == "C" and n >= 1:
         r = torch.arange(n)
         return FiniteGroup((r[:, None] + r) % n, text)

@@ -98,7 +98,7 @@ def check_linear_layer(
     Returns:
         ``dimension`` of the space of equivariant maps, ``rank`` of the layer's own maps, and the largest ``residual``.
 
-    Raises: ComplianceError's kind, an ``AssertionError``, where maps lie outside, or are too few.
+    Raises: CheckError, an ``AssertionError``, where maps lie outside, or are too few.
 
     Example:
         >>> from spheregeo.nn import QuotientConv

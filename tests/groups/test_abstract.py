@@ -138,3 +138,11 @@ def test_what_is_no_group_is_refused() -> None:
         schatten_norm(torch.ones(6), group, 0)
     with pytest.raises(ValueError, match="expected 6"):
         convolution_matrix(torch.ones(5), group)
+
+
+def test_groups_whose_table_would_not_fit() -> None:
+    for name in ("C2000", "D513", "C100xC100"):
+        with pytest.raises(ValueError, match="expected at most 1024"):
+            FiniteGroup.of(name)
+    with pytest.raises(ValueError, match="generators is empty"):
+        FiniteGroup.from_permutations([])

@@ -199,7 +199,8 @@ def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any
     print(f"{len(cells)} trainings; one that is cut goes on when the command is given again", flush=True)
     rows, kept, begin = [], 0, time.perf_counter()
     for number, (group, network, depth, seed) in enumerate(cells, 1):
-        samples = options.samples or max(2, orders[group] // 3)
+        default = min(max(2, orders[group] // 3), orders[group] - 1)
+        samples = default if options.samples is None else options.samples
         arguments = (group, network, depth, seed, samples, options.loss)
         digest = hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]
         path = folder / "cells" / f"{digest}.json"
