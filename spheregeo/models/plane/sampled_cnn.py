@@ -5,21 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spheregeo.checks import check_least
 from spheregeo.groups import PlanarGroup
 from spheregeo.models.plane.checks import check_images
+from spheregeo.models.plane.group_cnn import halved
 from spheregeo.models.registry import register
 from spheregeo.nn import SampleDropout
 from spheregeo.nn.plane.group import GroupBatchNorm2d, GroupPool
 from spheregeo.nn.plane.sampled import SampledGroupConv2d
-
-
-def _halved(x: Tensor) -> Tensor:
-    """Means of windows that lie symmetrically on sides of any length."""
-    odd = [size % 2 for size in x.shape[2:]]
-    return F.avg_pool2d(x, [2 + o for o in odd], 2, odd, count_include_pad=False)
 
 
 @register("sampled-group-cnn", output="label", domain="images")
@@ -84,6 +78,6 @@ class SampledGroupCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.in_channels)
         for level, stage in enumerate(self.stages):
-            x = stage(_halved(x) if level else x)
+            x = stage(halved(x) if level else x)
         result: Tensor = self.head(self.pool(x).mean((2, 3)))
         return result
