@@ -35,6 +35,7 @@ from spheregeo.groups.lie import (
     wrap_angle,
 )
 from spheregeo.groups.planar import PlanarGroup, PlanarType
+from spheregeo.groups.plane_fields import PlaneSymmetry
 from spheregeo.groups.regular import RegularType, fourier_rows, restrict
 from spheregeo.groups.rotations import (
     axis_angle,
@@ -51,6 +52,7 @@ __all__ = [
     "FiniteGroup",
     "PlanarGroup",
     "PlanarType",
+    "PlaneSymmetry",
     "RegularType",
     "Term",
     "axis_angle",

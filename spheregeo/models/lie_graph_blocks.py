@@ -8,9 +8,7 @@ from torch import Tensor, nn
 from spheregeo.checks import check_least
 from spheregeo.models.blocks import make_norm
 from spheregeo.nn import LieGraphConv, LieGraphPool, LieGraphUnpool
-from spheregeo.nn.chebyshev import from_rows, to_rows
-from spheregeo.nn.plane.lie_graph import LieGraph
-from spheregeo.nn.plane.lie_graph.maps import flat_to_rows
+from spheregeo.nn.plane.lie_graph import LieGraph, flat_to_rows, from_rows, to_rows
 
 Places = tuple[int, ...]
 

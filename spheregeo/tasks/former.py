@@ -21,10 +21,10 @@ def _warn(owner: str, old: str, new: str) -> None:
     warnings.warn(text, DeprecationWarning, stacklevel=3)
 
 
-def _former(method: Callable[..., Any], owner: str, old: str, new: str) -> Callable[..., Any]:
+def _former(method: Callable[..., Any], old: str, new: str) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _warn(owner, old, new)
+        _warn(type(self).__name__, old, new)
         return method(self, *args, **kwargs)
 
     call.__isabstractmethod__ = False  # type: ignore[attr-defined]  # what is abstract is the method of today
@@ -38,7 +38,7 @@ class FormerNames:
         super().__init_subclass__(**options)
         for old, new in FORMER.items():
             if new in vars(cls):
-                setattr(cls, old, _former(vars(cls)[new], cls.__name__, old, new))
+                setattr(cls, old, _former(vars(cls)[new], old, new))
             elif old in vars(cls):
                 _warn(cls.__name__, old, new)
                 setattr(cls, new, vars(cls)[old])

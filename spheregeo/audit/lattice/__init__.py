@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from spheregeo.audit.lattice.axis import Adaptive, Axis, Cut, Interpolated, Shuffled, Transposed, Window
-from spheregeo.audit.lattice.trace import Step, trace
+from spheregeo.audit.lattice.trace import TracedStep, trace
 
-__all__ = ["Adaptive", "Axis", "Cut", "Interpolated", "Shuffled", "Step", "Transposed", "Window", "trace"]
+__all__ = [
+    "Adaptive",
+    "Axis",
+    "Cut",
+    "Interpolated",
+    "Shuffled",
+    "TracedStep",
+    "Transposed",
+    "Window",
+    "trace",
+]

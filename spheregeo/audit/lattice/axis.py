@@ -19,7 +19,7 @@ TOLERANCE = 1e-9  # of weights, which are computed in float64
 
 
 @dataclass(frozen=True)
-class Reading:
+class AxisReading:
     """Pixels and weights of every output along one axis.
 
     Args:
@@ -32,19 +32,19 @@ class Reading:
     weights: Tensor
     ordered: bool
 
-    def through(self, pixels: Tensor) -> Reading:
+    def through(self, pixels: Tensor) -> AxisReading:
         """Return the reading of what was cut or padded before, whose pixels are given as pixels of the original."""
         at = torch.where(self.pixels >= 0, pixels[self.pixels.clamp_min(0)], self.pixels)
-        return Reading(at, self.weights, self.ordered)
+        return AxisReading(at, self.weights, self.ordered)
 
-    def mirrored(self, size: int) -> Reading:
+    def mirrored(self, size: int) -> AxisReading:
         """Return the reading with outputs, taps and pixels counted from the other end."""
         pixels = self.pixels.flip(0, 1)
-        return Reading(
+        return AxisReading(
             torch.where(pixels >= 0, size - 1 - pixels, pixels), self.weights.flip(0, 1), self.ordered
         )
 
-    def equals(self, other: Reading) -> bool:
+    def equals(self, other: AxisReading) -> bool:
         """Return whether two readings are one."""
         if self.pixels.shape[0] != other.pixels.shape[0]:
             return False
@@ -79,7 +79,7 @@ class Axis:
         """Return the number of outputs of an input of ``size`` pixels."""
         raise NotImplementedError
 
-    def reading(self, size: int) -> Reading:
+    def reading(self, size: int) -> AxisReading:
         """Return what the outputs read of an input of ``size`` pixels."""
         raise NotImplementedError
 
@@ -93,7 +93,7 @@ class Axis:
         found = self.read(size, before)
         return found.equals(found.mirrored(size))
 
-    def read(self, size: int, before: Axis | None = None) -> Reading:
+    def read(self, size: int, before: Axis | None = None) -> AxisReading:
         """Return what the outputs read of an input that is cut or padded first."""
         if before is None:
             return self.reading(size)
@@ -109,13 +109,15 @@ class Axis:
         found = self.read(size, before)
         back = found.mirrored(size)
         for k in range(found.pixels.shape[0]):
-            one, two = (Reading(r.pixels[k : k + 1], r.weights[k : k + 1], r.ordered) for r in (found, back))
+            one, two = (
+                AxisReading(r.pixels[k : k + 1], r.weights[k : k + 1], r.ordered) for r in (found, back)
+            )
             if not one.equals(two):
                 return f"output {k} reads {_text(one)}, in the reversed image {_text(two)}"
         return "its outputs are not their own mirror image"
 
 
-def _text(reading: Reading) -> str:
+def _text(reading: AxisReading) -> str:
     names = [
         {NOTHING: "nothing", CONSTANT: "padding"}.get(int(p), f"pixel {int(p)}")
         for p, w in zip(reading.pixels[0], reading.weights[0], strict=True)
@@ -156,7 +158,7 @@ class Window(Axis):
             count -= 1
         return max(0, count)
 
-    def reading(self, size: int) -> Reading:
+    def reading(self, size: int) -> AxisReading:
         """Return the pixels of each window."""
         taps = torch.arange(self.kernel) * self.dilation
         at = torch.arange(self.outputs(size))[:, None] * self.stride - self.before + taps
@@ -167,7 +169,7 @@ class Window(Axis):
             weights = weights / (at < size + self.after).sum(1, keepdim=True).clamp_min(1)
         elif self.reduce == "inside":
             weights = weights / inside.sum(1, keepdim=True).clamp_min(1)
-        return Reading(pixels, weights, self.reduce == "taps")
+        return AxisReading(pixels, weights, self.reduce == "taps")
 
     def why(self, size: int, before: Axis | None = None) -> str:
         """Return the remainder of the condition of exactness, and where the windows begin and end."""
@@ -206,7 +208,7 @@ class Transposed(Axis):
             + 1
         )
 
-    def reading(self, size: int) -> Reading:
+    def reading(self, size: int) -> AxisReading:
         """Return the pixel that each tap of an output reads, where there is one."""
         at = (
             torch.arange(self.outputs(size))[:, None]
@@ -215,7 +217,7 @@ class Transposed(Axis):
         )
         inside = (at % self.stride == 0) & (at >= 0) & (at < size * self.stride)
         pixels = torch.where(inside, at // self.stride, torch.full_like(at, NOTHING))
-        return Reading(pixels, torch.ones(at.shape, dtype=torch.float64), True)
+        return AxisReading(pixels, torch.ones(at.shape, dtype=torch.float64), True)
 
     def why(self, size: int, before: Axis | None = None) -> str:
         """Return that padding at one end of the output is not mirrored."""
@@ -243,7 +245,7 @@ class Adaptive(Axis):
         """Return the number of outputs."""
         return size if self.count is None else self.count
 
-    def reading(self, size: int) -> Reading:
+    def reading(self, size: int) -> AxisReading:
         """Return the pixels of each bin: from ⌊j·size/count⌋ to ⌈(j + 1)·size/count⌉."""
         count = self.outputs(size)
         bins = [(j * size // count, -(-(j + 1) * size // count)) for j in range(count)]
@@ -252,7 +254,7 @@ class Adaptive(Axis):
         weights = torch.ones(pixels.shape, dtype=torch.float64)
         if self.reduce == "inside":
             weights = weights / (pixels >= 0).sum(1, keepdim=True).clamp_min(1)
-        return Reading(pixels, weights, False)
+        return AxisReading(pixels, weights, False)
 
     def __str__(self) -> str:
         return f"onto {self.count}"
@@ -279,7 +281,7 @@ class Interpolated(Axis):
         """Return the number of outputs."""
         return self.count if self.count is not None else math.floor(size * (self.scale or 1.0))
 
-    def reading(self, size: int) -> Reading:
+    def reading(self, size: int) -> AxisReading:
         """Return every output's weights of all pixels."""
         ones = torch.eye(size, dtype=torch.float64)[:, None, :, None]
         count = None if self.count is None else (self.count, 1)
@@ -289,7 +291,7 @@ class Interpolated(Axis):
         )
         weights = out[:, 0, :, 0].T.contiguous()
         weights[weights.abs() < TOLERANCE] = 0.0
-        return Reading(torch.arange(size).expand(weights.shape), weights, False)
+        return AxisReading(torch.arange(size).expand(weights.shape), weights, False)
 
     def __str__(self) -> str:
         return f"{self.mode} " + (f"onto {self.count}" if self.count is not None else f"×{self.scale:g}")
@@ -316,7 +318,7 @@ class Cut(Axis):
         """Return the number of outputs."""
         return -(-(size + self.before + self.after) // self.step)
 
-    def reading(self, size: int) -> Reading:
+    def reading(self, size: int) -> AxisReading:
         """Return the pixel of each output."""
         at = torch.arange(-self.before, size + self.after, self.step)
         if self.mode == "circular":
@@ -327,7 +329,7 @@ class Cut(Axis):
             at = (size - 1 - (at.abs() - (size - 1)).abs()) if size > 1 else at * 0
         else:
             at = torch.where((at >= 0) & (at < size), at, torch.full_like(at, CONSTANT))
-        return Reading(at[:, None], torch.ones(len(at), 1, dtype=torch.float64), True)
+        return AxisReading(at[:, None], torch.ones(len(at), 1, dtype=torch.float64), True)
 
     def why(self, size: int, before: Axis | None = None) -> str:
         """Return what differs at the two ends."""
@@ -355,14 +357,14 @@ class Shuffled(Axis):
         """Return the number of outputs."""
         return size * self.factor if self.up else size // self.factor
 
-    def reading(self, size: int) -> Reading:
+    def reading(self, size: int) -> AxisReading:
         """Return the first pixel of each block: channels are not exchanged when the image is reversed."""
         at = (
             torch.arange(self.outputs(size)) // self.factor
             if self.up
             else torch.arange(self.outputs(size)) * self.factor
         )
-        return Reading(at[:, None], torch.ones(len(at), 1, dtype=torch.float64), True)
+        return AxisReading(at[:, None], torch.ones(len(at), 1, dtype=torch.float64), True)
 
     def is_mirrored(self, size: int, before: Axis | None = None) -> bool:
         """Return whether nothing moves between pixels and channels."""

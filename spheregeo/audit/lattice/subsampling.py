@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.audit.equivariance import declared_channels
-from spheregeo.audit.lattice.trace import Step, trace
+from spheregeo.audit.lattice.trace import TracedStep, trace
 from spheregeo.nn.plane.subsample import fit_size
 
 REACH = 40  # pixels that nearby sizes may differ by
@@ -169,7 +169,7 @@ class _Walk:
         self.unknown: list[str] = []
         self.mirrored: dict[int, tuple[bool, bool]] = {}
 
-    def __call__(self, rows: int, columns: int) -> list[Step]:
+    def __call__(self, rows: int, columns: int) -> list[TracedStep]:
         x = torch.zeros(1, self.channels, rows, columns, dtype=self.like.dtype, device=self.like.device)
         found = trace(self.model, x)
         self.unknown += [name for name in found.unknown if name not in self.unknown]

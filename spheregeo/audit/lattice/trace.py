@@ -20,7 +20,7 @@ Axes = tuple[Axis, Axis]  # of rows and columns
 
 
 @dataclass(frozen=True)
-class Step:
+class TracedStep:
     """An operation that reads pixels of its input, at the sizes of one pass.
 
     Args:
@@ -47,7 +47,7 @@ class Step:
             return True
         return self.axes[axis].is_mirrored(self.size[axis], self.before and self.before[axis])
 
-    def turns_into(self, other: Step) -> bool:
+    def turns_into(self, other: TracedStep) -> bool:
         """Return whether rows read what columns read in another pass, and columns what its rows read.
 
         Args:
@@ -236,7 +236,7 @@ class Trace:
         unknown: operations that change the size of images and have no rule here, with the module that called them.
     """
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TracedStep] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
 
@@ -283,7 +283,7 @@ class _Watch(TorchFunctionMode):
             pad = self.padded[image]
             before, size = pad.axes, pad.size
             self.found.steps = [s for s in self.found.steps if s is not pad]
-        step = Step(self.modules[-1] if self.modules else "", name, axes, before, size, counts)
+        step = TracedStep(self.modules[-1] if self.modules else "", name, axes, before, size, counts)
         self.found.steps.append(step)
         if rule is _pad:
             self.padded[out] = step
@@ -332,7 +332,7 @@ def _hooks(network: nn.Module, watch: _Watch) -> Iterator[None]:
                 given = next(a for a in (*inputs, *keywords.values()) if isinstance(a, Tensor))
                 sizes = [(int(t.shape[-2]), int(t.shape[-1])) for t in (given, first)]
                 mine.found.steps.append(
-                    Step(name, type(module).__name__, None, None, sizes[0], sizes[1], True)
+                    TracedStep(name, type(module).__name__, None, None, sizes[0], sizes[1], True)
                 )
 
         return hook

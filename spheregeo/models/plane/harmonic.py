@@ -10,7 +10,7 @@ from spheregeo.checks import check_least
 from spheregeo.models.plane.checks import check_images
 from spheregeo.models.registry import register
 from spheregeo.nn import FieldBatchNorm, HarmonicConv2d, LowPassDownsample, NormNonlinearity, SampleDropout
-from spheregeo.nn.plane.basis import PlanarBasis
+from spheregeo.nn.plane.steerable import PlanarBasis
 
 
 class _Stage(nn.Sequential):

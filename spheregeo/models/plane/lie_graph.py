@@ -11,7 +11,7 @@ from spheregeo.models.lie_graph_blocks import GraphNetwork
 from spheregeo.models.plane.checks import check_images
 from spheregeo.models.registry import register
 from spheregeo.nn import GroupConv2d, SE2Graph
-from spheregeo.nn.chebyshev import from_rows
+from spheregeo.nn.plane.lie_graph import from_rows
 
 LIFTS = ("filters", "copies")
 

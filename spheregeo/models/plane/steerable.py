@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.checks import check_least
-from spheregeo.groups import FieldType, PlanarType
-from spheregeo.groups.plane_fields import PlaneSymmetry
+from spheregeo.groups import FieldType, PlanarType, PlaneSymmetry
 from spheregeo.models.plane.checks import check_images
 from spheregeo.models.registry import register
 from spheregeo.nn import (
@@ -25,7 +24,7 @@ from spheregeo.nn import (
     SampleDropout,
     SteerableConv2d,
 )
-from spheregeo.nn.plane.basis import PlanarBasis
+from spheregeo.nn.plane.steerable import PlanarBasis
 
 Fields = FieldType | PlanarType
 

@@ -10,8 +10,7 @@ from spheregeo.models.blocks import Head, Pointwise, check_field, hierarchy
 from spheregeo.models.lie_graph_blocks import GraphNetwork
 from spheregeo.models.registry import register
 from spheregeo.nn import GlobalPool, S2Graph, SO3Graph
-from spheregeo.nn.chebyshev import from_rows
-from spheregeo.nn.plane.lie_graph import LieGraph
+from spheregeo.nn.plane.lie_graph import LieGraph, from_rows
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid

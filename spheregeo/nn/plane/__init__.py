@@ -65,7 +65,8 @@ from spheregeo.nn.plane.warps import PerspectiveWarp as PerspectiveWarp
 from spheregeo.nn.plane.warps import additivity_error as additivity_error
 
 __all__ = sorted(
-    ["convert", "to_plain"] + [name for name, value in globals().items() if isinstance(value, type)]
+    ["convert", "fit_size", "to_plain"]
+    + [name for name, value in globals().items() if isinstance(value, type)]
 )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from spheregeo.grids import Equiangular, HEALPix, Icosahedral, Plane
 from spheregeo.groups import se2_inverse, se2_log, se2_product, so3_log
 from spheregeo.nn import LieGraphConv, LieGraphPool, LieGraphUnpool, R2Graph, S2Graph, SE2Graph, SO3Graph
-from spheregeo.nn.plane.lie_graph import Edges, LieGraph, copy_to_orientations, reduce_orientations
+from spheregeo.nn.plane.lie_graph import LieGraph, LieGraphEdges, copy_to_orientations, reduce_orientations
 from spheregeo.nn.plane.lie_graph.conv import sampled_values
 
 GRAPHS: list[LieGraph] = [
@@ -69,7 +69,7 @@ def test_graphs_are_those_of_brute_force(graph: LieGraph) -> None:
     assert torch.equal(found, found.T)
     spectrum = torch.linalg.eigvalsh(found)
     assert float(spectrum[0]) > -1 - 1e-12 and float(spectrum[-1]) < 1 + 1e-12
-    edges: Edges = graph.edges()
+    edges: LieGraphEdges = graph.edges()
     assert edges.weights.shape == edges.lengths.shape == edges.indices.shape == (int(near.sum()),)
 
 

@@ -31,7 +31,7 @@ MAIN = ("along", "across")
 
 
 @dataclass(frozen=True, eq=False)
-class Edges:
+class LieGraphEdges:
     """Weighted edges of a graph, both directions of each, as compressed rows.
 
     Args:
@@ -39,6 +39,12 @@ class Edges:
         indices: (E,) the other end of each edge.
         lengths: (E,) its distance.
         weights: (E,) its weight.
+
+    Example:
+        >>> from spheregeo.nn.plane import R2Graph
+        >>> edges = R2Graph(5, 5, neighbors=4).edges()
+        >>> len(edges.indptr) - 1, len(edges.indices) == len(edges.weights)
+        (25, True)
     """
 
     indptr: np.ndarray
@@ -53,6 +59,11 @@ class LieGraph(ABC):
 
     Args:
         neighbors: how many nearest vertices each vertex is joined to; ties are all taken.
+
+    Example:
+        >>> from spheregeo.nn.plane import SE2Graph
+        >>> isinstance(SE2Graph(), LieGraph)
+        True
     """
 
     neighbors: int = 16
@@ -106,15 +117,17 @@ class LieGraph(ABC):
     def unpooling(self) -> csr_array:
         """Interpolation from the coarser graph, (V, V coarse): rows sum to 1."""
 
-    def edges(self) -> Edges:
+    def edges(self) -> LieGraphEdges:
         """The edges, in the order of vertices."""
         return geometry.get(("lie graph", self), self._edges)
 
-    def _edges(self) -> Edges:
+    def _edges(self) -> LieGraphEdges:
         n = self.num_vertices
         few = min(self.neighbors, n - 1)
         if not few:
-            return Edges(np.zeros(n + 1, np.int64), *(np.zeros(0, t) for t in (np.int64, float, float)))
+            return LieGraphEdges(
+                np.zeros(n + 1, np.int64), *(np.zeros(0, t) for t in (np.int64, float, float))
+            )
         row, column, length, _ = nearest(self.embedding(), few, self.distance)
         # lengths plus 1, for a sparse matrix drops zeros; those of the two directions differ by rounding
         one_way = coo_array((1 + length, (row, column)), shape=(n, n)).tocsr()
@@ -124,7 +137,7 @@ class LieGraph(ABC):
         square = length**2
         mean = square.mean()
         weight = np.exp(-square / (WIDTH * mean)) if mean > 0 else np.ones_like(square)
-        return Edges(both.indptr.astype(np.int64), both.indices.astype(np.int64), length, weight)
+        return LieGraphEdges(both.indptr.astype(np.int64), both.indices.astype(np.int64), length, weight)
 
     def degrees(self) -> np.ndarray:
         """Sums (V,) of the weights of each vertex's edges; 1 for a lone vertex."""

@@ -150,11 +150,12 @@ class SE2Diffusion(Metric):
         torch.Size([1, 32, 9, 9])
     """
 
+    _isotropic = False
+
     def __init__(
-        self, channels: int, orientations: int, kernel_size: int = 5, turns: int = 3, *, alpha: float = 1.0,
-        _isotropic: bool = False,
+        self, channels: int, orientations: int, kernel_size: int = 5, turns: int = 3, *, alpha: float = 1.0
     ) -> None:  # fmt: skip
-        super().__init__(channels, orientations, kernel_size, turns, _isotropic)
+        super().__init__(channels, orientations, kernel_size, turns, self._isotropic)
         if alpha not in (0.5, 1.0):
             raise ValueError(
                 f"alpha is {alpha}; expected 1 (Gaussian) or 0.5 (Poisson), which have kernels in closed form"
@@ -203,8 +204,10 @@ class PlaneDiffusion(SE2Diffusion):
         torch.Size([1, 3, 9, 9])
     """
 
+    _isotropic = True
+
     def __init__(self, channels: int, kernel_size: int = 5, *, alpha: float = 1.0) -> None:
-        super().__init__(channels, 1, kernel_size, 1, alpha=alpha, _isotropic=True)
+        super().__init__(channels, 1, kernel_size, 1, alpha=alpha)
 
 
 class PlaneConvection(SE2Convection):
