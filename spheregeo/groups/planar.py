@@ -299,6 +299,7 @@ class PlanarType:
 
 
 @cache
+@torch.inference_mode(False)  # kept tensors serve training, too
 def cosets(group: PlanarGroup, sub: str) -> tuple[Tensor, Tensor]:
     """Return the left cosets s·K of a subgroup K, and how elements move them: the coset h⁻¹·s·K for each h and s.
 
@@ -322,6 +323,7 @@ def cosets(group: PlanarGroup, sub: str) -> tuple[Tensor, Tensor]:
 
 
 @cache
+@torch.inference_mode(False)  # kept tensors serve training, too
 def _tables(group: PlanarGroup) -> tuple[Tensor, Tensor]:
     every = range(group.size)
     products = torch.tensor([[group.product(a, b) for b in every] for a in every])
@@ -329,6 +331,7 @@ def _tables(group: PlanarGroup) -> tuple[Tensor, Tensor]:
 
 
 @cache
+@torch.inference_mode(False)  # kept tensors serve training, too
 def _matrices(group: PlanarGroup) -> Tensor:
     out = []
     for h in range(group.size):

@@ -144,6 +144,7 @@ def plane_type(spec: str | FieldType | PlanarType) -> FieldType | PlanarType:
 
 
 @lru_cache(maxsize=1024)
+@torch.inference_mode(False)  # kept tensors serve training, too
 def steerable_matrices(into: FieldKind, out: FieldKind, symmetry: PlaneSymmetry, frequency: int) -> Tensor:
     """Orthonormal basis of the pairs (A, B) for which A cos μφ + B sin μφ commutes with the group; A alone at μ = 0.
 
@@ -155,6 +156,7 @@ def steerable_matrices(into: FieldKind, out: FieldKind, symmetry: PlaneSymmetry,
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # kept tensors serve training, too
 def invariant_vectors(kind: FieldKind, symmetry: PlaneSymmetry) -> Tensor:
     """Basis of the constants that a field may have, of greatest entry 1. Shape: (dimension, width) float64."""
     found = _invariants([kind.matrices(symmetry.sample(kind.band))])

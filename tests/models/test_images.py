@@ -25,8 +25,11 @@ def test_gradients_samples_and_bad_input(name: str) -> None:
     assert torch.allclose(model(x)[1:2], model(x[1:2]), rtol=1e-10, atol=1e-12)
     with pytest.raises(ValueError, match=r"expects \(B, 2, H, W\)"):
         model(torch.zeros(1, 3, 9, 14, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"x has 9 x 3 pixels; .* expects at least 4"):
-        model(torch.zeros(1, 2, 9, 3, dtype=torch.float64))
+    if name in BASELINES:  # rings take any size
+        with pytest.raises(ValueError, match=r"x has 9 x 3 pixels; .* expects at least 4"):
+            model(torch.zeros(1, 2, 9, 3, dtype=torch.float64))
+    else:
+        assert bool(model(torch.zeros(1, 2, 9, 3, dtype=torch.float64)).isfinite().all())
     with pytest.raises(ValueError, match="kernel_size is 4"):
         models.create(name, 2, 3, None, kernel_size=4)
     with pytest.raises(ValueError, match="works on images"):

@@ -48,6 +48,7 @@ PARTS = {
     # the tables of SteerableConv's products, and their matrices in edge frames, which SO2Linear applies
     **dict.fromkeys(["SO2Maps", "CGPath", "PathTable"], "nn/space/test_steerable_conv.py"),
     "ClusterGeometry": "nn/surface/test_pooling.py",
+    "PlanarBasis": "nn/plane/test_basis.py",
     "ExactBuffers": "nn/test_exact_buffers.py",
     "EdgeGeometry": "nn/space/test_steerable_conv.py",
     "EdgeList": "nn/space/test_steerable_conv.py",
@@ -63,7 +64,8 @@ PARTS = {
     "FrameRotation": "nn/space/test_edge_frame.py",
     "PointProduct": "nn/space/test_edge_frame.py",
     **dict.fromkeys(
-        ["Edges", "LieGraph", "R2Graph", "S2Graph", "SE2Graph", "SO3Graph"], "nn/plane/test_lie_graph.py"
+        ["LieGraph", "LieGraphEdges", "R2Graph", "S2Graph", "SE2Graph", "SO3Graph"],
+        "nn/plane/test_lie_graph.py",
     ),
     **dict.fromkeys(["Stacks", "ToStacks", "FromStacks"], "nn/irreps/test_stacks.py"),
     **dict.fromkeys(

@@ -203,6 +203,7 @@ def _taps(size: int) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=128)
+@torch.inference_mode(False)  # kept tensors serve training, too
 def _profiles(basis: PlanarBasis) -> tuple[Tensor, ...]:
     """Profiles of each frequency on all taps. Shape: (count, size²) float64 each."""
     r, _ = _taps(basis.size)
@@ -226,6 +227,7 @@ def _profiles(basis: PlanarBasis) -> tuple[Tensor, ...]:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # kept tensors serve training, too
 def _waves(size: int) -> tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]:
     """What all frequencies share: the taps' distances r, the functions that are constant on each and of unit norm, weights
     of wave numbers ρ by the images' spectrum, and J_ν(ρ r) for ν = 0, 1, … as far as it is anything.

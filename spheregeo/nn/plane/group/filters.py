@@ -43,6 +43,7 @@ def moved_taps(group: PlanarGroup, kernel_size: Pair) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # kept tensors serve training, too
 def orbits(group: PlanarGroup, out: str | None, into: str | None, kernel_size: Pair) -> Tensor:
     """Number of the orbit of each (coset out, coset in, tap), counted along (coset in, tap) of the first coset out.
 

@@ -112,8 +112,11 @@ class SE2Convection(nn.Module):
         if x.ndim != 4 or x.shape[1] != self.channels * n:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, {self.channels * n}, H, W)")
         dtype = working(x, self.velocity)
-        velocity = F.pad(self.velocity.to(dtype), (0, 3 - self.velocity.shape[1]))  # a shift does not turn
-        x1, x2, turn = se2_exp(-velocity).unbind(-1)
+        velocity = -self.velocity.to(dtype)
+        if velocity.shape[1] == 2:  # a shift does not turn
+            (x1, x2), turn = velocity.unbind(-1), torch.zeros_like(velocity[:, 0])
+        else:
+            x1, x2, turn = se2_exp(velocity).unbind(-1)
         angle = 2 * math.pi / n * torch.arange(n, device=x.device, dtype=torch.float64)
         c, s = angle.cos().to(dtype), angle.sin().to(dtype)
         right, up = x1[:, None] * c - x2[:, None] * s, x1[:, None] * s + x2[:, None] * c  # (channels, n)
