@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spheregeo.autograd import is_watched, versions
 from spheregeo.checks import check_count, check_tensor
 from spheregeo.nn.exact_buffers import ExactBuffers
+from spheregeo.nn.kept import KeptInEvaluation
 from spheregeo.nn.low_pass import low_pass, pad_sides, windows
 
 MODES = ("zeros", "reflect", "replicate", "circular")
@@ -28,7 +28,7 @@ def check_border(shape: Sequence[int], pads: Sequence[int], mode: str) -> None:
             )
 
 
-class ExpandedConv2d(ExactBuffers):
+class ExpandedConv2d(KeptInEvaluation, ExactBuffers):
     """Square kernels, made in every step of training and kept in evaluation until a weight changes; strides behind a low-pass.
 
     A layer makes its kernel in :meth:`kernel` and its bias in :meth:`constant`.
@@ -74,7 +74,6 @@ class ExpandedConv2d(ExactBuffers):
             )
         else:
             self.padding = check_count("padding", padding, 0)
-        self._cache: tuple[tuple[object, ...], tuple[Tensor, Tensor | None]] | None = None
 
     def kernel(self) -> Tensor:
         """The expanded kernel. Shape: (out, in, kernel_size, kernel_size)."""
@@ -86,24 +85,7 @@ class ExpandedConv2d(ExactBuffers):
 
     def _current(self) -> tuple[Tensor, Tensor | None]:
         """The kernel and the bias, kept in evaluation until a parameter changes."""
-        parameters = list(self.parameters())
-        if (
-            self.training
-            or (torch.is_grad_enabled() and any(p.requires_grad for p in parameters))
-            or is_watched()
-        ):
-            return self.kernel(), self.constant()
-        state = versions(parameters)
-        if state is None:
-            return self.kernel(), self.constant()
-        if self._cache is None or self._cache[0] != state:
-            with torch.inference_mode(False), torch.no_grad():
-                self._cache = (state, (self.kernel(), self.constant()))
-        return self._cache[1]
-
-    def train(self, mode: bool = True) -> Self:
-        self._cache = None
-        return super().train(mode)
+        return self.kept("kernel", lambda: (self.kernel(), self.constant()), self.parameters())
 
     def _windows(self, shape: Sequence[int]) -> tuple[list[list[float]], list[int]]:
         """Low-pass taps and padding of each axis, for one size of image."""

@@ -15,17 +15,17 @@ from e3nn.o3 import Irrep, Irreps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spheregeo.autograd import is_watched, versions
 from spheregeo.checks import check_tensor
 from spheregeo.harmonics import clebsch_gordan
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.layout import as_irreps, couples, is_scalar
 from spheregeo.nn.irreps.stack_layout import StackLayout
+from spheregeo.nn.kept import KeptInEvaluation
 from spheregeo.nn.low_pass import low_pass, pad_sides, triple, windows
 from spheregeo.nn.voxel.basis import VoxelBasis
 
 
-class SteerableVoxelConv(ExactBuffers):
+class SteerableVoxelConv(KeptInEvaluation, ExactBuffers):
     """Convolution between irreps fields on voxels whose kernel is made of Gaussian shells times harmonics.
 
     Args:
@@ -118,7 +118,6 @@ class SteerableVoxelConv(ExactBuffers):
             even = torch.cat([torch.full((mul * ir.dim,), ir.l == 0) for mul, ir in self.irreps_out])
         self.register_buffer("scalars", even.nonzero()[:, 0], persistent=False)
         self.bias = nn.Parameter(torch.zeros(int(even.sum()))) if bias and even.any() else None
-        self._cache: tuple[tuple[object, ...], Tensor] | None = None
         self.reset_parameters()
 
     def _padding(self, padding: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -190,20 +189,7 @@ class SteerableVoxelConv(ExactBuffers):
 
     def _current(self) -> Tensor:
         """The kernel, kept in evaluation until a weight changes."""
-        needed = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.weights)
-        if self.training or needed or is_watched():
-            return self.kernel()
-        state = versions(self.weights)
-        if state is None:
-            return self.kernel()
-        if self._cache is None or self._cache[0] != state:
-            with torch.inference_mode(False), torch.no_grad():
-                self._cache = (state, self.kernel())
-        return self._cache[1]
-
-    def train(self, mode: bool = True) -> SteerableVoxelConv:
-        self._cache = None
-        return super().train(mode)
+        return self.kept("kernel", self.kernel, self.weights)
 
     def _constant(self, like: Tensor) -> Tensor | None:
         if self.bias is None:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spheregeo.autograd import is_watched, versions
 from spheregeo.checks import check_count, check_tensor
 from spheregeo.groups import PlanarGroup, PlanarType
 from spheregeo.nn.exact_buffers import ExactBuffers
+from spheregeo.nn.kept import KeptInEvaluation
 from spheregeo.nn.plane.basis import PlanarBasis
 from spheregeo.nn.plane.group.filters import HarmonicFilters, Pair, PixelFilters
 
@@ -45,7 +45,7 @@ def common_group(in_type: PlanarType, out_type: PlanarType, group: str | PlanarG
     return named.pop()
 
 
-class GroupConv2d(ExactBuffers):
+class GroupConv2d(KeptInEvaluation, ExactBuffers):
     """Group convolution on images: lifting, between regular or quotient fields, and projection to trivial ones.
 
     Args:
@@ -142,7 +142,6 @@ class GroupConv2d(ExactBuffers):
         widths = torch.tensor(self.out_type.widths)
         self.register_buffer("field", torch.arange(len(widths)).repeat_interleave(widths), persistent=False)
         self.bias = nn.Parameter(torch.empty(len(widths))) if bias else None
-        self._cache: tuple[tuple[object, ...], Tensor] | None = None
         self.reset_parameters()
 
     def _basis(self, filters: str | None, tolerance: float) -> PlanarBasis | None:
@@ -208,20 +207,7 @@ class GroupConv2d(ExactBuffers):
 
     def _current(self) -> Tensor:
         """The kernel, kept in evaluation until a weight changes."""
-        needed = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.weights)
-        if self.training or needed or is_watched():
-            return self.kernel()
-        state = versions(self.weights)
-        if state is None:
-            return self.kernel()
-        if self._cache is None or self._cache[0] != state:
-            with torch.inference_mode(False), torch.no_grad():
-                self._cache = (state, self.kernel())
-        return self._cache[1]
-
-    def train(self, mode: bool = True) -> GroupConv2d:
-        self._cache = None
-        return super().train(mode)
+        return self.kept("kernel", self.kernel, self.weights)
 
     def forward(self, x: Tensor) -> Tensor:
         check_tensor(x)

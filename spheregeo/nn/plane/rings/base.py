@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from spheregeo.autograd import is_watched, versions
 from spheregeo.checks import check_count, check_tensor
+from spheregeo.nn.kept import KeptInEvaluation
 from spheregeo.nn.plane.rings.masks import RingMasks, dilated, smoothed
 
 FORMS = ("auto", "direct", "rings")
@@ -41,7 +41,7 @@ def each_axis(name: str, value: Several, dims: int, least: int) -> tuple[int, ..
     return found
 
 
-class RingConv(nn.Module):
+class RingConv(KeptInEvaluation):
     """Base of the ring convolutions and their transposes."""
 
     dims: ClassVar[int] = 2
@@ -72,7 +72,6 @@ class RingConv(nn.Module):
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         self.weight = nn.Parameter(torch.empty(first, second // groups, self.masks.rings))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self._cache: tuple[tuple[object, ...], dict[Any, Any]] | None = None
         self.reset_parameters()
 
     def _padding(self, padding: Several | str) -> tuple[int, ...]:
@@ -136,31 +135,9 @@ class RingConv(nn.Module):
             whole = self.weight.to(dtype).flatten(0, 1) @ masks.to(dtype).flatten(1)
         return whole.view(*self.weight.shape[:2], *masks.shape[1:])
 
-    def _kept(self, name: object, make: Any) -> Any:
+    def _kept(self, name: Hashable, make: Any) -> Any:
         """What ``make`` gives, kept in evaluation until a weight changes."""
-        weights = [self.weight, self.masks.spread]
-        needed = torch.is_grad_enabled() and any(w.requires_grad for w in weights)
-        if self.training or needed or is_watched():
-            return make()
-        state = versions(weights)
-        if state is None:
-            return make()
-        if self._cache is None or self._cache[0] != state:
-            self._cache = (state, {})
-        held = self._cache[1]
-        if name not in held:
-            if len(held) >= 8:  # sizes of many parities
-                held.clear()
-            with torch.inference_mode(False), torch.no_grad():
-                held[name] = make()
-        return held[name]
-
-    def train(self, mode: bool = True) -> RingConv:
-        self._cache = None
-        return super().train(mode)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": None}
+        return self.kept(name, make, [self.weight, self.masks.spread])
 
     def chosen_form(self) -> str:
         """Return "direct" or "rings": the form asked for, or that of the least estimated work."""
