@@ -7,8 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from spheregeo.checks import check_least
-from spheregeo.models.plane.checks import check_images
+from spheregeo.models.plane.checks import check_images, check_sizes
 from spheregeo.models.registry import register
 from spheregeo.nn import BatchNorm, GMRConv2d, GMRConvTranspose2d, SampleDropout
 
@@ -20,14 +19,6 @@ def _stage(in_channels: int, out_channels: int, kernel_size: int, stride: int = 
         conv = GMRConv2d(channels, out_channels, kernel_size, step, kernel_size // 2, bias=False)
         layers += [conv, BatchNorm(out_channels), nn.ReLU()]
     return nn.Sequential(*layers)
-
-
-def _check(in_channels: int, width: int, depth: int, kernel_size: int) -> None:
-    check_least(
-        in_channels=(in_channels, 1), width=(width, 1), depth=(depth, 1), kernel_size=(kernel_size, 1)
-    )
-    if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size is {kernel_size}; expected an odd number, whose kernel has a centre")
 
 
 @register("gmr-cnn", output="label", domain="images")
@@ -63,7 +54,7 @@ class GMRCNN(nn.Module):
         kernel_size: int = 5, dropout: float = 0.1,
     ) -> None:  # fmt: skip
         super().__init__()
-        _check(in_channels, width, depth, kernel_size)
+        check_sizes(in_channels, width, depth, kernel_size)
         self.in_channels, self.out_channels = in_channels, out_channels
         widths = [in_channels, *(width * min(4, 2**level) for level in range(depth))]
         self.stages = nn.Sequential(
@@ -109,7 +100,7 @@ class GMRUNet(nn.Module):
         kernel_size: int = 5,
     ) -> None:  # fmt: skip
         super().__init__()
-        _check(in_channels, width, depth, kernel_size)
+        check_sizes(in_channels, width, depth, kernel_size)
         self.in_channels, self.out_channels = in_channels, out_channels
         widths = [width * 2**level for level in range(depth)]
         self.encoder = nn.ModuleList(

@@ -7,8 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from spheregeo.checks import check_least
-from spheregeo.models.plane.checks import check_images
+from spheregeo.models.plane.checks import check_images, check_sizes
 from spheregeo.models.registry import register
 from spheregeo.nn import BatchNorm, SampleDropout
 
@@ -20,14 +19,6 @@ def _stage(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequenti
         conv = nn.Conv2d(channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False)
         layers += [conv, BatchNorm(out_channels), nn.ReLU()]
     return nn.Sequential(*layers)
-
-
-def _check(width: int, depth: int, kernel_size: int, in_channels: int) -> None:
-    check_least(
-        in_channels=(in_channels, 1), width=(width, 1), depth=(depth, 1), kernel_size=(kernel_size, 1)
-    )
-    if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size is {kernel_size}; expected an odd number, whose kernel has a centre")
 
 
 @register("image-cnn", output="label", domain="images")
@@ -61,7 +52,7 @@ class ImageCNN(nn.Module):
         kernel_size: int = 3, dropout: float = 0.1,
     ) -> None:  # fmt: skip
         super().__init__()
-        _check(width, depth, kernel_size, in_channels)
+        check_sizes(in_channels, width, depth, kernel_size)
         self.in_channels, self.out_channels, self.least = in_channels, out_channels, 2 ** (depth - 1)
         widths = [in_channels, *(width * min(4, 2**level) for level in range(depth))]
         self.stages = nn.ModuleList(_stage(before, after, kernel_size) for before, after in pairwise(widths))
@@ -103,7 +94,7 @@ class ImageUNet(nn.Module):
         kernel_size: int = 3,
     ) -> None:  # fmt: skip
         super().__init__()
-        _check(width, depth, kernel_size, in_channels)
+        check_sizes(in_channels, width, depth, kernel_size)
         self.in_channels, self.out_channels, self.least = in_channels, out_channels, 2 ** (depth - 1)
         widths = [width * 2**level for level in range(depth)]
         self.encoder = nn.ModuleList(

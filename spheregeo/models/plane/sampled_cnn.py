@@ -6,9 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from spheregeo.checks import check_least
 from spheregeo.groups import PlanarGroup
-from spheregeo.models.plane.checks import check_images
+from spheregeo.models.plane.checks import check_images, check_sizes
 from spheregeo.models.plane.group_cnn import halved
 from spheregeo.models.registry import register
 from spheregeo.nn import SampleDropout
@@ -52,13 +51,7 @@ class SampledGroupCNN(nn.Module):
         group: str = "C4", epsilon: float = 0.05, probes: int = 8, dropout: float = 0.1,
     ) -> None:  # fmt: skip
         super().__init__()
-        check_least(
-            in_channels=(in_channels, 1), width=(width, 1), depth=(depth, 1), kernel_size=(kernel_size, 1)
-        )
-        if kernel_size % 2 == 0:
-            raise ValueError(
-                f"kernel_size is {kernel_size}; expected an odd number, whose kernel has a centre"
-            )
+        check_sizes(in_channels, width, depth, kernel_size)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.group = PlanarGroup.of(group)
         widths = [width * min(4, 2**level) for level in range(depth)]
