@@ -137,6 +137,9 @@ from spheregeo.nn.sphere import SO3ToS2 as SO3ToS2
 from spheregeo.nn.sphere import SpectralConv as SpectralConv
 from spheregeo.nn.sphere import SpectralPool as SpectralPool
 from spheregeo.nn.sphere import SphereAttention as SphereAttention
+from spheregeo.nn.sphere import SphereDiffusion as SphereDiffusion
+from spheregeo.nn.sphere import SphereDilation as SphereDilation
+from spheregeo.nn.sphere import SphereErosion as SphereErosion
 from spheregeo.nn.sphere import SpinConv as SpinConv
 from spheregeo.nn.sphere import ToCharts as ToCharts
 from spheregeo.nn.sphere import ToFaces as ToFaces

@@ -345,6 +345,9 @@ on_grid(
     channels=4,
     restores=True,
 )
+on_grid(layers.SphereDiffusion, lambda grid: layers.SphereDiffusion(2, grid), restores=True)
+for of_sphere in (layers.SphereDilation, layers.SphereErosion):
+    on_grid(of_sphere, lambda grid, kind=of_sphere: kind(2, grid))
 on_grid(layers.Pool, lambda grid: layers.Pool(grid), equivariance_options={"target": COARSE}, channel_axis=2)
 on_grid(
     layers.Unpool, lambda grid: layers.Unpool(grid), equivariance_options={"target": FINE}, channel_axis=2

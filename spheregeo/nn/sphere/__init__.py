@@ -22,6 +22,7 @@ from spheregeo.nn.sphere.icosahedral import (
     OrientationPool,
     ToCharts,
 )
+from spheregeo.nn.sphere.morphology import SphereDiffusion, SphereDilation, SphereErosion
 from spheregeo.nn.sphere.needlets import (
     NeedletBlock,
     NeedletConv,
@@ -83,6 +84,9 @@ __all__ = [
     "SpectralConv",
     "SpectralPool",
     "SphereAttention",
+    "SphereDiffusion",
+    "SphereDilation",
+    "SphereErosion",
     "SpinConv",
     "ToCharts",
     "ToFaces",

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from spheregeo.checks import check_count, check_tensor
 from spheregeo.groups.lie import se2_exp
-from spheregeo.nn.plane.pde.morphology import Metric, working
+from spheregeo.nn.morphology import working
+from spheregeo.nn.plane.pde.morphology import Metric
 
 
 def se2_convolve(x: Tensor, kernel: Tensor) -> Tensor:
