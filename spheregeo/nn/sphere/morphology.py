@@ -108,8 +108,8 @@ class SphereDilation(_Metric):
     Shape: (B, channels, *source.shape) -> (B, channels, *target.shape); log_weights (channels, 1).
     Units: radius in radians; the weights, exp(log_weights), cost a radian.
     Equivariance: rotations and reflections that permute both grids: exact, 1e-14 in float64. Other rotations: approximate, as the
-        field is sampled: for fields of degrees < 8 and the defaults a relative error of 12 % on HEALPix(8), 4 % on HEALPix(16), 2 %
-        on HEALPix(32) and on 64x128.
+        field is sampled: for fields of degrees < 8 and the defaults a relative error of 12 % on HEALPix(8), 4 % on HEALPix(16),
+        2 % on HEALPix(32) and on 64x128.
     Raises: ValueError for alpha outside its range, a radius that leaves points without samples, and other sizes or inputs.
     Reference: Smets et al. 2022, arXiv:2001.09046 (the kernel).
 
