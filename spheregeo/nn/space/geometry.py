@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -131,6 +131,7 @@ class EdgeGeometry:
         self._lengths: Tensor | None = None
         self._frames: list[Tensor] | None = None
         self._rows: tuple[Rows, Rows] | None = None
+        self.covers: dict[Hashable, Any] = {}  # of edges by alike ones, by what made them
 
     @classmethod
     def of(

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from spheregeo.autograd import is_watched
 from spheregeo.checks import check_count, check_tensor
 from spheregeo.groups import PlanarType
+from spheregeo.nn.feature_cover import check_epsilon, feature_cover
 from spheregeo.nn.plane.group import GroupConv2d
-from spheregeo.nn.plane.sampled.cover import check_epsilon, feature_cover
 
 
 class SampledGroupConv2d(GroupConv2d):

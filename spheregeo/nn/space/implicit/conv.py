@@ -16,14 +16,17 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spheregeo.autograd import is_watched
 from spheregeo.checks import check_tensor
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.harmonics import wigner_D
 from spheregeo.nn.exact_buffers import ExactBuffers
+from spheregeo.nn.feature_cover import check_epsilon
 from spheregeo.nn.irreps.layout import EVEN, as_irreps, couples, is_scalar, join_rows, places_of, split_rows
 from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList, edge_inputs
 from spheregeo.nn.space.implicit.contraction import KernelCoupling
+from spheregeo.nn.space.implicit.cover import EdgeCover, Sectors, Shared, edge_cover
 from spheregeo.nn.space.implicit.gated_kernel import GatedNetwork, reachable
 from spheregeo.nn.space.implicit.product_kernel import ProductNetwork
 from spheregeo.nn.space.implicit.regular_kernel import RegularCoupling, RegularNetwork, finite_group
@@ -55,6 +58,9 @@ class ImplicitConv(nn.Module):
         num_neighbors: mean number of neighbors, a constant that sets the size of sums.
         bias: a learned constant on what the group leaves fixed: the 0e, for O(3).
         chunk: pairs at a time, computed again backward; None for all at once.
+        epsilon: how much edges may differ that share one evaluation of the kernel network, in radii: in length for O3 and SO3, in
+            the vector carried into a sector of space for a finite group, each number of the attributes alike. A cell's member
+            stands for it, and the network's gradient flows to that member. 0 evaluates the network at every edge.
         engine: name of an engine of the sparse backend, see :func:`spheregeo.sparse.engines`; None for the first that runs.
 
     Shape:
@@ -63,7 +69,8 @@ class ImplicitConv(nn.Module):
         order, or in that of the geometry's edges -> (N_t, irreps_out.dim).
     Units: positions and ``radius`` in the same.
     Equivariance: the group, and translations: exact; measured 2e-15 in float64 and 7e-7 in float32, relative, all parameters
-        random, for O3, SO3, octahedral and icosahedral.
+        random, for O3, SO3, octahedral and icosahedral. With ``epsilon``, up to edges that rounding moves to another cell or,
+        on a mirror between sectors, to another sector; edges of all graphs of a batch share cells.
     Raises: ValueError for irreps, groups, choices or inputs that do not fit; a kernel that must be zero.
     Reference: Zhdanov, Hoffmann & Cesa 2023, arXiv:2212.06096; evaluation order: You et al. 2021, arXiv:2102.12093.
 
@@ -98,6 +105,7 @@ class ImplicitConv(nn.Module):
         num_neighbors: float = 1.0,
         bias: bool = True,
         chunk: int | None = None,
+        epsilon: float = 0.0,
         engine: str | None = None,
     ) -> None:
         super().__init__()
@@ -127,6 +135,8 @@ class ImplicitConv(nn.Module):
         if lmax is not None and lmax < 0:
             raise ValueError(f"lmax is {lmax}; expected zero or more")
         self.reduce, self.num_neighbors, self.chunk = reduce, num_neighbors, chunk
+        self.epsilon = check_epsilon(epsilon)
+        self.sectors: Sectors | None = None
         self.engine = check_engine(engine)
         self.group = group if isinstance(group, str) else f"{len(group)} matrices"
         self.radius = radius
@@ -149,6 +159,11 @@ class ImplicitConv(nn.Module):
             if self.nonlinearity == "gate":
                 self.network = GatedNetwork([t.l for t in types], self.attributes, hidden, layers, **shell)
             else:
+                if epsilon:
+                    raise ValueError(
+                        f"epsilon is {epsilon}; expected 0 for nonlinearity 'product': edges with attributes that turn have no "
+                        f"common frame under {self.group}; scalar attributes or a finite group have"
+                    )
                 self.network = ProductNetwork(types, self.attributes, hidden, layers, parity, **shell)
             self.sums = self.coupling.fused(self.engine) if self.nonlinearity == "gate" else None
             fixed = torch.eye(self.irreps_out.dim, dtype=torch.float64)
@@ -157,6 +172,8 @@ class ImplicitConv(nn.Module):
             matrices = finite_group(group)
             self.network = RegularNetwork(matrices, top, self.attributes, hidden, layers, **shell)
             self.coupling = RegularCoupling(matrices, self.irreps_in, self.irreps_out, hidden)
+            if epsilon:
+                self.sectors = Sectors(matrices, self.attributes)
             mean = wigner_D(self.irreps_out, matrices).mean(0)  # projects on what the group leaves fixed
             values, vectors = torch.linalg.eigh((mean + mean.T) / 2)
             fixed = vectors[:, values > 0.5].T
@@ -220,7 +237,9 @@ class ImplicitConv(nn.Module):
         dtype = torch.promote_types(given, learned)
         attributes = None if attributes is None else attributes.to(dtype)
         with torch.autocast(vectors.device.type, enabled=False):
-            parts = self._messages([part.to(dtype) for part in x.parts], vectors.to(dtype), attributes, pairs)
+            vectors = vectors.to(dtype)
+            shared = self._shared(geometry, vectors, attributes) if self.epsilon and len(vectors) else None
+            parts = self._messages([part.to(dtype) for part in x.parts], vectors, attributes, pairs, shared)
             if self.reduce == "mean":
                 count = pairs.indptr.diff().clamp(min=1)[:, None, None].to(dtype)
                 parts = [part / count for part in parts]
@@ -242,12 +261,52 @@ class ImplicitConv(nn.Module):
                 f"attributes has shape {tuple(attributes.shape)}; expected ({edges}, {size}), one row for each edge"
             )
 
+    def cover(self, geometry: EdgeGeometry, attributes: Tensor | None = None) -> EdgeCover:
+        """Return which edges share an evaluation of the kernel network; without attributes the geometry keeps it for all layers.
+
+        Args:
+            geometry: the edges.
+            attributes: of the edges, in their order.
+
+        Shape: E edges, attributes (E, attributes.dim).
+        """
+        self._check_attributes(attributes, geometry.num_edges)
+        sectors, watched = self.sectors, is_watched()
+        key = (self.epsilon, self.radius, None if sectors is None else sectors.key)
+        keeps = attributes is None and not watched
+        if keeps and key in geometry.covers:
+            found: EdgeCover = geometry.covers[key]
+            return found
+        # compilers know shapes, not the number of clusters
+        made = edge_cover(
+            geometry.vectors, attributes, self.epsilon, radius=self.radius, sectors=sectors, all_kept=watched
+        )
+        if keeps:
+            geometry.covers[key] = made
+        return made
+
+    def _shared(self, geometry: EdgeGeometry, vectors: Tensor, attributes: Tensor | None) -> Shared:
+        """Values of the kernel network at the edges that stand for the others."""
+        kept, which, element = self.cover(geometry, attributes)
+        vectors = vectors.index_select(0, kept)
+        attributes = None if attributes is None else attributes.index_select(0, kept)
+        if isinstance(self.network, GatedNetwork):
+            return Shared(self.network.gates(vectors, attributes), which, None)
+        assert self.sectors is not None and element is not None
+        inside = self.sectors.inside(vectors, attributes, element.index_select(0, kept))
+        return Shared(self.network(*inside), which, element)
+
     def _messages(
-        self, x: Sequence[Tensor], vectors: Tensor, attributes: Tensor | None, pairs: Pairs
+        self,
+        x: Sequence[Tensor],
+        vectors: Tensor,
+        attributes: Tensor | None,
+        pairs: Pairs,
+        shared: Shared | None,
     ) -> list[Tensor]:
         count, indptr = len(pairs.sources), pairs.indptr
         if self.chunk is None or count <= self.chunk:
-            return self._sums(x, vectors, attributes, pairs)
+            return self._sums(x, vectors, attributes, pairs, shared)
         out = [x[0].new_zeros(pairs.num_target, 2 * l + 1, copies) for l, _, copies in self._terms[1]]
         for begin in range(0, count, self.chunk):
             end = min(begin + self.chunk, count)
@@ -261,6 +320,7 @@ class ImplicitConv(nn.Module):
                 vectors[begin:end],
                 None if attributes is None else attributes[begin:end],
                 Pairs(within, pairs.sources[begin:end], pairs.num_source),
+                None if shared is None else shared.rows(begin, end),
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
@@ -269,14 +329,24 @@ class ImplicitConv(nn.Module):
         return out
 
     def _sums(
-        self, x: Sequence[Tensor], vectors: Tensor, attributes: Tensor | None, pairs: Pairs
+        self,
+        x: Sequence[Tensor],
+        vectors: Tensor,
+        attributes: Tensor | None,
+        pairs: Pairs,
+        shared: Shared | None,
     ) -> list[Tensor]:
         """Kernels applied and summed over each target's pairs, none of them formed."""
         if isinstance(self.network, GatedNetwork):
             assert isinstance(self.coupling, KernelCoupling) and self.sums is not None
-            h, y = self.network(vectors, attributes)
+            if shared is None:
+                h, y = self.network(vectors, attributes)
+            else:
+                h, y = shared.values.index_select(0, shared.which), self.network.turning(vectors)
             return self.coupling.gated(self.sums, x, h, y, pairs)
-        return self.coupling.general(x, self.network(vectors, attributes), pairs, self.engine)
+        if shared is None or self.sectors is None:
+            return self.coupling.general(x, self.network(vectors, attributes), pairs, self.engine)
+        return self.coupling.general(x, self.sectors.permuted(shared), pairs, self.engine)
 
     def kernel(self, vectors: Tensor, attributes: Tensor | None = None) -> Tensor:
         """The kernel's matrices, one an offset: the slow twin, and for looking at.
@@ -304,6 +374,7 @@ class ImplicitConv(nn.Module):
             f"'{self.irreps_in}', '{self.irreps_out}', attributes={str(self.attributes or None)!r}, group={self.group}, "
             f"nonlinearity={self.nonlinearity!r}, hidden={self.network.hidden}, radius={self.radius}, "
             f"reduce={self.reduce!r}, chunk={self.chunk}"
+            + (f", epsilon={self.epsilon}" if self.epsilon else "")
         )
 
 

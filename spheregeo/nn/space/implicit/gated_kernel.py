@@ -107,14 +107,27 @@ class GatedNetwork(KernelNetwork):
 
     def forward(self, vectors: Tensor, attributes: Tensor | None) -> tuple[Tensor, Tensor]:
         t, square = self.normalised(vectors)
+        return self._gates(square, attributes), self._turning(t)
+
+    def gates(self, vectors: Tensor, attributes: Tensor | None) -> Tensor:
+        """The scalars alone, functions of lengths and attributes. Shape: (E, 3), (E, A) -> (E, hidden)."""
+        return self._gates(self.normalised(vectors)[1], attributes)
+
+    def turning(self, vectors: Tensor) -> Tensor:
+        """The harmonics alone. Shape: (E, 3) -> (E, D)."""
+        return self._turning(self.normalised(vectors)[0])
+
+    def _gates(self, square: Tensor, attributes: Tensor | None) -> Tensor:
         scalars = self.radial(square)
         if attributes is not None:
             scalars = torch.cat([scalars, attributes], -1)
-        h = SILU_GAIN * self.network(scalars) * self.shell(square)
+        return SILU_GAIN * self.network(scalars) * self.shell(square)
+
+    def _turning(self, t: Tensor) -> Tensor:
         y = self.harmonics(t)
         if len(self.degrees) <= self.lmax:
             y = y.index_select(-1, self.get_buffer("columns"))
-        return h, y * self.get_buffer("scale").to(y.dtype)
+        return y * self.get_buffer("scale").to(y.dtype)
 
 
 def reachable(attributes: Irreps | None, lmax: int, parity: bool) -> list[Irrep]:

@@ -13,13 +13,14 @@ from torch import Tensor
 from spheregeo.checks import check_tensor
 
 
-def feature_cover(features: Tensor, epsilon: float) -> Tensor:
+def feature_cover(features: Tensor, epsilon: float, *, scale: float | None = None) -> Tensor:
     """Return for each member of a set the index of its representative.
 
     Args:
         features: sets of points in a space of q features, such as invariant descriptors of poses.
-        epsilon: side of a cell, in units of the root mean square of the features of the set; members of a cell differ by less
-            in every feature. 0 leaves every member its own representative.
+        epsilon: side of a cell, in units of ``scale``; members of a cell differ by less in every feature. 0 leaves every member
+            its own representative.
+        scale: unit of ``epsilon``, equal for all sets; None takes the root mean square of the features of each set.
 
     Shape: (B, n, q) -> (B, n) int64, indices within the set.
     Raises: ValueError for features of another shape and a negative or infinite epsilon.
@@ -39,8 +40,8 @@ def feature_cover(features: Tensor, epsilon: float) -> Tensor:
     if epsilon == 0 or n == 0:
         return itself.contiguous()
     values = features.detach().to(torch.float64 if features.dtype == torch.float64 else torch.float32)
-    scale = values.square().mean((1, 2), keepdim=True).sqrt()
-    cells = torch.round(values / (epsilon * scale).clamp_min(torch.finfo(values.dtype).tiny)).clamp(
+    unit = values.square().mean((1, 2), keepdim=True).sqrt() if scale is None else values.new_tensor(scale)
+    cells = torch.round(values / (epsilon * unit).clamp_min(torch.finfo(values.dtype).tiny)).clamp(
         -(2.0**60), 2.0**60
     )
     # one number for q: sums of products with large odd numbers meet by chance once in 2^63
