@@ -20,15 +20,15 @@ from spheregeo.models.registry import aliases, builder_of, create, domain_of, na
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
 from spheregeo.models.space.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
-from spheregeo.models.space.pointnet import PointNet
+from spheregeo.models.points.pointnet import PointNet
 from spheregeo.models.space.readout import pooled
-from spheregeo.models.space.schnet import SchNet
+from spheregeo.models.molecules.schnet import SchNet
 from spheregeo.models.space.segnn import SEGNN, SEGNNPoints
-from spheregeo.models.space.sphere_molecule import SphereMolecule
-from spheregeo.models.space.steerable_molecule import SteerableMolecule
-from spheregeo.models.space.steerable_points import SteerablePoints
+from spheregeo.models.molecules.sphere_molecule import SphereMolecule
+from spheregeo.models.molecules.steerable_molecule import SteerableMolecule
+from spheregeo.models.points.steerable_points import SteerablePoints
 from spheregeo.models.space.tfn import TFN, TFNPoints
-from spheregeo.models.space.vnn import VNDGCNN, VNPointNet
+from spheregeo.models.points.vnn import VNDGCNN, VNPointNet
 from spheregeo.models.sphere.baseline import PixelMLP, PlanarUNet
 from spheregeo.models.sphere.classifier import DiscoClassifier, PlanarCNN
 from spheregeo.models.sphere.deepsphere import DeepSphereClassifier, DeepSphereUNet

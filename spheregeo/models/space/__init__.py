@@ -1,1 +1,1 @@
-"""Networks for points in space: clouds and molecules."""
+"""Networks that serve clouds and molecules alike, and what all networks of points in space share."""

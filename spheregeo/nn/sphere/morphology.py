@@ -107,7 +107,7 @@ class SphereDilation(_Metric):
 
     Shape: (B, channels, *source.shape) -> (B, channels, *target.shape); log_weights (channels, 1).
     Units: radius in radians; the weights, exp(log_weights), cost a radian.
-    Equivariance: rotations and reflections that permute both grids: exact, 1e-14 in float64. Other rotations: approximate, as the
+    Equivariance: rotations and reflections that permute both grids: exact, 1e-12 in float64. Other rotations: approximate, as the
         field is sampled: for fields of degrees < 8 and the defaults a relative error of 12 % on HEALPix(8), 4 % on HEALPix(16),
         2 % on HEALPix(32) and on 64x128.
     Raises: ValueError for alpha outside its range, a radius that leaves points without samples, and other sizes or inputs.
@@ -180,7 +180,7 @@ class SphereDiffusion(_Metric):
 
     Shape: (B, channels, *source.shape) -> (B, channels, *target.shape); log_weights (channels, 1).
     Units: radius in radians; the weights, exp(log_weights), cost a radian.
-    Equivariance: rotations and reflections that permute both grids: exact, 1e-14 in float64. Other rotations: approximate, as the
+    Equivariance: rotations and reflections that permute both grids: exact, 1e-12 in float64. Other rotations: approximate, as the
         field is sampled: for fields of degrees < 8 and the defaults a relative error of 3 % on HEALPix(8), 1.2 % on HEALPix(16),
         0.4 % on HEALPix(32) and 0.3 % on 64x128.
     Raises: ValueError for a radius that leaves points without samples, and other sizes or inputs.

@@ -11,7 +11,7 @@ from torch import Tensor
 from spheregeo import models
 from spheregeo.audit import randomise
 from spheregeo.models import MoleculeGraph
-from spheregeo.models.space.steerable_points import _mean
+from spheregeo.models.points.steerable_points import _mean
 from spheregeo.sampling import random_rotations
 
 SIZES = (7, 1, 12)

@@ -16,7 +16,7 @@ from spheregeo.models.space.steerable_blocks import (
     invariants_of,
     pyramid,
 )
-from spheregeo.models.space.vnn import group_max
+from spheregeo.models.points.vnn import group_max
 from spheregeo.nn import SampleDropout
 from spheregeo.nn.irreps import ToStacks, working_dtype
 from spheregeo.nn.space import EdgeGeometry, EdgeList, RadialBasis, polynomial_envelope

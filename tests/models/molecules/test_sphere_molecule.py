@@ -11,9 +11,9 @@ from torch import Tensor
 
 from spheregeo.audit import randomise
 from spheregeo.grids import GaussLegendre
-from spheregeo.models.space.atom_spheres import AtomSpheres
+from spheregeo.models.molecules.atom_spheres import AtomSpheres
 from spheregeo.models.space.molecule_graph import molecule_graph
-from spheregeo.models.space.sphere_molecule import SphereMolecule
+from spheregeo.models.molecules.sphere_molecule import SphereMolecule
 from spheregeo.sampling import random_rotations
 from spheregeo.spectral import SHT
 

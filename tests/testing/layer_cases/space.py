@@ -1,0 +1,211 @@
+"""Layers of points and edges, and vector neurons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import spheregeo.nn as layers
+from layer_cases.common import (
+    CASES,
+    EDGES,
+    GROUP,
+    case,
+    own_twin,
+    part_of,
+    places,
+    rows,
+    simple,
+)
+
+part_of("nn/space/test_steerable_conv.py", "SO2Maps CGPath PathTable EdgeGeometry EdgeList")
+part_of("nn/space/test_edge_frame.py", "FrameGate FrameProduct FrameRotation PointProduct")
+own_twin("nn/space/test_steerable_conv.py", "SO2Linear")
+own_twin(
+    "nn/space/test_vector_neurons.py",
+    "StatisticsNorm VectorBatchNorm VectorLinearReLU VectorEdgeConv VectorInvariants",
+    "VectorMaxPool VectorMeanPool",
+)
+
+
+class AsVectors(nn.Module):
+    """Vector neurons between features of irreps C x 1o."""
+
+    def __init__(self, layer: nn.Module, *rest: Any, invariant: bool = False) -> None:
+        super().__init__()
+        self.layer, self.rest, self.invariant = layer, rest, invariant
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x.unflatten(1, (-1, 3)).transpose(1, 2), *self.rest)
+        return y if self.invariant else y.transpose(1, 2).flatten(1)
+
+
+def vectors(
+    kind: type, make: Callable[[], nn.Module], *rest: Any, out: str = "4x1o", group: str = "o3", **more: Any
+) -> None:
+    def build() -> dict[str, Any]:
+        layer = make()
+        arguments = {
+            "layer": layer,
+            "inputs": (torch.randn(8, 3, 5), *rest),
+            "equivariant": AsVectors(layer, *rest, invariant=out.endswith("0e")),
+            "where": places(),
+            "field_in": "5x1o",
+            "field_out": out,
+            "equivariance": {group: 1e-11},
+        }
+        return {**arguments, "channel_axis": -1, **more}
+
+    CASES[kind] = build
+
+
+# ---- points and edges
+
+
+def plain_steerable(layer: Any, *inputs: Any) -> Tensor:
+    """The same weights by e3nn's order of work: edge by edge, products first."""
+    name = "method" if hasattr(layer, "method") else "engine"
+    before = getattr(layer, name)
+    setattr(layer, name, "tensor")
+    try:
+        y: Tensor = layer(*inputs)
+    finally:
+        setattr(layer, name, before)
+    return y
+
+
+@case(layers.SteerableConv)
+def steerable() -> dict[str, Any]:
+    return {
+        "layer": layers.SteerableConv("2x0e + 1x1o", "1x0e + 1x1o + 1x1e", lmax=2),
+        "inputs": (rows("2x0e + 1x1o"), places(), layers.EdgeList.of(EDGES, 8)),
+        "empty_inputs": (rows("2x0e + 1x1o", 0), places(0), layers.EdgeList.of(EDGES[:, :0], 0)),
+        "twin": plain_steerable,
+        "where": places(20),
+        "equivariance": {"o3": 1e-11},
+        "channel_axis": -1,
+    }
+
+
+def plain_implicit(layer: Any, x: Tensor, positions: Tensor, edges: Any) -> Tensor:
+    """One matrix for each edge."""
+    source, target = edges.edge_index
+    messages = torch.einsum(
+        "eij,ej->ei", layer.kernel(positions[source] - positions[target], None), x[source]
+    )
+    y = x.new_zeros(len(positions), messages.shape[1]).index_add(0, target, messages)
+    return y / torch.bincount(target, minlength=len(positions)).clamp(min=1)[:, None] + layer.fixed()
+
+
+@case(layers.ImplicitConv)
+def implicit() -> dict[str, Any]:
+    return {
+        "layer": layers.ImplicitConv("2x0e + 1x1o", "1x0e + 1x1o", hidden=3, radius=2.0),
+        "inputs": (rows("2x0e + 1x1o"), places(), layers.EdgeList.of(EDGES, 8)),
+        "empty_inputs": (rows("2x0e + 1x1o", 0), places(0), layers.EdgeList.of(EDGES[:, :0], 0)),
+        "twin": plain_implicit,
+        "where": places(20),
+        "equivariance": {"o3": 1e-11},
+        "channel_axis": -1,
+    }
+
+
+class InFrames(nn.Module):
+    """``SO2Linear`` between the frames of edges and back, as features of points."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, geometry: Any) -> Tensor:
+        edges = x.index_select(0, geometry.edges.source)
+        scalars, vectors = (
+            edges[:, :2, None].transpose(1, 2),
+            edges[:, 2:].unflatten(1, (1, 3)).transpose(1, 2),
+        )
+        d = geometry.frames(1)[1]
+        a, b = self.layer([scalars, d @ vectors])
+        b = d.mT @ b
+        return geometry.scatter(torch.cat([a.transpose(1, 2).flatten(1), b.transpose(1, 2).flatten(1)], 1))
+
+
+@case(layers.SO2Linear)
+def so2() -> dict[str, Any]:
+    layer = layers.SO2Linear("2x0e + 1x1o", "2x0e + 2x1o")
+    return {
+        "layer": layer,
+        "inputs": ([torch.randn(6, 1, 2), torch.randn(6, 3, 1)],),
+        "equivariant": InFrames(layer),
+        "where": places(20),
+        "field_in": "2x0e + 1x1o",
+        "field_out": "2x0e + 2x1o",
+        "equivariance": {"o3": 1e-11},
+        "skip": ["errors"],  # stacks are plain lists
+    }
+
+
+simple(
+    layers.RadialBasis,  # functions of lengths, which nothing turns
+    lambda: {
+        "layer": layers.RadialBasis(2.0, 4),
+        "inputs": 0.2 + torch.rand(6),
+        "twin": lambda layer, r: (
+            (
+                math.sqrt(2)
+                * torch.sin(math.pi * torch.arange(1, 5, dtype=r.dtype) * r[:, None] / 2)
+                / (math.pi * r[:, None] / 2)
+            )
+            * layers.space.polynomial_envelope(r / 2)[:, None]
+        ),
+        "skip": ["equivariance", "errors"],
+    },
+)
+simple(
+    layers.RadialNetwork,
+    lambda: {
+        "layer": layers.RadialNetwork(4, [8], 3),
+        "inputs": (torch.randn(6, 4), torch.rand(6)),
+        "twin": lambda layer, b, e: (
+            F.silu(
+                F.linear(
+                    F.silu(F.linear(b, layer.layers[0].weight, layer.layers[0].bias)),
+                    layer.layers[2].weight,
+                    layer.layers[2].bias,
+                )
+            )
+            * e[:, None]
+        ),
+        "skip": ["equivariance", "errors"],
+    },
+)
+simple(
+    layers.space.StatisticsNorm,
+    lambda: {
+        "layer": layers.space.StatisticsNorm(4),
+        "inputs": torch.randn(6, 4),
+        "skip": ["equivariance", "errors"],
+    },
+)
+
+# ---- vector neurons
+
+vectors(
+    layers.VectorLinear,
+    lambda: layers.VectorLinear(5, 4),
+    twin=lambda layer, v: v @ layer.weight.T,
+    skip=["errors"],
+)
+vectors(layers.VectorBatchNorm, lambda: layers.VectorBatchNorm(5), out="5x1o", skip=["errors"])
+vectors(layers.VectorLinearReLU, lambda: layers.VectorLinearReLU(5, 4), skip=["errors"])
+vectors(layers.VectorEdgeConv, lambda: layers.VectorEdgeConv(5, 4), EDGES, skip=["errors"])
+vectors(layers.VectorInvariants, lambda: layers.VectorInvariants(5), out="15x0e", skip=["errors"])
+NO_POINTS = {"empty_inputs": (torch.zeros(0, 3, 5), GROUP[:0], 4)}
+vectors(
+    layers.VectorMaxPool, lambda: layers.VectorMaxPool(5), GROUP, 4, out="5x1o", skip=["errors"], **NO_POINTS
+)
+vectors(layers.VectorMeanPool, layers.VectorMeanPool, GROUP, 4, out="5x1o", skip=["errors"], **NO_POINTS)
