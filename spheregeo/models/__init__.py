@@ -5,6 +5,9 @@ from __future__ import annotations
 from spheregeo.models.alias import options_of, resolve
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.meshes.gem_cnn import GemCNN
+from spheregeo.models.molecules.schnet import SchNet
+from spheregeo.models.molecules.sphere_molecule import SphereMolecule
+from spheregeo.models.molecules.steerable_molecule import SteerableMolecule
 from spheregeo.models.on_grid import OnGrid
 from spheregeo.models.plane.gmr_cnn import GMRCNN, GMRUNet
 from spheregeo.models.plane.group_cnn import GroupCNN, GroupResNet, GroupUNet
@@ -16,19 +19,16 @@ from spheregeo.models.plane.sampled_cnn import SampledGroupCNN
 from spheregeo.models.plane.steerable import SteerableCNN, SteerableUNet
 from spheregeo.models.plane.strided_group_cnn import StridedGroupCNN
 from spheregeo.models.plane.warped_cnn import WarpedCNN
+from spheregeo.models.points.pointnet import PointNet
+from spheregeo.models.points.steerable_points import SteerablePoints
+from spheregeo.models.points.vnn import VNDGCNN, VNPointNet
 from spheregeo.models.registry import aliases, builder_of, create, domain_of, names, output_of, register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
 from spheregeo.models.space.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
-from spheregeo.models.points.pointnet import PointNet
 from spheregeo.models.space.readout import pooled
-from spheregeo.models.molecules.schnet import SchNet
 from spheregeo.models.space.segnn import SEGNN, SEGNNPoints
-from spheregeo.models.molecules.sphere_molecule import SphereMolecule
-from spheregeo.models.molecules.steerable_molecule import SteerableMolecule
-from spheregeo.models.points.steerable_points import SteerablePoints
 from spheregeo.models.space.tfn import TFN, TFNPoints
-from spheregeo.models.points.vnn import VNDGCNN, VNPointNet
 from spheregeo.models.sphere.baseline import PixelMLP, PlanarUNet
 from spheregeo.models.sphere.classifier import DiscoClassifier, PlanarCNN
 from spheregeo.models.sphere.deepsphere import DeepSphereClassifier, DeepSphereUNet

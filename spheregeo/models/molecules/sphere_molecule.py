@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.checks import check_least
-from spheregeo.models.registry import register
 from spheregeo.models.molecules.atom_spheres import ELEMENTS, AtomSpheres
+from spheregeo.models.registry import register
 from spheregeo.models.space.base import InvariantAtomNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.nn import NeedletConv, ScaleInvariants, Shrinkage

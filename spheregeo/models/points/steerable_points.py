@@ -9,6 +9,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
+from spheregeo.models.points.vnn import group_max
 from spheregeo.models.registry import register
 from spheregeo.models.space.steerable_blocks import (
     MessageBlock,
@@ -16,7 +17,6 @@ from spheregeo.models.space.steerable_blocks import (
     invariants_of,
     pyramid,
 )
-from spheregeo.models.points.vnn import group_max
 from spheregeo.nn import SampleDropout
 from spheregeo.nn.irreps import ToStacks, working_dtype
 from spheregeo.nn.space import EdgeGeometry, EdgeList, RadialBasis, polynomial_envelope

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from spheregeo import models
 from spheregeo.audit import randomise
+from spheregeo.models.molecules.schnet import SchNet, cosine_envelope, polynomial_envelope
 from spheregeo.models.space.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
 from spheregeo.models.space.readout import READOUTS, pooled
-from spheregeo.models.molecules.schnet import SchNet, cosine_envelope, polynomial_envelope
 from spheregeo.sampling import random_rotations
 
 F64 = torch.float64

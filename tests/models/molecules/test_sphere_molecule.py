@@ -12,8 +12,8 @@ from torch import Tensor
 from spheregeo.audit import randomise
 from spheregeo.grids import GaussLegendre
 from spheregeo.models.molecules.atom_spheres import AtomSpheres
-from spheregeo.models.space.molecule_graph import molecule_graph
 from spheregeo.models.molecules.sphere_molecule import SphereMolecule
+from spheregeo.models.space.molecule_graph import molecule_graph
 from spheregeo.sampling import random_rotations
 from spheregeo.spectral import SHT
 
