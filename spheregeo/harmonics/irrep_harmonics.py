@@ -96,7 +96,7 @@ def _values(vectors: Tensor, lmax: int, normalization: str) -> Tensor:
     if vectors.device.type != "cpu":
         return plain_harmonics(vectors, lmax, normalization)
     from spheregeo.harmonics.compiled.harmonics import forward
-    from spheregeo.harmonics.compiled.threads import in_parts
+    from spheregeo.jit.threads import in_parts
 
     out = vectors.new_empty(len(vectors), (lmax + 1) ** 2)
     tables = coefficients(lmax, normalization)
@@ -108,7 +108,7 @@ def _gradient(grad: Tensor, vectors: Tensor, lmax: int, normalization: str) -> T
     if vectors.device.type != "cpu":
         return _plain_gradient(grad, vectors, lmax, normalization)
     from spheregeo.harmonics.compiled.harmonics import backward
-    from spheregeo.harmonics.compiled.threads import in_parts
+    from spheregeo.jit.threads import in_parts
 
     out = vectors.new_empty(vectors.shape)
     tables = coefficients(lmax, normalization)
@@ -123,7 +123,7 @@ def _second(
         values, out = _plain_second(along, grad, vectors, lmax, normalization)
         return values.detach(), out.detach()
     from spheregeo.harmonics.compiled.harmonics import second
-    from spheregeo.harmonics.compiled.threads import in_parts
+    from spheregeo.jit.threads import in_parts
 
     values, out = vectors.new_empty(grad.shape), vectors.new_empty(vectors.shape)
     tables = coefficients(lmax, normalization)

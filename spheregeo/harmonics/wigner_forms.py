@@ -90,8 +90,8 @@ def packed_matrices(quaternions: Tensor, lmax: int, dtype: torch.dtype) -> Tenso
     """Unit quaternions (N, 4), float64 -> (N, Σ(2l + 1)²) of ``dtype``, compiled on the CPU. No derivative."""
     if quaternions.device.type != "cpu":
         return plain_matrices(quaternions.to(dtype), lmax)
-    from spheregeo.harmonics.compiled.threads import in_parts
     from spheregeo.harmonics.compiled.wigner import matrices
+    from spheregeo.jit.threads import in_parts
 
     out = quaternions.new_empty((len(quaternions), packed_size(lmax)), dtype=dtype)
     q = _array(quaternions)
@@ -104,8 +104,8 @@ def torque(left: Tensor, right: Tensor) -> Tensor:
     lmax = packed_degree(left.shape[1])
     if left.device.type != "cpu":
         return plain_torque(left, right)
-    from spheregeo.harmonics.compiled.threads import in_parts
     from spheregeo.harmonics.compiled.wigner import torque as kernel
+    from spheregeo.jit.threads import in_parts
 
     entries, values = generator_entries(lmax)
     g, d, out = _array(left), _array(right), left.new_empty(len(left), 3)
@@ -118,8 +118,8 @@ def turn(vectors: Tensor, right: Tensor) -> Tensor:
     lmax = packed_degree(right.shape[1])
     if right.device.type != "cpu":
         return plain_turn(vectors, right)
-    from spheregeo.harmonics.compiled.threads import in_parts
     from spheregeo.harmonics.compiled.wigner import turn as kernel
+    from spheregeo.jit.threads import in_parts
 
     entries, values = generator_entries(lmax)
     v, d, out = _array(vectors), _array(right), right.new_empty(right.shape)
