@@ -19,6 +19,7 @@ from spheregeo.sampling import random_rotations
 
 KINDS = ("rotations", "reflections", "translations", "permutations")
 Moved = tuple[Tensor, Tensor | None, Tensor]  # positions, features, batch
+Motion = tuple[Tensor, Tensor | None, Tensor | None]  # positions, features, the new order of the points
 
 
 class _Whole(nn.Module):
@@ -77,9 +78,9 @@ def measure_invariance(
         randomise: draw all parameters and norm statistics anew.
         seed: of motions and parameters.
 
-    Returns: for each of "rotations", "reflections", "translations", "permutations" (of the points of each cloud) the largest
-        |y' - y| / |y| over the motions, norms over the whole output; and as "spread" the same of y less its mean over the
-        clouds: what the network tells them apart by, beside which the changes are to be judged.
+    Returns: for each of "rotations", "reflections", "translations", "permutations" (of the points of each cloud; outputs of
+        points follow them) the largest |y' - y| / |y| over the motions, norms over the whole output; and as "spread" the same of y less its mean over the
+        clouds, or points: what the network tells them apart by, beside which the changes are to be judged.
     """
     generator = torch.Generator().manual_seed(seed)
     module = copy.deepcopy(module).double().eval()
@@ -89,28 +90,33 @@ def measure_invariance(
     if randomise:
         randomise_(_Whole(module, f, index), generator, x)
     y = _run(module, (x, f, index))
+    of_points = getattr(module, "output", "label") == "field"  # numbers of each point take a new order as points do
     size = max(float(y.norm()), 1e-300)
     extent = float(x.abs().max())
 
-    def turned(sign: float) -> Moved:
+    def turned(sign: float) -> Motion:
         r = sign * random_rotations(1, generator)[0].to(x)
-        return x @ r.T, turned_features(f, feature_irreps, r), index
+        return x @ r.T, turned_features(f, feature_irreps, r), None
 
-    def shifted() -> Moved:
+    def shifted() -> Motion:
         step = torch.randn(3, dtype=torch.float64, generator=generator).to(x)
-        return x + extent * step, f, index
+        return x + extent * step, f, None
 
-    def permuted() -> Moved:
+    def permuted() -> Motion:
         order = torch.argsort(torch.rand(len(x), generator=generator).to(x) + 2 * index)
-        return x[order], None if f is None else f[order], index
+        return x[order], None if f is None else f[order], order
 
-    motions: dict[str, Callable[[], Moved]] = {
+    def change(motion: Motion) -> float:
+        place, values, order = motion
+        expected = y[order] if order is not None and of_points else y
+        return float((_run(module, (place, values, index)) - expected).norm()) / size
+
+    motions: dict[str, Callable[[], Motion]] = {
         "rotations": lambda: turned(1.0), "reflections": lambda: turned(-1.0), "translations": shifted,
         "permutations": permuted,
     }  # fmt: skip
     found = {
-        kind: max(float((_run(module, move()) - y).norm()) / size for _ in range(num))
-        for kind, move in motions.items()
+        kind: max(change(move()) for _ in range(num)) for kind, move in motions.items()
     }
     return {**found, "spread": float((y - y.mean(0)).norm()) / size}
 

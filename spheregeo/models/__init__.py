@@ -22,10 +22,20 @@ from spheregeo.models.plane.warped_cnn import WarpedCNN
 from spheregeo.models.points.pointnet import PointNet
 from spheregeo.models.points.steerable_points import SteerablePoints
 from spheregeo.models.points.vnn import VNDGCNN, VNPointNet
-from spheregeo.models.registry import aliases, builder_of, create, domain_of, names, output_of, register
+from spheregeo.models.registry import (
+    aliases,
+    builder_of,
+    create,
+    domain_of,
+    names,
+    output_of,
+    outputs_of,
+    register,
+)
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.implicit import ImplicitMolecule, ImplicitPoints
 from spheregeo.models.space.molecule_graph import MoleculeGraph, join_graphs, molecule_graph, split_graph
+from spheregeo.models.space.point_outputs import CloudOutputs, Encoded, PointHead
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.segnn import SEGNN, SEGNNPoints
 from spheregeo.models.space.tfn import TFN, TFNPoints
@@ -59,9 +69,11 @@ __all__ = [
     "VNDGCNN",
     "CloudGraph",
     "CloudNetwork",
+    "CloudOutputs",
     "DeepSphereClassifier",
     "DeepSphereUNet",
     "DiscoClassifier",
+    "Encoded",
     "GMRUNet",
     "GMRVoxels",
     "GaugeClassifier",
@@ -91,6 +103,7 @@ __all__ = [
     "PixelMLP",
     "PlanarCNN",
     "PlanarUNet",
+    "PointHead",
     "PointNet",
     "Pointwise",
     "ResidualBlock",
@@ -126,6 +139,7 @@ __all__ = [
     "names",
     "options_of",
     "output_of",
+    "outputs_of",
     "pooled",
     "register",
     "resolve",

@@ -3,7 +3,8 @@
 A builder is called as ``builder(in_channels, out_channels, grid, **options)`` and returns a module that maps
 fields (B, in_channels, *grid.shape) to fields (B, out_channels, *grid.shape), or, where it was registered with
 ``output="label"``, to one vector (B, out_channels) per sample. Other outputs may be named freely; a task finds the networks
-that give its own ``output``.
+that give its own ``output``. A builder registered with several outputs takes the one that is wanted as an option ``output``,
+whose default is the first of them.
 
 Networks of other domains than grids are built with ``grid`` None: those of "points" take clouds and those of "molecule"
 atoms, as ``model(positions, features, batch, graph)`` with ``graph = model.neighbors(positions, batch)``.
@@ -33,7 +34,7 @@ class Entry:
     """One registered network; the fields are the arguments of :func:`register`."""
 
     builder: Callable[..., torch.nn.Module]
-    output: str
+    outputs: tuple[str, ...]
     native: Callable[[Any], Any] | None
     domain: str
     alias: str | None
@@ -47,7 +48,7 @@ _ENTRIES: dict[str, Entry] = {}
 def register(
     name: str,
     *,
-    output: str = "field",
+    output: str | tuple[str, ...] = "field",
     native: Callable[[Any], Any] | None = None,
     domain: str = "grid",
     alias: str | None = None,
@@ -58,7 +59,8 @@ def register(
 
     Args:
         name: as in ``--model.network``.
-        output: what the network gives: "field" for a value at every point, "label" for one vector per sample, or another word.
+        output: what the network gives: "field" for a value at every point, "label" for one vector per sample, or another word;
+            several where the builder has an option ``output`` that chooses among them.
         native: function from any grid to the nearest one that the network takes, which it maps to itself; None if the network
             takes all grids.
         domain: what the samples are: "grid" for signals on grids and meshes, "points" for clouds, "molecule" for atoms, or
@@ -70,7 +72,8 @@ def register(
     Raises: ValueError if the name or the alias is taken, ``output`` or ``domain`` is no word, or ``native`` is given for a
         network that has no grid.
     """
-    for argument, word in (("output", output), ("domain", domain)):
+    outputs = (output,) if isinstance(output, str) else tuple(output)
+    for argument, word in (*(("output", word) for word in outputs), ("domain", domain)):
         if not word.isidentifier():
             raise ValueError(f"{argument} is {word!r}; expected one word, such as 'field' or 'points'")
     if native is not None and domain != "grid":
@@ -81,9 +84,9 @@ def register(
     def enter(builder: Builder) -> Builder:
         if name in _ENTRIES:
             raise ValueError(f"a model named {name!r} exists already; choose another name")
-        if alias is not None and (alias in _ENTRIES or find(alias, output, domain) is not None):
+        if alias is not None and (alias in _ENTRIES or any(find(alias, word, domain) for word in outputs)):
             raise ValueError(f"alias {alias!r} stands for another model already; choose another alias")
-        _ENTRIES[name] = Entry(builder, output, native, domain, alias, family or alias, options_of)
+        _ENTRIES[name] = Entry(builder, outputs, native, domain, alias, family or alias, options_of)
         return builder
 
     return enter
@@ -99,7 +102,7 @@ def names(output: str | None = None, domain: str | None = None) -> list[str]:
     return sorted(
         name
         for name, entry in _ENTRIES.items()
-        if output in (None, entry.output) and domain in (None, entry.domain)
+        if (output is None or output in entry.outputs) and domain in (None, entry.domain)
     )
 
 
@@ -108,14 +111,14 @@ def aliases() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name, entry in _ENTRIES.items():
         if entry.alias is not None:
-            found.setdefault(entry.alias, {})[entry.output] = name
+            found.setdefault(entry.alias, {}).update(dict.fromkeys(entry.outputs, name))
     return found
 
 
 def find(alias: str, output: str, domain: str) -> str | None:
     """Return the name of the model for which ``alias`` stands, None if there is none."""
     for name, entry in _ENTRIES.items():
-        if (entry.alias, entry.output, entry.domain) == (alias, output, domain):
+        if (entry.alias, entry.domain) == (alias, domain) and output in entry.outputs:
             return name
     return None
 
@@ -126,8 +129,19 @@ def builder_of(name: str) -> Callable[..., torch.nn.Module]:
 
 
 def output_of(name: str) -> str:
-    """Return what the model of that name gives, such as "field" or "label". Raises: ValueError for an unknown name."""
-    return _entry(name).output
+    """Return what the model of that name gives, such as "field" or "label", the first where it gives several.
+
+    Args:
+        name: registered name of the network.
+
+    Raises: ValueError for an unknown name.
+    """
+    return _entry(name).outputs[0]
+
+
+def outputs_of(name: str) -> tuple[str, ...]:
+    """Return all that the model of that name can give, such as ("label", "field"). Raises: ValueError for an unknown name."""
+    return _entry(name).outputs
 
 
 def domain_of(name: str) -> str:
@@ -248,4 +262,4 @@ def create(name: str, in_channels: int, out_channels: int, grid: Any, **options:
     native = chosen if chosen is not None else grid
     native = native if entry.native is None else entry.native(native)
     model = entry.builder(in_channels, out_channels, native, **options)
-    return model if native == grid else OnGrid(model, grid, native, entry.output)
+    return model if native == grid else OnGrid(model, grid, native, entry.outputs[0])

@@ -72,10 +72,16 @@ def test_on_images(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [*models.names(domain="points"), *models.names(domain="molecule")])
-def test_on_points(name: str) -> None:
+POINTS = [(name, "label") for name in models.names("label", "points")]
+POINTS += [(name, "field") for name in models.names("field", "points") if not name.endswith("-base")]
+POINTS += [(name, "") for name in models.names(domain="molecule")]
+
+
+@pytest.mark.parametrize(("name", "output"), POINTS)
+def test_on_points(name: str, output: str) -> None:
     molecule = models.domain_of(name) == "molecule"
     options = family(name, SMALL, MOLECULE if molecule else CLOUD)
+    options = {**options, "output": output} if output == "field" else options
     model = models.create(name, 20 if molecule else 0, 3, None, **options)
     generator = torch.Generator().manual_seed(0)
     cloud = torch.stack(torch.meshgrid(*[torch.arange(2.0)] * 3, indexing="ij"), -1).reshape(-1, 3)
@@ -87,7 +93,7 @@ def test_on_points(name: str) -> None:
         in_channels=None if molecule else 0,
         features=torch.tensor([1, 6, 8, 1, 1, 6, 7, 1]).repeat(2) if molecule else None,
         batch=torch.arange(2).repeat_interleave(8),
-        out_shape=(2, 3),
+        out_shape=(16 if output == "field" else 2, 3),
         equivariance={"so3" if name in PROPER else "o3": family(name, THRESHOLDED, 1e-7)},
         untrained=["pool.direction.weight"],  # it chooses: the value that is compared passes no gradient
         skip=["compile", *(["equivariance"] if name in TURNED else [])],
@@ -97,7 +103,8 @@ def test_on_points(name: str) -> None:
 @pytest.mark.parametrize("name", TURNED)
 def test_baselines_without_invariance_are_seen_as_such(name: str) -> None:
     """In a cloud's own coordinates: permutations and translations change nothing, rotations do."""
-    model = models.create(name, 0, 3, None, **family(name, SMALL, CLOUD))
-    found = measure_invariance(model, torch.randn(32, 3), batch=torch.arange(2).repeat_interleave(16))
-    assert found["rotations"] > 0.1 * found["spread"] > 0
-    assert max(found["permutations"], found["translations"]) < 1e-9
+    for output in models.outputs_of(name):
+        model = models.create(name, 0, 3, None, output=output, **family(name, SMALL, CLOUD))
+        found = measure_invariance(model, torch.randn(32, 3), batch=torch.arange(2).repeat_interleave(16))
+        assert found["rotations"] > 0.1 * found["spread"] > 0
+        assert max(found["permutations"], found["translations"]) < 1e-9

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spheregeo.models.registry import register
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork, feature_graph
+from spheregeo.models.space.point_outputs import OUTPUTS, Encoded, PointHead, group_max
 from spheregeo.nn import SampleDropout
 from spheregeo.nn.space import (
     StatisticsNorm,
@@ -39,10 +40,13 @@ def invariant_head(
     return nn.Sequential(*layers, nn.Linear(in_channels, out_channels))
 
 
-def group_max(x: Tensor, group: Tensor, count: int) -> Tensor:
-    """Largest value of each channel over groups; -inf where a group is empty. Shape: (N, C), (N,) -> (count, C)."""
-    start = x.new_full((count, x.shape[1]), -torch.inf)
-    return start.scatter_reduce(0, group[:, None].expand_as(x), x, "amax")
+def head_for(
+    output: str, local: int, whole: int, hidden: Sequence[int], out_channels: int, dropout: float
+) -> nn.Module:
+    """The head for clouds, of ``whole`` features, or for points, of ``local`` and ``whole`` features."""
+    if output == "field":
+        return PointHead(local, whole, out_channels, hidden=hidden, dropout=dropout)
+    return invariant_head(whole, hidden, out_channels, dropout)
 
 
 class VNPointNet(CloudNetwork):
@@ -50,7 +54,7 @@ class VNPointNet(CloudNetwork):
 
     Args:
         in_channels: features of each point, 0 for none.
-        out_channels: numbers for each cloud.
+        out_channels: numbers for each cloud, or each point.
         width: vectors after the edge convolution; 2 and 16 times as many follow (the published 21, 42, 341).
         k: neighbours in the edge convolution, the point itself among them.
         cross: give the edge convolution x_j × x_i too, as published; without it, reflections change nothing.
@@ -59,8 +63,9 @@ class VNPointNet(CloudNetwork):
         hidden: widths of the head; twice the number of vectors and as many if None.
         dropout: of the head.
         feature_irreps: what the features are, such as "1x1o" for normals; scalars if None.
+        output: "label" for numbers of each cloud, "field" for numbers of each point.
 
-    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels).
+    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels), or (P, out_channels).
     Units: clouds of radius 1; the output is not invariant to scale.
     Equivariance: invariant to translations and SO(3), and to O(3) without ``cross``: 1e-14 (float64), random parameters.
     Raises: ValueError for options out of range, features that do not fit.
@@ -89,8 +94,9 @@ class VNPointNet(CloudNetwork):
         hidden: Sequence[int] | None,
         dropout: float,
         feature_irreps: str | None,
+        output: str = "label",
     ) -> None:
-        super().__init__(in_channels, k, feature_irreps)
+        super().__init__(in_channels, k, feature_irreps, output)
         if width < 1:
             raise ValueError(f"width is {width}; expected at least 1 vector")
         middle, wide = 2 * width, 16 * width
@@ -101,24 +107,19 @@ class VNPointNet(CloudNetwork):
         self.third = nn.Sequential(VectorLinear(middle, wide), VectorBatchNorm(wide))
         self.mean, self.invariants = VectorMeanPool(), VectorInvariants(2 * wide, slope=0.0)
         chosen = [8 * width, 4 * width] if hidden is None else hidden
-        self.head = invariant_head(6 * wide, chosen, out_channels, dropout)
+        self.head = head_for(output, 6 * wide, 6 * wide, chosen, out_channels, dropout)
 
-    def forward(
-        self,
-        positions: Tensor,
-        features: Tensor | None,
-        batch: Tensor | None,
-        graph: CloudGraph,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        x, batch, count = self.begin(positions, features, batch, num_graphs)
+    def encode(
+        self, positions: Tensor, features: Tensor | None, batch: Tensor, graph: CloudGraph, count: int
+    ) -> Encoded:
+        x = self.inputs(positions, features, batch, count)
         x = self.first(self.edges(x, graph.edge_index))
         if self.transform is not None:
             x = torch.cat([x, self.transform(x, batch, count)], -1)
         x = self.third(self.second(x))
         x = torch.cat([x, self.mean(x, batch, count).index_select(0, batch)], -1)
-        result: Tensor = self.head(group_max(self.invariants(x), batch, count))
-        return result
+        x = self.invariants(x)
+        return Encoded(x, group_max(x, batch, count))
 
 
 class VectorTransform(nn.Module):
@@ -144,7 +145,7 @@ class VNDGCNN(CloudNetwork):
 
     Args:
         in_channels: features of each point, 0 for none.
-        out_channels: numbers for each cloud.
+        out_channels: numbers for each cloud, or each point.
         widths: vectors after each edge convolution.
         embedding: vectors of the joined layer.
         k: neighbours, the point itself among them.
@@ -154,8 +155,9 @@ class VNDGCNN(CloudNetwork):
         hidden: widths of the head.
         dropout: of the head.
         feature_irreps: what the features are, such as "1x1o" for normals; scalars if None.
+        output: "label" for numbers of each cloud, "field" for numbers of each point.
 
-    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels).
+    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels), or (P, out_channels).
     Units: clouds of radius 1; the output is not invariant to scale.
     Equivariance: invariant to translations and O(3): 1e-14 (float64), random parameters.
     Raises: ValueError for options out of range, features that do not fit.
@@ -184,8 +186,9 @@ class VNDGCNN(CloudNetwork):
         hidden: Sequence[int],
         dropout: float,
         feature_irreps: str | None,
+        output: str = "label",
     ) -> None:
-        super().__init__(in_channels, k, feature_irreps)
+        super().__init__(in_channels, k, feature_irreps, output)
         if not widths or min(*widths, embedding) < 1:
             raise ValueError(f"widths are {widths}, embedding {embedding}; expected at least 1 vector each")
         self.dynamic = dynamic
@@ -193,17 +196,12 @@ class VNDGCNN(CloudNetwork):
         self.edges = nn.ModuleList(VectorEdgeConv(a, b, pool=pool) for a, b in pairwise(sizes))
         self.join = VectorLinearReLU(sum(widths), embedding, share=True)
         self.mean, self.invariants = VectorMeanPool(), VectorInvariants(2 * embedding)
-        self.head = invariant_head(12 * embedding, hidden, out_channels, dropout)
+        self.head = head_for(output, 6 * embedding, 12 * embedding, hidden, out_channels, dropout)
 
-    def forward(
-        self,
-        positions: Tensor,
-        features: Tensor | None,
-        batch: Tensor | None,
-        graph: CloudGraph,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        x, batch, count = self.begin(positions, features, batch, num_graphs)
+    def encode(
+        self, positions: Tensor, features: Tensor | None, batch: Tensor, graph: CloudGraph, count: int
+    ) -> Encoded:
+        x = self.inputs(positions, features, batch, count)
         found, edge_index = [], graph.edge_index
         for number, layer in enumerate(self.edges):
             if number and self.dynamic:
@@ -213,59 +211,57 @@ class VNDGCNN(CloudNetwork):
         x = self.join(torch.cat(found, -1))
         x = torch.cat([x, self.mean(x, batch, count).index_select(0, batch)], -1)
         x = self.invariants(x)
-        pooled = torch.cat([group_max(x, batch, count), self.mean(x, batch, count)], 1)
-        result: Tensor = self.head(pooled)
-        return result
+        return Encoded(x, torch.cat([group_max(x, batch, count), self.mean(x, batch, count)], 1))
 
 
-@register("vnn-pointnet", output="label", domain="points")
+@register("vnn-pointnet", output=OUTPUTS, domain="points")
 def vnn_pointnet(
     in_channels: int, out_channels: int, grid: None = None, *, width: int = 8, k: int = 16, cross: bool = False,
     feature_transform: bool = False, pool: str = "mean", hidden: Sequence[int] | None = None, dropout: float = 0.1,
-    feature_irreps: str | None = None,
+    feature_irreps: str | None = None, output: str = "label",
 ) -> VNPointNet:  # fmt: skip
     """VN-PointNet, small, mirror images alike: a baseline for clouds of points."""
     return VNPointNet(
         in_channels, out_channels, width=width, k=k, cross=cross, feature_transform=feature_transform, pool=pool,
-        hidden=hidden, dropout=dropout, feature_irreps=feature_irreps,
+        hidden=hidden, dropout=dropout, feature_irreps=feature_irreps, output=output,
     )  # fmt: skip
 
 
-@register("vnn-pointnet-base", output="label", domain="points")
+@register("vnn-pointnet-base", output=OUTPUTS, domain="points")
 def vnn_pointnet_base(
     in_channels: int, out_channels: int, grid: None = None, *, width: int = 21, k: int = 20, cross: bool = True,
     feature_transform: bool = True, pool: str = "mean", hidden: Sequence[int] = (512, 256), dropout: float = 0.3,
-    feature_irreps: str | None = None,
+    feature_irreps: str | None = None, output: str = "label",
 ) -> VNPointNet:  # fmt: skip
     """VN-PointNet at about its published size, with cross products: mirror images differ."""
     return VNPointNet(
         in_channels, out_channels, width=width, k=k, cross=cross, feature_transform=feature_transform, pool=pool,
-        hidden=hidden, dropout=dropout, feature_irreps=feature_irreps,
+        hidden=hidden, dropout=dropout, feature_irreps=feature_irreps, output=output,
     )  # fmt: skip
 
 
-@register("vnn-dgcnn", output="label", domain="points")
+@register("vnn-dgcnn", output=OUTPUTS, domain="points")
 def vnn_dgcnn(
     in_channels: int, out_channels: int, grid: None = None, *, width: int = 12, depth: int = 3, embedding: int = 48,
     k: int = 12, dynamic: bool = False, pool: str = "mean", hidden: Sequence[int] = (128, 64), dropout: float = 0.1,
-    feature_irreps: str | None = None,
+    feature_irreps: str | None = None, output: str = "label",
 ) -> VNDGCNN:  # fmt: skip
     """VN-DGCNN, small, on the neighbours in space: a baseline for clouds of points."""
     widths = [width * max(1, 2**level // 2) for level in range(depth)]
     return VNDGCNN(
         in_channels, out_channels, widths=widths, embedding=embedding, k=k, dynamic=dynamic, pool=pool, hidden=hidden,
-        dropout=dropout, feature_irreps=feature_irreps,
+        dropout=dropout, feature_irreps=feature_irreps, output=output,
     )  # fmt: skip
 
 
-@register("vnn-dgcnn-base", output="label", domain="points")
+@register("vnn-dgcnn-base", output=OUTPUTS, domain="points")
 def vnn_dgcnn_base(
     in_channels: int, out_channels: int, grid: None = None, *, widths: Sequence[int] = (21, 21, 42, 85),
     embedding: int = 341, k: int = 20, dynamic: bool = True, pool: str = "mean", hidden: Sequence[int] = (512, 256),
-    dropout: float = 0.5, feature_irreps: str | None = None,
+    dropout: float = 0.5, feature_irreps: str | None = None, output: str = "label",
 ) -> VNDGCNN:  # fmt: skip
     """VN-DGCNN at its published size, neighbours sought anew among the features."""
     return VNDGCNN(
         in_channels, out_channels, widths=widths, embedding=embedding, k=k, dynamic=dynamic, pool=pool, hidden=hidden,
-        dropout=dropout, feature_irreps=feature_irreps,
+        dropout=dropout, feature_irreps=feature_irreps, output=output,
     )  # fmt: skip

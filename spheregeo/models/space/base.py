@@ -13,6 +13,7 @@ from spheregeo.checks import check_least, check_positions
 from spheregeo.models.space.cloud import CloudGraph, CloudNetwork
 from spheregeo.models.space.heads import Outputs
 from spheregeo.models.space.molecule_graph import MoleculeGraph, molecule_graph
+from spheregeo.models.space.point_outputs import Encoded, PointHead
 from spheregeo.models.space.readout import check_readout, pooled
 from spheregeo.nn import SampleDropout
 from spheregeo.nn.space import EdgeGeometry, EdgeList
@@ -126,16 +127,23 @@ class InvariantAtomNetwork(AtomNetwork, ABC):
         return self.outputs(positions, features, batch, graph, num_graphs).molecules
 
 
-class PointNetwork(CloudNetwork):
+class PointNetwork(CloudNetwork, ABC):
     """Base of networks of clouds: the k nearest neighbours, vectors of each point and their lengths to begin with.
 
-    The vectors are the position about the cloud's mean, and those that ``InputVectors`` makes of features.
+    The vectors are the position about the cloud's mean, and those that ``InputVectors`` makes of features. A subclass implements
+    :meth:`invariants` and makes ``head`` by :meth:`make_head`.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, depth: int, k: int, feature_irreps: str | None
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int,
+        k: int,
+        feature_irreps: str | None,
+        output: str = "label",
     ) -> None:
-        super().__init__(in_channels, k, feature_irreps)
+        super().__init__(in_channels, k, feature_irreps, output)
         check_least(out_channels=(out_channels, 1), depth=(depth, 1))
         count = self.inputs.num_vectors
         self.irreps_in = Irreps(f"{1 + count}x0e + {count}x1o")
@@ -152,13 +160,32 @@ class PointNetwork(CloudNetwork):
         check_positions(positions)
         return CloudGraph(knn_graph(positions, self.k, batch))
 
+    def make_head(self, count: int, hidden: int, out_channels: int, dropout: float) -> nn.Module:
+        """The head of so many invariants, for clouds or for points."""
+        if self.output == "field":
+            return PointHead(count, count, out_channels, hidden=[hidden], dropout=dropout)
+        return perceptron(count, hidden, out_channels, dropout=dropout)
+
     def first_features(
-        self, positions: Tensor, features: Tensor | None, batch: Tensor | None, num_graphs: int | None
-    ) -> tuple[Tensor, Tensor, int]:
-        """(P, irreps_in.dim) in mul_ir: one, squared lengths, vectors; the cloud of each point; the number of clouds."""
-        v, batch, count = self.begin(positions, features, batch, num_graphs)
+        self, positions: Tensor, features: Tensor | None, batch: Tensor, count: int
+    ) -> Tensor:
+        """One, squared lengths, vectors. Shape: (P, irreps_in.dim) in mul_ir."""
+        v = self.inputs(positions, features, batch, count)
         squares = v.square().sum(1)
-        return torch.cat([torch.ones_like(squares[:, :1]), squares, v.mT.flatten(1)], 1), batch, count
+        return torch.cat([torch.ones_like(squares[:, :1]), squares, v.mT.flatten(1)], 1)
+
+    @abstractmethod
+    def invariants(
+        self, x: Tensor, geometry: EdgeGeometry, batch: Tensor, count: int
+    ) -> Tensor:
+        """Invariant features of the points from :meth:`first_features`, (P, F)."""
+
+    def encode(
+        self, positions: Tensor, features: Tensor | None, batch: Tensor, graph: CloudGraph, count: int
+    ) -> Encoded:
+        x = self.first_features(positions, features, batch, count)
+        x = self.invariants(x, sorted_geometry(positions, graph.edge_index), batch, count)
+        return Encoded(x, pooled(x, batch, count, "mean"))
 
 
 def perceptron(

@@ -9,6 +9,7 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from spheregeo.checks import check_positions
+from spheregeo.models.space.point_outputs import CloudOutputs, clouds_of
 from spheregeo.nn.space import VectorMeanPool
 from spheregeo.sampling import knn_graph
 
@@ -94,15 +95,18 @@ def feature_graph(v: Tensor, k: int, batch: Tensor) -> Tensor:
     return torch.stack([torch.cat(sources or [batch]), torch.cat(own or [batch])])
 
 
-class CloudNetwork(nn.Module):
+class CloudNetwork(CloudOutputs):
     """Base of the networks of clouds: the neighbors and the vectors that they begin with.
+
+    A subclass implements ``encode`` and makes ``head``, see :class:`CloudOutputs`.
 
     Args:
         in_channels: features of each point, 0 for none.
         k: number of neighbors of a point, the point itself among them.
         feature_irreps: irreps of the features, such as "1x1o" for normals; scalars if None.
+        output: "label" for numbers of each cloud, "field" for numbers of each point.
 
-    Raises: ValueError for k below 1, or irreps that do not fit ``in_channels``.
+    Raises: ValueError for k below 1, irreps that do not fit ``in_channels``, or another output.
 
     Example:
         >>> network = CloudNetwork(0, k=4, feature_irreps=None)
@@ -110,8 +114,10 @@ class CloudNetwork(nn.Module):
         torch.Size([2, 40])
     """
 
-    def __init__(self, in_channels: int, k: int, feature_irreps: str | None) -> None:
-        super().__init__()
+    def __init__(
+        self, in_channels: int, k: int, feature_irreps: str | None, output: str = "label"
+    ) -> None:
+        super().__init__(output)
         if k < 1:
             raise ValueError(f"k is {k}; expected at least 1 neighbour")
         self.k, self.inputs = k, InputVectors(in_channels, feature_irreps)
@@ -132,7 +138,5 @@ class CloudNetwork(nn.Module):
         self, positions: Tensor, features: Tensor | None, batch: Tensor | None, num_graphs: int | None
     ) -> tuple[Tensor, Tensor, int]:
         """Vectors (P, 3, C) of the points, the cloud of each, and the number of clouds."""
-        if batch is None:
-            batch = torch.zeros(len(positions), dtype=torch.int64, device=positions.device)
-        count = num_graphs if num_graphs is not None else int(batch[-1]) + 1 if len(batch) else 0
+        batch, count = clouds_of(positions, batch, num_graphs)
         return self.inputs(positions, features, batch, count), batch, count

@@ -23,6 +23,7 @@ from spheregeo.models.space.base import (
 )
 from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
+from spheregeo.models.space.point_outputs import OUTPUTS
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.steerable_blocks import invariants_of, split_scalars
 from spheregeo.nn.irreps import IrrepsGate, IrrepsLayerNorm, IrrepsLinear, Stacks, ToStacks
@@ -146,7 +147,7 @@ class ImplicitMolecule(AtomNetwork):
 class ImplicitPoints(PointNetwork):
     """Steerable CNN of clouds with implicit kernels on nearest neighbours, then the mean of invariants over the cloud.
 
-    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels).
+    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels), or (P, out_channels).
     Units: clouds of radius 1; ``radius`` in the same.
     Equivariance: invariant to translations and O(3), or the ``group`` given: 1e-13 (float64), random parameters.
     Raises: ValueError for options out of range, features that do not fit.
@@ -154,10 +155,10 @@ class ImplicitPoints(PointNetwork):
 
     Args:
         in_channels: features of each point, 0 for none.
-        out_channels: numbers for each cloud.
+        out_channels: numbers for each cloud, or each point.
         radius: unit of length of the kernels, whose Gaussian shell begins with half of it.
         group: of the kernels, see :class:`~spheregeo.nn.space.implicit.conv.ImplicitConv`.
-        k, dropout, feature_irreps: as of the other networks of clouds.
+        k, dropout, feature_irreps, output: as of the other networks of clouds.
         width, depth, lmax, kernel_width, kernel_layers, chunk: as of :class:`ImplicitMolecule`.
 
     Example:
@@ -183,27 +184,19 @@ class ImplicitPoints(PointNetwork):
         dropout: float = 0.0,
         chunk: int | None = None,
         feature_irreps: str | None = None,
+        output: str = "label",
     ) -> None:
-        super().__init__(in_channels, out_channels, depth, k, feature_irreps)
+        super().__init__(in_channels, out_channels, depth, k, feature_irreps, output)
         irreps = natural_irreps(width, lmax)
         self.layers = _Layers(
             self.irreps_in, irreps, depth, hidden=kernel_width, layers=kernel_layers, radius=check_cutoff(radius), group=group,
             chunk=chunk,
         )  # fmt: skip
-        self.head = perceptron(irreps.num_irreps, 4 * width, out_channels, dropout=dropout)
+        self.head = self.make_head(irreps.num_irreps, 4 * width, out_channels, dropout)
 
-    def forward(
-        self,
-        positions: Tensor,
-        features: Tensor | None,
-        batch: Tensor | None,
-        graph: CloudGraph,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        x, batch, count = self.first_features(positions, features, batch, num_graphs)
-        x = self.layers(x, sorted_geometry(positions, graph.edge_index))
-        result: Tensor = self.head(pooled(x, batch, count, "mean"))
-        return result
+    def invariants(self, x: Tensor, geometry: EdgeGeometry, batch: Tensor, count: int) -> Tensor:
+        found: Tensor = self.layers(x, geometry)
+        return found
 
 
 @register("implicit-molecule", output="label", domain="molecule", options_of=ImplicitMolecule)
@@ -223,13 +216,13 @@ def base(
     )
 
 
-@register("implicit-points", output="label", domain="points", options_of=ImplicitPoints)
+@register("implicit-points", output=OUTPUTS, domain="points", options_of=ImplicitPoints)
 def points_small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> ImplicitPoints:
     """Implicit steerable CNN (Zhdanov et al. 2023) on the nearest neighbours of each point of a cloud; invariant."""
     return ImplicitPoints(in_channels, out_channels, **options)
 
 
-@register("implicit-points-base", output="label", domain="points", options_of=ImplicitPoints)
+@register("implicit-points-base", output=OUTPUTS, domain="points", options_of=ImplicitPoints)
 def points_base(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 32, depth: int = 4, kernel_width: int = 16,
     k: int = 32, **options: Any,

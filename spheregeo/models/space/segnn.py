@@ -22,6 +22,7 @@ from spheregeo.models.space.base import (
 )
 from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
+from spheregeo.models.space.point_outputs import OUTPUTS
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.segnn_blocks import SEGNNTrunk, balanced_irreps
 from spheregeo.nn.irreps import NormalizedActivation, Stacks, ToStacks, as_irreps, terms_of
@@ -142,7 +143,7 @@ class SEGNN(AtomNetwork):
 class SEGNNPoints(PointNetwork):
     """SEGNN on the nearest neighbours of the points of a cloud, then the mean over the cloud and a perceptron.
 
-    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels).
+    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels), or (P, out_channels).
     Units: clouds of radius 1; ``unit`` in the same.
     Equivariance: invariant to translations and O(3): 1e-13 (float64), random parameters. Points at one place send each
         other nothing.
@@ -151,10 +152,10 @@ class SEGNNPoints(PointNetwork):
 
     Args:
         in_channels: features of each point, 0 for none.
-        out_channels: numbers for each cloud.
+        out_channels: numbers for each cloud, or each point.
         k: neighbours.
         unit: squared distances are counted in its square; about the distance of neighbours.
-        dropout, feature_irreps: as of the other networks of clouds.
+        dropout, feature_irreps, output: as of the other networks of clouds.
         width, depth, lmax, lmax_attributes, norm: as of :class:`SEGNN`.
 
     Example:
@@ -178,30 +179,21 @@ class SEGNNPoints(PointNetwork):
         norm: str = "layer",
         dropout: float = 0.0,
         feature_irreps: str | None = None,
+        output: str = "label",
     ) -> None:
-        super().__init__(in_channels, out_channels, depth, k, feature_irreps)
+        super().__init__(in_channels, out_channels, depth, k, feature_irreps, output)
         irreps = balanced_irreps(width, lmax, lmax_attributes)
         self.trunk = SEGNNTrunk(
             irreps, lmax_attributes, depth, num_neighbors=float(k), norm=norm, unit=check_cutoff(unit)
         )
         self.to_stacks = ToStacks(self.irreps_in)
         self.first = PointProduct(self.irreps_in, irreps, lmax_attributes)
-        self.head = perceptron(irreps.num_irreps, 2 * width, out_channels, dropout=dropout)
+        self.head = self.make_head(irreps.num_irreps, 2 * width, out_channels, dropout)
 
-    def forward(
-        self,
-        positions: Tensor,
-        features: Tensor | None,
-        batch: Tensor | None,
-        graph: CloudGraph,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        x, batch, count = self.first_features(positions, features, batch, num_graphs)
-        near = self.trunk.surroundings(sorted_geometry(positions, graph.edge_index), None)
-        begin = self.first(self.to_stacks(x), near.attributes)
-        x = self.trunk(begin, near, batch, count)
-        result: Tensor = self.head(pooled(x, batch, count, "mean"))
-        return result
+    def invariants(self, x: Tensor, geometry: EdgeGeometry, batch: Tensor, count: int) -> Tensor:
+        near = self.trunk.surroundings(geometry, None)
+        found: Tensor = self.trunk(self.first(self.to_stacks(x), near.attributes), near, batch, count)
+        return found
 
 
 @register("segnn", output="label", domain="molecule", options_of=SEGNN)
@@ -218,13 +210,13 @@ def base(
     return SEGNN(in_channels, out_channels, width=width, depth=depth, **options)
 
 
-@register("segnn-points", output="label", domain="points", options_of=SEGNNPoints)
+@register("segnn-points", output=OUTPUTS, domain="points", options_of=SEGNNPoints)
 def points_small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> SEGNNPoints:
     """SEGNN (Brandstetter et al. 2022) on the nearest neighbours of each point of a cloud; invariant."""
     return SEGNNPoints(in_channels, out_channels, **options)
 
 
-@register("segnn-points-base", output="label", domain="points", options_of=SEGNNPoints)
+@register("segnn-points-base", output=OUTPUTS, domain="points", options_of=SEGNNPoints)
 def points_base(
     in_channels: int, out_channels: int, grid: Any, *, width: int = 96, depth: int = 5, lmax: int = 2,
     lmax_attributes: int = 3, **options: Any,

@@ -23,6 +23,7 @@ from spheregeo.models.space.base import (
 )
 from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
+from spheregeo.models.space.point_outputs import OUTPUTS
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.steerable_blocks import invariants_of, split_scalars
 from spheregeo.nn.irreps import (
@@ -180,7 +181,7 @@ class TFN(AtomNetwork):
 class TFNPoints(PointNetwork):
     """Tensor field network of clouds: nearest neighbours, then the mean of invariants over the cloud.
 
-    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels).
+    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph -> (B, out_channels), or (P, out_channels).
     Units: clouds of radius 1; ``cutoff`` in the same.
     Equivariance: invariant to translations and O(3): 1e-13 (float64), random parameters; "sphere" to about 1e-3 a layer.
     Raises: ValueError for options out of range, features that do not fit.
@@ -188,11 +189,12 @@ class TFNPoints(PointNetwork):
 
     Args:
         in_channels: features of each point, 0 for none.
-        out_channels: numbers for each cloud.
+        out_channels: numbers for each cloud, or each point.
         feature_irreps: what the features are, such as "1x1o" for normals; scalars if None.
         k: neighbours.
         cutoff: the distance up to which radial functions tell lengths apart.
         dropout: in the head.
+        output: "label" for numbers of each cloud, "field" for numbers of each point.
         width, depth, lmax, nonlinearity, basis, hidden, edge_dim, norm: as of :class:`TFN`.
 
     Example:
@@ -219,30 +221,21 @@ class TFNPoints(PointNetwork):
         norm: bool = True,
         dropout: float = 0.0,
         feature_irreps: str | None = None,
+        output: str = "label",
     ) -> None:
-        super().__init__(in_channels, out_channels, depth, k, feature_irreps)
+        super().__init__(in_channels, out_channels, depth, k, feature_irreps, output)
         irreps = natural_irreps(width, lmax)
         self.basis = RadialBasis(check_cutoff(cutoff), basis, "gaussian", envelope=False)
         self.layers = _Layers(
             self.irreps_in, irreps, depth, lmax=lmax, act=nonlinearity, basis=basis, hidden=hidden, edge_dim=edge_dim,
             num_neighbors=float(k), norm=norm,
         )  # fmt: skip
-        self.head = perceptron(irreps.num_irreps, 4 * width, out_channels, dropout=dropout)
+        self.head = self.make_head(irreps.num_irreps, 4 * width, out_channels, dropout)
 
-    def forward(
-        self,
-        positions: Tensor,
-        features: Tensor | None,
-        batch: Tensor | None,
-        graph: CloudGraph,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        x, batch, count = self.first_features(positions, features, batch, num_graphs)
-        geometry = sorted_geometry(positions, graph.edge_index)
+    def invariants(self, x: Tensor, geometry: EdgeGeometry, batch: Tensor, count: int) -> Tensor:
         lengths = geometry.lengths
-        x = self.layers(x, geometry, self.basis(lengths), torch.ones_like(lengths))
-        result: Tensor = self.head(pooled(x, batch, count, "mean"))
-        return result
+        found: Tensor = self.layers(x, geometry, self.basis(lengths), torch.ones_like(lengths))
+        return found
 
 
 @register("tfn", output="label", domain="molecule", options_of=TFN)
@@ -262,13 +255,13 @@ def base(
     )
 
 
-@register("tfn-points", output="label", domain="points", options_of=TFNPoints)
+@register("tfn-points", output=OUTPUTS, domain="points", options_of=TFNPoints)
 def points_small(in_channels: int, out_channels: int, grid: Any, **options: Any) -> TFNPoints:
     """Tensor field network on the nearest neighbours of each point of a cloud; invariant."""
     return TFNPoints(in_channels, out_channels, **options)
 
 
-@register("tfn-points-base", output="label", domain="points", options_of=TFNPoints)
+@register("tfn-points-base", output=OUTPUTS, domain="points", options_of=TFNPoints)
 def points_base(
     in_channels: int,
     out_channels: int,

@@ -25,6 +25,7 @@ from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.implicit import ImplicitConv
 from spheregeo.nn.space.radial import RadialBasis, RadialNetwork, polynomial_envelope
 from spheregeo.nn.space.steerable import SO2Linear, SteerableConv, group_irreps, group_kernel, path_weights
+from spheregeo.nn.space.upsampling import interpolate_points
 from spheregeo.nn.space.vector_neurons import (
     StatisticsNorm,
     VectorBatchNorm,
@@ -59,6 +60,7 @@ __all__ = [
     "group_irreps",
     "group_kernel",
     "implicit",
+    "interpolate_points",
     "path_weights",
     "polynomial_envelope",
     "steerable",
