@@ -78,9 +78,10 @@ def measure_invariance(
         randomise: draw all parameters and norm statistics anew.
         seed: of motions and parameters.
 
-    Returns: for each of "rotations", "reflections", "translations", "permutations" (of the points of each cloud; outputs of
-        points follow them) the largest |y' - y| / |y| over the motions, norms over the whole output; and as "spread" the same of y less its mean over the
-        clouds, or points: what the network tells them apart by, beside which the changes are to be judged.
+    Returns: for each of "rotations", "reflections", "translations", "permutations" (of the points of each cloud, which outputs of
+        points follow) the largest |y' - y| / |y| over the motions, norms over the whole output; and as "spread" the same of y
+        less its mean over the clouds, or points: what the network tells them apart by, beside which the changes are to be
+        judged.
     """
     generator = torch.Generator().manual_seed(seed)
     module = copy.deepcopy(module).double().eval()
@@ -90,7 +91,9 @@ def measure_invariance(
     if randomise:
         randomise_(_Whole(module, f, index), generator, x)
     y = _run(module, (x, f, index))
-    of_points = getattr(module, "output", "label") == "field"  # numbers of each point take a new order as points do
+    of_points = (
+        getattr(module, "output", "label") == "field"
+    )  # numbers of each point take a new order as points do
     size = max(float(y.norm()), 1e-300)
     extent = float(x.abs().max())
 
@@ -115,9 +118,7 @@ def measure_invariance(
         "rotations": lambda: turned(1.0), "reflections": lambda: turned(-1.0), "translations": shifted,
         "permutations": permuted,
     }  # fmt: skip
-    found = {
-        kind: max(change(move()) for _ in range(num)) for kind, move in motions.items()
-    }
+    found = {kind: max(change(move()) for _ in range(num)) for kind, move in motions.items()}
     return {**found, "spread": float((y - y.mean(0)).norm()) / size}
 
 

@@ -13,7 +13,6 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
-from spheregeo.models.points.vnn import group_max
 from spheregeo.models.registry import register
 from spheregeo.models.space.point_outputs import OUTPUTS, CloudOutputs, Encoded, PointHead, group_max
 from spheregeo.models.space.steerable_blocks import (
@@ -50,10 +49,10 @@ class CloudLevels(NamedTuple):
 
 
 class UpwardBlock(nn.Module):
-    """From a level's features to scalars on the finer points: steerable convolution, mean of the nearest, invariants there, mixed.
+    """From a level's features to scalars on the finer points: steerable convolution, mean of the nearest, invariants there.
 
-    Shape: stacks of N coarse points, scalars (N, S) or None, invariants (P, F) of the fine points, geometry of the edges from coarse
-        to fine points, radial functions (E, K), envelope (E,), both positions -> (P, width).
+    Shape: stacks of N coarse points, scalars (N, S) or None, invariants (P, F) of the fine points, geometry of the edges from
+        coarse to fine points, radial functions (E, K), envelope (E,), both positions -> (P, width).
     Equivariance: invariant to O(3) and translations, exact.
     """
 
@@ -84,8 +83,8 @@ class UpwardBlock(nn.Module):
 class SteerablePoints(CloudOutputs):
     """Network of clouds: levels of farthest points, each with a steerable convolution over its nearest points of the finer level.
 
-    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph as ``neighbors`` gives it -> (B, out_channels), or
-        (P, out_channels).
+    Shape: positions (P, 3), features (P, in_channels) or None, batch (P,), graph as ``neighbors`` gives it;
+        returns (B, out_channels), or (P, out_channels).
     Units: clouds of radius 1 about their mean; the output is not invariant to scale.
     Equivariance: invariant to O(3), translations and, ties of distances apart, permutations: to rounding (1e-13 relative in
         float64, 1e-4 in float32, with random parameters).
@@ -175,9 +174,16 @@ class SteerablePoints(CloudOutputs):
             if output == "field":
                 self.ups.append(
                     UpwardBlock(
-                        irreps, 0 if i == len(counts) - 1 else irreps[0].mul, before.num_irreps, max(width, before[0].mul),
-                        lmax=lmax, basis=basis, hidden=hidden, edge_dim=edge_dim, num_neighbors=float(k_back),
-                    )  # fmt: skip
+                        irreps,
+                        0 if i == len(counts) - 1 else irreps[0].mul,
+                        before.num_irreps,
+                        max(width, before[0].mul),
+                        lmax=lmax,
+                        basis=basis,
+                        hidden=hidden,
+                        edge_dim=edge_dim,
+                        num_neighbors=float(k_back),
+                    )
                 )
             before = irreps
         number = 2 * before.num_irreps
@@ -193,7 +199,7 @@ class SteerablePoints(CloudOutputs):
     def neighbors(
         self, positions: Tensor, batch: Tensor | None = None, cell: None = None, pbc: None = None
     ) -> CloudLevels:
-        """Farthest points level by level, the nearest finer points of each, and for "field" the nearest of them to each finer point.
+        """Farthest points level by level and the nearest finer points of each; for "field" also the way back.
 
         Raises: ValueError for NaN, an unsorted batch, or a cell: clouds have no periods.
         """

@@ -166,18 +166,14 @@ class PointNetwork(CloudNetwork, ABC):
             return PointHead(count, count, out_channels, hidden=[hidden], dropout=dropout)
         return perceptron(count, hidden, out_channels, dropout=dropout)
 
-    def first_features(
-        self, positions: Tensor, features: Tensor | None, batch: Tensor, count: int
-    ) -> Tensor:
+    def first_features(self, positions: Tensor, features: Tensor | None, batch: Tensor, count: int) -> Tensor:
         """One, squared lengths, vectors. Shape: (P, irreps_in.dim) in mul_ir."""
         v = self.inputs(positions, features, batch, count)
         squares = v.square().sum(1)
         return torch.cat([torch.ones_like(squares[:, :1]), squares, v.mT.flatten(1)], 1)
 
     @abstractmethod
-    def invariants(
-        self, x: Tensor, geometry: EdgeGeometry, batch: Tensor, count: int
-    ) -> Tensor:
+    def invariants(self, x: Tensor, geometry: EdgeGeometry, batch: Tensor, count: int) -> Tensor:
         """Invariant features of the points from :meth:`first_features`, (P, F)."""
 
     def encode(

@@ -114,9 +114,7 @@ class CloudNetwork(CloudOutputs):
         torch.Size([2, 40])
     """
 
-    def __init__(
-        self, in_channels: int, k: int, feature_irreps: str | None, output: str = "label"
-    ) -> None:
+    def __init__(self, in_channels: int, k: int, feature_irreps: str | None, output: str = "label") -> None:
         super().__init__(output)
         if k < 1:
             raise ValueError(f"k is {k}; expected at least 1 neighbour")

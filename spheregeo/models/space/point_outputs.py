@@ -2,7 +2,7 @@
 
 A network of clouds descends from :class:`CloudOutputs` and implements :meth:`~CloudOutputs.encode`: invariant features of every
 point, and of every cloud as a whole. The network's ``head`` makes numbers of them: a head of its own for "label",
-:class:`PointHead` for "field". Networks that go down to fewer points bring features back up to all points before they return them,
+:class:`PointHead` for "field". Networks that go down to fewer points bring features back up before they return them,
 see :func:`~spheregeo.nn.space.interpolate_points`.
 """
 
@@ -121,7 +121,9 @@ class CloudOutputs(nn.Module):
 
         Raises: NotImplementedError in a subclass that does not define it.
         """
-        raise NotImplementedError(f"{type(self).__name__} defines no encode(); expected one, see CloudOutputs")
+        raise NotImplementedError(
+            f"{type(self).__name__} defines no encode(); expected one, see CloudOutputs"
+        )
 
     def point_features(
         self,

@@ -17,16 +17,13 @@ from spheregeo.models.space.base import (
     AtomNetwork,
     PointNetwork,
     check_cutoff,
-    perceptron,
-    sorted_geometry,
 )
-from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.point_outputs import OUTPUTS
 from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.segnn_blocks import SEGNNTrunk, balanced_irreps
 from spheregeo.nn.irreps import NormalizedActivation, Stacks, ToStacks, as_irreps, terms_of
-from spheregeo.nn.space import polynomial_envelope
+from spheregeo.nn.space import EdgeGeometry, polynomial_envelope
 from spheregeo.nn.space.edge_frame import PointProduct
 
 HEADS = ("atoms", "molecule")

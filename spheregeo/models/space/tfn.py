@@ -19,12 +19,9 @@ from spheregeo.models.space.base import (
     check_cutoff,
     natural_irreps,
     perceptron,
-    sorted_geometry,
 )
-from spheregeo.models.space.cloud import CloudGraph
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.point_outputs import OUTPUTS
-from spheregeo.models.space.readout import pooled
 from spheregeo.models.space.steerable_blocks import invariants_of, split_scalars
 from spheregeo.nn.irreps import (
     IrrepsGate,
