@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from spheregeo.data.molecules.files import (
         ENERGY_KEYS,
         FORCE_KEYS,
+        STRESS_KEYS,
         atomic_number,
         from_frames,
         isolated_atoms,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from spheregeo.data.molecules.modules import G2Data, QM7Data, QM9Data
     from spheregeo.data.molecules.molecules import Molecules
     from spheregeo.data.molecules.own import ExtXYZData, SDFData
+    from spheregeo.data.molecules.periodic.modules import SlabsData
     from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf, read_sdf_csv, read_table, unpad
     from spheregeo.data.points.dataset import Cloud, PointDataset, unit_sphere
     from spheregeo.data.points.files import read_cloud
@@ -198,6 +200,7 @@ _HOMES = {
     "Rooms": "sphere.rooms.rooms",
     "RoomsData": "sphere.modules",
     "SDFData": "molecules.own",
+    "STRESS_KEYS": "molecules.files",
     "ScanObjectNNData": "points.modelnet_modules",
     "SeriesData": "fields.module",
     "ShallowWater": "fields.shallow_water",
@@ -209,6 +212,7 @@ _HOMES = {
     "SkyFolderData": "sky.folder",
     "SkyMap": "sky.maps",
     "SkyPreparation": "sky.prepare",
+    "SlabsData": "molecules.periodic.modules",
     "Solids": "voxels.generated",
     "SolidsData": "voxels.modules",
     "SphericalGlyphsData": "sphere.mnist",
@@ -306,6 +310,7 @@ __all__ = [
     "IGNORE",
     "KOPPEN_CLASSES",
     "ROOM_CLASSES",
+    "STRESS_KEYS",
     "Augmented",
     "AzimuthalShift",
     "BarotropicVorticity",
@@ -392,6 +397,7 @@ __all__ = [
     "SkyFolderData",
     "SkyMap",
     "SkyPreparation",
+    "SlabsData",
     "Solids",
     "SolidsData",
     "SphericalGlyphsData",

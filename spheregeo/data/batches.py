@@ -11,8 +11,8 @@ from torch.utils.data import default_collate
 
 __all__ = ["collate", "collate_clouds", "collate_meshes", "collate_molecules"]
 
-PER_ATOM = ("numbers", "positions", "forces", "atomic")
-PER_MOLECULE = ("index", "target", "vectors", "energy", "cell", "pbc")
+PER_ATOM = ("numbers", "positions", "forces", "atomic", "tags", "fixed")
+PER_MOLECULE = ("index", "target", "vectors", "energy", "stress", "cell", "pbc")
 
 
 def _check_items(items: Any, wanted: tuple[str, ...], what: str) -> None:
@@ -99,8 +99,8 @@ def collate_molecules(items: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor
         items: dicts as :meth:`~spheregeo.data.Molecules.batch` makes them. One such dict is a batch already and comes back as it
             is. Molecules that are not periodic may stand beside periodic ones.
 
-    Shape: numbers (P_1,), (P_2,), ... -> (P_1 + P_2 + ...,), likewise positions, forces and atomic; batch counts the molecules
-        on; index, target, vectors, energy, cell and pbc have one row per molecule.
+    Shape: numbers (P_1,), (P_2,), ... -> (P_1 + P_2 + ...,), likewise positions, forces, atomic, tags and fixed; batch counts
+        the molecules on; index, target, vectors, energy, stress, cell and pbc have one row per molecule.
     Units: Å, eV and eV/Å; targets keep theirs.
     Raises: ValueError for no items, or where only some have energies, forces or targets; TypeError for items that are none.
 

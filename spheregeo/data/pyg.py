@@ -13,6 +13,9 @@ here               there                note
 ``energy``         ``energy`` (1,)      molecules
 ``forces``         ``force``            molecules; NaN where they are not known
 ``cell``, ``pbc``  the same, (1, ...)   molecules
+``stress``         ``stress``           molecules, (1, 3, 3)
+``tags``           ``tags``             molecules
+``fixed``          ``fixed``            molecules
 ``mesh``           ``pos``, ``face``    faces (3, F) there, (F, 3) in ``TriangleMesh.faces``
 ``target`` (V,)    ``target``           meshes
 ``index``          ``idx``              a name that ends in "index" is counted on by a ``Batch``
@@ -36,9 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["from_pyg", "to_pyg"]
 
 _PER_MOLECULE = {
-    "target": "y", "vectors": "vectors", "energy": "energy", "cell": "cell", "pbc": "pbc", "index": "idx",
+    "target": "y", "vectors": "vectors", "energy": "energy", "stress": "stress",
+    "cell": "cell", "pbc": "pbc", "index": "idx",
 }  # fmt: skip
-_PER_ATOM = {"forces": "force", "atomic": "atomic"}
+_PER_ATOM = {"forces": "force", "atomic": "atomic", "tags": "tags", "fixed": "fixed"}
+_KINDS = {"tags": torch.int64, "fixed": torch.bool, "pbc": torch.bool}
 
 
 def to_pyg(item: Mapping[str, Any]) -> Data | Batch:
@@ -188,12 +193,12 @@ def _atoms(held: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
     }
     for here, there in _PER_ATOM.items():
         if there in held:
-            found[here] = held[there].double()
+            found[here] = held[there].to(_KINDS.get(here, torch.float64))
     for here, there in _PER_MOLECULE.items():
         if there in held and here != "index":
-            value = held[there] if here == "pbc" else held[there].double()
+            value = held[there].to(_KINDS.get(here, torch.float64))
             width = {
-                "target": (1, -1), "vectors": (1, -1, 3), "energy": (1,), "cell": (1, 3, 3), "pbc": (1, 3),
+                "target": (1, -1), "vectors": (1, -1, 3), "energy": (1,), "stress": (1, 3, 3), "cell": (1, 3, 3), "pbc": (1, 3),
             }[here]  # fmt: skip
             found[here] = value.reshape(width)
     return found

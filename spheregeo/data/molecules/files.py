@@ -13,13 +13,13 @@ from torch import Tensor
 from spheregeo.data.files import need_file
 from spheregeo.data.molecules import keys
 from spheregeo.data.molecules.frames import read_frames, xyz_files
-from spheregeo.data.molecules.keys import ENERGY_KEYS, FORCE_KEYS, target
+from spheregeo.data.molecules.keys import ENERGY_KEYS, FORCE_KEYS, STRESS_KEYS, target
 from spheregeo.data.molecules.molecules import Kind, Molecules, symbol
 from spheregeo.data.molecules.units import check_energy_unit, factor, unit
 from spheregeo.files import reading
 
 __all__ = [
-    "ENERGY_KEYS", "FORCE_KEYS", "atomic_number", "from_frames", "isolated_atoms", "need_file", "read_extxyz", "read_frames",
+    "ENERGY_KEYS", "FORCE_KEYS", "STRESS_KEYS", "atomic_number", "from_frames", "isolated_atoms", "need_file", "read_extxyz", "read_frames",
     "xyz_files",
 ]  # fmt: skip
 
@@ -50,6 +50,8 @@ def from_frames(
     forces_key: str | None = None,
     energy_unit: str = "eV",
     forces_unit: str | None = None,
+    stress_key: str | None = None,
+    stress_unit: str | None = None,
     forces: bool = False,
     names: Sequence[str] | None = None,
 ) -> Molecules:
@@ -59,10 +61,12 @@ def from_frames(
         frames: the molecules.
         targets: unit of each wanted target; none are read if None.
         columns: the key in the file of a target whose name differs.
-        energy_key, forces_key: their keys where they are not among the usual names.
+        energy_key, forces_key, stress_key: their keys where they are not among the usual names.
         energy_unit: unit of the energies.
         forces_unit: unit of the forces; the energies' unit per Å if None.
-        forces: read energy and forces; each frame must have an energy, and forces where it has them.
+        stress_unit: unit of the stresses; the energies' unit per Å^3 if None. Virials have that of the energies.
+        forces: read energies, forces, stresses, tags and fixed atoms; each frame must have an energy, and the others where it has
+            them.
         names: what the molecules are called.
 
     Raises: ValueError for a key that a frame does not have (the message names those it has), arrays where numbers belong, an
@@ -78,6 +82,8 @@ def from_frames(
     more: dict[str, Any] = {"vectors": values["vector"], "atomic": values["atom"]}
     if forces:
         more |= _energy_and_forces(frames, places, energy_key, forces_key, energy_unit, forces_unit)
+        more |= _stress(frames, places, stress_key, stress_unit or f"{unit(energy_unit)}/Å^3")
+        more |= {"tags": keys.tags(frames), "fixed": keys.fixed_atoms(frames)}
     if any(frame.pbc.any() for frame in frames):
         more["cell"] = np.stack([np.asarray(frame.cell[:], np.float64) for frame in frames])
         more["pbc"] = np.stack([np.asarray(frame.pbc, bool) for frame in frames])
@@ -131,6 +137,15 @@ def _energy_and_forces(
         "energy": found * factor(energy_unit, "eV"),
         "forces": [f * factor(forces_unit, "eV/Å") for f in on_atoms],
     }
+
+
+def _stress(
+    frames: Sequence[Any], places: Sequence[str], stress_key: str | None, stress_unit: str
+) -> dict[str, Any]:
+    found = keys.stresses(frames, stress_key, places)
+    if not np.isfinite(found).any():
+        return {}
+    return {"stress": found * factor(stress_unit, "eV/Å^3")}
 
 
 def read_extxyz(source: str | Path | Sequence[str | Path], **options: Any) -> Molecules:

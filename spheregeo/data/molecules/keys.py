@@ -14,6 +14,7 @@ from spheregeo.checks import nearest
 from spheregeo.data.molecules.molecules import Kind
 
 ENERGY_KEYS = ("energy", "free_energy", "REF_energy", "dft_energy", "Energy", "total_energy")
+STRESS_KEYS = ("stress", "REF_stress", "dft_stress", "virial", "virials", "REF_virial", "REF_virials", "dft_virial")
 FORCE_KEYS = ("forces", "force", "REF_forces", "dft_forces", "Forces")
 # What ASE keeps of each atom among a calculator's results; other arrays of results are of the whole frame.
 _OF_ATOMS = ("charges", "magmoms", "energies")
@@ -156,6 +157,65 @@ def forces(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> l
         held[key] if held else np.full((len(frame), 3), 0.0 if len(frame) == 1 else np.nan)
         for frame, held in zip(frames, found)
     ]
+
+
+def stresses(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> np.ndarray:
+    """The stress of each frame (N, 3, 3) in the file's unit, ASE's sign, NaN where a frame has none.
+
+    Six numbers are xx, yy, zz, yz, xz, xy (ASE's order of Voigt), nine are rows. A key whose name has "virial" in it holds
+    -V times the stress.
+
+    Args: as :func:`energies`.
+    Raises: ValueError for stresses of another shape, a given key that no frame has, stresses that differ within a frame, or
+        whose key differs between frames.
+    """
+    found = [
+        {key: _stress(frame, key, v, place) for key in _wanted(given, STRESS_KEYS) if (v := _whole(frame, key)) is not None}
+        for frame, place in zip(frames, places)
+    ]  # fmt: skip
+    if given and not any(found):
+        raise ValueError(
+            f"no frame has a stress {given!r}; {places[0]} has {', '.join(keys_of(frames[0])) or 'nothing'}: correct stress_key"
+        )
+    key = _agreed(found, places, "stress")
+    return np.stack([held.get(key, np.full((3, 3), np.nan)) for held in found])
+
+
+def _stress(frame: Any, key: str, value: Any, place: str) -> np.ndarray:
+    array = np.asarray(value)
+    if array.shape not in ((6,), (9,), (3, 3)) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise ValueError(
+            f"{key!r} of {place} is {_shown(value)}; expected six finite numbers xx, yy, zz, yz, xz, xy, or nine"
+        )
+    if array.shape == (6,):
+        array = array[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    if "virial" in key.lower():
+        volume = abs(float(np.linalg.det(np.asarray(frame.cell[:], np.float64))))
+        if volume < 1e-6:
+            raise ValueError(f"{key!r} of {place} is of a system whose cell has no volume; expected three cell vectors")
+        array = -array / volume
+    return array.astype(np.float64).reshape(3, 3)
+
+
+def fixed_atoms(frames: Sequence[Any]) -> list[np.ndarray] | None:
+    """Whether each atom (n,) of each frame is held in place along all axes, by its constraints; None where no atom is."""
+    found = []
+    for frame in frames:
+        held = np.zeros(len(frame), bool)
+        for constraint in frame.constraints:
+            told = constraint.todict() if hasattr(constraint, "todict") else {"name": "", "kwargs": {}}
+            whole = told["name"] == "FixCartesian" and np.all(told["kwargs"].get("mask", False))
+            if whole or told["name"] == "FixAtoms":
+                held[constraint.index] = True
+        found.append(held)
+    return found if any(held.any() for held in found) else None
+
+
+def tags(frames: Sequence[Any]) -> list[np.ndarray] | None:
+    """The tags of the atoms (n,) of each frame, 0 where a frame has none; None where no frame has any."""
+    if not any(frame.has("tags") for frame in frames):
+        return None
+    return [np.asarray(frame.get_tags(), np.int64) for frame in frames]
 
 
 def _check_no_other(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> None:

@@ -14,6 +14,9 @@ key            shape        dtype    meaning
 ``atomic``     (P, A)       float64  targets of each atom, likewise
 ``energy``     (B,)         float64  eV, where there are forces
 ``forces``     (P, 3)       float64  eV/Å; NaN for all atoms of a molecule whose forces are not known
+``stress``     (B, 3, 3)    float64  eV/Å³, (1/V) ∂E/∂ε as ASE has it; NaN where it is not known; only where some system has one
+``tags``       (P,)         int64    0 below the surface, 1 surface, 2 adsorbate; only where the source has tags
+``fixed``      (P,)         bool     whether the atom is held in place; only where some atom is
 ``cell``       (B, 3, 3)    float64  rows are the cell's vectors in Å; only where some molecule is periodic
 ``pbc``        (B, 3)       bool     along which of them the system repeats itself
 =============  ===========  =======  ==========================================================================
@@ -112,14 +115,17 @@ class Molecules:
         forces: forces on all atoms, NaN for all atoms of a molecule whose forces are not known.
         cell: rows are the vectors of each molecule's periodic cell.
         pbc: along which of them the system repeats.
+        stress: stresses, symmetric, NaN where one is not known.
+        tags: what each atom is: 0 below the surface, 1 surface, 2 adsorbate.
+        fixed: whether each atom is held in place.
         names: what the molecules are called.
         index: numbers of the molecules in their source; counted from 0 if None.
         vectors: values of each target that is a vector of the molecule, such as its dipole.
         atomic: values of each target that is a number of each atom, such as its charge.
 
     Shape: numbers (P,), positions (P, 3), ptr (N + 1,), targets (N,) each, energy (N,), forces (P, 3), cell (N, 3, 3),
-        pbc (N, 3), index (N,), vectors (N, 3) each, atomic (P,) each.
-    Units: Å; eV and eV/Å for energy and forces; ``units`` for the targets.
+        pbc (N, 3), stress (N, 3, 3), tags (P,), fixed (P,), index (N,), vectors (N, 3) each, atomic (P,) each.
+    Units: Å; eV, eV/Å and eV/Å³ for energy, forces and stress; ``units`` for the targets.
     Raises: ValueError for unknown elements, molecules without atoms, NaN or coincident positions, lengths that do not fit.
 
     Example:
@@ -142,6 +148,9 @@ class Molecules:
     index: Tensor | None = None
     vectors: dict[str, Tensor] = field(default_factory=dict)
     atomic: dict[str, Tensor] = field(default_factory=dict)
+    stress: Tensor | None = None
+    tags: Tensor | None = None
+    fixed: Tensor | None = None
 
     def __post_init__(self) -> None:
         atoms, count = len(self.numbers), len(self.ptr) - 1
@@ -151,6 +160,9 @@ class Molecules:
             "forces": (self.forces, (atoms, 3)),
             "cell": (self.cell, (count, 3, 3)),
             "pbc": (self.pbc, (count, 3)),
+            "stress": (self.stress, (count, 3, 3)),
+            "tags": (self.tags, (atoms,)),
+            "fixed": (self.fixed, (atoms,)),
             **{f"target {name!r}": (values, (count,)) for name, values in self.targets.items()},
             **{f"target {name!r}": (values, (count, 3)) for name, values in self.vectors.items()},
             **{f"target {name!r}": (values, (atoms,)) for name, values in self.atomic.items()},
@@ -174,11 +186,28 @@ class Molecules:
             ends = torch.cat([unknown.new_zeros(1).long(), unknown.sum(1).cumsum(0)])[self.ptr].diff()
             if bool(self.forces.isinf().any()) or bool(((ends > 0) & (ends < 3 * self.counts)).any()):
                 raise ValueError("the forces hold NaN or infinite values; leave such frames out")
+        if self.stress is not None:
+            self._check_stress()
         for name, values in {**self.targets, **self.vectors, **self.atomic}.items():
             if bool(values.isinf().any()):
                 raise ValueError(
                     f"target {name!r} holds infinite values; leave them empty where it is unknown"
                 )
+
+    def _check_stress(self) -> None:
+        """Raises: ValueError for stresses that are infinite or not symmetric, or of systems without a volume."""
+        assert self.stress is not None
+        known = ~self.stress.isnan().flatten(1).all(1)
+        some = self.stress[known]
+        if not bool(torch.isfinite(some).all()):
+            raise ValueError("the stress holds NaN or infinite values; leave such frames out")
+        if bool(((some - some.mT).abs() > 1e-6 * some.abs().amax().clamp_min(1e-3)).any() if len(some) else False):
+            raise ValueError("the stress is not symmetric; expected xy = yx, and likewise for xz and yz")
+        cells = None if self.cell is None else self.cell[known]
+        if len(some) and (cells is None or bool((torch.linalg.det(cells).abs() < 1e-6).any())):
+            raise ValueError(
+                "the stress of a system whose cell has no volume is given; expected three independent cell vectors"
+            )
 
     @staticmethod
     def of(
@@ -190,7 +219,8 @@ class Molecules:
     ) -> Molecules:
         """Molecules from lists: atomic numbers (n_k,) and positions (n_k, 3) of each, and what else there is.
 
-        Args: further arguments as the fields of this class; forces as a list of (n_k, 3).
+        Args: further arguments as the fields of this class; forces as a list of (n_k, 3), tags
+        and fixed as lists of (n_k,).
         """
         counts = [len(z) for z in numbers]
         if counts != [len(p) for p in positions]:
@@ -202,11 +232,14 @@ class Molecules:
         if "forces" in more and more["forces"] is not None:
             stacked = np.concatenate([np.asarray(f, np.float64).reshape(-1, 3) for f in more["forces"]])
             more["forces"] = torch.from_numpy(stacked)
-        for name in ("energy", "cell"):
+        for name in ("energy", "cell", "stress"):
             if more.get(name) is not None:
                 more[name] = torch.as_tensor(np.asarray(more[name], np.float64))
         if more.get("pbc") is not None:
             more["pbc"] = torch.as_tensor(np.asarray(more["pbc"], bool))
+        for name, kind in (("tags", np.int64), ("fixed", bool)):
+            if more.get(name) is not None:
+                more[name] = torch.from_numpy(np.concatenate([np.asarray(v, kind) for v in more[name]]))
         for name in ("vectors", "atomic"):
             given = more.get(name) or {}
             more[name] = {k: torch.as_tensor(np.asarray(v, np.float64)) for k, v in given.items()}
@@ -262,6 +295,9 @@ class Molecules:
             forces=rows(self.forces, atoms),
             cell=rows(self.cell, chosen),
             pbc=rows(self.pbc, chosen),
+            stress=rows(self.stress, chosen),
+            tags=rows(self.tags, atoms),
+            fixed=rows(self.fixed, atoms),
             names=None if self.names is None else tuple(self.names[int(k)] for k in chosen),
             index=self.index[chosen],
             vectors={k: v[chosen] for k, v in self.vectors.items()},
@@ -318,7 +354,7 @@ class Molecules:
         ):  # fmt: skip
             if any(one == kind for one in kinds.values()):
                 found[key] = torch.stack([values[name] for name in targets if kinds[name] == kind], 1)
-        for name in ("energy", "forces"):
+        for name in ("energy", "forces", "stress", "tags", "fixed"):
             if getattr(part, name) is not None:
                 found[name] = getattr(part, name)
         if part.pbc is not None and part.cell is not None and bool(part.pbc.any()):

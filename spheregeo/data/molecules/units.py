@@ -22,7 +22,7 @@ Number = TypeVar("Number")
 
 @cache
 def table() -> dict[str, tuple[str, float]]:
-    """Every unit's dimension and its size in the dimension's base unit (eV, Å, eV/Å, e·Å, ...)."""
+    """Every unit's dimension and its size in the dimension's base unit (eV, Å, eV/Å, eV/Å^3, e·Å, ...)."""
     from ase.units import create_units
 
     u = create_units(CODATA)
@@ -35,6 +35,8 @@ def table() -> dict[str, tuple[str, float]]:
     units = {name: ("energy", size) for name, size in energies.items()}
     units |= {name: ("length", size) for name, size in lengths.items()}
     units |= {f"{e}/{x}": ("force", a / b) for e, a in energies.items() for x, b in lengths.items()}
+    units |= {f"{e}/{x}^3": ("stress", a / b**3) for e, a in energies.items() for x, b in lengths.items()}
+    units |= {"GPa": ("stress", u["GPa"]), "kbar": ("stress", u["GPa"] / 10)}
     units |= {f"{e}/atom": ("energy per atom", size) for e, size in energies.items()}
     units |= {f"{x}^2": ("area", size**2) for x, size in lengths.items()}
     units |= {f"{x}^3": ("volume", size**3) for x, size in lengths.items()}

@@ -36,10 +36,20 @@ class MoleculeGraph(NamedTuple):
         r = positions[source] - positions[target]
         return r if self.offset is None else r + self.offset.to(r)
 
-    def deformed(self, strain: Tensor) -> MoleculeGraph:
-        """The graph when space is deformed, x -> x + x ε, by strain (3, 3); for the stress."""
-        offset = None if self.offset is None else self.offset.to(strain) @ (torch.eye(3).to(strain) + strain)
-        return MoleculeGraph(self.edge_index, offset)
+    def deformed(self, strain: Tensor, batch: Tensor | None = None) -> MoleculeGraph:
+        """The graph when space is deformed, x -> x + x ε; for the stress.
+
+        Args:
+            strain: ε, (3, 3) for all molecules or (B, 3, 3) for each its own.
+            batch: the molecule of each atom, (P,), where each has its own.
+        """
+        if self.offset is None:
+            return self
+        change, offset = torch.eye(3).to(strain) + strain, self.offset.to(strain)
+        if batch is None:
+            return MoleculeGraph(self.edge_index, offset @ change)
+        of = change.index_select(0, batch.index_select(0, self.edge_index[1]))
+        return MoleculeGraph(self.edge_index, (offset[:, None] @ of)[:, 0])
 
 
 def molecule_graph(

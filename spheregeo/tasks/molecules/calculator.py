@@ -25,7 +25,9 @@ class SpheregeoCalculator(Calculator):
     Units: eV, eV/Å, eV/Å³ (ASE's sign: negative under pressure), as ASE has them.
     Equivariance: as :class:`~spheregeo.tasks.molecules.forces.Forces`.
     Raises: ValueError for a checkpoint of another task, elements that the training has not seen, no atoms, NaN or coincident
-        positions; ASE's PropertyNotImplementedError for the stress of a system that is not periodic in all directions.
+        positions; ASE's PropertyNotImplementedError for the stress of a system that is not periodic, or whose cell has no volume.
+        For a slab, periodic along two of three cell vectors, the stress is dE/dε over the volume of the whole cell, vacuum
+        included, as that of ASE's own calculators; without a third vector there is no volume, and no stress.
 
     Args:
         model: a checkpoint file, or the task itself (which is then moved and cast).
@@ -62,8 +64,10 @@ class SpheregeoCalculator(Calculator):
         super().calculate(atoms, wanted, system_changes)
         system: Any = self.atoms
         stress = "stress" in wanted
-        if stress and not system.pbc.all():
-            raise PropertyNotImplementedError("the stress is defined where all three directions are periodic")
+        if stress and not (system.pbc.any() and system.cell.rank == 3 and not self.task.direct):
+            raise PropertyNotImplementedError(
+                "the stress is defined for periodic systems with three cell vectors, and forces that are the energy's gradient"
+            )
         batch = {k: v.to(self.task.scale.device) for k, v in single(system).items()}
         found = self.task.derive(batch, stress=stress)
         energy = float(found["energy"].detach())

@@ -1,6 +1,8 @@
 """Energies and forces: a network gives the energy, its negative gradient the forces, and both are learnt.
 
-E = Σ_i E0(Z_i) + s Σ_i [e_i - e(Z_i alone)], F = -∂E/∂x: conservative, and exactly E0 for atoms that are alone.
+E = Σ_i E0(Z_i) + s Σ_i [e_i - e(Z_i alone)], F = -∂E/∂x: conservative, and exactly E0 for atoms that are alone. The stress of a
+periodic system is (1/V) ∂E/∂ε, where ε strains atoms and cell together: x -> x + x ε. Its sign is ASE's, negative under pressure, and
+V is the volume of the whole cell: for a slab, periodic along two vectors of three, the vacuum counts, as in ASE.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references, symbol
+from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.losses import plain_mean
 from spheregeo.tasks.molecules.atoms import Atoms, prepare_atoms, without_inference_mode
 from spheregeo.tasks.molecules.base import MoleculeTask, check_loss_options, penalty, per_element
+from spheregeo.tasks.molecules.force_scores import UNITS, ForceScores
 from spheregeo.tasks.molecules.predict import Answer, predict_molecules
 from spheregeo.tasks.molecules.regression import over_atoms
 from spheregeo.tasks.pictures.parity import parity_picture, write_values
@@ -27,67 +29,18 @@ from spheregeo.tasks.predictions import Predictions
 
 REFERENCES = ("isolated", "fit", "none")
 BOUND = 20.0  # eV an atom; energies further from free atoms than that are no binding energies
-MILLI = 1000.0
-
-
-class ForceScores(Metric):
-    """Errors of energies per atom and of the forces' components, summed over batches and processes.
-
-    Shape: ``update`` takes errors of the energies per atom (B,) and of the forces (P, 3), NaN where forces are not known, and the
-        atomic numbers (P,); ``compute`` gives scores by name, those of forces only where some are known.
-    Units: eV and eV/Å in, meV/atom and meV/Å out.
-    """
-
-    full_state_update = False
-    higher_is_better = None
-    sums: Tensor
-    elements: Tensor  # of each atomic number: sum of absolute errors of forces, number of components
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.of_elements: dict[str, dict[str, float]] = {}
-        self.add_state("sums", torch.zeros(2, 3, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("elements", torch.zeros(MAX_NUMBER + 1, 2, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, energy: Tensor, forces: Tensor, numbers: Tensor | None = None) -> None:
-        if numbers is not None:
-            has = torch.isfinite(forces)
-            errors = torch.where(has, forces, 0.0).abs().double().sum(1)
-            self.elements.index_add_(0, numbers, torch.stack([errors, has.sum(1).double()], 1))
-        known = forces[torch.isfinite(forces)]
-        for row, error in enumerate((energy.double().flatten(), known.double())):
-            self.sums[row] += torch.stack(
-                [error.abs().sum(), error.square().sum(), error.new_tensor(len(error))]
-            )
-
-    def compute(self) -> dict[str, float]:
-        found = {}
-        self.of_elements = self.by_element()  # here the sums are those of all processes
-        for name, (absolute, squared, count) in zip(("energy", "force"), self.sums.tolist()):
-            if not count:
-                continue
-            found[f"{name}_mae"] = MILLI * absolute / count
-            found[f"{name}_rmse"] = MILLI * (squared / count) ** 0.5
-        return found
-
-    def by_element(self) -> dict[str, dict[str, float]]:
-        """Return the MAE of the forces in meV/Å and the number of atoms of each element, by its symbol."""
-        return {
-            symbol(z): {"force_mae": MILLI * float(total / count), "count": int(count) // 3}
-            for z, (total, count) in enumerate(self.elements.cpu())
-            if count > 0
-        }
 
 
 class Forces(MoleculeTask):
     """Train and score a network whose gradient gives the forces on all atoms.
 
-    L = λ_E ((E - Ê) / n)² + λ_F Σ |F - F̂|² / 3n, both in units of the forces' root mean square, a mean over molecules. Molecules
-    whose forces are not known count in the first term alone; where no forces are known, the unit is the spread of the energies.
+    L = λ_E ((E - Ê) / n)² + λ_F Σ |F - F̂|² / 3n + λ_S Σ (V (σ - σ̂) / n)² / 9, all in units of the forces' root mean square, a mean
+    over molecules. Molecules whose forces or stress is not known count in the other terms alone; where no forces are known, the
+    unit is the spread of the energies.
 
     Shape: batches hold numbers, positions, batch, energy (B,), forces (P, 3) with NaN for molecules whose forces are not known,
-        and cell, pbc where periodic.
-    Units: eV, Å, eV/Å; scores in meV/atom and meV/Å.
+        and cell, pbc where periodic; perhaps stress (B, 3, 3), likewise, and fixed (P,).
+    Units: eV, Å, eV/Å, eV/Å³; scores in meV/atom, meV/Å and meV/Å³.
     Equivariance: energies are as invariant as the network, forces turn with the molecule; no net force and, without a
         cell, no net torque, to rounding.
     Raises: ValueError for unknown elements, energies without references, energies in another unit.
@@ -99,6 +52,11 @@ class Forces(MoleculeTask):
         free_atoms: energies in eV by symbol, such as {"H": -13.6}; instead of those of the data.
         energy_weight: λ_E.
         force_weight: λ_F.
+        stress_weight: λ_S; 0 scores the stresses that the data know and does not train them.
+        free_only: leave the forces on atoms that are held in place out of loss and scores; 3n then counts the others.
+        direct: take forces from a head of their own in place of the energy's gradient, of a network that has one (``scn``): about
+            twice as fast, **not conservative**; energy is then not conserved in dynamics, and there is no stress.
+        relax: how many of the data's test relaxations are done again with the network, where the data know how they end.
         loss: "l2" as above, "l1" or "huber" of the same errors.
         huber_delta: where the Huber loss turns linear, in units of the forces' root mean square.
         lr: peak learning rate of AdamW.
@@ -129,6 +87,10 @@ class Forces(MoleculeTask):
         free_atoms: dict[str, float] | None = None,
         energy_weight: float = 1.0,
         force_weight: float = 100.0,
+        stress_weight: float = 0.0,
+        free_only: bool = False,
+        direct: bool = False,
+        relax: int = 0,
         loss: str = "l2",
         huber_delta: float = 0.1,
         lr: float = 2e-3,
@@ -138,19 +100,29 @@ class Forces(MoleculeTask):
         if references not in REFERENCES:
             raise ValueError(f"references is {references!r}; expected one of {', '.join(REFERENCES)}")
         check_loss_options(loss, huber_delta)
-        for name, weight in (("energy_weight", energy_weight), ("force_weight", force_weight)):
+        for name, weight in (
+            ("energy_weight", energy_weight), ("force_weight", force_weight), ("stress_weight", stress_weight),
+            ("relax", relax),
+        ):  # fmt: skip
             if not weight >= 0:
                 raise ValueError(f"{name} is {weight}; expected 0 or more")
         super().__init__(
             1, network=network, references=references, free_atoms=free_atoms, energy_weight=energy_weight,
-            force_weight=force_weight, loss=loss, huber_delta=huber_delta, lr=lr, weight_decay=weight_decay, **common,
+            force_weight=force_weight, stress_weight=stress_weight, free_only=free_only, direct=direct, relax=relax, loss=loss, huber_delta=huber_delta, lr=lr, weight_decay=weight_decay, **common,
         )  # fmt: skip
         if getattr(self.network, "readout", "sum") != "sum":
             raise ValueError(
                 f"the network's readout is {self.network.readout!r}; energies are sums: set it to 'sum'"
             )
+        if direct and not getattr(self.network, "direct", False):
+            raise ValueError(
+                f"direct is set, but the network {network!r} has no head for forces; choose scn with --model.options '{{direct: true}}'"
+            )
+        if direct and stress_weight:
+            raise ValueError(f"stress_weight is {stress_weight} with direct forces, which have no stress; expected 0")
         self.references, self.free_atoms = references, free_atoms
-        self.energy_weight, self.force_weight = energy_weight, force_weight
+        self.energy_weight, self.force_weight, self.stress_weight = energy_weight, force_weight, stress_weight
+        self.free_only, self.direct, self.relax = free_only, direct, relax
         self.loss, self.huber_delta = loss, huber_delta
         self.keep("atom_energy", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64), persistent=True)
         self.keep("scale", torch.ones((), dtype=torch.float64), persistent=True)
@@ -158,6 +130,7 @@ class Forces(MoleculeTask):
         self._shown: list[tuple[Tensor, Tensor]] = []
         self._names: dict[int, str] = {}
         self._elements: dict[str, dict[str, float]] = {}
+        self._relaxed: dict[str, float] = {}
 
     # ---- references and scale
 
@@ -185,7 +158,16 @@ class Forces(MoleculeTask):
             )
         self.atom_energy.copy_(table)
         per_atom = (molecules.energy - over_atoms(table, molecules)) / molecules.counts
-        known = molecules.forces[torch.isfinite(molecules.forces)]
+        forces = molecules.forces
+        if self.free_only and molecules.fixed is not None:
+            forces = forces[~molecules.fixed]
+        known = forces[torch.isfinite(forces)]
+        if molecules.stress is not None and not self.stress_weight and not self.direct:
+            self.tell("the data hold stresses, which are scored and not trained: --model.stress_weight 1 trains them")
+        if self.stress_weight and molecules.stress is None:
+            raise ValueError(
+                f"stress_weight is {self.stress_weight} but the training data hold no stress; expected 0, or --data.stress_key"
+            )
         if not len(known):
             self.tell("no training molecule has forces: energies alone train")
         rms = float(known.square().mean().sqrt() if len(known) else per_atom.square().mean().sqrt())
@@ -208,6 +190,17 @@ class Forces(MoleculeTask):
     def energy(self, atoms: Atoms, positions: Tensor, graph: Any) -> Tensor:
         """Return the energy (B,) above that of free atoms, in the weights' type; differentiable in the positions.
 
+        Args: as :meth:`energy_and_forces`.
+        """
+        return self.energy_and_forces(atoms, positions, graph)[0]
+
+    def energy_and_forces(
+        self, atoms: Atoms, positions: Tensor, graph: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the energy (B,) above that of free atoms, in the weights' type, and forces (P, 3) of the network's own head.
+
+        Forces are None unless the task is ``direct``.
+
         Args:
             atoms: the molecules.
             positions: their positions, (P, 3), which may be strained.
@@ -222,9 +215,15 @@ class Forces(MoleculeTask):
         if not isinstance(graph, MoleculeGraph):
             # which may count atoms; edges alone do not mind further ones
             graph = self.network.neighbors(everywhere.detach(), owner)
-        output = self.network(everywhere, numbers, owner, graph, count + len(kinds))[:, 0]
+        forces = None
+        if self.direct:
+            output, forces = self.network.energy_and_forces(everywhere, numbers, owner, graph, count + len(kinds))
+            forces = forces[: len(positions)] * self.scale.to(forces)
+        else:
+            output = self.network(everywhere, numbers, owner, graph, count + len(kinds))
+        output = output[:, 0]
         free = output.new_zeros(count).index_add(0, index, output[count:][which])
-        return (output[:count] - free) * self.scale.to(output)
+        return (output[:count] - free) * self.scale.to(output), forces
 
     def derive(
         self, batch: Batch, create_graph: bool = False, stress: bool = False, keep: bool = False
@@ -234,30 +233,33 @@ class Forces(MoleculeTask):
         Args:
             batch: the molecules.
             create_graph: whether forces can be differentiated, as a loss of forces needs.
-            stress: whether the virial is wanted, of one periodic system.
+            stress: whether virials are wanted, of periodic systems.
             keep: whether to keep the graphs of these molecules, because they come again.
 
-        Returns ``energy`` (B,) float64, ``forces`` (P, 3), and with ``stress`` also ``virial`` (3, 3), dE/dε; of the energy,
-        ``bound`` (B,) in the weights' type is the network's part and ``free`` (B,) that of free atoms.
+        Returns ``energy`` (B,) float64, ``forces`` (P, 3), and with ``stress`` also ``virials`` (B, 3, 3), dE/dε of each
+        system, symmetric, and their sum ``virial`` (3, 3); of the energy, ``bound`` (B,) in the weights' type is the network's part and ``free`` (B,) that of free atoms.
 
         Units: eV, eV/Å.
         """
         with torch.inference_mode(False), torch.enable_grad():
             atoms = prepare_atoms(self, batch, self.network, self.elements, self._graphs if keep else None)
             graph = atoms.graph
-            positions = atoms.positions.detach().requires_grad_()
+            positions = atoms.positions.detach().requires_grad_(not self.direct)
             inputs, moved = [positions], positions
             if stress:
-                strain = positions.new_zeros(3, 3, requires_grad=True)
-                symmetric = (strain + strain.T) / 2
-                moved = positions + positions @ symmetric
+                if self.direct:
+                    raise ValueError("stress needs an energy whose gradient gives the forces; direct forces have none")
                 if not isinstance(graph, MoleculeGraph):
                     raise ValueError("stress needs a network whose graph is a MoleculeGraph")
-                graph = graph.deformed(symmetric)
+                strain = positions.new_zeros(atoms.count, 3, 3, requires_grad=True)
+                symmetric = (strain + strain.mT) / 2
+                own = symmetric.index_select(0, atoms.index)
+                moved = positions + (positions[:, None] @ own)[:, 0]
+                graph = graph.deformed(symmetric, atoms.index)
                 inputs.append(strain)
-            bound = self.energy(atoms, moved, graph)
+            bound, direct = self.energy_and_forces(atoms, moved, graph)
             gradients: Sequence[Tensor | None]
-            if bound.requires_grad:
+            if bound.requires_grad and direct is None:
                 gradients = torch.autograd.grad(
                     bound.sum(), inputs, create_graph=create_graph, allow_unused=True
                 )
@@ -267,8 +269,10 @@ class Forces(MoleculeTask):
             table = self.atom_energy
             free = table.new_zeros(atoms.count).index_add(0, atoms.index, table[atoms.numbers])
             found = {"energy": free + bound.double(), "forces": -first, "bound": bound, "free": free}
+            if direct is not None:
+                found["forces"] = direct if create_graph else direct.detach()
             if stress:
-                found["virial"] = more[0]
+                found |= {"virials": more[0], "virial": more[0].sum(0)}
             return found
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -280,7 +284,8 @@ class Forces(MoleculeTask):
         energy, forces = take(self, batch, "energy").double(), take(self, batch, "forces")
         # Statistics of norms are estimated under no_grad with the module in training: nothing is derived twice there.
         training = self.training and torch.is_grad_enabled()
-        found = self.derive(batch, create_graph=training, keep=True)
+        strained = "stress" in batch and not self.direct and bool(torch.isfinite(batch["stress"]).any())
+        found = self.derive(batch, create_graph=training, keep=True, stress=strained)
         with torch.inference_mode(False), torch.set_grad_enabled(training):
             energy, forces = without_inference_mode(energy), without_inference_mode(forces)
             index = without_inference_mode(batch["batch"])
@@ -288,12 +293,13 @@ class Forces(MoleculeTask):
             bound, derived = found["bound"], found["forces"]
             scale = self.scale.to(bound)
             per_atom = (bound - (energy - found["free"]).to(bound)) / (atoms * scale)  # (B,)
-            known = torch.isfinite(forces).all(1)  # (P,): of all atoms of a molecule or of none
+            known = self._counted(batch, forces)  # (P,)
             of_all = bool(known.all())
             error = (derived - forces.to(derived)) / scale  # (P, 3)
             if not of_all:
                 error = torch.where(known[:, None], (derived - forces.nan_to_num().to(derived)) / scale, 0.0)
-            squares = penalty(error, self.loss, self.huber_delta).sum(1) / (3 * atoms[index])
+            counted = atoms if of_all else torch.bincount(index[known], minlength=len(energy)).clamp_min(1)
+            squares = penalty(error, self.loss, self.huber_delta).sum(1) / (3 * counted[index])
             by_molecule = squares.new_zeros(len(energy)).index_add(0, index, squares)
             have = torch.ones_like(by_molecule)
             if not of_all:  # a mean over those whose forces are known
@@ -301,25 +307,46 @@ class Forces(MoleculeTask):
             loss = self.energy_weight * plain_mean(
                 penalty(per_atom, self.loss, self.huber_delta)
             ) + self.force_weight * plain_mean(by_molecule, have)
+            more = {}
+            if strained:
+                stress, volume = without_inference_mode(batch["stress"]), _volumes(without_inference_mode(batch["cell"]))
+                have = torch.isfinite(stress).flatten(1).all(1)
+                if self.stress_weight:
+                    virials = (stress.nan_to_num() * volume[:, None, None]).to(bound)
+                    error = (found["virials"] - virials) / (atoms * scale)[:, None, None]
+                    error = torch.where(have[:, None, None], error, 0.0)
+                    squares = penalty(error, self.loss, self.huber_delta).mean((1, 2))
+                    loss = loss + self.stress_weight * plain_mean(squares, have.to(squares))
+                more["predicted_stress"] = found["virials"].detach().double() / volume[:, None, None]
         if not training:
             loss = loss.detach()
         return {
             **batch, "truth": energy, "atoms": atoms, "prediction": found["energy"].detach(),
-            "predicted_forces": derived.detach(), "loss": loss,
+            "predicted_forces": derived.detach(), "loss": loss, **more,
         }  # fmt: skip
+
+    def _counted(self, batch: Batch, forces: Tensor) -> Tensor:
+        """Whether the forces on each atom (P,) count: they are known, and the atom is free where the task asks for free ones."""
+        known = torch.isfinite(forces).all(1)
+        if self.free_only and "fixed" in batch:
+            known = known & ~without_inference_mode(batch["fixed"])
+        return known
 
     # ---- scores
 
     def update_metrics(self, outputs: Batch) -> Batch:
         energy = (outputs["prediction"] - outputs["truth"]) / outputs["atoms"]
-        self.scores.update(energy, outputs["predicted_forces"] - outputs["forces"], outputs["numbers"])
+        forces = outputs["predicted_forces"] - outputs["forces"]
+        forces = torch.where(self._counted(outputs, outputs["forces"])[:, None], forces, torch.nan)
+        stress = outputs["predicted_stress"] - outputs["stress"] if "predicted_stress" in outputs else None
+        self.scores.update(energy, forces, outputs["numbers"], stress)
         return outputs
 
     def test_step(self, batch: Batch, index: int) -> Batch:
         outputs = super().test_step(batch, index)
         truth, prediction = outputs["truth"][:, None], outputs["prediction"][:, None]
         self.predictions.update(truth, prediction, outputs.get("index", None))
-        known = torch.isfinite(outputs["forces"]).all(1)
+        known = self._counted(outputs, outputs["forces"])
         if sum(len(truth) for truth, _ in self._shown) < 5000 and bool(known.any()):
             self._shown.append((outputs["forces"][known].cpu(), outputs["predicted_forces"][known].cpu()))
         return outputs
@@ -338,24 +365,30 @@ class Forces(MoleculeTask):
         molecules = None if source is None else source("test")
         if molecules is not None and molecules.names is not None:
             self._names = dict(zip(molecules.index.tolist(), molecules.names))
+        relaxations = getattr(self.trainer.datamodule, "relaxations", None)  # type: ignore[attr-defined]
+        if self.relax and molecules is not None and relaxations is not None and self.trainer.is_global_zero:
+            from spheregeo.tasks.molecules.relaxation import relax_again
+
+            pairs = relaxations("test")[: self.relax]
+            self._relaxed = relax_again(self, molecules, pairs) if pairs else {}
+            if pairs:
+                self.tell(
+                    f"{len(pairs)} test relaxations end {self._relaxed['relaxed_distance']:.3f} Å from the data's on average, "
+                    f"{self._relaxed['relaxed_worst']:.3f} Å at worst"
+                )
 
     def report(self) -> dict[str, Any]:
-        """Return the scores of the last evaluation as plain types for a JSON file: meV/atom for energies, meV/Å for forces."""
-        units = {
-            "energy_mae": "meV/atom",
-            "energy_rmse": "meV/atom",
-            "force_mae": "meV/Å",
-            "force_rmse": "meV/Å",
-        }
+        """Return the scores of the last evaluation as plain types for a JSON file: in the units beside them."""
         return {
             **self._results,
-            "units": {name: unit for name, unit in units.items() if name in self._results},
+            **self._relaxed,
+            "units": {name: self.unit_of(name) for name in (*self._results, *self._relaxed) if self.unit_of(name)},
             **({"elements": self._elements} if self._elements else {}),
         }
 
     def unit_of(self, score: str) -> str:
-        """Return meV/atom for scores of energies, meV/Å for those of forces."""
-        return "meV/atom" if score.startswith("energy_") else "meV/Å" if score.startswith("force_") else ""
+        """Return meV/atom for scores of energies, meV/Å for those of forces, meV/Å³ for those of stresses."""
+        return "Å" if score in ("relaxed_distance", "relaxed_worst") else UNITS.get(score.partition("_")[0], "")
 
     def plot(self, folder: Path, examples: Sequence[Any]) -> None:
         index, truth, prediction = self._table
@@ -380,3 +413,9 @@ class Forces(MoleculeTask):
             ]
 
         predict_molecules(ask, source, output, {"energy": "eV"}, self.device, options)
+
+
+def _volumes(cells: Tensor) -> Tensor:
+    """Volumes (B,) of cells (B, 3, 3), vacuum included; 1 for a system without one."""
+    volumes = torch.linalg.det(cells).abs()
+    return torch.where(volumes > 0, volumes, 1.0)

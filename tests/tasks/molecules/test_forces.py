@@ -429,9 +429,13 @@ def test_stress_is_the_numeric_derivative() -> None:
     twice.calc = SpheregeoCalculator(task_of())
     assert twice.get_potential_energy() == pytest.approx(2 * atoms.get_potential_energy(), rel=1e-10)
     assert np.allclose(twice.get_forces()[:2], atoms.get_forces(), atol=1e-9)
-    atoms.pbc = [True, True, False]
-    with pytest.raises(PropertyNotImplementedError):
-        atoms.get_stress()
+    atoms.pbc = [True, True, False]  # a slab: the volume is that of the whole cell
+    assert np.allclose(atoms.get_stress(), calculate_numerical_stress(atoms, eps=1e-5), rtol=1e-5, atol=1e-7)
+    for nothing in ({"pbc": False}, {"pbc": [True, True, False], "cell": cell * [[1], [1], [0]]}):
+        alone = Atoms("CO", atoms.positions, **{"cell": cell, **nothing})
+        alone.calc = SpheregeoCalculator(task_of())
+        with pytest.raises(PropertyNotImplementedError):
+            alone.get_stress()
 
 
 def test_calculator_wants_a_task_with_forces() -> None:
