@@ -5,7 +5,9 @@ from __future__ import annotations
 from spheregeo.models.alias import options_of, resolve
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
 from spheregeo.models.meshes.gem_cnn import GemCNN
+from spheregeo.models.molecules.escn import ESCN
 from spheregeo.models.molecules.schnet import SchNet
+from spheregeo.models.molecules.scn import SCN
 from spheregeo.models.molecules.sphere_molecule import SphereMolecule
 from spheregeo.models.molecules.steerable_molecule import SteerableMolecule
 from spheregeo.models.on_grid import OnGrid
@@ -61,8 +63,10 @@ ALIASES = {alias: (found["field"], found["label"]) for alias, found in aliases()
 
 __all__ = [
     "ALIASES",
+    "ESCN",
     "GMRCNN",
     "PDECNN",
+    "SCN",
     "SEGNN",
     "SFNO",
     "TFN",

@@ -20,7 +20,7 @@ from spheregeo.nn.irreps import lift as lift
 from spheregeo.nn.irreps import project as project
 from spheregeo.nn.irreps import rotation_irreps as rotation_irreps
 from spheregeo.nn.irreps import sphere_correlation as sphere_correlation
-from spheregeo.nn.space import edge_frame, implicit, steerable
+from spheregeo.nn.space import edge_frame, implicit, spherical_channels, steerable
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.implicit import ImplicitConv
 from spheregeo.nn.space.radial import RadialBasis, RadialNetwork, polynomial_envelope

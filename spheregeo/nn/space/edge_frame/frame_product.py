@@ -22,6 +22,7 @@ class FrameProduct(ProductWeights, Mixing):
         irreps_out: features of the result.
         lmax: highest degree of the harmonics.
         scalars: further even scalars of each edge.
+        mmax: orders beyond it are left out of features and result; None keeps all.
 
     Shape: features of each part planar by order, number of edges, scalars (E, scalars) or None -> planar by order.
     Equivariance: commutes with rotations about ŷ and reflections in planes that hold it.
@@ -34,7 +35,7 @@ class FrameProduct(ProductWeights, Mixing):
     """
 
     def __init__(
-        self, parts: Sequence[str | Irreps], irreps_out: str | Irreps, lmax: int, scalars: int = 0
+        self, parts: Sequence[str | Irreps], irreps_out: str | Irreps, lmax: int, scalars: int = 0, mmax: int | None = None
     ) -> None:
         every = [as_irreps(part, "parts") for part in parts]
         beside = [Irreps([(scalars, EVEN)])] if scalars else []
@@ -49,7 +50,7 @@ class FrameProduct(ProductWeights, Mixing):
         begins = []  # of each part: the columns before each of its orders
         for part in every:
             mine, first, own = distinct_irreps(part), 0, {}
-            for order in orders_of(mine):
+            for order in orders_of(mine, mmax):
                 own[order.m, order.m > 0 or natural(mine[order.members[0]])] = first
                 first += order.components * sum(part.count(mine[i]) for i in order.members)
             begins.append(own)
@@ -58,12 +59,12 @@ class FrameProduct(ProductWeights, Mixing):
             tuple[int, tuple[int, ...], tuple[int, ...]]
         ] = []  # of matrices: order, sources, targets
         first = 0
-        for order in orders_of(targets):
+        for order in orders_of(targets, mmax):
             is_natural = natural(targets[order.members[0]])
             key = (order.m, order.m > 0 or is_natural)
             width = sum(self.table.target_copies[k] for k in order.members)
             which, pieces = -1, list[tuple[int, int, int]]()
-            for source in orders_of(irs):
+            for source in orders_of(irs, mmax):
                 if (source.m, source.m > 0 or natural(irs[source.members[0]])) == key:
                     which = len(self.plans)
                     index = _part_by_part([irs[i] for i in source.members], [*every, *beside])

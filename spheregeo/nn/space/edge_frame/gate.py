@@ -88,6 +88,7 @@ class FrameGate(nn.Module):
 
     Args:
         irreps_out: of the output; distinct, 0e first.
+        mmax: orders beyond it are left out; None keeps all.
 
     Shape: planar by order of ``irreps_in``, number of edges -> planar by order of ``irreps_out``.
     Equivariance: exact; gates multiply whole copies.
@@ -99,7 +100,7 @@ class FrameGate(nn.Module):
         (12x0e+4x1o, torch.Size([200]))
     """
 
-    def __init__(self, irreps_out: str | Irreps) -> None:
+    def __init__(self, irreps_out: str | Irreps, mmax: int | None = None) -> None:
         super().__init__()
         self.irreps_out = as_irreps(irreps_out, "irreps_out")
         irs = distinct_irreps(self.irreps_out)
@@ -115,7 +116,7 @@ class FrameGate(nn.Module):
         starts = [sum(self.copies[1:i]) for i in range(1, len(irs) + 1)]
         self.gated: list[GatedOrder] = []
         first = first_out = 0
-        for g, order in enumerate(orders_of(irs)):
+        for g, order in enumerate(orders_of(irs, mmax)):
             members = [i for i in order.members if i]
             width = sum(self.copies[i] for i in members)
             skip, skip_out = (self.scalars + self.gates, self.scalars) if g == 0 else (0, 0)

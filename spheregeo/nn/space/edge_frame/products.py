@@ -36,14 +36,15 @@ class Order(NamedTuple):
         return 2 if self.m else 1
 
 
-def orders_of(irs: Sequence[Irrep]) -> list[Order]:
-    """How features of these irreps lie in frames."""
+def orders_of(irs: Sequence[Irrep], mmax: int | None = None) -> list[Order]:
+    """How features of these irreps lie in frames; orders beyond mmax are left out."""
     found = []
     for is_natural in (True, False):
         members = tuple(i for i, ir in enumerate(irs) if natural(ir) == is_natural)
         if members:
             found.append(Order(0, members))
-    for m in range(1, max(ir.l for ir in irs) + 1):
+    top = max(ir.l for ir in irs)
+    for m in range(1, (top if mmax is None else min(top, mmax)) + 1):
         found.append(Order(m, tuple(i for i, ir in enumerate(irs) if ir.l >= m)))
     return found
 
@@ -71,6 +72,7 @@ class FrameRotation(nn.Module):
 
     Args:
         irreps: of the features.
+        mmax: orders beyond it are left out, and are zero on the way back; None keeps all.
 
     Shape: ``coefficients``: packed Wigner matrices (E, S) -> (E, K), alike for all layers of these irreps; ``inward``: stacks
         of N points, or their :meth:`~spheregeo.nn.irreps.Stacks.planar` vector, coefficients, the points that edges take
@@ -86,12 +88,12 @@ class FrameRotation(nn.Module):
         torch.Size([60])
     """
 
-    def __init__(self, irreps: Irreps) -> None:
+    def __init__(self, irreps: Irreps, mmax: int | None = None) -> None:
         super().__init__()
         irs = distinct_irreps(irreps)
         sizes, self._terms = [(int(ir.dim), irreps.count(ir)) for ir in irs], terms_of(irreps)
         size = packed_size(max(ir.l for ir in irs))
-        orders = orders_of(irs)
+        orders = orders_of(irs, mmax)
         self.maps = RowMaps(
             sizes,
             [order.components for order in orders],

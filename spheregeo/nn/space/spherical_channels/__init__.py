@@ -1,0 +1,15 @@
+"""Functions on the sphere about each point: messages in the frames of edges, updates and readouts at samples of the sphere."""
+
+from spheregeo.nn.space.spherical_channels.activation import FrameSphereActivation
+from spheregeo.nn.space.spherical_channels.frames import FrameWays, smooth_quaternions
+from spheregeo.nn.space.spherical_channels.messages import StrictMessage, TapMessage
+from spheregeo.nn.space.spherical_channels.sphere_mean import SphereMean
+
+__all__ = [
+    "FrameSphereActivation",
+    "FrameWays",
+    "SphereMean",
+    "StrictMessage",
+    "TapMessage",
+    "smooth_quaternions",
+]
