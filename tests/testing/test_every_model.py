@@ -33,11 +33,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "vnn-dgcnn": {**VNN, "depth": 2, "embedding": 5},
     "vnn-pointnet": VNN,
     "pointnet": {"width": 4},
+    "scn": {"width": 4, "hidden": 8, "depth": 2, "taps": 24, "oversampling": 3.0, "num_neighbors": 4.0},
+    "escn": {"width": 4, "hidden": 8, "depth": 2, "oversampling": 3.0, "num_neighbors": 4.0},
     "steerable-points": {"width": 4, "k": 4, "counts": (6, 3), "radii": (1.5, 3.0)},
 }
 UPRIGHT: dict[str, Any] = {"image-": {"so3": 10.0}}  # networks of images that promise nothing
 THRESHOLDED = {"sphere-molecule": 1e-2}  # thresholds on the points of spheres
-PROPER = ("vnn-pointnet-base",)  # cross products see reflections
+PROPER = ("vnn-pointnet-base", "scn")  # cross products, and perceptrons in edge frames, see reflections
 TURNED = ("pointnet",)  # a baseline that sees coordinates: its error is asserted to be large below
 
 

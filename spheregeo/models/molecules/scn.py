@@ -55,6 +55,10 @@ class ChannelNetwork(InvariantAtomNetwork):
         if not oversampling >= 1:
             raise ValueError(f"oversampling is {oversampling}; expected at least 1")
         self.lmax, self.direct = lmax, direct
+        self._sizes = {
+            "width": width, "depth": depth, "lmax": lmax, "cutoff": cutoff, "basis": basis, "hidden": hidden,
+            "element_dim": element_dim, "oversampling": oversampling, "direct": direct, "readout": readout, "out_atoms": out_atoms,
+        }  # fmt: skip
         self.terms = terms_of(channel_irreps(width, lmax))
         grid = (round(oversampling * (2 * lmax + 1)), round(oversampling * (4 * lmax + 1)))
         self.embedding = nn.Embedding(in_channels, width)
@@ -85,13 +89,16 @@ class ChannelNetwork(InvariantAtomNetwork):
         envelope = polynomial_envelope(geometry.lengths / self.cutoff) * (geometry.lengths > 0)
         of = self.elements(numbers)
         extra = torch.cat([of.index_select(0, source), of.index_select(0, target)], 1)
-        ways = FrameWays.of(geometry, self.messages[0].rotation, self.lmax, roll=self.roll)  # type: ignore[arg-type]
+        ways = [FrameWays.of(geometry, self.messages[0].rotation, self.lmax)]  # type: ignore[arg-type]
+        if len(self.messages) > 1:
+            more = FrameWays.of(geometry, self.messages[1].rotation, self.lmax, roll=self.roll)  # type: ignore[arg-type]
+            ways += [more] * (len(self.messages) - 1)
         first = self.embedding(numbers)[:, None]
         shape = [(2 * l + 1, copies) for l, _, copies in self.terms]
         x = Stacks.of([first, *[first.new_zeros(len(first), d, n) for d, n in shape[1:]]], self.terms)
         ones = torch.ones_like(envelope)
-        for radial, message, update in zip(self.radial, self.messages, self.updates, strict=True):
-            m = message(x, ways, radial(basis, ones, extra), envelope)
+        for way, radial, message, update in zip(ways, self.radial, self.messages, self.updates, strict=True):
+            m = message(x, way, radial(basis, ones, extra), envelope)
             x = x + update(Stacks.cat([x, m]))
         return x
 
@@ -146,7 +153,7 @@ class SCN(ChannelNetwork):
         width: functions on the sphere about each atom.
         depth: layers.
         lmax: largest degree.
-        mmax: orders that messages keep in the frames of edges.
+        mmax: orders that messages keep in the frames of edges; the first layer, which sees l = 0 alone, keeps order 0.
         taps: turns of a frame that are averaged.
         cutoff: in Å.
         basis: radial functions.
@@ -186,11 +193,21 @@ class SCN(ChannelNetwork):
         out_atoms: int = 0,
     ) -> None:
         self.roll = mmax > 0
+        # The first layer sees l = 0 alone, of which nothing turns with a frame.
+        orders = [0, *[mmax] * (depth - 1)]
+        messages = [TapMessage(width, lmax, order, hidden, taps, num_neighbors) for order in orders]
         super().__init__(
             in_channels, out_channels, width=width, depth=depth, lmax=lmax, cutoff=cutoff, basis=basis, hidden=hidden,
             element_dim=element_dim, oversampling=oversampling, direct=direct, readout=readout, out_atoms=out_atoms,
-            messages=[TapMessage(width, lmax, mmax, hidden, taps, num_neighbors) for _ in range(depth)], features=hidden,
+            messages=messages, features=hidden,
         )  # fmt: skip
+
+    def strict(self) -> ChannelNetwork:
+        """The strict network of the same sizes, :class:`~spheregeo.models.ESCN`, with new weights."""
+        from spheregeo.models.molecules.escn import ESCN
+
+        return ESCN(self.embedding.num_embeddings, self.out_channels, **self._sizes)
+
 
 
 @register("scn", output="label", domain="molecule", options_of=SCN)

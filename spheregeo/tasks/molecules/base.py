@@ -159,16 +159,19 @@ class MoleculeTask(ExactBuffers, Task):
 
     def audit(self) -> dict[str, Any]:
         """Measure the network on four packed clusters of the elements that it was trained with; prints a table."""
+        heads = any(getattr(self.network, option, 0) for option in HEADS)
+        network = Invariants(self.network) if heads else self.network
+        result = audit.report_points(network.eval(), *self.clusters())
+        audit.print_points(result)
+        return result
+
+    def clusters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return positions (48, 3), numbers (48,) and batch (48,) of four packed clusters of the training's elements."""
         elements = self.elements.nonzero()[:, 0].tolist() or [1, 6, 8]
         rng = np.random.default_rng(0)
         positions = np.concatenate([packed(12, 1.5, rng) + 0.1 * rng.normal(size=(12, 3)) for _ in range(4)])
         numbers = torch.from_numpy(rng.choice(elements, 48))
-        batch = torch.arange(4).repeat_interleave(12)
-        heads = any(getattr(self.network, option, 0) for option in HEADS)
-        network = Invariants(self.network) if heads else self.network
-        result = audit.report_points(network.eval(), torch.from_numpy(positions).float(), numbers, batch)
-        audit.print_points(result)
-        return result
+        return torch.from_numpy(positions).float(), numbers, torch.arange(4).repeat_interleave(12)
 
 
 def per_element(given: dict[Any, float], needed: Sequence[int], what: str) -> Tensor:

@@ -7,6 +7,7 @@ V is the volume of the whole cell: for a slab, periodic along two vectors of thr
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from spheregeo import audit
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references
+from spheregeo.groups import random_rotations
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.losses import plain_mean
@@ -332,6 +335,23 @@ class Forces(MoleculeTask):
             known = known & ~without_inference_mode(batch["fixed"])
         return known
 
+    # ---- the audit
+
+    def audit(self) -> dict[str, Any]:
+        """Measure the network as :meth:`MoleculeTask.audit`, its forces under rotations, and a strict twin where there is one."""
+        result = super().audit()
+        result["forces_under_rotations"] = turned_forces(self)
+        kind = "a head of their own, not conservative" if self.direct else "the energy's gradient"
+        print(
+            f"forces ({kind}): change by rotations {result['forces_under_rotations']:.2e} of their largest (float64)", flush=True
+        )
+        if hasattr(self.network, "strict"):
+            twin = self.network.strict()
+            print(f"\nbeside it {type(twin).__name__}, strict, of its sizes, with weights as they are drawn:", flush=True)
+            result["strict"] = audit.report_points(twin.eval(), *self.clusters())
+            audit.print_points(result["strict"])
+        return result
+
     # ---- scores
 
     def update_metrics(self, outputs: Batch) -> Batch:
@@ -413,6 +433,35 @@ class Forces(MoleculeTask):
             ]
 
         predict_molecules(ask, source, output, {"energy": "eV"}, self.device, options)
+
+
+@torch.no_grad()
+def turned_forces(task: Forces) -> float:
+    """Largest change of forces when clusters are rotated and forces rotated back, relative to the largest force; in float64.
+
+    Args:
+        task: the task with its network; a copy is measured.
+    """
+    positions, numbers, index = task.clusters()
+    network = copy.deepcopy(task.network).double().eval()
+
+    def forces(x: Tensor) -> Tensor:
+        graph, count = network.neighbors(x, index), int(index[-1]) + 1
+        if task.direct:
+            found: Tensor = network.energy_and_forces(x, numbers, index, graph, count)[1]
+            return found
+        with torch.enable_grad():
+            x = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(network(x, numbers, index, graph, count).sum(), x)
+        return -slope
+
+    x = positions.double()
+    plain = forces(x)
+    changes = [
+        float((forces(x @ turn.T) @ turn - plain).abs().max())
+        for turn in random_rotations(4, torch.Generator().manual_seed(0)).double()
+    ]
+    return max(changes) / max(float(plain.abs().max()), 1e-30)
 
 
 def _volumes(cells: Tensor) -> Tensor:

@@ -25,6 +25,10 @@ from layer_cases.common import (
 
 part_of("nn/space/test_steerable_conv.py", "SO2Maps CGPath PathTable EdgeGeometry EdgeList")
 part_of("nn/space/test_edge_frame.py", "FrameGate FrameProduct FrameRotation PointProduct")
+part_of(
+    "nn/space/test_spherical_channels.py",
+    "FrameSphereActivation FrameWays SphereMean StrictMessage TapMessage",
+)
 own_twin("nn/space/test_steerable_conv.py", "SO2Linear")
 own_twin(
     "nn/space/test_vector_neurons.py",

@@ -85,6 +85,7 @@ def fcc_slab(recipe: SlabRecipe, rng: np.random.Generator) -> tuple[Any, str]:
     slab.set_cell(vectors, scale_atoms=True)
     place = rng.uniform(0, 1, 2) @ vectors[:2, :2]
     build.add_adsorbate(slab, adsorbate, float(rng.uniform(1.4, 1.9)), position=tuple(place))
+    slab.info.clear()  # places of adsorbates by name, which extended XYZ cannot keep
     lowest = np.append(layers == layers.max(), False)
     tags = np.append(np.where(layers == 1, SURFACE, 0), ADSORBATE)
     slab.set_tags(tags)
