@@ -19,7 +19,8 @@ from spheregeo.data.molecules.units import check_energy_unit, factor, unit
 from spheregeo.files import reading
 
 __all__ = [
-    "ENERGY_KEYS", "FORCE_KEYS", "STRESS_KEYS", "atomic_number", "from_frames", "isolated_atoms", "need_file", "read_extxyz", "read_frames",
+    "ENERGY_KEYS", "FORCE_KEYS", "STRESS_KEYS", "atomic_number",
+    "from_frames", "isolated_atoms", "need_file", "read_extxyz", "read_frames",
     "xyz_files",
 ]  # fmt: skip
 

@@ -14,7 +14,16 @@ from spheregeo.checks import nearest
 from spheregeo.data.molecules.molecules import Kind
 
 ENERGY_KEYS = ("energy", "free_energy", "REF_energy", "dft_energy", "Energy", "total_energy")
-STRESS_KEYS = ("stress", "REF_stress", "dft_stress", "virial", "virials", "REF_virial", "REF_virials", "dft_virial")
+STRESS_KEYS = (
+    "stress",
+    "REF_stress",
+    "dft_stress",
+    "virial",
+    "virials",
+    "REF_virial",
+    "REF_virials",
+    "dft_virial",
+)
 FORCE_KEYS = ("forces", "force", "REF_forces", "dft_forces", "Forces")
 # What ASE keeps of each atom among a calculator's results; other arrays of results are of the whole frame.
 _OF_ATOMS = ("charges", "magmoms", "energies")
@@ -183,7 +192,11 @@ def stresses(frames: Sequence[Any], given: str | None, places: Sequence[str]) ->
 
 def _stress(frame: Any, key: str, value: Any, place: str) -> np.ndarray:
     array = np.asarray(value)
-    if array.shape not in ((6,), (9,), (3, 3)) or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+    if (
+        array.shape not in ((6,), (9,), (3, 3))
+        or array.dtype.kind not in "iuf"
+        or not np.isfinite(array).all()
+    ):
         raise ValueError(
             f"{key!r} of {place} is {_shown(value)}; expected six finite numbers xx, yy, zz, yz, xz, xy, or nine"
         )
@@ -192,7 +205,9 @@ def _stress(frame: Any, key: str, value: Any, place: str) -> np.ndarray:
     if "virial" in key.lower():
         volume = abs(float(np.linalg.det(np.asarray(frame.cell[:], np.float64))))
         if volume < 1e-6:
-            raise ValueError(f"{key!r} of {place} is of a system whose cell has no volume; expected three cell vectors")
+            raise ValueError(
+                f"{key!r} of {place} is of a system whose cell has no volume; expected three cell vectors"
+            )
         array = -array / volume
     return array.astype(np.float64).reshape(3, 3)
 

@@ -201,7 +201,9 @@ class Molecules:
         some = self.stress[known]
         if not bool(torch.isfinite(some).all()):
             raise ValueError("the stress holds NaN or infinite values; leave such frames out")
-        if bool(((some - some.mT).abs() > 1e-6 * some.abs().amax().clamp_min(1e-3)).any() if len(some) else False):
+        if bool(
+            ((some - some.mT).abs() > 1e-6 * some.abs().amax().clamp_min(1e-3)).any() if len(some) else False
+        ):
             raise ValueError("the stress is not symmetric; expected xy = yx, and likewise for xz and yz")
         cells = None if self.cell is None else self.cell[known]
         if len(some) and (cells is None or bool((torch.linalg.det(cells).abs() < 1e-6).any())):

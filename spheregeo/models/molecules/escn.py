@@ -20,8 +20,8 @@ class ESCN(ChannelNetwork):
     Shape: positions (P, 3), atomic numbers (P,) int64 below ``in_channels``, batch (P,) int64, graph as ``neighbors`` gives it;
         returns (B, out_channels). An atom without neighbours contributes what its element alone says.
     Units: Å.
-    Equivariance: invariant to translations and permutations, to rounding; to rotations and reflections up to the sphere grids, whose
-        error falls exponentially with ``oversampling`` (messages with "gate" are exact).
+    Equivariance: invariant to translations and permutations, to rounding; to rotations and reflections up to the sphere grids,
+        whose error falls exponentially with ``oversampling`` (messages with "gate" are exact).
     Raises: ValueError for sizes below 1, a cutoff that is not positive, an unknown activation or readout.
     Reference: Passaro & Zitnick 2023, arXiv:2302.03655, with harmonics' parity, so that reflections count, too.
 
@@ -72,7 +72,10 @@ class ESCN(ChannelNetwork):
         readout: str = "sum",
         out_atoms: int = 0,
     ) -> None:
-        grid = (round(oversampling * (2 * lmax + 1)), round(oversampling * (4 * (lmax if mmax is None else mmax) + 1)))
+        grid = (
+            round(oversampling * (2 * lmax + 1)),
+            round(oversampling * (4 * (lmax if mmax is None else mmax) + 1)),
+        )
         messages = [
             StrictMessage(width, lmax, between or width, mmax, activation, grid, num_neighbors)
             for _ in range(depth)

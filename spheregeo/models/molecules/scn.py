@@ -57,7 +57,8 @@ class ChannelNetwork(InvariantAtomNetwork):
         self.lmax, self.direct = lmax, direct
         self._sizes = {
             "width": width, "depth": depth, "lmax": lmax, "cutoff": cutoff, "basis": basis, "hidden": hidden,
-            "element_dim": element_dim, "oversampling": oversampling, "direct": direct, "readout": readout, "out_atoms": out_atoms,
+            "element_dim": element_dim, "oversampling": oversampling, "direct": direct, "readout": readout,
+            "out_atoms": out_atoms,
         }  # fmt: skip
         self.terms = terms_of(channel_irreps(width, lmax))
         grid = (round(oversampling * (2 * lmax + 1)), round(oversampling * (4 * lmax + 1)))
@@ -78,7 +79,9 @@ class ChannelNetwork(InvariantAtomNetwork):
         self.mean = SphereMean(width, lmax, hidden, hidden, resolution=grid)
         self.head = _last(hidden, out_channels) if out_channels else None
         self.atom_head = _last(hidden, out_atoms) if out_atoms else None
-        self.force_head = SphereMean(width, lmax, hidden, 1, vectors=True, resolution=grid) if direct else None
+        self.force_head = (
+            SphereMean(width, lmax, hidden, 1, vectors=True, resolution=grid) if direct else None
+        )
 
     def channels(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Stacks:
         """Functions on the sphere about each atom after the last layer, as coefficients."""
@@ -111,7 +114,12 @@ class ChannelNetwork(InvariantAtomNetwork):
         return found
 
     def energy_and_forces(
-        self, positions: Tensor, numbers: Tensor, batch: Tensor, graph: MoleculeGraph, num_graphs: int | None = None
+        self,
+        positions: Tensor,
+        numbers: Tensor,
+        batch: Tensor,
+        graph: MoleculeGraph,
+        num_graphs: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Numbers of the molecules (B, out_channels), and forces (P, 3) of a head of their own: **not conservative**.
 
@@ -141,9 +149,9 @@ class SCN(ChannelNetwork):
         returns (B, out_channels). An atom without neighbours contributes what its element alone says.
     Units: Å.
     Equivariance: invariant to translations and permutations, to rounding. Rotations: with ``mmax`` 0 up to the sphere grid, whose
-        error falls exponentially with ``oversampling``; with ``mmax`` 1 up to the taps as well, exponentially likewise. With random
-        weights, lmax 2, relative error of the energy: see the page on molecules. Reflections: with ``mmax`` 0 alone. Energies are smooth
-        in the positions, but where ``mmax`` > 0 not at an edge that points exactly along −y.
+        error falls exponentially with ``oversampling``; with ``mmax`` 1 up to the taps as well, exponentially likewise. With
+        random weights, lmax 2, relative error of the energy: see the page on molecules. Reflections: with ``mmax`` 0 alone.
+        Energies are smooth in the positions, but where ``mmax`` > 0 not at an edge that points exactly along −y.
     Raises: ValueError for sizes below 1, mmax above lmax, a cutoff that is not positive, an unknown readout.
     Reference: Zitnick et al. 2022, arXiv:2206.14331; without random rolls of frames, and with a quadrature on the sphere.
 
@@ -207,7 +215,6 @@ class SCN(ChannelNetwork):
         from spheregeo.models.molecules.escn import ESCN
 
         return ESCN(self.embedding.num_embeddings, self.out_channels, **self._sizes)
-
 
 
 @register("scn", output="label", domain="molecule", options_of=SCN)

@@ -63,6 +63,7 @@ __all__ = [
     "interpolate_points",
     "path_weights",
     "polynomial_envelope",
+    "spherical_channels",
     "steerable",
     "vector_pool",
 ]

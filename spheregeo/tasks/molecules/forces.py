@@ -1,8 +1,8 @@
 """Energies and forces: a network gives the energy, its negative gradient the forces, and both are learnt.
 
 E = Σ_i E0(Z_i) + s Σ_i [e_i - e(Z_i alone)], F = -∂E/∂x: conservative, and exactly E0 for atoms that are alone. The stress of a
-periodic system is (1/V) ∂E/∂ε, where ε strains atoms and cell together: x -> x + x ε. Its sign is ASE's, negative under pressure, and
-V is the volume of the whole cell: for a slab, periodic along two vectors of three, the vacuum counts, as in ASE.
+periodic system is (1/V) ∂E/∂ε, where ε strains atoms and cell together: x -> x + x ε. Its sign is ASE's, negative under
+pressure, and V is the volume of the whole cell: for a slab, periodic along two vectors of three, the vacuum counts, as in ASE.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ BOUND = 20.0  # eV an atom; energies further from free atoms than that are no bi
 class Forces(MoleculeTask):
     """Train and score a network whose gradient gives the forces on all atoms.
 
-    L = λ_E ((E - Ê) / n)² + λ_F Σ |F - F̂|² / 3n + λ_S Σ (V (σ - σ̂) / n)² / 9, all in units of the forces' root mean square, a mean
-    over molecules. Molecules whose forces or stress is not known count in the other terms alone; where no forces are known, the
-    unit is the spread of the energies.
+    L = λ_E ((E - Ê) / n)² + λ_F Σ |F - F̂|² / 3n + λ_S Σ (V (σ - σ̂) / n)² / 9, all in units of the forces' root mean square, a
+    mean over molecules. Molecules whose forces or stress is not known count in the other terms alone; where no forces are
+    known, the unit is the spread of the energies.
 
     Shape: batches hold numbers, positions, batch, energy (B,), forces (P, 3) with NaN for molecules whose forces are not known,
         and cell, pbc where periodic; perhaps stress (B, 3, 3), likewise, and fixed (P,).
@@ -111,7 +111,8 @@ class Forces(MoleculeTask):
                 raise ValueError(f"{name} is {weight}; expected 0 or more")
         super().__init__(
             1, network=network, references=references, free_atoms=free_atoms, energy_weight=energy_weight,
-            force_weight=force_weight, stress_weight=stress_weight, free_only=free_only, direct=direct, relax=relax, loss=loss, huber_delta=huber_delta, lr=lr, weight_decay=weight_decay, **common,
+            force_weight=force_weight, stress_weight=stress_weight, free_only=free_only, direct=direct, relax=relax,
+            loss=loss, huber_delta=huber_delta, lr=lr, weight_decay=weight_decay, **common,
         )  # fmt: skip
         if getattr(self.network, "readout", "sum") != "sum":
             raise ValueError(
@@ -119,10 +120,13 @@ class Forces(MoleculeTask):
             )
         if direct and not getattr(self.network, "direct", False):
             raise ValueError(
-                f"direct is set, but the network {network!r} has no head for forces; choose scn with --model.options '{{direct: true}}'"
+                f"direct is set, but the network {network!r} has no head for forces; choose scn with "
+                "--model.options '{direct: true}'"
             )
         if direct and stress_weight:
-            raise ValueError(f"stress_weight is {stress_weight} with direct forces, which have no stress; expected 0")
+            raise ValueError(
+                f"stress_weight is {stress_weight} with direct forces, which have no stress; expected 0"
+            )
         self.references, self.free_atoms = references, free_atoms
         self.energy_weight, self.force_weight, self.stress_weight = energy_weight, force_weight, stress_weight
         self.free_only, self.direct, self.relax = free_only, direct, relax
@@ -166,7 +170,9 @@ class Forces(MoleculeTask):
             forces = forces[~molecules.fixed]
         known = forces[torch.isfinite(forces)]
         if molecules.stress is not None and not self.stress_weight and not self.direct:
-            self.tell("the data hold stresses, which are scored and not trained: --model.stress_weight 1 trains them")
+            self.tell(
+                "the data hold stresses, which are scored and not trained: --model.stress_weight 1 trains them"
+            )
         if self.stress_weight and molecules.stress is None:
             raise ValueError(
                 f"stress_weight is {self.stress_weight} but the training data hold no stress; expected 0, or --data.stress_key"
@@ -197,9 +203,7 @@ class Forces(MoleculeTask):
         """
         return self.energy_and_forces(atoms, positions, graph)[0]
 
-    def energy_and_forces(
-        self, atoms: Atoms, positions: Tensor, graph: Any
-    ) -> tuple[Tensor, Tensor | None]:
+    def energy_and_forces(self, atoms: Atoms, positions: Tensor, graph: Any) -> tuple[Tensor, Tensor | None]:
         """Return the energy (B,) above that of free atoms, in the weights' type, and forces (P, 3) of the network's own head.
 
         Forces are None unless the task is ``direct``.
@@ -220,7 +224,9 @@ class Forces(MoleculeTask):
             graph = self.network.neighbors(everywhere.detach(), owner)
         forces = None
         if self.direct:
-            output, forces = self.network.energy_and_forces(everywhere, numbers, owner, graph, count + len(kinds))
+            output, forces = self.network.energy_and_forces(
+                everywhere, numbers, owner, graph, count + len(kinds)
+            )
             forces = forces[: len(positions)] * self.scale.to(forces)
         else:
             output = self.network(everywhere, numbers, owner, graph, count + len(kinds))
@@ -240,7 +246,8 @@ class Forces(MoleculeTask):
             keep: whether to keep the graphs of these molecules, because they come again.
 
         Returns ``energy`` (B,) float64, ``forces`` (P, 3), and with ``stress`` also ``virials`` (B, 3, 3), dE/dε of each
-        system, symmetric, and their sum ``virial`` (3, 3); of the energy, ``bound`` (B,) in the weights' type is the network's part and ``free`` (B,) that of free atoms.
+        system, symmetric, and their sum ``virial`` (3, 3); of the energy, ``bound`` (B,) in the weights' type is the network's
+        part and ``free`` (B,) that of free atoms.
 
         Units: eV, eV/Å.
         """
@@ -251,7 +258,9 @@ class Forces(MoleculeTask):
             inputs, moved = [positions], positions
             if stress:
                 if self.direct:
-                    raise ValueError("stress needs an energy whose gradient gives the forces; direct forces have none")
+                    raise ValueError(
+                        "stress needs an energy whose gradient gives the forces; direct forces have none"
+                    )
                 if not isinstance(graph, MoleculeGraph):
                     raise ValueError("stress needs a network whose graph is a MoleculeGraph")
                 strain = positions.new_zeros(atoms.count, 3, 3, requires_grad=True)
@@ -312,7 +321,10 @@ class Forces(MoleculeTask):
             ) + self.force_weight * plain_mean(by_molecule, have)
             more = {}
             if strained:
-                stress, volume = without_inference_mode(batch["stress"]), _volumes(without_inference_mode(batch["cell"]))
+                stress, volume = (
+                    without_inference_mode(batch["stress"]),
+                    _volumes(without_inference_mode(batch["cell"])),
+                )
                 have = torch.isfinite(stress).flatten(1).all(1)
                 if self.stress_weight:
                     virials = (stress.nan_to_num() * volume[:, None, None]).to(bound)
@@ -343,11 +355,15 @@ class Forces(MoleculeTask):
         result["forces_under_rotations"] = turned_forces(self)
         kind = "a head of their own, not conservative" if self.direct else "the energy's gradient"
         print(
-            f"forces ({kind}): change by rotations {result['forces_under_rotations']:.2e} of their largest (float64)", flush=True
+            f"forces ({kind}): change by rotations {result['forces_under_rotations']:.2e} of their largest (float64)",
+            flush=True,
         )
         if hasattr(self.network, "strict"):
             twin = self.network.strict()
-            print(f"\nbeside it {type(twin).__name__}, strict, of its sizes, with weights as they are drawn:", flush=True)
+            print(
+                f"\nbeside it {type(twin).__name__}, strict, of its sizes, with weights as they are drawn:",
+                flush=True,
+            )
             result["strict"] = audit.report_points(twin.eval(), *self.clusters())
             audit.print_points(result["strict"])
         return result
@@ -402,13 +418,17 @@ class Forces(MoleculeTask):
         return {
             **self._results,
             **self._relaxed,
-            "units": {name: self.unit_of(name) for name in (*self._results, *self._relaxed) if self.unit_of(name)},
+            "units": {
+                name: self.unit_of(name) for name in (*self._results, *self._relaxed) if self.unit_of(name)
+            },
             **({"elements": self._elements} if self._elements else {}),
         }
 
     def unit_of(self, score: str) -> str:
         """Return meV/atom for scores of energies, meV/Å for those of forces, meV/Å³ for those of stresses."""
-        return "Å" if score in ("relaxed_distance", "relaxed_worst") else UNITS.get(score.partition("_")[0], "")
+        return (
+            "Å" if score in ("relaxed_distance", "relaxed_worst") else UNITS.get(score.partition("_")[0], "")
+        )
 
     def plot(self, folder: Path, examples: Sequence[Any]) -> None:
         index, truth, prediction = self._table

@@ -43,13 +43,18 @@ def change(network: Any, reflect: bool = False) -> float:
     x, z = cluster()
     with torch.no_grad():
         e = energy(network, x, z)
-        moves = [0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(k), dtype=F64) for k in range(3)]
+        moves = [
+            0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(k), dtype=F64)
+            for k in range(3)
+        ]
         size = max(abs(float(energy(network, x + move, z) - e)) for move in moves)
         turns = random_rotations(3, generator=torch.Generator().manual_seed(0))
         return max(abs(float(energy(network, x @ (-t if reflect else t).T, z) - e)) for t in turns) / size
 
 
-@pytest.mark.parametrize("name, options", [("scn", {"mmax": 0}), ("scn", {"taps": 24}), ("escn", {}), ("escn", {"mmax": 1})])
+@pytest.mark.parametrize(
+    "name, options", [("scn", {"mmax": 0}), ("scn", {"taps": 24}), ("escn", {}), ("escn", {"mmax": 1})]
+)
 def test_invariant_at_sufficient_grids(name: str, options: dict[str, Any]) -> None:
     assert change(made(name, oversampling=10.0, **options)) < 1e-10
 
@@ -75,7 +80,9 @@ def test_slopes_are_those_of_the_energy(name: str) -> None:
     with torch.no_grad():
         up, down = (energy(network, x + s * h * direction, z) for s in (1, -1))
     if name == "escn":  # where the roll is seen, −y has no slope: one of these edges points there
-        assert float((slope * direction).sum().detach()) == pytest.approx(float(up - down) / (2 * h), rel=1e-6)
+        assert float((slope * direction).sum().detach()) == pytest.approx(
+            float(up - down) / (2 * h), rel=1e-6
+        )
     x = (x.detach() + 0.05 * direction).requires_grad_()
     (slope,) = torch.autograd.grad(energy(network, x, z), x, create_graph=True)
     with torch.no_grad():
@@ -110,7 +117,9 @@ def test_atoms_at_one_place_do_not_meet() -> None:
         assert float(energy(network, x @ turn.T, z)) == pytest.approx(float(e), rel=1e-12)
 
 
-@pytest.mark.parametrize("name, options, bound", [("escn", {}, 1e-9), ("scn", {"taps": 24}, 1e-9), ("scn", {"taps": 1}, None)])
+@pytest.mark.parametrize(
+    "name, options, bound", [("escn", {}, 1e-9), ("scn", {"taps": 24}, 1e-9), ("scn", {"taps": 1}, None)]
+)
 def test_direct_forces(name: str, options: dict[str, Any], bound: float | None) -> None:
     """They turn with the atoms as far as the network is strict, and are not the energy's slope."""
     network, (x, z) = made(name, direct=True, oversampling=8.0, **options), cluster()

@@ -86,7 +86,9 @@ def test_tap_message_equals_its_dense_twin(mmax: int, taps: int) -> None:
         ways = FrameWays.of(geometry(edge_index, vectors), message.rotation, L, roll=True)
         return message(Stacks.from_mul_ir(x, IRREPS), ways, h, envelope).to_mul_ir()
 
-    kept = [l * l + l + s * m for m in range(mmax + 1) for s in ((1, -1) if m else (1,)) for l in range(m, L + 1)]
+    kept = [
+        l * l + l + s * m for m in range(mmax + 1) for s in ((1, -1) if m else (1,)) for l in range(m, L + 1)
+    ]
 
     def dense() -> Tensor:
         matrices = unpack_wigner(packed_wigner(smooth_quaternions(vectors), L))
@@ -155,9 +157,7 @@ def test_strict_message_turns_with_its_edges(mmax: int | None) -> None:
 
 def test_products_and_gates_of_few_orders_are_those_of_all_with_the_others_zero() -> None:
     count, gate, few = 6, FrameGate(IRREPS), FrameGate(IRREPS, 1)
-    full, part = (
-        FrameProduct([IRREPS, IRREPS], gate.irreps_in, 2 * L, mmax=mmax) for mmax in (None, 1)
-    )
+    full, part = (FrameProduct([IRREPS, IRREPS], gate.irreps_in, 2 * L, mmax=mmax) for mmax in (None, 1))
     part.load_state_dict(full.state_dict())
     keep = count * (C * (L + 1) + 2 * C * L)
     x = torch.randn(2, count * IRREPS.dim)
@@ -169,7 +169,7 @@ def test_products_and_gates_of_few_orders_are_those_of_all_with_the_others_zero(
     factors = torch.randn(count, IRREPS.num_irreps)
     same = scaled_orders(b, count, factors, IRREPS, 1)
     assert torch.allclose(same, scaled_orders(a, count, factors, IRREPS)[: len(b)])
-    assert torch.allclose(same[:count * 9].view(count, 9), b[: count * 9].view(count, 9) * factors)
+    assert torch.allclose(same[: count * 9].view(count, 9), b[: count * 9].view(count, 9) * factors)
 
 
 def test_activation_in_a_frame_that_is_the_world() -> None:

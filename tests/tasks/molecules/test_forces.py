@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -496,3 +497,112 @@ def test_real_trajectories(real_data: Path) -> None:
         assert bool(torch.isfinite(loss))
     with pytest.raises(ValueError, match="given for H but the molecules also contain C, O"):
         fitted(Forces(width=8, depth=1, options=TINY, free_atoms={"H": -13.6}), data)
+
+
+def slab(count: int = 2) -> Molecules:
+    """Systems in a cell with vacuum, periodic along two vectors, of which the second's stress is not known."""
+    rng = np.random.default_rng(3)
+    cell = np.array([[2.6, 0.0, 0.0], [0.5, 2.8, 0.0], [0.0, 0.0, 12.0]])
+    places = [
+        np.array([[0.1, 0.2, 4.3], [1.4, 1.2, 5.9], [0.3, 1.9, 7.1]]) + 0.1 * rng.normal(size=(3, 3))
+        for _ in range(count)
+    ]
+    stress = rng.normal(size=(count, 3, 3))
+    stress = stress + stress.transpose(0, 2, 1)
+    stress[1:] = np.nan
+    return Molecules.of(
+        [[6, 8, 1]] * count, places, energy=rng.normal(size=count), forces=[rng.normal(size=(3, 3)) for _ in range(count)],
+        cell=[cell] * count, pbc=[[True, True, False]] * count, stress=stress, fixed=[[True, False, False]] * count,
+    )  # fmt: skip
+
+
+def test_virials_of_a_batch_and_the_loss_of_stresses_by_hand() -> None:
+    task, some = task_of(stress_weight=3.0, energy_weight=0.0, force_weight=0.0), slab()
+    batch = some.batch([0, 1])
+    found = task.derive(batch, stress=True)
+    apart = [task.derive(some.select([k]).batch([0]), stress=True)["virials"][0] for k in range(2)]
+    assert torch.allclose(found["virials"], torch.stack(apart), rtol=1e-10) and some.cell is not None
+    assert torch.allclose(found["virial"], found["virials"].sum(0))
+    h = 1e-5
+    for i, j in ((0, 0), (0, 1), (1, 2)):
+        strain = torch.zeros(3, 3, dtype=F64)
+        strain[i, j] += h / 2
+        strain[j, i] += h / 2
+        energies = [
+            energy(task, replace(some, positions=some.positions @ f, cell=some.cell @ f))
+            for f in (torch.eye(3) + strain, torch.eye(3) - strain)
+        ]
+        numeric = (energies[0] - energies[1]) / (2 * h)
+        assert torch.allclose(found["virials"][:, i, j], numeric, rtol=1e-6, atol=1e-8)
+    task.train()
+    loss = task.forward_batch(batch)["loss"]
+    assert some.stress is not None
+    error = (found["virials"][0] - some.stress[0] * float(torch.linalg.det(some.cell[0]))) / (3 * 1.7)
+    assert float(loss.detach()) == pytest.approx(3 * float(error.square().mean()), rel=1e-10)
+    loss.backward()
+    weight = task.network.interactions[0].filter[0].weight
+    with torch.no_grad():
+        values = []
+        for sign in (1, -2):
+            weight[1, 2] += sign * 1e-6
+            values.append(float(task.forward_batch(batch)["loss"]))
+    assert weight.grad is not None
+    assert float(weight.grad[1, 2]) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
+    scores = ForceScores()
+    task.scores = scores
+    task.update_metrics(task.eval().forward_batch(batch))
+    assert 0 < scores.compute()["stress_mae"] < 1e6
+    with pytest.raises(ValueError, match="no head for forces"):
+        Forces(direct=True)
+
+
+def test_forces_on_atoms_that_are_held_may_be_left_out() -> None:
+    some = slab()
+    batch = some.batch([0, 1])
+    task = task_of(free_only=True, energy_weight=0.0, force_weight=5.0).train()
+    loss, moved = (
+        float(task.forward_batch({**batch, "forces": f})["loss"].detach())
+        for f in (batch["forces"], batch["forces"] + 9.0 * batch["fixed"][:, None])
+    )
+    assert loss == moved
+    said = task.eval()(batch)["forces"] - batch["forces"]
+    mean = said.unflatten(0, (2, 3))[:, 1:].square().mean((1, 2)).mean()
+    assert loss == pytest.approx(5 * float(mean) / 1.7**2, rel=1e-10)
+    task.update_metrics(task.forward_batch(batch))
+    free = said[~batch["fixed"]]
+    assert task.compute_metrics()["force_mae"] == pytest.approx(1000 * float(free.abs().mean()), rel=1e-6)
+
+
+def test_relaxations_again_with_the_same_potential_end_at_the_same_place() -> None:
+    """The data's ends are those of the task itself; other atoms stay where they are held."""
+    from spheregeo.tasks.molecules.relaxation import relax_again
+
+    task, some = task_of(), slab(2)
+    found = relax_again(task, some, [(0, 1)], fmax=0.05, steps=3)
+    assert (
+        found["relaxed_distance"] > 0 and found["relaxed_near"] in (0.0, 1.0) and found["relaxed_steps"] <= 3
+    )
+    same = relax_again(task, some, [(0, 0)], fmax=1e9)
+    assert same == {"relaxed_distance": 0.0, "relaxed_worst": 0.0, "relaxed_near": 1.0, "relaxed_steps": 0.0}
+
+
+def test_slabs_from_fit_to_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SCN with forces of a head of its own: scores of free atoms, ends of relaxations, the audit beside the strict network."""
+    run = str(tmp_path / "run")
+    words = (
+        "--data.train=2 --data.val=1 --data.test=1 --data.frames=2 --data.size=[1,1,2] --data.metals=[Cu] --data.adsorbates=[O] "
+        "--model.network=scn --model.width=4 "
+        "--model.depth=2 --model.direct=true --model.stress_weight=0 --model.relax=1 --trainer.max_epochs=1"
+    ).split()
+    words.append("--model.options={scn: {lmax: 1, hidden: 8, cutoff: 4.0, direct: true}}")
+    assert main(["fit", "fit-slabs", "--output", run, *words]) == 0
+    assert main(["test", "fit-slabs", "--output", run]) == 0
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (
+        told["relaxed_distance"] >= 0
+        and told["units"]["relaxed_distance"] == "Å"
+        and "stress_mae" not in told
+    )
+    assert main(["audit", "fit-slabs", "--output", run]) == 0
+    said = capsys.readouterr().out
+    assert "not conservative" in said and "beside it ESCN, strict" in said

@@ -30,6 +30,11 @@ RUNS = {
     "classify-points": [*POINTS, f"--model.options={STEERABLE}"],
     "regress-molecules": ["--model.width=4", "--model.depth=1"],
     "fit-forces": ["--data.train=6", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=1"],
+    "fit-slabs": [
+        "--data.train=2", "--data.val=1", "--data.test=1", "--data.frames=2", "--data.size=[1,1,2]", "--data.metals=[Cu]",
+        "--data.adsorbates=[O]", "--model.width=4", "--model.depth=2",
+        "--model.options={escn: {lmax: 1, hidden: 8, cutoff: 4.0}}",
+    ],
     "segment-glyphs": [*TEN, "--data.grid=HEALPix(8)"],
     "regress-field": [
         "--data.size=[16,32]", "--data.lmax=10", "--data.cache_dir=null", "--data.train=1", "--data.val=1", "--data.test=1",

@@ -42,7 +42,8 @@ class SlabsData(MoleculeData):
         energy: "total" counts from effective-medium theory's zero, free atoms being known; "adsorption" from the relaxed slab
             alone and the free adsorbate, as the Open Catalyst sets do (with ``--model.references none``).
         strain: a surface's vectors are strained by up to that share at random.
-        cache_dir: folder that keeps relaxations as files for later runs, by everything they depend on; this process alone if None.
+        cache_dir: folder that keeps relaxations as files for later runs, by everything they depend on; this process alone if
+            None.
         batch_size: frames in a batch.
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the systems.
 
@@ -81,7 +82,11 @@ class SlabsData(MoleculeData):
         self.parts = {"test": test, "val": val, "train": train}
         self.frames, self.energy, self.cache_dir = frames, energy, cache_dir
         self.recipe = SlabRecipe(
-            tuple(metals), tuple(adsorbates), tuple(facets), tuple(size), strain=strain  # type: ignore[arg-type]
+            tuple(metals),
+            tuple(adsorbates),
+            tuple(facets),
+            tuple(size),
+            strain=strain,  # type: ignore[arg-type]
         )
 
     @property

@@ -166,5 +166,7 @@ def relaxed_slabs(
 
 
 def _chosen(steps: int, frames: int) -> list[int]:
-    found: list[int] = np.unique((np.linspace(0, 1, frames) ** 1.5 * (steps - 1)).round().astype(int)).tolist()
+    found: list[int] = np.unique(
+        (np.linspace(0, 1, frames) ** 1.5 * (steps - 1)).round().astype(int)
+    ).tolist()
     return found

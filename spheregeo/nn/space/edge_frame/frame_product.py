@@ -35,7 +35,12 @@ class FrameProduct(ProductWeights, Mixing):
     """
 
     def __init__(
-        self, parts: Sequence[str | Irreps], irreps_out: str | Irreps, lmax: int, scalars: int = 0, mmax: int | None = None
+        self,
+        parts: Sequence[str | Irreps],
+        irreps_out: str | Irreps,
+        lmax: int,
+        scalars: int = 0,
+        mmax: int | None = None,
     ) -> None:
         every = [as_irreps(part, "parts") for part in parts]
         beside = [Irreps([(scalars, EVEN)])] if scalars else []

@@ -25,8 +25,8 @@ class FrameSphereActivation(ExactBuffers):
 
     Shape: planar by order of "Cx0e + Cx1o + ...", number of edges -> the same.
     Equivariance: exact for turns of a frame about its edge by a multiple of 2π/points; for others up to the samples:
-        a message between unit features of lmax = 2 errs by 2e-4 at the default grid, 2e-7 at twice as many rings and points, 5e-15
-        at four times as many.
+        a message between unit features of lmax = 2 errs by 2e-4 at the default grid, 2e-7 at twice as many rings and points,
+        5e-15 at four times as many.
     Raises: ValueError for sizes below 1 or a grid that loses the input itself.
     Reference: Passaro & Zitnick 2023, arXiv:2302.03655, section 4.
 
@@ -73,7 +73,9 @@ class FrameSphereActivation(ExactBuffers):
     def forward(self, x: Tensor, count: int) -> Tensor:
         sizes = [(2 if m else 1) * (self.lmax + 1 - m) for m in range(self.mmax + 1)]
         parts = x.split([count * size * self.channels for size in sizes])
-        stacked = torch.cat([part.view(count, n, self.channels) for n, part in zip(sizes, parts, strict=True)], 1)
+        stacked = torch.cat(
+            [part.view(count, n, self.channels) for n, part in zip(sizes, parts, strict=True)], 1
+        )
         found = self.project.to(x.dtype) @ self.act(self.sample.to(x.dtype) @ stacked)
         return torch.cat([part.flatten() for part in found.split(sizes, 1)])
 

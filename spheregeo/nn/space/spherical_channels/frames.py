@@ -51,8 +51,8 @@ class FrameWays(NamedTuple):
 def smooth_quaternions(vectors: Tensor) -> Tensor:
     """The shortest rotations that take vectors to the direction ŷ, as unit quaternions (w, x, y, z), with their own gradients.
 
-    :func:`~spheregeo.harmonics.wigner_to_y` has the gradient of what does not see the roll of a frame; here the roll counts. It is
-    smooth in the vectors but at −ŷ, where the frame is the half turn about x and the gradient is zero.
+    :func:`~spheregeo.harmonics.wigner_to_y` has the gradient of what does not see the roll of a frame; here the roll counts. It
+    is smooth in the vectors but at −ŷ, where the frame is the half turn about x and the gradient is zero.
 
     Shape: (E, 3) -> (E, 4).
 

@@ -1,8 +1,8 @@
 r"""Messages between functions on the sphere, worked out in the frames of edges, of coefficients of orders up to mmax.
 
 Turning a frame by γ about its edge multiplies z_m + i z_{-m} by exp(imγ). A perceptron of all coefficients does not commute with
-that; its mean over T turns by 2π/T ("taps") commutes with those, and with all others up to what the perceptron makes of order T and
-beyond, which falls exponentially with T. Nothing turns where mmax is 0.
+that; its mean over T turns by 2π/T ("taps") commutes with those, and with all others up to what the perceptron makes of order T
+and beyond, which falls exponentially with T. Nothing turns where mmax is 0.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class TapMessage(ExactBuffers):
         num_neighbors: mean number of neighbours, a constant that scales sums.
 
     Shape: stacks of N points, frames, edge features h (E, H), envelope (E,) -> stacks of N points.
-    Equivariance: SO(3) exact for mmax = 0. Otherwise up to a frame's roll: relative error of one message with random weights and unit
-        features, mmax = 1: 1.4 with 1 tap, 7e-2 with 4, 1e-3 with 8, 5e-7 with 16, 2e-14 with 32; mmax = 2: 1.2, 4e-2, 1e-4 and 5e-9
-        with 4, 8, 16 and 32. Reflections: for mmax = 0 alone.
+    Equivariance: SO(3) exact for mmax = 0. Otherwise up to a frame's roll: relative error of one message with random weights
+        and unit features, mmax = 1: 1.4 with 1 tap, 7e-2 with 4, 1e-3 with 8, 5e-7 with 16, 2e-14 with 32; mmax = 2: 1.2, 4e-2,
+        1e-4 and 5e-9 with 4, 8, 16 and 32. Reflections: for mmax = 0 alone.
     Raises: ValueError for sizes below 1, mmax outside 0 ... lmax.
     Reference: Zitnick et al. 2022, arXiv:2206.14331, sections 3.2 and 3.3.
 

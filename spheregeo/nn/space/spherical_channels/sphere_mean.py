@@ -51,7 +51,9 @@ class SphereMean(ExactBuffers):
         resolution: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        check_least(channels=(channels, 1), lmax=(lmax, 0), hidden=(hidden, 1), out_channels=(out_channels, 1))
+        check_least(
+            channels=(channels, 1), lmax=(lmax, 0), hidden=(hidden, 1), out_channels=(out_channels, 1)
+        )
         self.vectors = vectors
         self.resolution = tuple(resolution or (2 * lmax + 1, 4 * lmax + 1))
         least = (lmax + 1, 2 * lmax + 1)
@@ -61,9 +63,7 @@ class SphereMean(ExactBuffers):
         points, weights = sphere_grid(*self.resolution)
         self.keep("sample", sampling_matrices(signal, self.resolution)[0])  # type: ignore[arg-type]
         self.keep("weights", 3 * weights[:, None] * points if vectors else weights[:, None])
-        self.network = nn.Sequential(
-            nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, out_channels)
-        )
+        self.network = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, out_channels))
 
     def forward(self, x: Stacks) -> Tensor:
         coefficients = torch.cat(x.parts, 1)  # (N, K, C)
