@@ -15,10 +15,8 @@ from spheregeo.models.registry import register
 from spheregeo.models.space.base import InvariantAtomNetwork
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.nn.irreps import SphereMLP, Stacks
-from spheregeo.nn.irreps.stacks import terms_of
 from spheregeo.nn.space import RadialBasis, RadialNetwork, polynomial_envelope
-from spheregeo.nn.space.spherical_channels import FrameWays, SphereMean, TapMessage
-from spheregeo.nn.space.spherical_channels.messages import channel_irreps
+from spheregeo.nn.space.spherical_channels import FrameWays, SphereMean, TapMessage, channel_irreps
 
 __all__ = ["SCN", "scn"]
 
@@ -60,7 +58,7 @@ class ChannelNetwork(InvariantAtomNetwork):
             "element_dim": element_dim, "oversampling": oversampling, "direct": direct, "readout": readout,
             "out_atoms": out_atoms,
         }  # fmt: skip
-        self.terms = terms_of(channel_irreps(width, lmax))
+        self.terms = tuple((degree, (-1) ** degree, width) for degree in range(lmax + 1))
         grid = (round(oversampling * (2 * lmax + 1)), round(oversampling * (4 * lmax + 1)))
         self.embedding = nn.Embedding(in_channels, width)
         self.elements = nn.Embedding(in_channels, element_dim)

@@ -2,7 +2,7 @@
 
 from spheregeo.nn.space.spherical_channels.activation import FrameSphereActivation
 from spheregeo.nn.space.spherical_channels.frames import FrameWays, smooth_quaternions
-from spheregeo.nn.space.spherical_channels.messages import StrictMessage, TapMessage
+from spheregeo.nn.space.spherical_channels.messages import StrictMessage, TapMessage, channel_irreps
 from spheregeo.nn.space.spherical_channels.sphere_mean import SphereMean
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "SphereMean",
     "StrictMessage",
     "TapMessage",
+    "channel_irreps",
     "smooth_quaternions",
 ]
