@@ -7,7 +7,9 @@ site is named by ``include_patterns``. The reference is written from ``__all__``
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
@@ -65,7 +67,17 @@ autodoc_inherit_docstrings = False
 suppress_warnings = ["myst.header"]
 
 
-def setup(app: object) -> None:
-    """Write the reference and hook our docstrings in."""
+_trees: dict[int, Any] = {}
+
+
+def share_tree(app: object, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Give sources of modules, which no table of contents lists, one tree of links for each depth of their folders."""
+    if page.startswith("_modules/"):
+        context["toctree"] = _trees.setdefault(page.count("/"), cache(context["toctree"]))
+
+
+def setup(app: Any) -> None:
+    """Write the reference, hook our docstrings in, and save the theme half of its work."""
     reference.write(DOCS / "reference")
-    app.connect("autodoc-process-docstring", reference.sections, priority=100)  # type: ignore[attr-defined]
+    app.connect("autodoc-process-docstring", reference.sections, priority=100)
+    app.connect("html-page-context", share_tree, priority=100)

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# compiled code stays in the checkout, from one run to the next
-os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".numba_cache"))
+# compiled code is kept by content: among the user's other caches every checkout finds it, new clones too
+if "NUMBA_CACHE_DIR" not in os.environ:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    with suppress(OSError):
+        home.mkdir(exist_ok=True)
+    kept = home / "spheregeo" / "tests" if os.access(home, os.W_OK) else ROOT / ".numba_cache"
+    os.environ["NUMBA_CACHE_DIR"] = str(kept)
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Starts Python programs without seconds of imports: ``tests/fork_server.py``."""
+    spec = importlib.util.spec_from_file_location("fork_server", ROOT / "tests" / "fork_server.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.ForkServer(tmp_path_factory.mktemp("programs"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,25 +91,13 @@ def test_peak_memory_sees_a_temporary() -> None:
     assert 60 < float(run.stdout) < 90
 
 
-def test_cases_can_be_listed() -> None:
-    run = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "run.py"), "--list"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def test_cases_can_be_listed(programs: Any) -> None:
+    run = programs.run([str(BENCHMARKS / "run.py"), "--list"])
     assert run.returncode == 0, run.stderr
     for name in ("disco_latlon", "disco_dense", "disco_grids", "scale"):
         assert name in run.stdout
 
 
-def test_unknown_case_is_named() -> None:
-    run = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "run.py"), "--case", "sorting"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def test_unknown_case_is_named(programs: Any) -> None:
+    run = programs.run([str(BENCHMARKS / "run.py"), "--case", "sorting"])
     assert run.returncode != 0 and "sorting" in run.stderr and "disco_latlon" in run.stderr

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -381,13 +382,15 @@ sys.exit(main(["fit", sys.argv[3], "--trainer.max_epochs", "500", *sys.argv[4:]]
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_signals_end_a_run_in_one_line(name: str, code: int, place: Path, tmp_path: Path) -> None:
+def test_signals_end_a_run_in_one_line(
+    name: str, code: int, place: Path, tmp_path: Path, programs: Any
+) -> None:
     """In the first epoch of a run that replaces another, and in a later one; with and without worker processes."""
     replacing, later = tmp_path / "replacing", tmp_path / "later"
     shutil.copytree(place / "run", replacing)
     before = tree(replacing)
     workers = 0 if name == "SIGINT" else 1
-    common = [sys.executable, "-c", SCRIPT, name]
+    common = ["-c", SCRIPT, name]
     calls = [
         [
             *common,
@@ -400,11 +403,9 @@ def test_signals_end_a_run_in_one_line(name: str, code: int, place: Path, tmp_pa
         ],
         [*common, "1", str(place / "tiny.yaml"), "--output", str(later), f"--data.num_workers={1 - workers}"],
     ]
-    processes = [
-        subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for call in calls
-    ]
-    errors = [process.communicate(timeout=200)[1] for process in processes]
-    for process, error in zip(processes, errors, strict=True):
+    ended = [programs.finish(number, timeout=200) for number in [programs.start(call) for call in calls]]
+    errors = [process.stderr for process in ended]
+    for process, error in zip(ended, errors, strict=True):
         assert process.returncode == code, error
         assert error.startswith(f"spheregeo: stopped by {name} (") and error.count("\n") == 1
     assert "no checkpoint was written, and the earlier run is back" in errors[0] and tree(replacing) == before

@@ -7,21 +7,21 @@ them, with tiny settings; commands of the other pages, whose data nobody has her
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shlex
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+FORKS = str(ROOT / "tests" / "fork_server.py")
 PAGES = sorted(page for page in DOCS.rglob("*.md"))
 EXECUTED = sorted((DOCS / "tutorials").glob("*.md"))  # pages whose commands run, too
-CLI = [sys.executable, "-c", "import sys; from spheregeo.cli import main; sys.exit(main())"]
 # Pages whose files and commands run in tests of their own, in a copy of the checkout: they add what is not here.
 ELSEWHERE = {DOCS / "extend" / "dataset.md", DOCS / "extend" / "task.md"}
 # Training runs of seconds, by recipe; a run records them, so that the commands after it use them too.
@@ -59,21 +59,14 @@ def commands(text: str) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+def ended(done: subprocess.CompletedProcess[str]) -> None:
+    told = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, f"{shlex.join(done.args)}\n{told}"
 
 
-def run(command: list[str], cwd: Path) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False, timeout=560
-    )
-    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-def spheregeo(words: list[str], cwd: Path) -> None:
-    tiny = TINY.get(words[2], []) if words[1] == "fit" else []
-    run([*CLI, *words[1:], *tiny], cwd)
+def arguments(words: list[str]) -> list[str]:
+    """Of a ``spheregeo`` line, with tiny settings."""
+    return [*words[1:], *(TINY.get(words[2], []) if words[1] == "fit" else [])]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -91,12 +84,12 @@ def test_blocks_are_of_known_kinds(page: Path) -> None:
     ],
     ids=name,
 )
-def test_blocks_run(page: Path, tmp_path: Path) -> None:
-    """One process per stretch of Python between commands would lose the names: the commands run inside it."""
-    script = ["import subprocess as _subprocess"]
+def test_blocks_run(page: Path, tmp_path: Path, programs: Any) -> None:
+    """One process per stretch of Python between commands would lose the names: the commands are its children."""
+    ahead, script = ["import runpy as _runpy", f"_later = _runpy.run_path({FORKS!r})['later']"], []
     command, code = GIVEN.get(name(page), ("", ""))
     if command:
-        spheregeo(shlex.split(command), tmp_path)
+        ended(programs.run(["-m", "spheregeo", *arguments(shlex.split(command))], tmp_path))
         script.append(code)
     for kind, first, text in blocks(page):
         if kind == "python":
@@ -104,14 +97,14 @@ def test_blocks_run(page: Path, tmp_path: Path) -> None:
             script.append(f"exec(compile({padded!r}, {name(page)!r}, 'exec'), globals())")
         elif kind == "bash" and page in EXECUTED:
             for words in commands(text):
-                tiny = TINY.get(words[2], []) if words[1] == "fit" else []
                 assert words[0] == "spheregeo", f"a tutorial runs {words[0]}"
-                script.append(f"_subprocess.run({[*CLI, *words[1:], *tiny]!r}, check=True, stdout=-3)")
-    (tmp_path / "page.py").write_text("\n".join(script))
-    run([sys.executable, "-W", "error::DeprecationWarning:spheregeo", "page.py"], tmp_path)
+                ahead.append(f"_command{len(ahead)} = _later({arguments(words)!r})")
+                script.append(f"assert not _command{len(ahead) - 1}(), {shlex.join(words)!r}")
+    (tmp_path / "page.py").write_text("\n".join([*ahead, *script]))
+    ended(programs.run(["-W", "error::DeprecationWarning:spheregeo", "page.py"], tmp_path))
 
 
-def test_commands_parse() -> None:
+def test_commands_parse(programs: Any) -> None:
     """Every ``spheregeo`` line of every page names a recipe and options that exist."""
     lines = {
         (name(page), *words)
@@ -143,7 +136,7 @@ def test_commands_parse() -> None:
         "            code = end.code\n"
         "    assert not code and 'trainer' in out.getvalue(), words\n"
     )
-    run([sys.executable, "-c", program], ROOT)
+    ended(programs.run(["-c", program], ROOT))
 
 
 def test_every_page_can_be_reached() -> None:
@@ -183,10 +176,10 @@ def test_the_reference_has_every_public_name() -> None:
         assert not missing, f"{module}: {missing}"
 
 
-def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+def test_the_site_is_built_without_a_warning(tmp_path: Path, programs: Any) -> None:
     pytest.importorskip("sphinx", reason="the site's tools are the extra docs")
     pytest.importorskip("furo")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-c", "docs"]
-    run([*command, "-d", str(tmp_path / "doctrees"), ".", str(tmp_path / "site")], ROOT)
+    command = ["-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-c", "docs"]
+    ended(programs.run([*command, "-d", str(tmp_path / "doctrees"), ".", str(tmp_path / "site")], ROOT))
     assert (tmp_path / "site" / "docs" / "index.html").is_file()
     assert "DiscoConv" in (tmp_path / "site" / "docs" / "reference" / "spheregeo.nn.sphere.html").read_text()

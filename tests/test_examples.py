@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,17 +27,8 @@ nbformat.write(book, "executed.ipynb")
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.stem)
-def test_example_runs(script: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=560,
-        check=False,
-    )
+def test_example_runs(script: Path, tmp_path: Path, programs: Any) -> None:
+    run = programs.run([str(script)], tmp_path)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() or list(tmp_path.iterdir()), "an example prints a number or draws a picture"
 

@@ -126,14 +126,12 @@ def test_ground_rooms_do_without_irreps() -> None:
 
 def test_import_time() -> None:
     codes = (BASELINE, WITH_IRREPS, TOUCH_GROUND, TOUCH, "import spheregeo")
-    times: dict[str, list[float]] = {code: [] for code in codes}
+    bounds = (("import spheregeo", BASELINE, 1.5), (TOUCH_GROUND, BASELINE, 1.5), (TOUCH, WITH_IRREPS, 1.25))
     python(f"{TOUCH}\n{WITH_IRREPS}")  # fills the caches of byte code
-    for _ in range(2):
-        for code, list_of in times.items():
-            list_of.append(seconds(code))
-    least = {code: min(list_of) for code, list_of in times.items()}
-    assert least["import spheregeo"] < 1.5 * least[BASELINE]
-    for touched, base, most in ((TOUCH_GROUND, BASELINE, 1.5), (TOUCH, WITH_IRREPS, 1.25)):
+    least = {code: seconds(code) for code in codes}
+    if not all(least[touched] < most * least[base] for touched, base, most in bounds):  # disturbed, perhaps
+        least = {code: min(least[code], seconds(code)) for code in codes}
+    for touched, base, most in bounds:
         assert least[touched] < most * least[base], f"rooms {least[touched]:.2f} s, base {least[base]:.2f} s"
 
 

@@ -8,13 +8,12 @@ pyproject.toml. Any other command fails the test.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,16 +41,9 @@ LINES = [line for _, text in blocks("bash") for line in text.splitlines()]
 COMMANDS = [words for line in LINES if (words := shlex.split(line, comments=True))]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-
-
-def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        command, cwd=cwd, env=environment(), capture_output=True, text=True, check=False, timeout=560
-    )
-    assert result.returncode == 0, f"{shlex.join(command)}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-    return result
+def ended(done: subprocess.CompletedProcess[str]) -> None:
+    told = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, f"{shlex.join(done.args)}\n{told}"
 
 
 def test_blocks_are_of_known_kinds() -> None:
@@ -59,24 +51,23 @@ def test_blocks_are_of_known_kinds() -> None:
     assert set(fences[::2]) <= {"bash", "python"} and set(fences[1::2]) == {""}
 
 
-def test_python_blocks_run(tmp_path: Path) -> None:
+def test_python_blocks_run(tmp_path: Path, programs: Any) -> None:
     # blank elsewhere, so that a traceback shows the README's own lines
     lines = [""] * (README.count("\n") + 1)
     for start, block in blocks("python"):
         lines[start - 1 : start - 1 + block.count("\n")] = block.splitlines()
     script = tmp_path / "README.md.py"
     script.write_text("\n".join(lines))
-    run([sys.executable, str(script)], tmp_path)
+    ended(programs.run([str(script)], tmp_path))
 
 
-def test_spheregeo_commands_run(tmp_path: Path) -> None:
+def test_spheregeo_commands_run(tmp_path: Path, programs: Any) -> None:
     image = pytest.importorskip("PIL.Image")
     image.linear_gradient("L").resize((64, 32)).save(tmp_path / "photo.jpg")
-    main = "import sys; from spheregeo.cli import main; sys.exit(main())"
     lines = [words for words in COMMANDS if words[0] == "spheregeo"]
     assert lines
     for words in lines:
-        run([sys.executable, "-c", main, *words[1:], *TINY.get(words[1], [])], tmp_path)
+        ended(programs.run(["-m", "spheregeo", *words[1:], *TINY.get(words[1], [])], tmp_path))
 
 
 @pytest.mark.parametrize("words", [w for w in COMMANDS if w[0] != "spheregeo"], ids=" ".join)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_a_dataset_is_five_files() -> None:
 
 
 @pytest.mark.slow
-def test_the_guide_works_as_written(tmp_path: Path) -> None:
+def test_the_guide_works_as_written(tmp_path: Path, programs: Any) -> None:
     copy = tmp_path / "checkout"
     for name in ("spheregeo", "datasets", "tests"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -34,14 +34,11 @@ def test_the_guide_works_as_written(tmp_path: Path) -> None:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text(text, encoding="utf-8")
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-    environment = {**os.environ, "PYTHONPATH": str(copy), "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    programs = {"python": [sys.executable], "spheregeo": [sys.executable, "-m", "spheregeo"]}
+    meant = {"python": [], "spheregeo": ["-m", "spheregeo"]}
     shown = ""
     for line in "".join(COMMANDS).splitlines():
         first, *words = shlex.split(line)
-        done = subprocess.run(
-            [*programs[first], *words], cwd=copy, env=environment, capture_output=True, text=True, timeout=500
-        )
+        done = programs.run([*meant[first], *words], copy, PYTHONPATH=str(copy))
         assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         shown += done.stdout
     assert re.search(r"^LissajousData +Generated clouds on Lissajous curves", shown, re.MULTILINE)

@@ -9,9 +9,8 @@ import ast
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,26 +48,31 @@ print(result, hits, [str(w.message) for w in caught])
 NOT_WRITABLE = "from spheregeo.jit import folders\nfolders._writable = lambda folder: False\n"
 
 
-def start(code: str, package: Path, cache: Path, **environment: str) -> subprocess.Popen[str]:
+SERVER: Any = None  # of processes that have numba imported, and nothing of ours
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _server(programs: Any) -> None:
+    global SERVER
+    SERVER = programs
+
+
+def start(code: str, package: Path, cache: Path, **environment: str) -> int:
     path = os.pathsep.join([str(package), str(ROOT)])
-    env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    env |= {"NUMBA_CACHE_DIR": str(cache), "SPHEREGEO_PROGRESS": "0"} | environment
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=env,
-        cwd=package,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    env = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "SPHEREGEO_PROGRESS": "0"}
+    number: int = SERVER.start(["-c", code], package, **env | {"NUMBA_CACHE_DIR": str(cache)} | environment)
+    return number
+
+
+def finish(number: int) -> str:
+    ended = SERVER.finish(number, timeout=300)
+    assert ended.returncode == 0 and not ended.stderr, ended.stderr
+    return str(ended.stdout.strip())
 
 
 def python(code: str, package: Path, cache: Path, **environment: str) -> str:
-    """Run ``code`` in a fresh interpreter and return what it printed."""
-    process = start(code, package, cache, **environment)
-    out, errors = process.communicate(timeout=300)
-    assert process.returncode == 0 and not errors, errors
-    return out.strip()
+    """Run ``code`` in a process of its own and return what it printed."""
+    return finish(start(code, package, cache, **environment))
 
 
 @pytest.fixture
@@ -189,11 +193,7 @@ def test_code_that_others_wrote_is_read(toy: Path, cache: Path) -> None:
 def test_processes_that_compile_at_once(toy: Path, cache: Path) -> None:
     codes = [REPORT.replace("outer(2)", f"outer({value})") for value in ("2", "2.0", "2j", "True")] * 2
     running = [start(code, toy, cache) for code in codes]
-    results = []
-    for process in running:
-        out, errors = process.communicate(timeout=300)
-        assert process.returncode == 0 and not errors, errors
-        results.append(out.split(" [")[0])
+    results = [finish(number).split(" [")[0] for number in running]
     assert results == ["42", "42.0", "(2+40j)", "22"] * 2
     for code in codes[:4]:
         assert " [1, 0] []" in python(code, toy, cache)
@@ -316,7 +316,8 @@ def test_all_compiled_functions_are_kept_this_way() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_waits_until_the_compiler_is_free(toy: Path, cache: Path) -> None:
     code = """
-import os, threading
+import os, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads
 from numba.core.compiler_lock import global_compiler_lock
 from toy.outer import outer
 held, done = threading.Event(), []
@@ -332,7 +333,7 @@ if not child:
     os._exit(outer(2) if done else 1)  # compiles
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), outer(2.5))
 """
-    assert python(code, toy, cache, PYTHONWARNINGS="ignore::DeprecationWarning") == "42 52.0"
+    assert python(code, toy, cache) == "42 52.0"
 
 
 def test_one_line_where_compiling_takes_long(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,14 +92,10 @@ def worker(rank: int, store: str) -> None:
 
 
 @pytest.mark.skipif(not distributed.is_available(), reason="torch was built without distributed")
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    command = [sys.executable, __file__]
-    running = [
-        subprocess.Popen([*command, str(k), str(tmp_path / "store")], stderr=subprocess.PIPE, text=True)
-        for k in (0, 1)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(errors)
+def test_two_processes_equal_one(tmp_path: Path, programs: Any) -> None:
+    running = [programs.start([__file__, str(k), str(tmp_path / "store")]) for k in (0, 1)]
+    ended = [programs.finish(number, timeout=120) for number in running]
+    assert [process.returncode for process in ended] == [0, 0], "\n".join(p.stderr for p in ended)
 
 
 def test_every_norm_with_running_statistics_is_tested() -> None:

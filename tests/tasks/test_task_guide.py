@@ -6,9 +6,8 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,20 +16,18 @@ FILES = dict(re.findall(r"^`([\w./-]+)`\n\n```\w+\n(.*?)^```$", PAGE, re.MULTILI
 COMMANDS = "".join(re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)).splitlines()
 
 
-def test_the_guide_works_as_written(tmp_path: Path) -> None:
+def test_the_guide_works_as_written(tmp_path: Path, programs: Any) -> None:
     image = pytest.importorskip("PIL.Image")
     assert set(FILES) == {"room_size.py", "room-size.yaml"} and len(COMMANDS) == 3
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     image.linear_gradient("L").resize((64, 32)).save(tmp_path / "photo.png")
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
     for line in [
         *COMMANDS,
         "spheregeo predict room-size.yaml --trust-recipe --input photo.png --output answers",
     ]:
-        command = [sys.executable, "-m", *shlex.split(line)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = programs.run(["-m", *shlex.split(line)], tmp_path, PYTHONPATH=paths)
         assert done.returncode == 0, f"{line}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     run = tmp_path / "runs" / "room-size"
     assert json.loads((run / "metrics.json").read_text())["mae"] > 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,10 +21,9 @@ RUNS = {
 TWO = ["--data.batch_size=4", "--trainer.devices=2", "--trainer.strategy=ddp"]
 
 
-def scores(recipe: str, names: tuple[str, ...], folder: Path, *options: str) -> list[float]:
+def scores(programs: Any, recipe: str, names: tuple[str, ...], folder: Path, *options: str) -> list[float]:
     """Every number that a short run logs under these names."""
-    command = [sys.executable, "-m", "spheregeo", "fit", recipe, "--output", str(folder), *COMMON, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = programs.run(["-m", "spheregeo", "fit", recipe, "--output", str(folder), *COMMON, *options])
     assert done.returncode == 0, done.stderr
     with open(folder / "logs" / "version_0" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
@@ -35,10 +33,10 @@ def scores(recipe: str, names: tuple[str, ...], folder: Path, *options: str) -> 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
 @pytest.mark.parametrize("network", RUNS)
-def test_two_processes_train_as_one(network: str, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(network: str, tmp_path: Path, programs: Any) -> None:
     recipe, options, scored = RUNS[network]
     names = ("train/loss", "val/loss", *scored)
     chosen = [*options, f"--model.network={network}"]
-    alone = scores(recipe, names, tmp_path / "one", *chosen, "--data.batch_size=8")
-    together = scores(recipe, names, tmp_path / "two", *chosen, *TWO)
+    alone = scores(programs, recipe, names, tmp_path / "one", *chosen, "--data.batch_size=8")
+    together = scores(programs, recipe, names, tmp_path / "two", *chosen, *TWO)
     assert len(alone) == 2 * len(names) and together == pytest.approx(alone, rel=1e-5)

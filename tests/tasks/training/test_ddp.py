@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -54,7 +55,7 @@ def panoramas(root: Path, torn: str) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
-def test_a_fault_of_one_process_ends_both(tmp_path: Path) -> None:
+def test_a_fault_of_one_process_ends_both(tmp_path: Path, programs: Any) -> None:
     # In turns, the processes take p6, p7, p8, p9: the torn one comes to one of them only.
     small = (
         "--data.size [16,32] --data.batch_size 1 --model.width 4 --model.depth 2 --trainer.accelerator cpu"
@@ -64,19 +65,11 @@ def test_a_fault_of_one_process_ends_both(tmp_path: Path) -> None:
     for torn in ("p8", "p9"):
         root = panoramas(tmp_path / torn, torn)
         place = ["--output", str(tmp_path / f"run-{torn}"), "--data.root", str(root)]
-        command = [
-            sys.executable,
-            "-m",
-            "spheregeo",
-            "fit",
-            "segment-folder",
-            *place,
-            *small.split(),
-            *two.split(),
-        ]
-        runs.append((torn, subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
-    for torn, process in runs:
-        errors = process.communicate(timeout=300)[1]
+        command = ["-m", "spheregeo", "fit", "segment-folder", *place, *small.split(), *two.split()]
+        runs.append((torn, programs.start(command)))
+    for torn, number in runs:
+        process = programs.finish(number, timeout=300)
+        errors = process.stderr
         assert process.returncode == 2, errors
         assert f"{torn}.png cannot be read as an image" in errors
         assert "Traceback" not in errors
@@ -135,18 +128,15 @@ def test_a_process_that_notices_nothing_is_ended(
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without distributed")
-def test_two_gloo_processes_equal_one(tmp_path: Path) -> None:
+def test_two_gloo_processes_equal_one(tmp_path: Path, programs: Any) -> None:
     recipe = tmp_path / "two.yaml"
     recipe.write_text(RECIPE)
-    command = [sys.executable, "-m", "spheregeo", "fit", str(recipe), "--output"]
+    command = ["-m", "spheregeo", "fit", str(recipe), "--output"]
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "2"]
-    processes = [
-        subprocess.Popen(
-            [*command, str(tmp_path / "one"), "--trainer.devices", "1", "--data.batch_size", "4"]
-        ),
-        subprocess.Popen([*command, str(tmp_path / "two"), *two]),
-    ]
-    assert [p.wait(timeout=300) for p in processes] == [0, 0]
+    one = ["--trainer.devices", "1", "--data.batch_size", "4"]
+    for name, options in (("one", one), ("two", two)):
+        ended = programs.run([*command, str(tmp_path / name), *options])
+        assert ended.returncode == 0, ended.stderr
     # Sums in another order, in float32, over a few optimiser steps of size 3e-3.
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     first, second = (
