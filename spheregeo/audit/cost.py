@@ -8,7 +8,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,36 @@ def machine_of(x: Tensor) -> dict[str, Any]:
         "torch": torch.__version__,
         "spheregeo": __version__,
     }
+
+
+def time_rows(result: dict[str, Any], nanoseconds: str, place: str) -> list[tuple[str, str]]:
+    """Return a report's rows of the times of its passes.
+
+    Args:
+        result: a report, as plain numbers.
+        nanoseconds: the report's entry of nanoseconds.
+        place: what those are for, such as "per voxel".
+    """
+    return [
+        (
+            f"time, {name.replace('_', ' + ')}",
+            f"{1e3 * seconds:.4g} ms  ({result[nanoseconds][name]:,.0f} ns {place})",
+        )
+        for name, seconds in result["seconds"].items()
+    ]
+
+
+def aligned(rows: Sequence[tuple[str, str]], machine: dict[str, Any]) -> str:
+    """Return a report's rows as aligned text, the machine last.
+
+    Args:
+        rows: (name, value) pairs.
+        machine: what :func:`machine_of` returned.
+    """
+    told = f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}"
+    rows = [*rows, ("measured on", told)]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
 def count_parameters(module: nn.Module) -> int:

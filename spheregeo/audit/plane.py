@@ -18,7 +18,15 @@ import torch
 from scipy.ndimage import affine_transform
 from torch import Tensor, nn
 
-from spheregeo.audit.cost import count_flops, count_parameters, machine_of, measure_memory, measure_time
+from spheregeo.audit.cost import (
+    aligned,
+    count_flops,
+    count_parameters,
+    machine_of,
+    measure_memory,
+    measure_time,
+    time_rows,
+)
 from spheregeo.audit.equivariance import measure_equivariance
 from spheregeo.audit.on_plane import PlaneField, declared_plane, plane_field, turned_channels, width_of
 from spheregeo.audit.randomise import randomise as randomise_
@@ -234,18 +242,11 @@ def format_images(result: dict[str, Any]) -> str:
         ("parameters", f"{result['parameters']:,}"),
         ("operations", f"{result['operations']:,} an image"),
     ]
-    for name, seconds in result["seconds"].items():
-        each = result["nanoseconds_per_pixel"][name]
-        rows.append(
-            (f"time, {name.replace('_', ' + ')}", f"{1e3 * seconds:.4g} ms  ({each:,.0f} ns per pixel)")
-        )
+    rows += time_rows(result, "nanoseconds_per_pixel", "per pixel")
     for name, size in result["bytes"].items():
         if size is not None:
             rows.append((f"memory, {name.replace('_', ' + ')}", f"{size / 2**20:.3g} MiB"))
-    at = result["machine"]
-    rows.append(("measured on", f"{at['device']}, {at['threads']} threads, torch {at['torch']}"))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return aligned(rows, result["machine"])
 
 
 def print_images(result: dict[str, Any]) -> None:

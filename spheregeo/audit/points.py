@@ -12,7 +12,7 @@ import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
-from spheregeo.audit.cost import count_parameters, machine_of
+from spheregeo.audit.cost import aligned, count_parameters, machine_of, time_rows
 from spheregeo.audit.fields import FieldSpec
 from spheregeo.audit.randomise import randomise as randomise_
 from spheregeo.sampling import random_rotations
@@ -194,15 +194,8 @@ def format_points(result: dict[str, Any]) -> str:
         rows += [(f"change by {kind}", f"{found[kind]:.2e}  (float64, weights {weights})") for kind in KINDS]
         rows.append(("difference of clouds", f"{found['spread']:.2e}  (float64, weights {weights})"))
     rows.append(("parameters", f"{result['parameters']:,}"))
-    for name, seconds in result["seconds"].items():
-        each = result["nanoseconds_per_point"][name]
-        rows.append(
-            (f"time, {name.replace('_', ' + ')}", f"{1e3 * seconds:.4g} ms  ({each:,.0f} ns a point)")
-        )
-    at = result["machine"]
-    rows.append(("measured on", f"{at['device']}, {at['threads']} threads, torch {at['torch']}"))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    rows += time_rows(result, "nanoseconds_per_point", "a point")
+    return aligned(rows, result["machine"])
 
 
 def print_points(result: dict[str, Any]) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spheregeo.audit.cost import count_flops, count_parameters, machine_of, measure_memory, measure_time
+from spheregeo.audit.cost import (
+    aligned,
+    count_flops,
+    count_parameters,
+    machine_of,
+    measure_memory,
+    measure_time,
+)
 from spheregeo.audit.equivariance import declared_channels, declared_target, measure_equivariance
 from spheregeo.audit.rotations import has_symmetries
 from spheregeo.files import write_json
@@ -117,10 +124,7 @@ def format_table(result: dict[str, Any]) -> str:
         if size is not None:
             memory = f"{size / 2**20:.4g} MiB  ({each[f'bytes_{key}']:,.0f} bytes a point)"
         rows.append((f"peak memory, {name}", memory))
-    at = result["machine"]
-    rows.append(("measured on", f"{at['device']}, {at['threads']} threads, torch {at['torch']}"))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return aligned(rows, result["machine"])
 
 
 def print_table(result: dict[str, Any]) -> None:

@@ -13,7 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spheregeo.audit.cost import count_parameters, machine_of, measure_memory, measure_time
+from spheregeo.audit.cost import (
+    aligned,
+    count_parameters,
+    machine_of,
+    measure_memory,
+    measure_time,
+    time_rows,
+)
 from spheregeo.audit.equivariance import measure_equivariance
 from spheregeo.audit.randomise import randomise as randomise_
 from spheregeo.sampling import random_rotations
@@ -148,15 +155,8 @@ def format_voxels(result: dict[str, Any]) -> str:
             for name, value in found.items()
         ]
     rows.append(("parameters", f"{result['parameters']:,}"))
-    for name, seconds in result["seconds"].items():
-        each = result["nanoseconds_per_voxel"][name]
-        rows.append(
-            (f"time, {name.replace('_', ' + ')}", f"{1e3 * seconds:.4g} ms  ({each:,.0f} ns per voxel)")
-        )
-    at = result["machine"]
-    rows.append(("measured on", f"{at['device']}, {at['threads']} threads, torch {at['torch']}"))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    rows += time_rows(result, "nanoseconds_per_voxel", "per voxel")
+    return aligned(rows, result["machine"])
 
 
 def print_voxels(result: dict[str, Any]) -> None:

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spheregeo.cli.studies.cells import Cell, run_all, table_of
-from spheregeo.files import atomic_path
+from spheregeo.cli.studies.cells import Cell, publish, run_all, save_picture
 
 SUMMARY = "equivariance or augmentation: an equivariant and a planar network on ever more rotated copies"
 TASKS = {"classify": ("classify-sphere", "classify-mnist"), "segment": ("segment-glyphs", "segment-mnist")}
@@ -187,16 +186,6 @@ def row(result: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def write_table(rows: Sequence[dict[str, Any]], folder: Path) -> str:
-    """Write the rows as ``augmentation.csv`` and return them as aligned text.
-
-    Args:
-        rows: rows of the table.
-        folder: where the file goes.
-    """
-    return table_of(rows, COLUMNS, folder / "augmentation.csv")
-
-
 def draw(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
     """Draw the scores on turned tests against the number of rotated copies, a panel for each task; return the picture's path.
 
@@ -235,10 +224,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
         axis.set_title({"classify": "classify pictures", "segment": "label their points"}[task])
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
-    out = folder / "augmentation.png"
-    with atomic_path(out) as path:
-        figure.savefig(path, dpi=120, format="png")
-    return out
+    return save_picture(figure, folder / "augmentation.png")
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any]]:
@@ -258,8 +244,5 @@ def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any
         return f"accuracy {found['accuracy']:.3f}" if found["miou"] is None else f"mIoU {found['miou']:.3f}"
 
     rows = [row(result) for result in run_all(made, folder, measure, tell)]
-    print(
-        f"\n{write_table(rows, folder)}\n\ntable: {folder / 'augmentation.csv'}, plot: {draw(rows, folder)}",
-        flush=True,
-    )
+    publish(rows, COLUMNS, folder, "augmentation", draw)
     return rows

@@ -125,6 +125,42 @@ def run_all(
     return results
 
 
+def save_picture(figure: Any, path: Path) -> Path:
+    """Write a study's picture as PNG and return its path.
+
+    Args:
+        figure: a figure of matplotlib.
+        path: the file.
+    """
+    with atomic_path(path) as part:
+        figure.savefig(part, dpi=120, format="png")
+    return path
+
+
+def publish(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    folder: Path,
+    name: str,
+    draw: Callable[[Sequence[dict[str, Any]], Path], Path],
+    verdict: str = "",
+) -> None:
+    """Write a study's table as NAME.csv, draw its picture, and print the table and where both are.
+
+    Args:
+        rows: rows of the table.
+        columns: entries of the rows, in order.
+        folder: folder of the study.
+        name: name of the table's file.
+        draw: function of rows and folder that returns the picture's path.
+        verdict: what the table comes to, printed below it.
+    """
+    path = folder / f"{name}.csv"
+    below = f"{verdict}\n" if verdict else ""
+    text = table_of(rows, columns, path)
+    print(f"\n{text}\n\n{below}table: {path}, plot: {draw(rows, folder)}", flush=True)
+
+
 def table_of(rows: Sequence[dict[str, Any]], columns: Sequence[str], path: Path) -> str:
     """Write the rows of a study's table as CSV and return them as aligned text.
 

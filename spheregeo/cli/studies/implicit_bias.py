@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from spheregeo.cli.studies.cells import save_picture
 from spheregeo.files import atomic_path, reading, write_json
 
 SUMMARY = "implicit bias: which directions linear group, cyclic and dense networks learn on separable data"
@@ -164,10 +165,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
             axis.grid(axis="y", alpha=0.3)
         line[0].set_ylabel("norm at margin 1,\nfully connected = 1")
     axes[0][0].legend(frameon=False, fontsize=8)
-    out = folder / "implicit_bias.png"
-    with atomic_path(out) as path:
-        figure.savefig(path, dpi=120, format="png")
-    return out
+    return save_picture(figure, folder / "implicit_bias.png")
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any]]:

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from spheregeo.checks import nearest
-from spheregeo.cli.studies.cells import Cell, finished, table_of, train
-from spheregeo.files import atomic_path
+from spheregeo.cli.studies.cells import Cell, finished, publish, save_picture, table_of, train
 
 SUMMARY = "rotated MNIST: all networks of images at equal parameters, learnt upright and learnt turned"
 RECIPE = "classify-rotated-mnist"
@@ -297,10 +296,7 @@ def draw(table: Sequence[dict[str, Any]], folder: Path) -> Path:
     axis.set_title("MNIST's digits turned, networks of equally many parameters", fontsize=10)
     axis.grid(axis="y", alpha=0.3)
     axis.legend(frameon=False)
-    out = folder / "rotations.png"
-    with atomic_path(out) as path:
-        figure.savefig(path, dpi=120, format="png")
-    return out
+    return save_picture(figure, folder / "rotations.png")
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any]]:
@@ -342,12 +338,9 @@ def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any
             flush=True,
         )
         table = rows(results)
-        text = table_of(table, COLUMNS, folder / "rotations.csv")
+        table_of(table, COLUMNS, folder / "rotations.csv")
     if results:
-        print(
-            f"\n{text}\n\n{verdict(table)}\ntable: {folder / 'rotations.csv'}, plot: {draw(table, folder)}",
-            flush=True,
-        )
+        publish(table, COLUMNS, folder, "rotations", draw, verdict(table))
     if faults:
         raise ValueError(f"{len(faults)} of {len(made)} trainings failed: {'; '.join(faults)}")
     return rows(results)

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spheregeo.checks import check_least
-from spheregeo.cli.studies.cells import Cell, run_all, table_of
-from spheregeo.files import atomic_path
+from spheregeo.cli.studies.cells import Cell, publish, run_all, save_picture
 
 SUMMARY = "group convolutions at representative poses: accuracy, clusters, time and memory against epsilon"
 COLUMNS = (
@@ -154,10 +153,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
     axis.set_ylim(0, 105)
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
-    out = folder / "sampling.png"
-    with atomic_path(out) as path:
-        figure.savefig(path, dpi=120, format="png")
-    return out
+    return save_picture(figure, folder / "sampling.png")
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any]]:
@@ -178,6 +174,5 @@ def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any
     if result["epsilons"] != options.epsilons:  # the same training, measured at others
         result["rows"] = measure(folder / cell.name, cell, options.epsilons)["rows"]
     rows: list[dict[str, Any]] = result["rows"]
-    text = table_of(rows, COLUMNS, folder / "sampling.csv")
-    print(f"\n{text}\n\ntable: {folder / 'sampling.csv'}, plot: {draw(rows, folder)}", flush=True)
+    publish(rows, COLUMNS, folder, "sampling", draw)
     return rows

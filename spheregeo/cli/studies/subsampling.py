@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spheregeo.cli.studies.cells import Cell, run_all, table_of
-from spheregeo.files import atomic_path
+from spheregeo.cli.studies.cells import Cell, publish, run_all, save_picture
 
 SUMMARY = "exact or approximate: group networks whose strides suit the image's size, and one pixel beside it"
 GROUPS = {"p4": "C4", "p4m": "D4"}
@@ -160,10 +159,7 @@ def draw(rows: Sequence[dict[str, Any]], folder: Path) -> Path:
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )
-    out = folder / "subsampling.png"
-    with atomic_path(out) as path:
-        figure.savefig(path, dpi=120, format="png")
-    return out
+    return save_picture(figure, folder / "subsampling.png")
 
 
 def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any]]:
@@ -183,6 +179,5 @@ def run(options: argparse.Namespace, overrides: list[str]) -> list[dict[str, Any
         return f"upright {found['upright']:.3f}, quarter turns {found['quarter_turns']:.3f}"
 
     rows = [row(result) for result in run_all(made, folder, measure, tell)]
-    path = folder / "subsampling.csv"
-    print(f"\n{table_of(rows, COLUMNS, path)}\n\ntable: {path}, plot: {draw(rows, folder)}", flush=True)
+    publish(rows, COLUMNS, folder, "subsampling", draw)
     return rows

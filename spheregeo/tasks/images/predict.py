@@ -12,17 +12,14 @@ from torch import Tensor
 
 from spheregeo.data.images.files import PICTURE_SUFFIXES, resized
 from spheregeo.tasks.answers import ended
+from spheregeo.tasks.classify import classify_files
 from spheregeo.tasks.pictures.fields import as_rgb, colour, legend_within, overlay, palette, write_png
 from spheregeo.tasks.pictures.images import images_picture
 from spheregeo.tasks.predict import Job, PredictOptions, Written, predict_files
-from spheregeo.tasks.predictions import class_columns, class_line, class_row
 
-SHOWN = 12
-PICTURE = "predictions.png"
 Image = np.ndarray[Any, Any]
 
 
-@torch.inference_mode()
 def classify_images(
     classify: Callable[[list[Tensor], list[str]], Tensor],
     read: Callable[[Path], Image],
@@ -45,26 +42,14 @@ def classify_images(
 
     Raises: FileNotFoundError without images; ValueError for bad ones, after the others are done.
     """
-    shown: list[tuple[Image, str]] = []
 
     def prepared(path: Path) -> list[Tensor]:
         image = read(path)
         return [torch.from_numpy(image if size is None else resized(image, list(size)))]
 
-    def write(path: Path, stem: Path, images: dict[int, Tensor], answers: list[Tensor]) -> Written:
-        line = class_line(answers[0], class_names)
-        if len(shown) < SHOWN:
-            shown.append((images[0].numpy(), f"{path.name}\n{line}"))
-        return Written(line, [class_row(path.name, answers[0], class_names)])
-
-    def finish() -> list[Path]:
-        return [images_picture(output / PICTURE, *zip(*shown, strict=True))]
-
-    job = Job(
-        PICTURE_SUFFIXES, "image", "images", prepared, classify, write,
-        columns=class_columns(class_names), shared=[PICTURE], finish=finish,
-    )  # fmt: skip
-    predict_files(job, source, output, options)
+    kind = (PICTURE_SUFFIXES, "image", "images")
+    caption = "{name}\n{line}"
+    classify_files(kind, prepared, classify, images_picture, caption, source, output, class_names, options)
 
 
 @torch.inference_mode()
