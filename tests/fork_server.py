@@ -2,7 +2,7 @@
 
 A server imports the packages once and forks for each program. Of ours nothing is imported beforehand, so that a program
 finds what it would find in a new interpreter. Where that is the question (what an import loads, what an environment variable
-changes), a test starts an interpreter.
+changes), a test starts an interpreter. So does the server itself where forks of such a process are not safe: not on Linux.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ PACKAGES = (
     *("numba", "e3nn.o3", "e3nn.nn", "healpy", "trimesh", "lightning.pytorch", "torchmetrics", "torchmetrics.classification"),
     *("jsonargparse", "matplotlib.pyplot", "matplotlib.figure", "ase.io", "h5py", "PIL.Image", "tqdm", "safetensors.torch"),
 )  # fmt: skip
+FORKS = sys.platform == "linux"
 FIXED = ("OMP_", "MKL_", "MPL", "TORCH", "KMP_")  # variables that packages read when they are imported
 
 
@@ -37,6 +38,7 @@ class ForkServer:
         self.environment = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
         self._process: subprocess.Popen[str] | None = None
         self._started: dict[int, tuple[list[str], Path, Path]] = {}
+        self._own: dict[int, subprocess.Popen[bytes]] = {}  # where nothing is forked
 
     def run(
         self, words: list[str], cwd: Path | None = None, timeout: float = 560.0, **environment: str
@@ -56,19 +58,25 @@ class ForkServer:
         assert not any(name.startswith(FIXED) for name in environment), environment
         out, errors = (str(self.folder / f"{self.count}.{kind}") for kind in ("out", "err"))
         self.count += 1
-        pid: int = self._ask(
-            words=words,
-            cwd=str(cwd or Path.cwd()),
-            environment={**os.environ, **self.environment, **environment},
-            files=[out, errors],
-        )["pid"]
+        place, variables = str(cwd or Path.cwd()), {**os.environ, **self.environment, **environment}
+        if FORKS:
+            pid: int = self._ask(words=words, cwd=place, environment=variables, files=[out, errors])["pid"]
+        else:
+            with open(out, "wb") as stdout, open(errors, "wb") as stderr:
+                command = [sys.executable, *words]
+                process = subprocess.Popen(command, cwd=place, env=variables, stdout=stdout, stderr=stderr)
+            pid = process.pid
+            self._own[pid] = process
         self._started[pid] = words, Path(out), Path(errors)
         return pid
 
     def finish(self, pid: int, timeout: float = 560.0) -> subprocess.CompletedProcess[str]:
         """Wait for the end of a program that was started."""
         words, out, errors = self._started.pop(pid)
-        code = self._ask(wait=pid, timeout=timeout)["code"]
+        if pid in self._own:
+            code: int | None = self._own.pop(pid).wait(timeout)
+        else:
+            code = self._ask(wait=pid, timeout=timeout)["code"]
         if code is None:
             raise subprocess.TimeoutExpired(words, timeout, out.read_text(), errors.read_text())
         return subprocess.CompletedProcess(words, code, out.read_text(), errors.read_text())
@@ -177,6 +185,9 @@ def later(words: list[str]) -> Callable[[], int]:
     Returns:
         a function that lets the command run to its end, without its output, and gives its exit code.
     """
+    if not FORKS:
+        command = [sys.executable, "-m", "spheregeo", *words]
+        return lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:
