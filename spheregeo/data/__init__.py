@@ -59,7 +59,9 @@ if TYPE_CHECKING:
     from spheregeo.data.molecules.modules import G2Data, QM7Data, QM9Data
     from spheregeo.data.molecules.molecules import Molecules
     from spheregeo.data.molecules.own import ExtXYZData, SDFData
+    from spheregeo.data.molecules.periodic.databases import read_ase_db
     from spheregeo.data.molecules.periodic.modules import SlabsData
+    from spheregeo.data.molecules.periodic.oc20 import OC20Data, read_oc20
     from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf, read_sdf_csv, read_table, unpad
     from spheregeo.data.points.dataset import Cloud, PointDataset, unit_sphere
     from spheregeo.data.points.files import read_cloud
@@ -178,6 +180,7 @@ _HOMES = {
     "MoleculeData": "molecules.module",
     "Molecules": "molecules.molecules",
     "Normalize": "sphere.augment",
+    "OC20Data": "molecules.periodic.oc20",
     "PanoramaData": "sphere.module",
     "PanoramaDataset": "sphere.dataset",
     "PanoramaFolder": "sphere.folder",
@@ -245,6 +248,7 @@ _HOMES = {
     "numeric": "molecules.tables",
     "panorama_grid": "sphere.resize",
     "read_all": "readings",
+    "read_ase_db": "molecules.periodic.databases",
     "read_class_names": "files",
     "read_cloud": "points.files",
     "read_depth": "sphere.pictures.depth",
@@ -256,6 +260,7 @@ _HOMES = {
     "read_labels": "sphere.pictures.labels",
     "read_modelnet": "points.modelnet",
     "read_npz": "molecules.tables",
+    "read_oc20": "molecules.periodic.oc20",
     "read_pcd": "points.pcd",
     "read_picture": "images.files",
     "read_scanobjectnn": "points.modelnet",
@@ -365,6 +370,7 @@ __all__ = [
     "MoleculeData",
     "Molecules",
     "Normalize",
+    "OC20Data",
     "PanoramaData",
     "PanoramaDataset",
     "PanoramaFolder",
@@ -430,6 +436,7 @@ __all__ = [
     "numeric",
     "panorama_grid",
     "read_all",
+    "read_ase_db",
     "read_class_names",
     "read_cloud",
     "read_depth",
@@ -441,6 +448,7 @@ __all__ = [
     "read_labels",
     "read_modelnet",
     "read_npz",
+    "read_oc20",
     "read_pcd",
     "read_picture",
     "read_scanobjectnn",

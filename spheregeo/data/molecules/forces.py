@@ -12,24 +12,27 @@ from spheregeo.data.molecules.built_in import metal_clusters, metal_references
 from spheregeo.data.molecules.files import energies_of_atoms, free_atoms, isolated_atoms, read_extxyz
 from spheregeo.data.molecules.module import MoleculeData, Split, random_split
 from spheregeo.data.molecules.molecules import Molecules
+from spheregeo.data.molecules.periodic.databases import has_databases, read_ase_db
 
 __all__ = ["ClustersData", "ForcesData"]
 
 
 class ForcesData(MoleculeData):
-    """Energies and forces from extended XYZ files: trajectories, relaxations, molecules or crystals.
+    """Energies, forces and stresses from extended XYZ files or ASE databases: trajectories, relaxations, molecules or crystals.
 
     Frames without forces train and are scored by their energies alone.
 
     Args:
-        root: an extended XYZ file or a folder of them; frames of one atom, alone or farther than 6 Å from its images, are taken
-            as free atoms, not for training.
+        root: an extended XYZ file, an ASE database (.db) or a folder of either; frames of one atom, alone or farther than 6 Å
+            from its images, are taken as free atoms, not for training.
         test_root: a file of its own for the test, where frames of free atoms are left out; some of root's frames if None.
         isolated: a file with free atoms; those among root's frames if None.
         energy_key: the energies' key in the files; the usual names are tried if None, and have to agree.
         forces_key: the forces' key; the usual names are tried if None, and have to agree.
         energy_unit: unit of the energies.
         forces_unit: unit of the forces; that of the energies per Å if None.
+        stress_key: the stresses' or virials' key; the usual names are tried if None, and have to agree.
+        stress_unit: unit of the stresses; that of the energies per Å^3 if None.
         train: training frames; 0 for all that are left.
         val: validation frames.
         test: test frames, unless test_root is given.
@@ -37,7 +40,7 @@ class ForcesData(MoleculeData):
         eval_batch_size: frames in a batch of validation and test.
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
 
-    Units: eV and eV/Å in batches, whatever the files have.
+    Units: eV, eV/Å and eV/Å³ in batches, whatever the files have.
     Raises: FileNotFoundError without the files; ValueError for missing energies, energies or forces that two keys give
         differently, free atoms with two energies, or frames that train and test.
     """
@@ -56,6 +59,8 @@ class ForcesData(MoleculeData):
         test: int = 200,
         batch_size: int = 10,
         *,
+        stress_key: str | None = None,
+        stress_unit: str | None = None,
         eval_batch_size: int = 50,
         **kwargs: Any,
     ) -> None:
@@ -67,7 +72,7 @@ class ForcesData(MoleculeData):
         self.energy_key, self.energy_unit = energy_key, energy_unit
         self._options: dict[str, Any] = {
             "forces": True, "energy_key": energy_key, "forces_key": forces_key, "energy_unit": energy_unit,
-            "forces_unit": forces_unit,
+            "forces_unit": forces_unit, "stress_key": stress_key, "stress_unit": stress_unit,
         }  # fmt: skip
         self.train, self.val, self.test = train, val, test
         self._free: dict[int, float] = {}
@@ -81,10 +86,11 @@ class ForcesData(MoleculeData):
         """Read the molecules of a file or a folder.
 
         Args:
-            root: an extended XYZ file or a folder of them.
+            root: an extended XYZ file, an ASE database, or a folder of either.
             keep_atoms: whether frames of one free atom are among them.
         """
-        found = read_extxyz(root, **self._options)
+        read = read_ase_db if has_databases(root) else read_extxyz
+        found = read(root, **self._options)
         return found if keep_atoms else without_atoms(found, root)
 
     def split(self, source: Molecules) -> Split:

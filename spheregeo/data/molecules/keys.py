@@ -218,7 +218,9 @@ def fixed_atoms(frames: Sequence[Any]) -> list[np.ndarray] | None:
     for frame in frames:
         held = np.zeros(len(frame), bool)
         for constraint in frame.constraints:
-            told = constraint.todict() if hasattr(constraint, "todict") else {"name": "", "kwargs": {}}
+            told: dict[str, Any] = {"name": "", "kwargs": {}}
+            if hasattr(constraint, "todict"):
+                told = constraint.todict()
             whole = told["name"] == "FixCartesian" and np.all(told["kwargs"].get("mask", False))
             if whole or told["name"] == "FixAtoms":
                 held[constraint.index] = True

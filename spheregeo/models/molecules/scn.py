@@ -53,7 +53,7 @@ class ChannelNetwork(InvariantAtomNetwork):
         if not oversampling >= 1:
             raise ValueError(f"oversampling is {oversampling}; expected at least 1")
         self.lmax, self.direct = lmax, direct
-        self._sizes = {
+        self._sizes: dict[str, Any] = {
             "width": width, "depth": depth, "lmax": lmax, "cutoff": cutoff, "basis": basis, "hidden": hidden,
             "element_dim": element_dim, "oversampling": oversampling, "direct": direct, "readout": readout,
             "out_atoms": out_atoms,

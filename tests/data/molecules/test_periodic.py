@@ -129,3 +129,116 @@ def test_unknown_stresses_and_other_trips(tmp_path: Path) -> None:
     back = from_pyg(to_pyg(batch))
     assert all(torch.equal(back[k].nan_to_num(), batch[k].nan_to_num()) for k in ("stress", "tags", "fixed"))
     assert back["fixed"].dtype == torch.bool and back["tags"].dtype == torch.int64
+
+
+def test_an_ase_database(tmp_path: Path) -> None:
+    """The rows of a database are the frames of an extended XYZ file of the same systems."""
+    from ase.db import connect
+    from ase.io import write
+
+    from spheregeo.data import ForcesData, read_ase_db
+    from spheregeo.data.molecules.periodic.slabs import SlabRecipe, relaxed_slabs
+
+    frames, _, _ = relaxed_slabs(range(2), SlabRecipe(size=(1, 1, 2)), 2, 0)
+    base = connect(tmp_path / "a.db")
+    for k, frame in enumerate(frames):
+        base.write(frame, mine=-7.5 - k)
+    write(tmp_path / "a.xyz", frames, format="extxyz")
+    rows, others = read_ase_db(tmp_path / "a.db", forces=True), read_extxyz(tmp_path / "a.xyz", forces=True)
+    assert rows.names == ("1", "2", "3", "4")
+    for name in ("numbers", "positions", "energy", "forces", "stress", "tags", "fixed", "cell", "pbc"):
+        assert torch.allclose(getattr(rows, name).double(), getattr(others, name).double(), atol=1e-7), name
+    other = read_ase_db(tmp_path / "a.db", forces=True, energy_key="mine")
+    assert other.energy is not None and other.energy.tolist() == [-7.5, -8.5, -9.5, -10.5]
+    (tmp_path / "a.xyz").unlink()
+    data = ForcesData(str(tmp_path), val=1, test=1)
+    assert [len(data.molecules(part)) for part in ("train", "val", "test")] == [2, 1, 1]
+    (tmp_path / "b.db").write_bytes(b"SQLite format 3\x00" + b"\x01" * 50)
+    (tmp_path / "c.db").write_text("no database")
+    for name in ("b", "c"):
+        with pytest.raises(ValueError, match=rf"{name}\.db"):
+            read_ase_db(tmp_path / f"{name}.db", forces=True)
+    with pytest.raises(FileNotFoundError):
+        read_ase_db(tmp_path / "d.db")
+
+
+def lmdb_of(path: Path, records: list[bytes]) -> None:
+    import pickle
+
+    lmdb = pytest.importorskip("lmdb")
+    with lmdb.open(str(path), subdir=False, map_size=2**24) as store, store.begin(write=True) as transaction:
+        for k, content in enumerate(records):
+            transaction.put(str(k).encode(), content)
+        transaction.put(b"length", pickle.dumps(len(records)))
+
+
+def record(sid: int, **more: Any) -> bytes:
+    """A record as those sets have it: a pickled Data of PyTorch Geometric."""
+    import pickle
+
+    data = pytest.importorskip("torch_geometric").data.Data(
+        pos=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.5 + 0.1 * sid]]), cell=10 * torch.eye(3)[None], natoms=2,
+        atomic_numbers=torch.tensor([29.0, 8.0]), tags=torch.tensor([0, 2]), fixed=torch.tensor([1.0, 0.0]), sid=sid, fid=0,
+        y=-1.0 - sid, force=torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]), **more,
+    )  # fmt: skip
+    return pickle.dumps(data, protocol=-1)
+
+
+def test_records_of_the_open_catalyst_sets(tmp_path: Path) -> None:
+    from spheregeo.data import OC20Data, read_oc20
+
+    lmdb_of(tmp_path / "data.0000.lmdb", [record(k // 2) for k in range(8)])
+    lmdb_of(tmp_path / "data.0001.lmdb", [record(4)])
+    with pytest.raises(ValueError, match="holds pickles, which may run code"):
+        read_oc20(tmp_path)
+    found, systems = read_oc20(tmp_path, trust_pickles=True)
+    assert systems.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4] and len(found) == 9
+    assert found.energy is not None and found.energy.tolist() == [-1.0 - k for k in systems.tolist()]
+    assert found.tags is not None and found.tags[:2].tolist() == [0, 2]
+    assert found.fixed is not None and found.fixed[:2].tolist() == [True, False]
+    assert found.pbc is not None and bool(found.pbc.all()) and found.forces is not None
+    assert found.numbers[:2].tolist() == [29, 8] and found.forces[1].tolist() == [0, 0, -1]
+    data = OC20Data(str(tmp_path), trust_pickles=True, val=1, test=2)
+    parts = [{round(float(e)) for e in data.molecules(part).energy} for part in ("train", "val", "test")]  # type: ignore[union-attr]
+    assert [len(p) for p in parts] == [2, 1, 2] and len(set.union(*parts)) == 5
+    with pytest.raises(ValueError, match="5 systems cannot be split"):
+        OC20Data(str(tmp_path), trust_pickles=True, val=4, test=1).molecules("train")
+    with pytest.raises(FileNotFoundError, match="expected the files of an Open Catalyst set"):
+        read_oc20(tmp_path / "nothing", trust_pickles=True)
+
+
+class Harm:
+    """What a stranger's pickle may hold."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.path, "w")
+
+
+def test_records_run_nothing(tmp_path: Path) -> None:
+    import io
+    import pickle
+
+    from spheregeo.data import read_oc20
+
+    class Nested:
+        """A tensor's numbers, which plain unpickling reads with torch.load and so runs what is inside."""
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            content = io.BytesIO()
+            torch.save(Harm(tmp_path / "nested"), content)
+            return torch.storage._load_from_bytes, (content.getvalue(),)
+
+    for k, harm in enumerate(
+        (pickle.dumps(Harm(tmp_path / "harm")), pickle.dumps(Nested()), record(0)[:-20], b"no pickle")
+    ):
+        path = tmp_path / f"{k}.lmdb"
+        lmdb_of(path, [harm])
+        with pytest.raises(ValueError, match=rf"{k}\.lmdb"):
+            read_oc20(path, trust_pickles=True)
+    assert not (tmp_path / "harm").exists() and not (tmp_path / "nested").exists()
+    (tmp_path / "9.lmdb").write_bytes(b"no lmdb" * 1000)
+    with pytest.raises(ValueError, match=r"9\.lmdb"):
+        read_oc20(tmp_path / "9.lmdb", trust_pickles=True)

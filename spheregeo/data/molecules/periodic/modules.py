@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,8 +57,6 @@ class SlabsData(MoleculeData):
         ['batch', 'cell', 'energy', 'fixed', 'forces', 'index', 'numbers', 'pbc', 'positions', 'stress', 'tags']
     """
 
-    must_agree: ClassVar[tuple[str, ...]] = (*MoleculeData.must_agree, "energy")
-
     def __init__(
         self,
         train: int = 60,
@@ -82,11 +80,7 @@ class SlabsData(MoleculeData):
         self.parts = {"test": test, "val": val, "train": train}
         self.frames, self.energy, self.cache_dir = frames, energy, cache_dir
         self.recipe = SlabRecipe(
-            tuple(metals),
-            tuple(adsorbates),
-            tuple(facets),
-            tuple(size),
-            strain=strain,  # type: ignore[arg-type]
+            tuple(metals), tuple(adsorbates), tuple(facets), (size[0], size[1], size[2]), strain=strain
         )
 
     @property

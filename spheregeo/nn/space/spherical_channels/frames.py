@@ -21,14 +21,14 @@ class FrameWays(NamedTuple):
 
     Example:
         >>> geometry = EdgeGeometry.of(torch.randn(3, 3), torch.tensor([[0, 1, 2], [1, 0, 1]]))
-        >>> FrameWays.of(geometry, FrameRotation(Irreps("4x0e + 4x1o")), lmax=1).count
+        >>> FrameWays.of(geometry, FrameRotation(Irreps("4x0e + 4x1o")), lmax=1).edges
         3
     """
 
     coefficients: Tensor
     sources: Rows
     targets: Rows
-    count: int
+    edges: int
 
     @classmethod
     def of(

@@ -97,7 +97,7 @@ class TapMessage(ExactBuffers):
         self.bias.zero_()
 
     def forward(self, x: Stacks, ways: FrameWays, features: Tensor, envelope: Tensor) -> Stacks:
-        planar, count = x.planar(), ways.count
+        planar, count = x.planar(), ways.edges
         ends = [self._orders(self.rotation.inward(planar, ways.coefficients, r), count) for r in ways[1:3]]
         base = self.bias.to(planar)
         along, across = [], []  # of each order m > 0: what cos(mγ) and sin(mγ) multiply
@@ -196,7 +196,7 @@ class StrictMessage(nn.Module):
         self.second = FrameProduct([between], irreps, 2 * lmax, mmax=mmax)
 
     def forward(self, x: Stacks, ways: FrameWays, features: Tensor, envelope: Tensor) -> Stacks:
-        planar, count = x.planar(), ways.count
+        planar, count = x.planar(), ways.edges
         ends = [self.rotation.inward(planar, ways.coefficients, rows) for rows in ways[1:3]]
         z = scaled_orders(self.first(ends, count), count, features.to(planar), self.wide, self.mmax)
         y = self.second([self.act(z, count)], count)
