@@ -75,7 +75,9 @@ def test_what_needs_a_form_says_so(tmp_path: Path) -> None:
 
 def test_generated_data_need_nothing_and_unknown_names_are_named(tmp_path: Path) -> None:
     assert fetch("rooms", tmp_path) == tmp_path
-    with pytest.raises(ValueError, match=r"name is 'imagenet'; expected one of binary-images"):
+    with pytest.raises(
+        ValueError, match=r"name is 'imagenet'; expected one of adsorbate-slabs, binary-images"
+    ):
         fetch("imagenet", tmp_path)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from spheregeo.data.files import need_file
@@ -186,6 +188,14 @@ def free_atoms(molecules: Molecules) -> Tensor:
         lengths = molecules.cell.norm(dim=2)
         alone &= ~((lengths < FREE) & molecules.pbc).any(1)
     return alone
+
+
+def without_atoms(molecules: Molecules, root: str) -> Molecules:
+    """The molecules without free atoms, numbered anew. Raises: ValueError where none is left."""
+    bound = (~free_atoms(molecules)).nonzero()[:, 0]
+    if not len(bound):
+        raise ValueError(f"{root} holds free atoms only; expected molecules with energies")
+    return replace(molecules.select(bound), index=torch.arange(len(bound)))
 
 
 def energies_of_atoms(molecules: Molecules) -> dict[int, float]:

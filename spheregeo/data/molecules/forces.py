@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from spheregeo.checks import check_least
 from spheregeo.data.molecules.built_in import metal_clusters, metal_references
-from spheregeo.data.molecules.files import energies_of_atoms, free_atoms, isolated_atoms, read_extxyz
+from spheregeo.data.molecules.files import energies_of_atoms, isolated_atoms, read_extxyz, without_atoms
 from spheregeo.data.molecules.module import MoleculeData, Split, random_split
 from spheregeo.data.molecules.molecules import Molecules
 from spheregeo.data.molecules.periodic.databases import has_databases, read_ase_db
@@ -102,14 +101,6 @@ class ForcesData(MoleculeData):
             return isolated_atoms(self.isolated_file, self.energy_key, self.energy_unit)
         self.source  # noqa: B018 - reads the free atoms too
         return self._free or None
-
-
-def without_atoms(molecules: Molecules, root: str) -> Molecules:
-    """The molecules without free atoms, numbered anew. Raises: ValueError where none is left."""
-    bound = (~free_atoms(molecules)).nonzero()[:, 0]
-    if not len(bound):
-        raise ValueError(f"{root} holds free atoms only; expected molecules with energies")
-    return replace(molecules.select(bound), index=torch.arange(len(bound)))
 
 
 class ClustersData(MoleculeData):

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.checks import check_least
-from spheregeo.data.molecules.files import from_frames, read_extxyz
-from spheregeo.data.molecules.forces import without_atoms
+from spheregeo.data.molecules.files import from_frames, read_extxyz, without_atoms
 from spheregeo.data.molecules.module import MoleculeData, Split
 from spheregeo.data.molecules.molecules import Molecules
 from spheregeo.data.molecules.periodic import slabs
