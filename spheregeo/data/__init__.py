@@ -63,13 +63,16 @@ if TYPE_CHECKING:
     from spheregeo.data.molecules.periodic.modules import SlabsData
     from spheregeo.data.molecules.periodic.oc20 import OC20Data, read_oc20
     from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf, read_sdf_csv, read_table, unpad
-    from spheregeo.data.points.dataset import Cloud, PointDataset, unit_sphere
+    from spheregeo.data.points.dataset import Cloud, PartDataset, PointDataset, unit_sphere
     from spheregeo.data.points.files import read_cloud
     from spheregeo.data.points.folder import PointFolder
     from spheregeo.data.points.generated import PrimitiveClouds
     from spheregeo.data.points.modelnet import read_modelnet, read_scanobjectnn
     from spheregeo.data.points.modelnet_modules import ModelNetData, ScanObjectNNData
     from spheregeo.data.points.modules import PointData, PointFolderData, PrimitiveCloudsData
+    from spheregeo.data.points.part_files import PartFiles, PartFolder, ShapeNetPart
+    from spheregeo.data.points.part_modules import PartData, PartFolderData, PartShapesData, ShapeNetPartData
+    from spheregeo.data.points.part_shapes import PartShapes
     from spheregeo.data.points.pcd import read_pcd
     from spheregeo.data.points.views import PointAugment, Views
     from spheregeo.data.pyg import from_pyg, to_pyg
@@ -184,6 +187,13 @@ _HOMES = {
     "PanoramaData": "sphere.module",
     "PanoramaDataset": "sphere.dataset",
     "PanoramaFolder": "sphere.folder",
+    "PartData": "points.part_modules",
+    "PartDataset": "points.dataset",
+    "PartFiles": "points.part_files",
+    "PartFolder": "points.part_files",
+    "PartFolderData": "points.part_modules",
+    "PartShapes": "points.part_shapes",
+    "PartShapesData": "points.part_modules",
     "PointAugment": "points.views",
     "PointData": "points.modules",
     "PointDataset": "points.dataset",
@@ -208,6 +218,8 @@ _HOMES = {
     "SeriesData": "fields.module",
     "ShallowWater": "fields.shallow_water",
     "ShallowWaterData": "fields.generated",
+    "ShapeNetPart": "points.part_files",
+    "ShapeNetPartData": "points.part_modules",
     "Shrec11": "meshes.folder",
     "Shrec11Data": "meshes.modules",
     "SkyData": "sky.module",
@@ -374,6 +386,13 @@ __all__ = [
     "PanoramaData",
     "PanoramaDataset",
     "PanoramaFolder",
+    "PartData",
+    "PartDataset",
+    "PartFiles",
+    "PartFolder",
+    "PartFolderData",
+    "PartShapes",
+    "PartShapesData",
     "PointAugment",
     "PointData",
     "PointDataset",
@@ -396,6 +415,8 @@ __all__ = [
     "SeriesData",
     "ShallowWater",
     "ShallowWaterData",
+    "ShapeNetPart",
+    "ShapeNetPartData",
     "Shrec11",
     "Shrec11Data",
     "SkyData",

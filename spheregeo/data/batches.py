@@ -63,10 +63,11 @@ def collate_clouds(items: Sequence[Mapping[str, Any] | list[Any]]) -> dict[str, 
     """Join views of clouds to a ragged batch: points end to end, with the number of each point's cloud.
 
     Args:
-        items: dicts with ``positions``, ``label``, ``index`` and perhaps ``features``; or lists with several such views of one
-            cloud each, as many in every list. The batch then says how many: ``votes``.
+        items: dicts with ``positions``, ``label``, ``index`` and perhaps ``features`` and ``part``; or lists with several such
+            views of one cloud each, as many in every list. The batch then says how many: ``votes``.
 
-    Shape: positions and features (P_1, 3), (P_2, 3), ... -> (P_1 + P_2 + ..., 3), batch (P_1 + P_2 + ...,), label and index (B,).
+    Shape: positions and features (P_1, 3), (P_2, 3), ... -> (P_1 + P_2 + ..., 3), batch and part (P_1 + P_2 + ...,), label and
+        index (B,).
     Raises: ValueError for no items; TypeError for items that are no views of clouds.
 
     Example:
@@ -87,6 +88,8 @@ def collate_clouds(items: Sequence[Mapping[str, Any] | list[Any]]) -> dict[str, 
     }
     if "features" in flat[0]:
         batch["features"] = torch.cat([view["features"] for view in flat])
+    if "part" in flat[0]:
+        batch["part"] = torch.cat([view["part"] for view in flat])
     if len(flat) > len(groups):
         batch["votes"] = len(groups[0])
     return batch

@@ -28,6 +28,7 @@ INPUTS = {
     "FieldRegression": ("fields.nc", "global fields on latitudes and longitudes at one or more times"),
     "SkyRestoration": ("map.fits", "a HEALPix map, in ring or nested order"),
     "PointClassification": ("cloud.ply", "a cloud of points or a mesh"),
+    "PointSegmentation": ("cloud.ply", "a cloud of points or a mesh"),
     "MoleculeRegression": ("molecule.xyz", "molecules, positions in Å"),
     "Forces": ("molecule.xyz", "molecules, positions in Å"),
     "MeshClassification": ("mesh.ply", "a mesh"),

@@ -22,6 +22,7 @@ from spheregeo.models.plane.steerable import SteerableCNN, SteerableUNet
 from spheregeo.models.plane.strided_group_cnn import StridedGroupCNN
 from spheregeo.models.plane.warped_cnn import WarpedCNN
 from spheregeo.models.points.pointnet import PointNet
+from spheregeo.models.points.sprin import SPRIN
 from spheregeo.models.points.steerable_points import SteerablePoints
 from spheregeo.models.points.vnn import VNDGCNN, VNPointNet
 from spheregeo.models.registry import (
@@ -69,6 +70,7 @@ __all__ = [
     "SCN",
     "SEGNN",
     "SFNO",
+    "SPRIN",
     "TFN",
     "VNDGCNN",
     "CloudGraph",

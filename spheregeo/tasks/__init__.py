@@ -29,6 +29,7 @@ from spheregeo.tasks.molecules.forces import Forces, ForceScores
 from spheregeo.tasks.molecules.regression import MoleculeRegression, regression_scores
 from spheregeo.tasks.pictures.projections import globe, mollweide, to_panorama
 from spheregeo.tasks.points.classification import PointClassification
+from spheregeo.tasks.points.segmentation import PointSegmentation
 from spheregeo.tasks.predictions import Predictions, write_predictions
 from spheregeo.tasks.sky.restoration import SkyRestoration
 from spheregeo.tasks.sphere.base import SphereTask
@@ -57,6 +58,7 @@ __all__ = [
     "MoleculeRegression",
     "MoleculeTask",
     "PointClassification",
+    "PointSegmentation",
     "Predictions",
     "Segmentation",
     "SkyRestoration",

@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pointnet": {"width": 4},
     "scn": {"width": 4, "hidden": 8, "depth": 2, "taps": 24, "oversampling": 3.0, "num_neighbors": 4.0},
     "escn": {"width": 4, "hidden": 8, "depth": 2, "oversampling": 3.0, "num_neighbors": 4.0},
+    "sprin": {"width": 4, "k": 4, "counts": (6, 3)},
     "steerable-points": {"width": 4, "k": 4, "counts": (6, 3), "radii": (1.5, 3.0)},
 }
 UPRIGHT: dict[str, Any] = {"image-": {"so3": 10.0}}  # networks of images that promise nothing

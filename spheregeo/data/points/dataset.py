@@ -9,6 +9,7 @@ key             shape       dtype      meaning
 ``features``    (P, 3)      float32    unit normals, where they are asked for; turned with the positions
 ``label``       ()          int64      class of the cloud
 ``index``       ()          int64      number of the cloud in its dataset
+``part``        (P,)        int64      part of every point, 255 where it is not known; of a :class:`PartDataset` alone
 ==============  ==========  =========  ====================================================================================
 
 A batch holds positions and features end to end, ``batch`` (P_1 + P_2 + ...,) int64, the cloud of each point, ``label`` (B,) and
@@ -27,7 +28,7 @@ from torch.utils.data import Dataset
 
 from spheregeo.data.batches import collate_clouds as collate  # noqa: F401  (its former place)
 
-__all__ = ["Cloud", "PointDataset", "unit_sphere"]
+__all__ = ["Cloud", "PartDataset", "PointDataset", "unit_sphere"]
 
 AXES = ("x", "y", "z")
 LARGEST = float(np.finfo(np.float32).max)  # networks and caches hold coordinates in float32
@@ -42,8 +43,9 @@ class Cloud:
         points: coordinates.
         normals: unit normals; None where they are not known.
         dropped: points that the source has beyond these, left out for being NaN or infinite.
+        parts: the part that each point belongs to, 255 where that is not known; None for clouds without parts.
 
-    Shape: points (P, 3); normals (P, 3).
+    Shape: points (P, 3); normals (P, 3); parts (P,) int64.
 
     Example:
         >>> import numpy as np
@@ -54,10 +56,15 @@ class Cloud:
     points: np.ndarray
     normals: np.ndarray | None = None
     dropped: int = 0
+    parts: np.ndarray | None = None
 
 
 def check_cloud(
-    points: np.ndarray, normals: np.ndarray | None, name: str, drop_nan: bool | None = None
+    points: np.ndarray,
+    normals: np.ndarray | None,
+    name: str,
+    drop_nan: bool | None = None,
+    parts: np.ndarray | None = None,
 ) -> Cloud:
     """The cloud, once found to be one: at least one point, three finite coordinates each; normals brought to length 1.
 
@@ -66,10 +73,13 @@ def check_cloud(
         normals: normals of any length, where known.
         name: what the cloud is called in messages.
         drop_nan: leave out points that are not finite, or whose normals are not; None where that is no option.
+        parts: a whole number for each point, where known.
 
     Raises: ValueError that begins with ``name``.
     """
     points = np.asarray(points)
+    if parts is not None:
+        parts = _check_parts(np.asarray(parts).reshape(-1), len(points), name)
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"{name} holds an array of shape {points.shape}; expected points (P, 3)")
     if not len(points):
@@ -83,6 +93,7 @@ def check_cloud(
         if dropped == len(points):
             raise ValueError(f"{name} holds no point that is finite; expected at least one")
         points, normals = points[~bad], None if normals is None else np.asarray(normals)[~bad]
+        parts = None if parts is None else parts[~bad]
     elif bad.any():
         hint = "" if drop_nan is None else ", or leave them out: drop_nan=True (--data.drop_nan true)"
         raise ValueError(
@@ -96,12 +107,23 @@ def check_cloud(
             f"{name} has coordinates up to {np.abs(points).max():g}; expected at most {LARGEST:g}"
         )
     if normals is None:
-        return Cloud(points, None, dropped)
+        return Cloud(points, None, dropped, parts)
     normals = np.asarray(normals)
     if not np.isfinite(normals).all():
         raise ValueError(f"{name} has normals that are NaN or infinite; expected finite ones")
     length = np.linalg.norm(normals, axis=1, keepdims=True)
-    return Cloud(points, normals / np.maximum(length, np.finfo(normals.dtype).tiny), dropped)
+    return Cloud(points, normals / np.maximum(length, np.finfo(normals.dtype).tiny), dropped, parts)
+
+
+def _check_parts(parts: np.ndarray, count: int, name: str) -> np.ndarray:
+    """Parts as int64. Raises: ValueError for another number of them, or no whole numbers."""
+    if len(parts) != count:
+        raise ValueError(f"{name} has {len(parts)} parts for {count} points; expected one a point")
+    if parts.dtype.kind not in "iuf" or not np.array_equal(parts, np.round(parts)):
+        raise ValueError(
+            f"{name} has parts that are no whole numbers; expected the number of a part for each point"
+        )
+    return parts.astype(np.int64)
 
 
 def check_spread(points: np.ndarray, name: str, distinct: int = 2) -> None:
@@ -180,3 +202,14 @@ class PointDataset(Dataset[Cloud], ABC):
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is outside a dataset of {len(self)} clouds")
         return self.load(index)
+
+
+class PartDataset(PointDataset):
+    """Base class of datasets of clouds whose points belong to parts: ``labels`` are categories, each with its own parts.
+
+    A subclass implements what one of :class:`PointDataset` does, with ``parts`` in its clouds, and sets ``part_names`` and
+    ``category_parts``, the parts of each category.
+    """
+
+    part_names: tuple[str, ...] = ()
+    category_parts: tuple[tuple[int, ...], ...] = ()

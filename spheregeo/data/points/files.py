@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from spheregeo.data.files import read_stored
 from spheregeo.data.points.dataset import Cloud, check_cloud
 from spheregeo.data.points.pcd import read_pcd
 from spheregeo.data.points.table import read_table
@@ -24,12 +25,32 @@ __all__ = ["read_cloud"]
 TEXT_SUFFIXES = (".xyz", ".xyzn", ".txt")
 MESH_SUFFIXES = (".off", ".ply", ".obj", ".stl")
 CLOUD_SUFFIXES = (*MESH_SUFFIXES, *TEXT_SUFFIXES, ".pcd")
+PART_SUFFIXES = (".ply", *TEXT_SUFFIXES, ".pcd", ".npz")
+PLACES = ("points", "positions", "xyz")
+PARTS = (
+    "part",
+    "parts",
+    "label",
+    "labels",
+    "seg",
+    "segment",
+    "class",
+    "scalar_part",
+    "scalar_label",
+    "scalar_class",
+)
 NORMALS = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
 Columns = dict[str, np.ndarray]
 
 
 def read_cloud(
-    path: str | Path, num_points: int = 2048, seed: int = 0, *, columns: str = "", drop_nan: bool = False
+    path: str | Path,
+    num_points: int = 2048,
+    seed: int = 0,
+    *,
+    columns: str = "",
+    drop_nan: bool = False,
+    parts: bool = False,
 ) -> Cloud:
     """The points of a file as it stands, or points drawn evenly from a mesh's surface, with normals where they are known.
 
@@ -41,6 +62,9 @@ def read_cloud(
         columns: names of the columns of text files, such as "x y z nx ny nz", "_" for those to leave out.
         drop_nan: leave out points that are NaN or infinite, which organised scans have; their number is ``dropped`` of the cloud.
 
+        parts: read the part of each point from a column called part or label, the last of four or seven columns of a text file
+            without names; .npz files with points, perhaps normals, and part or label are read, too.
+
     Shape: (P, 3) float64.
     Raises: FileNotFoundError; ValueError that names the file and what is wrong with it.
     """
@@ -49,10 +73,14 @@ def read_cloud(
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"{path} {kind}; expected a file of points or a mesh")
     suffix = path.suffix.lower()
-    if suffix not in CLOUD_SUFFIXES:
+    known = PART_SUFFIXES if parts else CLOUD_SUFFIXES
+    if suffix not in known:
         raise ValueError(
-            f"{path} ends in {path.suffix!r}; expected one of {', '.join(CLOUD_SUFFIXES)}: convert it to PLY, for example"
+            f"{path} ends in {path.suffix!r}; expected one of {', '.join(known)}: convert it to PLY, for example"
         )
+    if parts:
+        with reading(path, "points with parts"):
+            return _with_parts(path, suffix, columns, drop_nan)
     with reading(path, "points or as a mesh"):
         if suffix in TEXT_SUFFIXES:
             return _of_columns(_text_columns(path, columns), path, drop_nan)
@@ -73,9 +101,40 @@ def read_cloud(
         return sample_surface(vertices, faces, num_points, [seed, zlib.crc32(path.stem.encode())], str(path))
 
 
-def _text_columns(path: Path, columns: str) -> Columns:
+def _with_parts(path: Path, suffix: str, columns: str, drop_nan: bool) -> Cloud:
+    """The points of a file, each with its part. Raises: ValueError for a file without parts."""
+    if suffix in TEXT_SUFFIXES:
+        named = _text_columns(path, columns, last="part")
+    elif suffix == ".pcd":
+        named = read_pcd(path)
+    elif suffix == ".npz":
+        named = _stored_columns(path)
+    else:
+        named = read_ply(path)[0]
+    found = next((name for name in PARTS if name in named), None)
+    if found is None:
+        raise ValueError(f"{path} has columns {', '.join(named)}; expected one called part or label")
+    return _of_columns(named, path, drop_nan, named[found])
+
+
+def _stored_columns(path: Path) -> Columns:
+    """Columns of an archive with points (P, 3), and perhaps normals (P, 3) and others (P,)."""
+    stored = read_stored(path, "an archive of a cloud")
+    place = None if not isinstance(stored, dict) else next((n for n in PLACES if n in stored), None)
+    if place is None or not isinstance(stored, dict):
+        raise ValueError(f"{path} holds no array called points; expected points (P, 3) and part (P,)")
+    named = {name: array.reshape(-1) for name, array in stored.items() if name in PARTS}
+    for name, columns in ((place, ("x", "y", "z")), ("normals", NORMALS[0])):
+        if name in stored:
+            if stored[name].ndim != 2 or stored[name].shape[1] != 3:
+                raise ValueError(f"{path}: {name} has shape {stored[name].shape}; expected (P, 3)")
+            named |= dict(zip(columns, stored[name].T, strict=True))
+    return named
+
+
+def _text_columns(path: Path, columns: str, last: str = "") -> Columns:
     try:
-        return read_table(path, columns, normals=path.suffix.lower() == ".xyzn")
+        return read_table(path, columns, normals=path.suffix.lower() == ".xyzn", last=last)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
 
@@ -105,8 +164,8 @@ def _normals(columns: Columns) -> np.ndarray | None:
     return None
 
 
-def _of_columns(columns: Columns, path: Path, drop_nan: bool) -> Cloud:
+def _of_columns(columns: Columns, path: Path, drop_nan: bool, parts: np.ndarray | None = None) -> Cloud:
     if any(name not in columns for name in "xyz"):
         raise ValueError(f"{path} has columns {', '.join(columns)}; expected x, y and z among them")
     points = np.stack([columns[name] for name in "xyz"], 1).astype(np.float64)
-    return check_cloud(points, _normals(columns), str(path), drop_nan)
+    return check_cloud(points, _normals(columns), str(path), drop_nan, parts)

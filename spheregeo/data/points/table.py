@@ -17,7 +17,7 @@ HELP = "name the columns in a first line, or with columns='x y z nx ny nz' (--da
 Columns = dict[str, np.ndarray]
 
 
-def read_table(path: Path, columns: str = "", normals: bool = False) -> Columns:
+def read_table(path: Path, columns: str = "", normals: bool = False, last: str = "") -> Columns:
     """The columns of a table of points in a text file, by name.
 
     Numbers stand apart by blanks, tabs, commas or semicolons; lines from # or // on are skipped. A first line of names (x y z
@@ -28,6 +28,7 @@ def read_table(path: Path, columns: str = "", normals: bool = False) -> Columns:
         path: the file.
         columns: names of the columns, apart by blanks; empty for those of the first line, or those that fit.
         normals: the last three of six columns are normals of any length.
+        last: name of the last of four or seven columns without names; empty where such tables are refused.
 
     Shape: (P,) float64 each.
     Raises: ValueError for what is no table of numbers, decimal commas, and columns whose meaning is not plain.
@@ -62,11 +63,13 @@ def read_table(path: Path, columns: str = "", normals: bool = False) -> Columns:
         raise ValueError(
             f"is no table of numbers: {error}; expected x y z, or {COLUMNS}, on every line"
         ) from error
-    return _named(table, names, normals)
+    return _named(table, names, normals, last)
 
 
-def _named(table: np.ndarray, names: list[str], normals: bool) -> Columns:
+def _named(table: np.ndarray, names: list[str], normals: bool, last: str = "") -> Columns:
     width = table.shape[1]
+    if last and not names and width in (4, 7):
+        names = [*COLUMNS.split()[: width - 1], last]
     if names:
         if len(names) != width or not {"x", "y", "z"} <= set(names):
             raise ValueError(

@@ -160,7 +160,8 @@ class Views(Dataset[Any]):
                 f"{self.dataset.name(index)} has no normals; use data that have some, or leave --data.normals out"
             )
         if self.augment is not None:
-            points, normals = self._changed(points, normals, self.augment, draws[_CHANGE])
+            points, normals, rows = self._changed(points, normals, self.augment, draws[_CHANGE])
+            kept = kept[rows]
         else:
             points = unit_sphere(points)
         turn = draw_rotation(self.rotation, self.dataset.up, draws[_TURN]).numpy()
@@ -171,6 +172,8 @@ class Views(Dataset[Any]):
         }
         if normals is not None:
             item["features"] = torch.from_numpy(normals @ turn.T).float()
+        if cloud.parts is not None:
+            item["part"] = torch.from_numpy(cloud.parts[kept])
         return item
 
     def _chosen(self, cloud: Cloud, index: int, choose: str, draw: torch.Generator) -> np.ndarray:
@@ -188,8 +191,8 @@ class Views(Dataset[Any]):
     @staticmethod
     def _changed(
         points: np.ndarray, normals: np.ndarray | None, augment: PointAugment, draw: torch.Generator
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The cloud stretched, on the unit sphere, thinned, then with noise: noise is in radii of the cloud."""
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """The cloud stretched, on the unit sphere, thinned, then with noise in its radii, and the points kept."""
         stretch = (
             math.log1p(augment.scale) * (2 * torch.rand(3, generator=draw, dtype=torch.float64) - 1)
         ).exp()
@@ -202,4 +205,4 @@ class Views(Dataset[Any]):
         if normals is not None:
             normals = normals[kept] / stretch.numpy()  # a normal is a gradient: it takes the inverse stretch
             normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-300)
-        return points, normals
+        return points, normals, kept

@@ -23,6 +23,7 @@ from spheregeo.nn.irreps import sphere_correlation as sphere_correlation
 from spheregeo.nn.space import edge_frame, implicit, spherical_channels, steerable
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.implicit import ImplicitConv
+from spheregeo.nn.space.invariant_conv import SparseInvariantConv, edge_invariants
 from spheregeo.nn.space.radial import RadialBasis, RadialNetwork, polynomial_envelope
 from spheregeo.nn.space.steerable import SO2Linear, SteerableConv, group_irreps, group_kernel, path_weights
 from spheregeo.nn.space.upsampling import interpolate_points
@@ -47,6 +48,7 @@ __all__ = [
     "RadialBasis",
     "RadialNetwork",
     "SO2Linear",
+    "SparseInvariantConv",
     "StatisticsNorm",
     "SteerableConv",
     "VectorBatchNorm",
@@ -57,6 +59,7 @@ __all__ = [
     "VectorMaxPool",
     "VectorMeanPool",
     "edge_frame",
+    "edge_invariants",
     "group_irreps",
     "group_kernel",
     "implicit",

@@ -9,24 +9,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spheregeo.tasks.pictures.fields import _figure, _write_figure
+from spheregeo.tasks.pictures.fields import _figure, _legend, _write_figure, palette
 from spheregeo.tasks.pictures.meshes import view
 
 Array = NDArray[Any]
 MOST = 4096  # points of a cloud that are drawn
 
 
-def draw_cloud(axis: Any, points: Array) -> None:
-    """Scatter a cloud into matplotlib axes, far points first. Shape: (P, 3)."""
+def draw_cloud(axis: Any, points: Array, colours: Array | None = None) -> None:
+    """Scatter a cloud into matplotlib axes, far points first; by depth unless points have colours.
+
+    Shape: points (P, 3), colours (P, 3) in [0, 1].
+    """
     step = -(-len(points) // MOST)
     shown = np.asarray(points, np.float64)[::step]
     seen = view(shown) if len(shown) > 2 else shown - shown.mean(0)  # fewer have no widest side
-    seen = seen[seen[:, 2].argsort()]
+    order = seen[:, 2].argsort()
+    seen = seen[order]
     depth = seen[:, 2]
     near = (depth - depth.min()) / max(float(np.ptp(depth)), 1e-12)
-    axis.scatter(
-        seen[:, 0], seen[:, 1], c=0.15 + 0.85 * near, s=2 + 5 * near, cmap="viridis_r", vmin=0, vmax=1, lw=0
-    )
+    paint = {"c": 0.15 + 0.85 * near, "cmap": "viridis_r", "vmin": 0, "vmax": 1}
+    if colours is not None:
+        paint = {"c": (0.55 + 0.45 * near)[:, None] * colours[::step][order]}
+    axis.scatter(seen[:, 0], seen[:, 1], s=2 + 5 * near, lw=0, **paint)
     reach = 1.05 * max(float(np.abs(seen[:, :2]).max()), 1e-6)
     axis.set_xlim(-reach, reach)
     axis.set_ylim(-reach, reach)
@@ -48,4 +53,32 @@ def clouds_picture(path: str | Path, clouds: Sequence[Array], titles: Sequence[s
     for axis, points, title in zip(axes.flat, clouds, titles, strict=False):
         draw_cloud(axis, points)
         axis.set_title(title, fontsize=8)
+    return _write_figure(path, figure)
+
+
+def parts_picture(
+    path: str | Path, rows: Sequence[Sequence[Array]], titles: Sequence[str], part_names: Sequence[str]
+) -> Path:
+    """Clouds with their points in the colours of parts: for each cloud one labelling, or the truth above a prediction.
+
+    Args:
+        path: the PNG.
+        rows: for each cloud its points, and one or two arrays of parts, 255 where a part is not known.
+        titles: one for each cloud.
+        part_names: one for each part.
+
+    Shape: points (P, 3), parts (P,).
+    """
+    lines, colours = len(rows[0]) - 1, palette(len(part_names)) / 255
+    figure = _figure(2.4 * len(rows), 2.6 * lines + 0.6)
+    axes = figure.subplots(lines, len(rows), squeeze=False)
+    heads = ("truth", "prediction") if lines > 1 else ("",)
+    for column, ((points, *labellings), title) in enumerate(zip(rows, titles, strict=True)):
+        for line, (parts, head) in enumerate(zip(labellings, heads, strict=True)):
+            axis = axes[line, column]
+            draw_cloud(axis, points, colours[parts.astype(np.uint8)])
+            words = [title] if line == 0 else []
+            axis.set_title(", ".join([*words, *([head] if head else [])]), fontsize=8)
+    present = np.unique(np.concatenate([parts for _, *found in rows for parts in found]))
+    _legend(figure, part_names, [int(k) for k in present if k < len(part_names)])
     return _write_figure(path, figure)

@@ -1,1 +1,1 @@
-"""Jobs on point clouds: classification."""
+"""Jobs on point clouds: classification, segmentation into parts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class _One(PointDataset):
 
 
 def cloud_batch(
-    clouds: Sequence[Cloud], num_points: int, normals: bool, names: Sequence[str]
+    clouds: Sequence[Cloud], num_points: int, normals: bool, names: Sequence[str], rows: bool = False
 ) -> dict[str, Any]:
     """Return clouds as a batch, each thinned to ``num_points`` that lie far apart.
 
@@ -49,14 +50,20 @@ def cloud_batch(
         num_points: points of a cloud that are kept.
         normals: whether normals are among the features.
         names: what the clouds are called in messages.
+        rows: whether to return the numbers of the points kept, as ``row``.
 
     Raises: ValueError for a cloud without the normals that are asked for.
     """
+    if rows:  # parts go where their points go
+        clouds = [replace(cloud, parts=np.arange(len(cloud.points))) for cloud in clouds]
     views = [
         Views(_One(cloud, name), num_points, choose="farthest", normals=normals)[0]
         for cloud, name in zip(clouds, names, strict=True)
     ]
-    return collate(views)
+    batch = collate(views)
+    if rows:
+        batch["row"] = batch.pop("part")
+    return batch
 
 
 @torch.inference_mode()

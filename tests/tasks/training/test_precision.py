@@ -28,6 +28,7 @@ RUNS = {
     "depth-sphere": ROOMS,
     "classify-sphere": [*TEN, "--data.grid=HEALPix(8)"],
     "classify-points": [*POINTS, f"--model.options={STEERABLE}"],
+    "segment-points": [*TEN, "--data.num_points=32", f"--model.options={STEERABLE}"],
     "regress-molecules": ["--model.width=4", "--model.depth=1"],
     "fit-forces": ["--data.train=6", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=1"],
     "fit-slabs": [

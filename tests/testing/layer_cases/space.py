@@ -119,6 +119,31 @@ def implicit() -> dict[str, Any]:
     }
 
 
+def plain_invariant(layer: Any, x: Tensor, positions: Tensor, edges: Any) -> Tensor:
+    """One matrix for each target, from all edges' outer products."""
+    own = positions - positions.mean(0)
+    h = layer.weights(layers.space.edge_invariants(own, own, edges.edge_index))
+    products = torch.einsum("ea,eb->eab", h, x[edges.source])
+    total = x.new_zeros(len(positions), *products.shape[1:]).index_add(0, edges.target, products)
+    size = torch.bincount(edges.target, minlength=len(positions)).clamp(min=1)
+    return layer.norm(layer.mix(total.flatten(1) / size[:, None]))
+
+
+@case(layers.space.SparseInvariantConv)
+def sparse_invariant() -> dict[str, Any]:
+    return {
+        "layer": layers.space.SparseInvariantConv(3, 4, rank=2, hidden=4),
+        "inputs": (torch.randn(8, 3), places(), layers.EdgeList.of(EDGES, 8)),
+        "empty_inputs": (torch.randn(0, 3), places(0), layers.EdgeList.of(EDGES[:, :0], 0)),
+        "twin": plain_invariant,
+        "where": places(20),
+        "field_in": "3x0e",
+        "field_out": "4x0e",
+        "equivariance": {"o3": 1e-11},
+        "channel_axis": -1,
+    }
+
+
 class InFrames(nn.Module):
     """``SO2Linear`` between the frames of edges and back, as features of points."""
 
