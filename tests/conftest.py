@@ -23,6 +23,20 @@ if "NUMBA_CACHE_DIR" not in os.environ:
     os.environ["NUMBA_CACHE_DIR"] = str(kept)
 
 
+# Files that take longest, the longest first: a worker that began one last would leave the others idle.
+LONG = (
+    "test_docs", "test_inner", "test_every_layer", "test_examples", "test_operators", "test_docstrings", "test_cli", "test_study",
+    "test_precision", "test_disco", "test_imports", "test_cache", "test_every_model", "test_demo", "test_readme", "test_ddp",
+    "test_save_and_load", "test_extend", "test_task_guide",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files, which workers take as a whole, by how long they take."""
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
