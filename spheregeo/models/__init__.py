@@ -31,6 +31,7 @@ from spheregeo.models.registry import (
     create,
     domain_of,
     names,
+    native_grid,
     output_of,
     outputs_of,
     register,
@@ -50,6 +51,7 @@ from spheregeo.models.sphere.healpix import HEALPixClassifier, HEALPixUNet
 from spheregeo.models.sphere.icosahedral import IcosahedralBlock, IcosahedralClassifier, IcosahedralUNet
 from spheregeo.models.sphere.lie_graph import LieGraphSphereClassifier, LieGraphSphereUNet
 from spheregeo.models.sphere.needlets import NeedletCNN, NeedletDenoiser
+from spheregeo.models.sphere.oslo import OSLO, PlanarOSLO, Rated, ScaleHyperprior
 from spheregeo.models.sphere.s2cnn import S2CNNClassifier, S2CNNUNet
 from spheregeo.models.sphere.sfno import SFNO, SFNOClassifier
 from spheregeo.models.sphere.spin import SpinClassifier, SpinUNet
@@ -66,6 +68,7 @@ __all__ = [
     "ALIASES",
     "ESCN",
     "GMRCNN",
+    "OSLO",
     "PDECNN",
     "SCN",
     "SEGNN",
@@ -108,16 +111,19 @@ __all__ = [
     "OnGrid",
     "PixelMLP",
     "PlanarCNN",
+    "PlanarOSLO",
     "PlanarUNet",
     "PointHead",
     "PointNet",
     "Pointwise",
     "ResidualBlock",
+    "Rated",
     "S2CNNClassifier",
     "S2CNNUNet",
     "SEGNNPoints",
     "SFNOClassifier",
     "SampledGroupCNN",
+    "ScaleHyperprior",
     "SchNet",
     "SphereMolecule",
     "SphericalTransformer",
@@ -143,6 +149,7 @@ __all__ = [
     "make_norm",
     "molecule_graph",
     "names",
+    "native_grid",
     "options_of",
     "output_of",
     "outputs_of",

@@ -149,6 +149,19 @@ def domain_of(name: str) -> str:
     return _entry(name).domain
 
 
+def native_grid(name: str, grid: Any) -> Any:
+    """Return the grid on which the model of that name works where its fields are on ``grid``: the same one, or the nearest it knows.
+
+    Args:
+        name: registered name of the network.
+        grid: grid of the fields.
+
+    Raises: ValueError for an unknown name.
+    """
+    native = _entry(name).native
+    return grid if native is None else native(grid)
+
+
 def family_of(name: str) -> str | None:
     """Return the short name under which options of that model may be filed. Raises: ValueError for an unknown name."""
     return _entry(name).family

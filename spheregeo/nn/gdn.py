@@ -8,34 +8,14 @@ Reference: Ballé, Laparra & Simoncelli 2016, arXiv:1511.06281, eq. 3 and sectio
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from spheregeo.autograd import Function
 from spheregeo.checks import check_tensor
+from spheregeo.coding.bounds import at_least
 from spheregeo.nn.statistics import working_dtype
 
 PEDESTAL = 2.0**-36  # what is added under the root: its gradient is then never zero
-
-
-class _AtLeast(Function):
-    """max(x, bound), whose gradient is let through below the bound where it leads up."""
-
-    @staticmethod
-    def forward(x: Tensor, bound: float) -> Tensor:
-        return x.clamp_min(bound)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.bound = inputs
-        ctx.save_for_backward(x)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (x,) = ctx.saved_tensors
-        return g * ((x >= ctx.bound) | (g < 0)), None
 
 
 class GDN(nn.Module):
@@ -73,15 +53,13 @@ class GDN(nn.Module):
     def beta(self) -> Tensor:
         """Constants under the root, at least ``beta_min``. Shape: (channels,)."""
         root = self.root_beta.to(working_dtype(self.root_beta))
-        bounded: Tensor = _AtLeast.apply(root, (self.beta_min + PEDESTAL) ** 0.5)
-        return bounded.square() - PEDESTAL
+        return at_least(root, (self.beta_min + PEDESTAL) ** 0.5).square() - PEDESTAL
 
     @property
     def gamma(self) -> Tensor:
         """Weight of channel j's square in channel i's norm, at least 0. Shape: (channels, channels)."""
         root = self.root_gamma.to(working_dtype(self.root_gamma))
-        bounded: Tensor = _AtLeast.apply(root, PEDESTAL**0.5)
-        return bounded.square() - PEDESTAL
+        return at_least(root, PEDESTAL**0.5).square() - PEDESTAL
 
     def forward(self, x: Tensor) -> Tensor:
         check_tensor(x)

@@ -73,13 +73,21 @@ class SphereTask(ScoredSamples):
         self.grid: Grid = grid
         self.in_channels = in_channels
         self.network = models.create(
-            name, in_channels, out_channels, grid, **_network_options(width, depth, own)
+            name, in_channels, out_channels, self.network_grid(name), **_network_options(width, depth, own)
         )
         for statistic, values in numbers.items():
             if len(values) != in_channels:
                 raise ValueError(f"{statistic} has {len(values)} numbers but in_channels is {in_channels}")
             self.register_buffer(f"image_{statistic}", torch.tensor(values), persistent=False)
         self.register_buffer("areas", self.grid.areas.float().reshape(self.grid.shape), persistent=False)
+
+    def network_grid(self, name: str) -> Grid:
+        """Return the grid that the network is built for: that of the images.
+
+        Args:
+            name: registered name of the network.
+        """
+        return self.grid
 
     def forward(self, image: Tensor) -> Tensor:
         return self.network(image)
