@@ -34,6 +34,7 @@ from spheregeo.tasks.predictions import Predictions, write_predictions
 from spheregeo.tasks.sky.restoration import SkyRestoration
 from spheregeo.tasks.sphere.base import SphereTask
 from spheregeo.tasks.sphere.classification import Classification
+from spheregeo.tasks.sphere.codec import Codec, Encoded
 from spheregeo.tasks.sphere.compression import Compression
 from spheregeo.tasks.sphere.depth import Depth
 from spheregeo.tasks.sphere.segmentation import Segmentation
@@ -42,10 +43,12 @@ from spheregeo.tasks.voxels.classification import VoxelClassification
 __all__ = [
     "AtomicCheckpointIO",
     "Classification",
+    "Codec",
     "Compression",
     "ConfusionMatrix",
     "Depth",
     "DepthScores",
+    "Encoded",
     "FieldRegression",
     "ForceScores",
     "Forces",

@@ -16,6 +16,8 @@ NAMES = (
     "validate",
     "test",
     "predict",
+    "encode",
+    "decode",
     "audit",
     "export",
     "check",

@@ -180,16 +180,14 @@ class ScaleHyperprior(nn.Module):
         return self.conditional.indices(scales)
 
     @torch.inference_mode()
-    def reconstruct(self, y: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the field of latents.
+    def bits_of(self, y: Tensor, z: Tensor) -> float:
+        """Return the bits of a sample's symbols by the learned densities.
 
         Args:
             y: (M, n) int64.
-            dtype: in which the synthesis is computed.
-
-        Shape: (M, n) -> (1, C, *grid.shape).
+            z: (N, m) int64.
         """
-        weight = next(self.synthesis.parameters())
-        field = y.to(weight.device, dtype).unflatten(1, self.latent_grid.shape)[None]
-        result: Tensor = self.synthesis(field)
-        return result
+        weight = next(self.hyper_synthesis.parameters())
+        latents, hyper = (q.to(weight.device, weight.dtype)[None] for q in (y, z))
+        scales = self.hyper_synthesis(hyper.unflatten(2, self.hyper_grid.shape)).flatten(2)
+        return float(self.conditional(latents, scales).double().sum() + self.prior(hyper).double().sum())
