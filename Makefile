@@ -19,7 +19,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt $(TORCH_ARGS) torch
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,climate,nifti,tiff,hub,onnx,dev,docs]"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train,climate,compression,nifti,tiff,hub,onnx,dev,docs]"
 	$(if $(ORACLE),$(BIN)/python -m pip install -q --no-deps $(ORACLE))
 	touch $@
 

@@ -50,7 +50,9 @@ def _targets(source: Path, suffixes: Sequence[str], output: str | None, ending: 
         pairs = [(path, path.with_suffix(ending)) for path in files]
     elif Path(output).suffix.lower() in kinds:
         if len(files) > 1:
-            raise ValueError(f"--output is the file {output} but {source} holds {len(files)} files; name a folder")
+            raise ValueError(
+                f"--output is the file {output} but {source} holds {len(files)} files; name a folder"
+            )
         pairs = [(files[0], Path(output))]
     else:
         pairs = [(path, Path(output) / (path.stem + ending)) for path in files]
@@ -137,7 +139,13 @@ def encode(
 
 
 def decode(
-    source: str, checkpoint: str | None, output: str | None, size: Sequence[int] | None, ending: str, *, overwrite: bool
+    source: str,
+    checkpoint: str | None,
+    output: str | None,
+    size: Sequence[int] | None,
+    ending: str,
+    *,
+    overwrite: bool,
 ) -> None:
     """Decode a compressed panorama or a folder of them.
 

@@ -103,7 +103,9 @@ def unpack(content: bytes) -> Compressed:
     """
     if content[: len(MAGIC)] != MAGIC:
         if content[:3] == MAGIC[:3] and len(content) > 3:
-            raise ValueError(f"the format has version {content[3:4]!r}; this version of spheregeo reads {MAGIC[3:]!r}")
+            raise ValueError(
+                f"the format has version {content[3:4]!r}; this version of spheregeo reads {MAGIC[3:]!r}"
+            )
         raise ValueError(f"it begins with {content[:4]!r}; expected {MAGIC!r}")
     whole, check = content[:-4], content[-4:]
     try:

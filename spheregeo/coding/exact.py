@@ -1,10 +1,10 @@
 r"""Networks evaluated without rounding errors: to the last digit alike on every machine, with any number of threads.
 
-Weights and activations are multiples of powers of two, few enough that every sum of products is a whole number of units below
+Weights and activations are multiples of powers of two, few enough that every sum of products is a whole number of units within
 2^53, which float64 holds exactly. The order of summation, fused multiplications and the number of threads then change nothing.
-Weights are rounded to 2^-12, and what a convolution gives is rounded to 2^-10 before the next one.
-Reference: the purpose is that of Ballé, Johnston & Minnen 2019, Integer Networks for Data Compression with Latent-Variable Models,
-ICLR; they train with whole numbers, whereas here 2^-10 is fine enough to leave trained networks as they are.
+Weights are rounded to 2^-14, and what a convolution gives is rounded to 2^-10 before the next one.
+Reference: the purpose is that of Ballé, Johnston & Minnen 2019, Integer Networks for Data Compression with Latent-Variable
+Models, ICLR; they train with whole numbers, whereas here 2^-10 is fine enough to leave trained networks as they are.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-WEIGHT_BITS, BITS = 12, 10  # after the point
+WEIGHT_BITS, BITS = 14, 10  # after the point
 LARGEST_WEIGHT, LARGEST = 16.0, 1024.0
-# products of 2^(WEIGHT_BITS + BITS) units, at most 2^4 · 2^10 each, so that 2^17 of them stay below 2^53
-TERMS = 1 << 17
+# products of 2^(WEIGHT_BITS + BITS) units, at most 2^4 · 2^10 each, so that 2^15 of them stay within 2^53
+TERMS = 1 << 15
 
 
 def rounded(x: Tensor, bits: int, largest: float) -> Tensor:

@@ -56,7 +56,11 @@ class GaussianConditional(nn.Module):
         rows = []
         for scale, length in zip(scales, self.lengths, strict=True):
             q = np.arange(length - 1, dtype=np.float64)
-            rows.append(counts_of(ndtr((0.5 - q) / scale) - ndtr((-0.5 - q) / scale), 2 * ndtr((0.5 - length + 1) / scale)))
+            rows.append(
+                counts_of(
+                    ndtr((0.5 - q) / scale) - ndtr((-0.5 - q) / scale), 2 * ndtr((0.5 - length + 1) / scale)
+                )
+            )
         self.register_buffer("counts", torch.from_numpy(np.concatenate(rows)))
         between = np.sqrt(scales[1:] * scales[:-1]) * 2**FRACTION
         self.register_buffer("limits", torch.from_numpy(np.rint(between).astype(np.int32)))

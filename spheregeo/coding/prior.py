@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import zlib
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class FactorizedPrior(nn.Module):
             nn.ParameterList(),
             nn.ParameterList(),
         )
-        for k, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for k, (a, b) in enumerate(pairwise(sizes)):
             self.matrices.append(torch.full((channels, b, a), math.log(math.expm1(1 / scale / b))))
             self.offsets.append(torch.empty(channels, b, 1).uniform_(-0.5, 0.5))
             if k < len(sizes) - 2:

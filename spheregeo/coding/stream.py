@@ -1,7 +1,7 @@
 """Whole numbers to bytes and back by a range coder, each with the table that its index names.
 
-What reader and writer share are tables of counts and indices, whole numbers both, so that bytes written on one machine are read on
-any other. The coder itself is constriction's; values outside a table are coded as its escape and follow in full.
+What reader and writer share are tables of counts and indices, whole numbers both, so that bytes written on one machine are
+read on any other. The coder itself is constriction's; values outside a table are coded as its escape and follow in full.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spheregeo.coding.numbers import read_number, write_number
 
 Whole = NDArray[np.int64]
 _MISSING = (
-    "coding files needs the package constriction; install it with: pip install 'spheregeo[compression]' (or pip install constriction)"
+    "coding files needs the package constriction; install it with: pip install 'spheregeo[compression]'"
 )
 
 
@@ -64,7 +64,9 @@ class SymbolWriter:
             table, own = tables[index], values[indices == index]
             reach = len(table) // 2 - 1
             inside = np.abs(own) <= reach
-            self._encoder.encode(np.where(inside, own + reach, len(table) - 1).astype(np.int32), _model(table))
+            self._encoder.encode(
+                np.where(inside, own + reach, len(table) - 1).astype(np.int32), _model(table)
+            )
             for value in own[~inside].tolist():
                 write_number(self._beyond, 2 * (abs(value) - reach - 1) + (value < 0))
 
@@ -97,7 +99,9 @@ class SymbolReader:
         count, start = read_number(content, 0)
         self._at = start + 4 * count
         if self._at > len(content):
-            raise ValueError(f"there are {len(content) - start} bytes of symbols; expected at least {4 * count}")
+            raise ValueError(
+                f"there are {len(content) - start} bytes of symbols; expected at least {4 * count}"
+            )
         self._content = content
         words = np.frombuffer(content, "<u4", count, start).astype(np.uint32)
         self._decoder = _constriction().queue.RangeDecoder(words)

@@ -12,7 +12,11 @@ from typing import Any
 from spheregeo.checks import nearest
 from spheregeo.models import registry
 
-_OUTPUTS = {"field": "a value at every point", "label": "one label for each sample", "codec": "compressed fields"}
+_OUTPUTS = {
+    "field": "a value at every point",
+    "label": "one label for each sample",
+    "codec": "compressed fields",
+}
 _DOMAINS = {
     "grid": "signals on grids",
     "points": "clouds of points",

@@ -150,7 +150,7 @@ def domain_of(name: str) -> str:
 
 
 def native_grid(name: str, grid: Any) -> Any:
-    """Return the grid on which the model of that name works where its fields are on ``grid``: the same one, or the nearest it knows.
+    """Return the grid on which the model of that name works for fields on ``grid``: the same one, or the nearest it knows.
 
     Args:
         name: registered name of the network.

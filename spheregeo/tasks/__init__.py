@@ -34,7 +34,7 @@ from spheregeo.tasks.predictions import Predictions, write_predictions
 from spheregeo.tasks.sky.restoration import SkyRestoration
 from spheregeo.tasks.sphere.base import SphereTask
 from spheregeo.tasks.sphere.classification import Classification
-from spheregeo.tasks.sphere.codec import Codec, Encoded
+from spheregeo.tasks.sphere.codec import Codec, EncodedPanorama
 from spheregeo.tasks.sphere.compression import Compression
 from spheregeo.tasks.sphere.depth import Depth
 from spheregeo.tasks.sphere.segmentation import Segmentation
@@ -48,7 +48,7 @@ __all__ = [
     "ConfusionMatrix",
     "Depth",
     "DepthScores",
-    "Encoded",
+    "EncodedPanorama",
     "FieldRegression",
     "ForceScores",
     "Forces",

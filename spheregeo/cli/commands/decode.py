@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", nargs=2, type=int, metavar=("H", "W"), help="rows and columns (default: those of the photo)"
     )
     parser.add_argument(
-        "--to", choices=("png", "npz"), default="png", help="kind of file where --output names none (default: png)"
+        "--to",
+        choices=("png", "npz"),
+        default="png",
+        help="kind of file where --output names none (default: png)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 

@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="FILE_OR_DIR", help="2:1 panoramas, up to 4096x8192")
     parser.add_argument("--checkpoint", metavar="FILE", help=MODEL_HELP)
     parser.add_argument(
-        "--output", metavar="FILE_OR_DIR", help="file, or folder of the files (default: beside the photos, as NAME.sgc)"
+        "--output",
+        metavar="FILE_OR_DIR",
+        help="file, or folder of the files (default: beside the photos, as NAME.sgc)",
     )
     parser.add_argument(
         "--grid",

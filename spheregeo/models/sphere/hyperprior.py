@@ -66,7 +66,15 @@ class ScaleHyperprior(nn.Module):
     convolutions: tuple[type[nn.Module], ...]
 
     def __init__(
-        self, in_channels: int, out_channels: int, grid: Grid, *, width: int, latent: int, depth: int, hops: int
+        self,
+        in_channels: int,
+        out_channels: int,
+        grid: Grid,
+        *,
+        width: int,
+        latent: int,
+        depth: int,
+        hops: int,
     ) -> None:
         super().__init__()
         if in_channels != out_channels:
@@ -86,7 +94,11 @@ class ScaleHyperprior(nn.Module):
         for k in range(depth):
             last = k == depth - 1
             before, after = in_channels if k == 0 else width, latent if last else width
-            analysis += [self.filter(before, after, levels[k], hops), *([] if last else [GDN(after)]), Pool(levels[k])]
+            analysis += [
+                self.filter(before, after, levels[k], hops),
+                *([] if last else [GDN(after)]),
+                Pool(levels[k]),
+            ]
             up = [self.filter(after, 4 * before, levels[k + 1], hops), self.shuffle(levels[k + 1])]
             synthesis = [*up, *([] if k == 0 else [GDN(before, inverse=True)]), *synthesis]
         self.analysis, self.synthesis = nn.Sequential(*analysis), nn.Sequential(*synthesis)

@@ -98,7 +98,7 @@ class PlanarOSLO(ScaleHyperprior):
 
     Args:
         in_channels, out_channels: channels of the images, equally many.
-        grid: equirectangular grid of the images, rows a multiple of 2^(depth + 2).
+        grid: equirectangular grid of the images, rows a multiple of 2^(depth + 2), and more than one of them.
         width: channels inside.
         latent: channels of the latents; 3/2 of the width if None.
         depth: halvings between images and latents.
@@ -113,8 +113,8 @@ class PlanarOSLO(ScaleHyperprior):
         >>> import torch
         >>> from spheregeo.grids import Equiangular
         >>> from spheregeo.models import PlanarOSLO
-        >>> PlanarOSLO(3, 3, Equiangular(8, 16), width=4, depth=1)(torch.randn(2, 3, 8, 16)).shape
-        torch.Size([2, 3, 8, 16])
+        >>> PlanarOSLO(3, 3, Equiangular(16, 32), width=4, depth=1)(torch.randn(2, 3, 16, 32)).shape
+        torch.Size([2, 3, 16, 32])
     """
 
     convolutions = (nn.Conv2d,)

@@ -35,7 +35,9 @@ def compression_picture(
     for line, (image, found, latent_bits, bits), error in zip(axes, examples, errors, strict=True):
         pictures = [np.stack([to_panorama(c, grid) for c in part[:3]], -1) for part in (image, found)]
         for axis, picture in zip(line[:2], pictures, strict=True):
-            axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, vmin=0, vmax=1, cmap="gray")
+            axis.imshow(
+                picture.squeeze(-1) if picture.shape[-1] == 1 else picture, vmin=0, vmax=1, cmap="gray"
+            )
         off = 255 * np.abs(pictures[1] - pictures[0]).mean(-1)
         shown = line[2].imshow(off, cmap="magma", vmin=0, vmax=max(float(np.quantile(off, 0.995)), 1e-6))
         figure.colorbar(shown, ax=line[2], fraction=0.024, pad=0.01).ax.tick_params(labelsize=7)
@@ -50,6 +52,8 @@ def compression_picture(
         for axis in line:
             axis.set_xticks([])
             axis.set_yticks([])
-    for axis, title in zip(axes[0], ("original", "decoded", "error, of 255", "bits per steradian"), strict=True):
+    for axis, title in zip(
+        axes[0], ("original", "decoded", "error, of 255", "bits per steradian"), strict=True
+    ):
         axis.set_title(title, fontsize=10)
     return _write_figure(path, figure)

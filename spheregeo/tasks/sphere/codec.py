@@ -32,7 +32,7 @@ Told = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedPanorama:
     """A panorama's file, and how long it is.
 
     Args:
@@ -82,13 +82,18 @@ class Codec:
         """
         if grid not in self._networks:
             stored = self.task.hparams
-            options = {k: stored[k] for k in ("width", "depth") if stored[k] is not None} | (stored["options"] or {})
+            options = {k: stored[k] for k in ("width", "depth") if stored[k] is not None} | (
+                stored["options"] or {}
+            )
             if models.native_grid(stored["network"], grid) != grid:
                 raise ValueError(f"grid is {grid!r}, on which {stored['network']} does not work")
             channels = self.task.in_channels
             made: Any = models.create(stored["network"], channels, channels, grid, **options)
             made.load_state_dict(self.task.network.state_dict())
-            self._networks = {self.task.coding_grid: self.task.network, grid: made.to(self.task.device).eval()}  # type: ignore[dict-item]
+            self._networks = {
+                self.task.coding_grid: self.task.network,
+                grid: made.to(self.task.device).eval(),
+            }  # type: ignore[dict-item]
         return self._networks[grid]
 
     def grid_for(self, height: int) -> Grid:
@@ -104,7 +109,7 @@ class Codec:
         if isinstance(native, HEALPix):
             return HEALPix(max(native.nside, step), native.order)
         if isinstance(native, LatLon):
-            rows = step * max(1, math.ceil(native.shape[0] / step))
+            rows = step * max(2, math.ceil(native.shape[0] / step))
             return Equiangular(rows, 2 * rows)
         return native
 
@@ -124,7 +129,9 @@ class Codec:
     # ---- writing
 
     @torch.inference_mode()
-    def encode(self, photo: Tensor, grid: Grid | None = None, tell: Told = lambda text: None) -> Encoded:
+    def encode(
+        self, photo: Tensor, grid: Grid | None = None, tell: Told = lambda text: None
+    ) -> EncodedPanorama:
         """Return a panorama compressed.
 
         Args:
@@ -154,12 +161,14 @@ class Codec:
         symbols = writer.finish()
         file = Compressed(self.digest, repr(network.grid), size, symbols)
         estimate = float(network.bits_of(y, z))
-        return Encoded(file, 8 * len(pack(file)), 8 * len(symbols), estimate)
+        return EncodedPanorama(file, 8 * len(pack(file)), 8 * len(symbols), estimate)
 
     # ---- reading
 
     @torch.inference_mode()
-    def latents(self, file: Compressed, tell: Told = lambda text: None) -> tuple[ScaleHyperprior, Tensor, Tensor]:
+    def latents(
+        self, file: Compressed, tell: Told = lambda text: None
+    ) -> tuple[ScaleHyperprior, Tensor, Tensor]:
         """Return the network on a file's grid, and its latents and those of their scales, to the last digit as they were written.
 
         Args:
@@ -181,7 +190,9 @@ class Codec:
         reader = SymbolReader(file.symbols)
         points, count = network.hyper_grid.num_points, network.prior.channels
         channels = torch.arange(count)[:, None].expand(count, points).flatten()
-        z = torch.from_numpy(reader.take(channels.numpy(), network.prior.tables())).unflatten(0, (count, points))
+        z = torch.from_numpy(reader.take(channels.numpy(), network.prior.tables())).unflatten(
+            0, (count, points)
+        )
         tell("scales")
         indices = network.scale_indices(z)
         y = reader.take(indices.flatten().numpy(), network.conditional.tables())

@@ -98,7 +98,9 @@ class Compression(SphereTask):
         )  # fmt: skip
         self.lmbda = lmbda
         self.coding_grid: Grid = self.network_grid(self.hparams["network"])
-        self.register_buffer("coding_areas", self.coding_grid.areas.float().reshape(self.coding_grid.shape), persistent=False)
+        self.register_buffer(
+            "coding_areas", self.coding_grid.areas.float().reshape(self.coding_grid.shape), persistent=False
+        )
         self.spread = Fibonacci(self.grid.num_points)
         for name in SCORES:
             setattr(self, f"mean_{name}", MeanMetric())
@@ -132,7 +134,11 @@ class Compression(SphereTask):
         loss = area_mean(bpp, torch.ones_like(bpp)) + self.lmbda * 255**2 * area_mean(error, areas)
         outputs = {"truth": image, "bits": rated.bits, "loss": loss}
         if not self.training:
-            outputs |= {"field": field, "decoded": rated.reconstruction, "latent_bits": rated.latent_bits.sum(1)}
+            outputs |= {
+                "field": field,
+                "decoded": rated.reconstruction,
+                "latent_bits": rated.latent_bits.sum(1),
+            }
         return outputs
 
     # ---- scores
@@ -153,7 +159,13 @@ class Compression(SphereTask):
         }
         for name, values in scores.items():
             getattr(self, f"mean_{name}").update(values.float())
-        return {"image": image, "found": found, "latent_bits": outputs["latent_bits"], "bits": bits, "ws_psnr": scores["ws_psnr"]}
+        return {
+            "image": image,
+            "found": found,
+            "latent_bits": outputs["latent_bits"],
+            "bits": bits,
+            "ws_psnr": scores["ws_psnr"],
+        }
 
     def _image_weights(self) -> Tensor:
         if isinstance(self.grid, Equiangular) and not self.grid.poles:
@@ -180,12 +192,16 @@ class Compression(SphereTask):
 
     def unit_of(self, score: str) -> str:
         """Return bits per pixel, bits per steradian or dB."""
-        return {"bpp": "bits/pixel", "bits_per_steradian": "bits/sr"}.get(score, "dB" if score.endswith("psnr") else "")
+        return {"bpp": "bits/pixel", "bits_per_steradian": "bits/sr"}.get(
+            score, "dB" if score.endswith("psnr") else ""
+        )
 
     # ---- pictures
 
     def examples(self, outputs: Batch) -> Iterable[CodecExample]:
-        return zip(outputs["image"], outputs["found"], outputs["latent_bits"], outputs["bits"].tolist(), strict=True)
+        return zip(
+            outputs["image"], outputs["found"], outputs["latent_bits"], outputs["bits"].tolist(), strict=True
+        )
 
     def example_error(self, example: CodecExample) -> float:
         """Return WS-PSNR of an example in dB."""

@@ -1,4 +1,4 @@
-r"""How near decoded images are to the originals, by area: peak signal-to-noise ratios in dB, and Bjøntegaard's difference of rates.
+r"""How near decoded images are to the originals, by area: peak signal-to-noise ratios, and Bjøntegaard's difference of rates.
 
     PSNR = 10 log10(peak² / e²),     e² = sum of w_p e_p² over the points / sum of w_p
 
@@ -67,7 +67,9 @@ def bd_rate(
     curves = []
     for r, s in ((rates, scores), (base_rates, base_scores)):
         if len(r) != len(s) or len(r) < 2 or min(r) <= 0:
-            raise ValueError(f"got {len(r)} rates and {len(s)} scores; expected as many, at least two, rates above 0")
+            raise ValueError(
+                f"got {len(r)} rates and {len(s)} scores; expected as many, at least two, rates above 0"
+            )
         by_score = sorted(zip(s, r, strict=True))
         kept = [by_score[0]]
         for score, rate in by_score[1:]:

@@ -26,6 +26,7 @@ RUNS = {
     "segment-sphere": ROOMS,
     "segment-sphere-base": [*ROOMS, "--data.num_workers=0"],
     "depth-sphere": ROOMS,
+    "compress-sphere": [*ROOMS, "--model.depth=1"],
     "classify-sphere": [*TEN, "--data.grid=HEALPix(8)"],
     "classify-points": [*POINTS, f"--model.options={STEERABLE}"],
     "segment-points": [*TEN, "--data.num_points=32", f"--model.options={STEERABLE}"],
