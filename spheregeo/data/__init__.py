@@ -108,7 +108,14 @@ if TYPE_CHECKING:
     from spheregeo.data.sphere.koppen import KOPPEN_CLASSES, Koppen
     from spheregeo.data.sphere.mnist import SphericalGlyphsData, SphericalMNISTData
     from spheregeo.data.sphere.module import PanoramaData
-    from spheregeo.data.sphere.modules import FieldsData, FolderData, KoppenData, RoomsData, Stanford2D3DSData
+    from spheregeo.data.sphere.modules import (
+        FieldsData,
+        FolderData,
+        KoppenData,
+        PanoramasData,
+        RoomsData,
+        Stanford2D3DSData,
+    )
     from spheregeo.data.sphere.pictures.depth import read_depth
     from spheregeo.data.sphere.pictures.labels import read_labels
     from spheregeo.data.sphere.pictures.views import View
@@ -194,6 +201,7 @@ _HOMES = {
     "PartFolderData": "points.part_modules",
     "PartShapes": "points.part_shapes",
     "PartShapesData": "points.part_modules",
+    "PanoramasData": "sphere.modules",
     "PointAugment": "points.views",
     "PointData": "points.modules",
     "PointDataset": "points.dataset",
@@ -393,6 +401,7 @@ __all__ = [
     "PartFolderData",
     "PartShapes",
     "PartShapesData",
+    "PanoramasData",
     "PointAugment",
     "PointData",
     "PointDataset",

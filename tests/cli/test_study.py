@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from spheregeo.cli.commands import make_parser
-from spheregeo.cli.studies import augmentation, cells, rotations, sampling, subsampling
+from spheregeo.cli.studies import augmentation, cells, compression, rotations, sampling, subsampling
 
 TINY = [
     "--data.train",
@@ -229,3 +230,43 @@ def test_exact_and_approximate_strides(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "subsampling.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="--seeds is 0"):
         subsampling.cells(make_parser().parse_args(["study", "subsampling", "--seeds", "0"]), [])
+
+
+def test_rate_and_distortion_of_two_networks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compression, "QUALITIES", (20, 80))
+    Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(tmp_path / "black.png")
+    words = [
+        "--output", str(tmp_path / "study"), "--nside", "8", "--width", "4", "--depth", "1", "--epochs", "1", "--more", "1",
+        "--lambdas", "0.01", "0.02", "--images", str(tmp_path / "black.png"),
+    ]  # fmt: skip
+    options = make_parser().parse_args(["study", "compression", *words])
+    small = ["--data.train", "2", "--data.val", "1", "--data.test", "2"]
+    rows = compression.run(options, small)
+    told = capsys.readouterr().out
+    ours = [r for r in rows if r["codec"] == "oslo"]
+    assert [(r["images"], r["setting"], r["count"]) for r in ours] == [
+        ("rooms", 0.01, 2), ("panoramas", 0.01, 1), ("rooms", 0.02, 2), ("panoramas", 0.02, 1),
+    ]  # fmt: skip
+    jpeg = [r for r in rows if r["codec"] == "jpeg" and r["images"] == "rooms"]
+    assert (
+        jpeg[0]["bits_per_steradian"] < jpeg[1]["bits_per_steradian"]
+        and jpeg[0]["s_psnr"] < jpeg[1]["s_psnr"]
+    )
+    assert "within" in told and "by the error that is held equal" in told
+    assert {p.name for p in (tmp_path / "study").glob("*.*")} >= {
+        "compression.csv",
+        "bd_rate.csv",
+        "compression.png",
+    }
+    made = compression.cells(options, small)
+    assert made[1].init == "oslo-0.01" and "HEALPix(nside=8, order='nested')" in made[0].options
+    base = [{**r, "codec": "oslo-planar"} for r in jpeg]
+    saved = compression.differences(
+        [*base, *({**r, "codec": "x", "bits_per_steradian": 0.8 * r["bits_per_steradian"]} for r in base)]
+    )
+    assert [r["psnr"] for r in saved] == pytest.approx([0, -20])
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "square.png")
+    with pytest.raises(ValueError, match="expected 2:1"):
+        compression.panoramas([str(tmp_path / "square.png")], 8)

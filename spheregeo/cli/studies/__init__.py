@@ -6,4 +6,4 @@ Its cells are runs of recipes in folders of their own, see :mod:`spheregeo.cli.s
 
 from __future__ import annotations
 
-NAMES = ("augmentation", "implicit-bias", "rotations", "sampling", "subsampling")
+NAMES = ("augmentation", "compression", "implicit-bias", "rotations", "sampling", "subsampling")

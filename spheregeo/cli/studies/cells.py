@@ -28,6 +28,7 @@ class Cell:
         tests: further options of each test, by the test's name.
         facts: what the table is to hold of the cell.
         last: whether the weights of the last epoch are tested; else those of the best one.
+        init: checkpoint whose weights the training starts from; fresh ones if empty.
     """
 
     name: str
@@ -36,11 +37,13 @@ class Cell:
     tests: tuple[tuple[str, tuple[str, ...]], ...]
     facts: tuple[tuple[str, Any], ...] = ()
     last: bool = False
+    init: str = ""
 
     @property
     def digest(self) -> str:
         """Digest of everything that the result depends on."""
-        text = repr((self.recipe, self.options, self.tests, *(("last",) if self.last else ())))
+        more = (*(("last",) if self.last else ()), *((self.init,) if self.init else ()))
+        text = repr((self.recipe, self.options, self.tests, *more))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -83,7 +86,8 @@ def train(cell: Cell, folder: Path, measure: Callable[[Path], dict[str, Any]]) -
         contextlib.redirect_stderr(log),
     ):
         begin, cpu = time.perf_counter(), time.process_time()
-        engine.fit(cell.recipe, str(place), resume, not resume, list(cell.options))
+        init = None if resume or not cell.init else cell.init
+        engine.fit(cell.recipe, str(place), resume, not resume, list(cell.options), init=init)
         result["seconds"], result["cpu_seconds"] = time.perf_counter() - begin, time.process_time() - cpu
         result["resumed"] = resume
         for name, options in cell.tests:

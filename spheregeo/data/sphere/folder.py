@@ -126,9 +126,15 @@ class PanoramaFolder(PanoramaDataset):
             kind: [self._partner(folders[kind], name) for name in self.names] for kind in self.targets
         }
 
+    @property
+    def pictures(self) -> Path:
+        """Folder of the images: ``images/``, or the folder itself where images only are read and it has none."""
+        inner = self.root / "images"
+        return inner if self.targets or inner.is_dir() else self.root
+
     def _found(self, nested: bool) -> dict[str, Path]:
         """Images by their names: paths below images/ without suffix."""
-        images = self.root / "images"
+        images = self.pictures
         found = sorted(
             p for p in (images.rglob("*") if nested else images.glob("*"))
             if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and not p.is_dir()
@@ -188,7 +194,7 @@ class PanoramaFolder(PanoramaDataset):
 
     def unmatched(self) -> list[str]:
         """Return a message for every entry of the folder that belongs to no image, and for folders that are named as images."""
-        images = self.root / "images"
+        images = self.pictures
         odd = [
             f"{p} is a folder; expected an image file"
             for p in sorted(images.glob("*"))

@@ -20,7 +20,7 @@ from spheregeo.data.sphere.rooms.rooms import ROOM_CLASSES, Rooms
 from spheregeo.data.sphere.stanford2d3ds import Stanford2D3DS, stanford_classes
 from spheregeo.lazy import cached_property
 
-__all__ = ["FieldsData", "FolderData", "KoppenData", "RoomsData", "Stanford2D3DSData"]
+__all__ = ["FieldsData", "FolderData", "KoppenData", "PanoramasData", "RoomsData", "Stanford2D3DSData"]
 
 # By area, over 200 training rooms of seed 0.
 ROOMS_MEAN, ROOMS_STD = (0.52, 0.51, 0.49), (0.19, 0.20, 0.21)
@@ -153,6 +153,37 @@ class FolderData(_MeasuredData):
         if (Path(self.root) / "labels").is_dir():
             return read_class_names(Path(self.root) / "classes.txt")
         return self.dataset("train").class_names
+
+
+class PanoramasData(_MeasuredData):
+    """A folder of panoramas without labels: its images, or those of images/ in it.
+
+    Args:
+        root: the folder.
+        size: rows and columns of the working grid, 2:1.
+        batch_size: images in a batch.
+        group: what keeps images together in one split, as for :class:`FolderData`.
+        **kwargs: arguments of :class:`PanoramaData`.
+
+    Raises: FileNotFoundError and ValueError, as :class:`PanoramaFolder`, when a split is first read.
+    """
+
+    class_names = ()
+
+    def __init__(
+        self,
+        root: str,
+        size: tuple[int, int] = (256, 512),
+        batch_size: int = 2,
+        *,
+        group: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(size=size, batch_size=batch_size, **kwargs)
+        self.root, self.group = root, group
+
+    def make(self, split: str) -> PanoramaDataset:
+        return PanoramaFolder(self.root, self.size, split, targets=(), group=self.group)
 
 
 class Stanford2D3DSData(_MeasuredData):

@@ -215,13 +215,27 @@ class Codec:
         height, width = file.size if size is None else size
         if width != 2 * height or height < 1:
             raise ValueError(f"size is {(height, width)}; expected (H, 2 H)")
+        found = self.field(file, tell)
+        tell(f"to {height} x {width} pixels")
+        panorama = carried(found, parse_grid(file.grid), Equiangular(height, width))
+        return (panorama.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+    @torch.inference_mode()
+    def field(self, file: Compressed, tell: Told = lambda text: None) -> Tensor:
+        """Return what a file holds on its own grid: values about in [0, 1], (C, *grid.shape) float64.
+
+        Args:
+            file: the compressed panorama.
+            tell: function that is given a line for each stage.
+
+        Raises: ValueError as :meth:`latents`.
+        """
         network, y, _ = self.latents(file, tell)
         tell("synthesis")
-        field = y.double().unflatten(1, network.latent_grid.shape)[None]
-        exact = copy.deepcopy(network.synthesis).cpu().double()
-        found = exact(field)[0]
-        tell(f"to {height} x {width} pixels")
-        task = self.task
-        panorama = carried(found, network.grid, Equiangular(height, width))
-        std, mean = (part.cpu().double()[:, None, None] for part in (task.image_std, task.image_mean))
-        return ((panorama * std + mean).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        latents = y.double().unflatten(1, network.latent_grid.shape)[None]
+        found: Tensor = copy.deepcopy(network.synthesis).cpu().double()(latents)[0]
+        shape = (-1, *(1 for _ in found.shape[1:]))
+        std, mean = (
+            part.cpu().double().reshape(shape) for part in (self.task.image_std, self.task.image_mean)
+        )
+        return found * std + mean
