@@ -9,7 +9,7 @@ from spheregeo import models
 from spheregeo.grids import Equiangular
 
 
-@pytest.mark.parametrize("name", models.names(domain="grid"))
+@pytest.mark.parametrize("name", [*models.names("field", "grid"), *models.names("label", "grid")])
 def test_every_model(name: str) -> None:
     model = models.create(name, 2, 3, Equiangular(16, 32), width=4, depth=3)
     y = model(torch.randn(2, 2, 16, 32))

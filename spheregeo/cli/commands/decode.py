@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, overrides: list[str]) -> None:
     """Decode."""
-    from spheregeo.cli import coding
+    from spheregeo.cli.commands import coding
 
     coding.decode(
         options.input, options.checkpoint, options.output, options.size, f".{options.to}", overwrite=options.overwrite

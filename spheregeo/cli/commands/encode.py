@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, overrides: list[str]) -> None:
     """Encode."""
-    from spheregeo.cli import coding
+    from spheregeo.cli.commands import coding
 
     coding.encode(
         options.input, options.checkpoint, options.output, options.grid, check=options.check, overwrite=options.overwrite

@@ -172,7 +172,7 @@ def test_files_of_other_models_and_sizes_are_refused() -> None:
 
 
 def test_a_folder_goes_on_after_a_bad_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from spheregeo.cli import coding
+    from spheregeo.cli.commands import coding
 
     (tmp_path / "bad.sgc").write_bytes(b"SGC1 but no more")
     (tmp_path / "good.sgc").write_bytes(b"")
