@@ -14,6 +14,7 @@ from spheregeo.audit.lattice.subsampling import (
 from spheregeo.audit.plane import measure_angles, plot_angles, print_images, report_images
 from spheregeo.audit.plot import plot_equivariance
 from spheregeo.audit.points import measure_invariance, print_points, report_points
+from spheregeo.audit.poses import measure_poses, print_poses, report_poses
 from spheregeo.audit.randomise import randomise
 from spheregeo.audit.report import print_table, report, save_json
 from spheregeo.audit.voxels import measure_turns, print_voxels, report_voxels
@@ -30,6 +31,7 @@ __all__ = [
     "measure_equivariance",
     "measure_invariance",
     "measure_memory",
+    "measure_poses",
     "measure_time",
     "measure_turns",
     "pad_to_exact",
@@ -37,12 +39,14 @@ __all__ = [
     "plot_equivariance",
     "print_images",
     "print_points",
+    "print_poses",
     "print_table",
     "print_voxels",
     "randomise",
     "report",
     "report_images",
     "report_points",
+    "report_poses",
     "report_voxels",
     "save_json",
     "subsampling",

@@ -75,6 +75,18 @@ if TYPE_CHECKING:
     from spheregeo.data.points.part_shapes import PartShapes
     from spheregeo.data.points.pcd import read_pcd
     from spheregeo.data.points.views import PointAugment, Views
+    from spheregeo.data.poses.dataset import PoseDataset
+    from spheregeo.data.poses.folder import PoseFolder
+    from spheregeo.data.poses.generated import ShadedViews
+    from spheregeo.data.poses.layouts import PoseArrays
+    from spheregeo.data.poses.modules import (
+        Pascal3DData,
+        PoseArraysData,
+        PoseData,
+        PoseFolderData,
+        ShadedViewsData,
+    )
+    from spheregeo.data.poses.pascal3d import Pascal3D
     from spheregeo.data.pyg import from_pyg, to_pyg
     from spheregeo.data.readings import Reading, read_all
     from spheregeo.data.sky.files import (
@@ -202,12 +214,20 @@ _HOMES = {
     "PartFolderData": "points.part_modules",
     "PartShapes": "points.part_shapes",
     "PartShapesData": "points.part_modules",
+    "Pascal3D": "poses.pascal3d",
+    "Pascal3DData": "poses.modules",
     "PointAugment": "points.views",
     "PointData": "points.modules",
     "PointDataset": "points.dataset",
     "PointField": "sphere.gridded.points",
     "PointFolder": "points.folder",
     "PointFolderData": "points.modules",
+    "PoseArrays": "poses.layouts",
+    "PoseArraysData": "poses.modules",
+    "PoseData": "poses.modules",
+    "PoseDataset": "poses.dataset",
+    "PoseFolder": "poses.folder",
+    "PoseFolderData": "poses.modules",
     "PreparedSkies": "sky.module",
     "PrimitiveClouds": "points.generated",
     "PrimitiveCloudsData": "points.modules",
@@ -224,6 +244,8 @@ _HOMES = {
     "STRESS_KEYS": "molecules.files",
     "ScanObjectNNData": "points.modelnet_modules",
     "SeriesData": "fields.module",
+    "ShadedViews": "poses.generated",
+    "ShadedViewsData": "poses.modules",
     "ShallowWater": "fields.shallow_water",
     "ShallowWaterData": "fields.generated",
     "ShapeNetPart": "points.part_files",
@@ -318,6 +340,7 @@ _PARTS = [
     "module",
     "molecules",
     "points",
+    "poses",
     "pyg",
     "readings",
     "record",
@@ -402,12 +425,20 @@ __all__ = [
     "PartFolderData",
     "PartShapes",
     "PartShapesData",
+    "Pascal3D",
+    "Pascal3DData",
     "PointAugment",
     "PointData",
     "PointDataset",
     "PointField",
     "PointFolder",
     "PointFolderData",
+    "PoseArrays",
+    "PoseArraysData",
+    "PoseData",
+    "PoseDataset",
+    "PoseFolder",
+    "PoseFolderData",
     "PreparedSkies",
     "PrimitiveClouds",
     "PrimitiveCloudsData",
@@ -422,6 +453,8 @@ __all__ = [
     "SDFData",
     "ScanObjectNNData",
     "SeriesData",
+    "ShadedViews",
+    "ShadedViewsData",
     "ShallowWater",
     "ShallowWaterData",
     "ShapeNetPart",

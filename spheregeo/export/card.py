@@ -19,6 +19,10 @@ MEANS = {
     "macro_f1": "mean of the classes' F1",
     "rmse": "root mean square error",
     "wiener_rmse": "root mean square error of the Wiener filter",
+    "median_error": "median angle between the likeliest and the true rotation",
+    "acc15": "share within 15 degrees of the truth",
+    "acc30": "share within 30 degrees of the truth",
+    "log_likelihood": "mean logarithm of the density at the truth; −2.2895 for an even density",
     "error_ratio": "squared error over that of the Wiener filter",
 }
 INPUTS = {
@@ -35,6 +39,7 @@ INPUTS = {
     "MeshCorrespondence": ("mesh.ply", "a mesh"),
     "ImageClassification": ("image.png", "an image"),
     "ImageSegmentation": ("image.png", "an image"),
+    "PoseEstimation": ("image.png", "an image"),
     "VoxelClassification": ("volume.npy", "a volume of voxels"),
 }
 

@@ -43,6 +43,8 @@ from spheregeo.groups.rotations import (
     euler_matrix,
     from_quaternion,
     random_rotations,
+    rotation_angle,
+    rotation_from_6d,
     rotation_matrix,
     to_quaternion,
 )
@@ -78,6 +80,8 @@ __all__ = [
     "random_rotations",
     "reflection_mask",
     "restrict",
+    "rotation_angle",
+    "rotation_from_6d",
     "rotation_matrix",
     "schatten_norm",
     "se2_exp",

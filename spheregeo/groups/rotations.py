@@ -145,3 +145,52 @@ def random_rotations(n: int, generator: torch.Generator | None = None) -> Tensor
     if n < 0:
         raise ValueError(f"random_rotations: n is {n}, expected zero or more")
     return from_quaternion(torch.randn(n, 4, dtype=torch.float64, generator=generator))
+
+
+def rotation_from_6d(x: Tensor) -> Tensor:
+    """Return rotations whose first two columns are two vectors made orthonormal, the first before the second.
+
+    Args:
+        x: the two vectors, one after the other.
+
+    Shape: (..., 6) -> (..., 3, 3).
+    Equivariance: a rotation of both vectors from the left is that of the result, exact.
+    Raises: ValueError for another last axis.
+    Reference: Zhou, Barnes, Lu, Yang & Li 2019, arXiv:1812.07035.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.groups import rotation_from_6d
+        >>> rotation_from_6d(torch.tensor([2.0, 0, 0, 1, 3, 0]))
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
+    """
+    if x.ndim < 1 or x.shape[-1] != 6:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected (..., 6)")
+    first, second = x[..., :3], x[..., 3:]
+    a = first / first.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    b = second - (a * second).sum(-1, keepdim=True) * a
+    b = b / b.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return torch.stack([a, b, torch.linalg.cross(a, b)], -1)
+
+
+def rotation_angle(first: Tensor, second: Tensor) -> Tensor:
+    """Return the angle of the rotation between two rotations, accurate near 0 and near π.
+
+    Args:
+        first: rotations.
+        second: rotations.
+
+    Shape: (..., 3, 3) twice, broadcast -> (...).
+    Units: radians, 0 to π.
+
+    Example:
+        >>> import torch
+        >>> from spheregeo.groups import rotation_angle
+        >>> float(rotation_angle(torch.eye(3), torch.diag(torch.tensor([-1.0, -1.0, 1.0])))) / torch.pi
+        1.0
+    """
+    chord = (first - second).flatten(-2).norm(dim=-1)  # 2 √2 sin(ω/2)
+    trace = (first * second).flatten(-2).sum(-1)  # 1 + 2 cos ω
+    return 2 * torch.atan2(chord / 8**0.5, ((1 + trace) / 4).clamp_min(0).sqrt())

@@ -25,6 +25,10 @@ from spheregeo.models.points.pointnet import PointNet
 from spheregeo.models.points.sprin import SPRIN
 from spheregeo.models.points.steerable_points import SteerablePoints
 from spheregeo.models.points.vnn import VNDGCNN, VNPointNet
+from spheregeo.models.poses.image2icosahedron import Image2Icosahedron
+from spheregeo.models.poses.image2sphere import Image2Sphere
+from spheregeo.models.poses.pose_cnn import PoseCNN
+from spheregeo.models.poses.resnet import ResNetFeatures
 from spheregeo.models.registry import (
     aliases,
     builder_of,
@@ -97,6 +101,8 @@ __all__ = [
     "IcosahedralBlock",
     "IcosahedralClassifier",
     "IcosahedralUNet",
+    "Image2Icosahedron",
+    "Image2Sphere",
     "ImageCNN",
     "ImageUNet",
     "ImplicitMolecule",
@@ -117,6 +123,8 @@ __all__ = [
     "PointNet",
     "Pointwise",
     "Rated",
+    "PoseCNN",
+    "ResNetFeatures",
     "ResidualBlock",
     "S2CNNClassifier",
     "S2CNNUNet",

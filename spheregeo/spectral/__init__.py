@@ -30,14 +30,17 @@ from spheregeo.spectral.sht import SHT, InverseSHT, harmonic_resample
 from spheregeo.spectral.so3 import (
     InverseSO3Transform,
     SO3Grid,
+    SO3HEALPix,
     SO3Transform,
     characters,
     class_function,
     convolve_so3,
     correlate_so3,
     correlate_sphere,
+    evaluate_so3,
     integrate_so3,
     project_to_sphere,
+    synthesise_on,
 )
 from spheregeo.spectral.stages.quadrature import resolved_degree
 from spheregeo.spectral.vector import InverseVectorSHT, VectorSHT, WindFields
@@ -49,6 +52,7 @@ __all__ = [
     "InverseVectorSHT",
     "NeedletFrame",
     "SO3Grid",
+    "SO3HEALPix",
     "SO3NeedletFrame",
     "SO3Transform",
     "VectorSHT",
@@ -65,6 +69,7 @@ __all__ = [
     "degrees",
     "displaced",
     "e_and_b",
+    "evaluate_so3",
     "fit_wiener_gains",
     "gaussian_beam",
     "gradient",
@@ -87,6 +92,7 @@ __all__ = [
     "rotate_field",
     "scale_degrees",
     "synthesis_at",
+    "synthesise_on",
     "turn_between",
     "wiener_gains",
 ]

@@ -30,6 +30,7 @@ from spheregeo.tasks.molecules.regression import MoleculeRegression, regression_
 from spheregeo.tasks.pictures.projections import globe, mollweide, to_panorama
 from spheregeo.tasks.points.classification import PointClassification
 from spheregeo.tasks.points.segmentation import PointSegmentation
+from spheregeo.tasks.poses.estimation import PoseEstimation
 from spheregeo.tasks.predictions import Predictions, write_predictions
 from spheregeo.tasks.sky.restoration import SkyRestoration
 from spheregeo.tasks.sphere.base import SphereTask
@@ -64,6 +65,7 @@ __all__ = [
     "MoleculeTask",
     "PointClassification",
     "PointSegmentation",
+    "PoseEstimation",
     "Predictions",
     "Segmentation",
     "SkyRestoration",

@@ -42,6 +42,8 @@ from spheregeo.data.molecules.files import isolated_atoms, read_extxyz
 from spheregeo.data.molecules.qm7 import read_qm7
 from spheregeo.data.molecules.qm9 import read_qm9, uncharacterised
 from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf_csv, read_table
+from spheregeo.data.poses.folder import read_rotations
+from spheregeo.data.poses.layouts import read_pose_arrays
 from spheregeo.data.sphere.field import read_field
 from spheregeo.data.sphere.stanford2d3ds import read_label_table
 from spheregeo.mesh import load_arrays
@@ -481,7 +483,24 @@ def digits_npz(folder: Path) -> Path:
 
 
 IDX = struct.pack(">HBBIII", 0, 8, 3, 2, 3, 4) + bytes(24)
+
+
+def poses_csv(folder: Path) -> Path:
+    head = ",".join(f"r{i}{j}" for i in range(3) for j in range(3))
+    rows = ["a.png,1,0,0,0,1,0,0,0,1,cup", "b.png,0,-1,0,1,0,0,0,0,1,ball"]
+    (folder / "rotations.csv").write_text("\n".join([f"name,{head},class", *rows]) + "\n")
+    return folder / "rotations.csv"
+
+
+def poses_npz(folder: Path) -> Path:
+    images = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
+    np.savez(folder / "a.npz", imgs=images, rots=np.tile(np.eye(3), (2, 1, 1)), cat_ids=np.arange(2))
+    return folder / "a.npz"
+
+
 PICTURES = [
+    Reader("rotations of a folder", lambda p: read_rotations(p.parent, "opengl"), poses_csv, mutations=100),
+    Reader("images and rotations", lambda p: read_pose_arrays(p, "opencv"), poses_npz, mutations=100),
     Reader("TIFF of bands", sgd.read_picture, tiff_bands, mutations=100),
     Reader("image npy", sgd.read_picture, stored_depth),
     Reader("image of pixels", sgd.read_picture, pictured("b.png", PIXELS)),

@@ -15,7 +15,8 @@ FILES = sorted((PACKAGE / "models").rglob("*.py"))
 HOUSE = {
     "spheregeo.checks",
     "spheregeo.deprecation",
-}  # of no use outside: messages and former names of our own arguments
+    "spheregeo.files",
+}  # of no use outside: messages, former names of our own arguments, and the guard of all readers
 
 
 def imports(source: str) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,7 @@ RUNS = {
     "classify-voxels": [*TEN, "--data.voxels=12", "--model.options={steerable-voxels: {width: 2, depth: 2, lmax: 1}}"],
     "classify-image": [*TEN, "--data.pixels=12", "--model.width=2", "--model.depth=2"],
     "segment-image": [*TEN, "--data.pixels=12", "--model.width=2", "--model.depth=2"],
+    "estimate-pose": [*TEN, "--data.pixels=12", "--model.width=2", "--model.depth=2", "--model.options={features: 4, fields: 2}"],
     "model-images": [*TEN, "--data.pixels=8", "--model.width=2", "--model.depth=1"],
     "classify-mesh": [*TEN, "--model.width=2"],
     "correspond-mesh": [

@@ -25,9 +25,12 @@ from layer_cases.common import (
     x,
 )
 from spheregeo.grids import GaussLegendre, Icosahedral
+from spheregeo.harmonics import real_harmonics
 from spheregeo.spectral import SHT, InverseSHT, NeedletFrame, SO3NeedletFrame
 
 part_of("nn/sphere/test_spectral_layers.py", "SpectralKernel NearIdentity Equatorial FullSpectrum")
+part_of("nn/sphere/test_rotations.py", "RotationDensity FourierDensity MixtureDensity")
+own_twin("nn/sphere/test_rotations.py", "SphereProjection SO3Lift SO3Rectifier SO3Correlation")
 own_twin("nn/sphere/test_healpix_conv.py", "HEALPixConv HEALPixFaceConv")
 own_twin("nn/sphere/test_healpix_hops.py", "HEALPixHops")
 own_twin(
@@ -330,4 +333,55 @@ spectral(
     equivariant=layers.SpinConv("2x0", "1x0 + 1x1", GaussLegendre(16, 32), lmax=6),
     where=GaussLegendre(16, 32),
     equivariance_options={"lmax": 3},
+)
+
+
+# ---- from images to rotations: maps to points, and coefficients on SO(3), which are rotated in nn/sphere/test_rotations.py
+
+on_grid(
+    layers.SphereCoefficients,
+    lambda grid: layers.SphereCoefficients(grid, 2),
+    twin=lambda layer, x: torch.einsum(
+        "bcp,p,pk->bck", x, layer.grid.areas.to(x), real_harmonics(layer.grid.points, 2).to(x)
+    ),
+    skip=["equivariance"],
+    channel_axis=2,
+)
+simple(
+    layers.SphereProjection,
+    lambda: {
+        "layer": layers.SphereProjection(G),
+        "inputs": torch.randn(2, 3, 4, 5),
+        "skip": [
+            "equivariance",
+            "errors",
+        ],  # maps of any channels and sizes; quarter turns are measured in its test
+    },
+)
+simple(
+    layers.SO3Lift,
+    lambda: {
+        "layer": layers.SO3Lift(2, 3, 1),
+        "inputs": x(2, 4),
+        "skip": ["equivariance"],
+        "channel_axis": 1,
+    },
+)
+simple(
+    layers.SO3Rectifier,
+    lambda: {
+        "layer": layers.SO3Rectifier(2, 1),
+        "inputs": x(2, 10),
+        "skip": ["equivariance", "first", "second"],  # kinks
+        "channel_axis": 1,
+    },
+)
+simple(
+    layers.SO3Correlation,
+    lambda: {
+        "layer": layers.SO3Correlation(2, 3, 1),
+        "inputs": x(2, 10),
+        "skip": ["equivariance"],
+        "channel_axis": 1,
+    },
 )

@@ -1,0 +1,1 @@
+"""Images of things with the rotation in which each thing stands."""

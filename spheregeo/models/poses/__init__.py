@@ -1,0 +1,1 @@
+"""Networks from images to distributions of rotations."""

@@ -1,0 +1,1 @@
+"""Jobs on images of things whose pose is asked for."""
