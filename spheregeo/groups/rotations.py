@@ -188,8 +188,8 @@ def rotation_angle(first: Tensor, second: Tensor) -> Tensor:
     Example:
         >>> import torch
         >>> from spheregeo.groups import rotation_angle
-        >>> float(rotation_angle(torch.eye(3), torch.diag(torch.tensor([-1.0, -1.0, 1.0])))) / torch.pi
-        1.0
+        >>> round(float(rotation_angle(torch.eye(3), torch.diag(torch.tensor([-1.0, -1.0, 1.0])))), 5)
+        3.14159
     """
     chord = (first - second).flatten(-2).norm(dim=-1)  # 2 √2 sin(ω/2)
     trace = (first * second).flatten(-2).sum(-1)  # 1 + 2 cos ω

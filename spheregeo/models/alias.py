@@ -15,11 +15,8 @@ from spheregeo.models import registry
 _OUTPUTS = {
     "field": "a value at every point",
     "label": "one label for each sample",
-<<<<<<< HEAD
     "codec": "compressed fields",
-=======
     "pose": "a distribution of rotations",
->>>>>>> 0fc62cd (Poses from images: distributions of rotations by Image2Sphere, an icosahedral network and a plain one; generated views, readers, recipe estimate-pose; rotations of equal volume)
 }
 _DOMAINS = {
     "grid": "signals on grids",
