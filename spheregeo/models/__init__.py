@@ -22,6 +22,7 @@ from spheregeo.models.plane.steerable import SteerableCNN, SteerableUNet
 from spheregeo.models.plane.strided_group_cnn import StridedGroupCNN
 from spheregeo.models.plane.warped_cnn import WarpedCNN
 from spheregeo.models.points.pointnet import PointNet
+from spheregeo.models.points.prin import PRIN
 from spheregeo.models.points.sprin import SPRIN
 from spheregeo.models.points.steerable_points import SteerablePoints
 from spheregeo.models.points.vnn import VNDGCNN, VNPointNet
@@ -74,6 +75,7 @@ __all__ = [
     "GMRCNN",
     "OSLO",
     "PDECNN",
+    "PRIN",
     "SCN",
     "SEGNN",
     "SFNO",

@@ -20,7 +20,7 @@ from spheregeo.nn.irreps import lift as lift
 from spheregeo.nn.irreps import project as project
 from spheregeo.nn.irreps import rotation_irreps as rotation_irreps
 from spheregeo.nn.irreps import sphere_correlation as sphere_correlation
-from spheregeo.nn.space import edge_frame, implicit, spherical_channels, steerable
+from spheregeo.nn.space import edge_frame, implicit, spherical_channels, spherical_voxels, steerable
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.implicit import ImplicitConv
 from spheregeo.nn.space.invariant_conv import SparseInvariantConv, edge_invariants
@@ -67,6 +67,7 @@ __all__ = [
     "path_weights",
     "polynomial_envelope",
     "spherical_channels",
+    "spherical_voxels",
     "steerable",
     "vector_pool",
 ]

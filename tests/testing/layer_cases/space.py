@@ -22,6 +22,7 @@ from layer_cases.common import (
     rows,
     simple,
 )
+from spheregeo.grids import Equiangular
 
 part_of("nn/space/test_steerable_conv.py", "SO2Maps CGPath PathTable EdgeGeometry EdgeList")
 part_of("nn/space/test_edge_frame.py", "FrameGate FrameProduct FrameRotation PointProduct")
@@ -29,6 +30,7 @@ part_of(
     "nn/space/test_spherical_channels.py",
     "FrameSphereActivation FrameWays SphereMean StrictMessage TapMessage",
 )
+part_of("nn/space/test_spherical_voxels.py", "SphericalVoxels PointMaps")
 own_twin("nn/space/test_steerable_conv.py", "SO2Linear")
 own_twin(
     "nn/space/test_vector_neurons.py",
@@ -142,6 +144,35 @@ def sparse_invariant() -> dict[str, Any]:
         "equivariance": {"o3": 1e-11},
         "channel_axis": -1,
     }
+
+
+def plain_voxels(layer: Any, x: Tensor) -> Tensor:
+    """A matrix for each degree and shell."""
+    inner, reach = layer.layers, layer.taps // 2
+    f, shells = inner.analysis(x), x.shape[2]
+    weight = inner.weight.unflatten(1, (layer.taps, -1))  # (out, taps, in, degrees)
+    of = torch.cat([torch.full((2 * degree + 1,), degree) for degree in range(inner.lmax + 1)])
+    rows = []
+    for h in range(shells):
+        near = [h + t - reach for t in range(layer.taps)]
+        parts = [
+            torch.einsum("oim,bim->bom", weight[:, t, :, of], f[:, :, at])
+            for t, at in enumerate(near) if 0 <= at < shells
+        ]  # fmt: skip
+        rows.append(torch.stack(parts).sum(0))
+    y: Tensor = inner.synthesis(torch.stack(rows, 2)) + inner.bias[:, None, None, None]
+    return y
+
+
+simple(
+    layers.space.spherical_voxels.SphericalVoxelConv,  # rotations of shells: own test
+    lambda: {
+        "layer": layers.space.spherical_voxels.SphericalVoxelConv(2, 3, Equiangular(6, 6), lmax=2),
+        "inputs": torch.randn(2, 2, 3, 6, 6),
+        "twin": plain_voxels,
+        "skip": ["equivariance", "compile"],
+    },
+)
 
 
 class InFrames(nn.Module):
