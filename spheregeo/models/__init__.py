@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from spheregeo.models.alias import options_of, resolve
 from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_norm
+from spheregeo.models.meshes.delta_conv import DeltaNet
+from spheregeo.models.meshes.diffusion_net import DiffusionNet
 from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.molecules.escn import ESCN
 from spheregeo.models.molecules.schnet import SchNet
@@ -87,6 +89,8 @@ __all__ = [
     "CloudOutputs",
     "DeepSphereClassifier",
     "DeepSphereUNet",
+    "DeltaNet",
+    "DiffusionNet",
     "DiscoClassifier",
     "Encoded",
     "GMRUNet",

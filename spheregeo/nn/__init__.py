@@ -153,6 +153,8 @@ from spheregeo.nn.sphere import ToCharts as ToCharts
 from spheregeo.nn.sphere import ToFaces as ToFaces
 from spheregeo.nn.sphere import ZonalConv as ZonalConv
 from spheregeo.nn.surface import ClusterGeometry as ClusterGeometry
+from spheregeo.nn.surface import DeltaConv as DeltaConv
+from spheregeo.nn.surface import DiffusionBlock as DiffusionBlock
 from spheregeo.nn.surface import FieldBatchNorm as FieldBatchNorm
 from spheregeo.nn.surface import FieldBias as FieldBias
 from spheregeo.nn.surface import FieldDropout as FieldDropout
@@ -165,9 +167,13 @@ from spheregeo.nn.surface import GatedNonlinearity as GatedNonlinearity
 from spheregeo.nn.surface import GaugeBlock as GaugeBlock
 from spheregeo.nn.surface import GaugeConv as GaugeConv
 from spheregeo.nn.surface import GaugeGeometry as GaugeGeometry
+from spheregeo.nn.surface import GradientFeatures as GradientFeatures
+from spheregeo.nn.surface import LearnedDiffusion as LearnedDiffusion
 from spheregeo.nn.surface import NormNonlinearity as NormNonlinearity
+from spheregeo.nn.surface import OperatorSettings as OperatorSettings
 from spheregeo.nn.surface import RegularBatchNorm as RegularBatchNorm
 from spheregeo.nn.surface import RegularNonlinearity as RegularNonlinearity
+from spheregeo.nn.surface import SurfaceOperators as SurfaceOperators
 from spheregeo.nn.voxel import SteerableVoxelConv as SteerableVoxelConv
 
 ROOMS = (sphere, surface, irreps, space, voxel, plane)

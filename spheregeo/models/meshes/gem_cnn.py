@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from spheregeo.groups import FieldType
 from spheregeo.models.blocks import Pointwise, PooledNorm
+from spheregeo.models.meshes.base import InputScale, SurfaceNetwork, invariants
 from spheregeo.models.meshes.levels import LevelSettings, SurfaceLevels, surface_mean
 from spheregeo.models.registry import register
-from spheregeo.nn import ExactBuffers, SampleDropout
+from spheregeo.nn import SampleDropout
 from spheregeo.nn.surface import (
     FieldLayerNorm,
     FieldLinear,
@@ -60,48 +61,6 @@ class FieldAct(nn.Module):
         return result
 
 
-class InputScale(nn.Module):
-    """Input fields centred and scaled by statistics of the training data, taken once; never by those of a batch.
-
-    What a whole surface is like is in the means that batch statistics would take away. Until ``fit``, it changes nothing.
-
-    Shape: (B, dim, P) -> the same.
-    Equivariance: SO(2) gauge, exact: scalars are shifted and scaled, other fields scaled.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-    field_of: Tensor
-    is_scalar: Tensor
-
-    def __init__(self, field_type: FieldType) -> None:
-        super().__init__()
-        self.field_type = field_type
-        width = [1 if order == 0 else 2 for _, count, order in field_type.blocks for _ in range(count)]
-        self.register_buffer(
-            "field_of",
-            torch.repeat_interleave(torch.arange(len(width)), torch.tensor(width)),
-            persistent=False,
-        )
-        self.register_buffer("running_mean", torch.zeros(len(width)))
-        self.register_buffer("running_var", torch.ones(len(width)))
-        self.register_buffer("is_scalar", torch.tensor(width) == 1, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        shift = (self.running_mean * self.is_scalar)[self.field_of, None]
-        return (x - shift) * torch.rsqrt(self.running_var + 1e-12)[self.field_of, None]
-
-    @torch.no_grad()
-    def fit(self, x: Tensor, areas: Tensor) -> None:
-        """Take the statistics of x (B, dim, P), points weighted by areas (P,)."""
-        mean = (x @ (areas / areas.sum())).mean(0)  # (dim,)
-        mean = torch.where(self.is_scalar[self.field_of], mean, 0.0)
-        square = ((x - mean[:, None]).square() @ (areas / areas.sum())).mean(0)
-        count = torch.bincount(self.field_of)
-        for running, values in ((self.running_mean, mean), (self.running_var, square)):
-            running.copy_(torch.zeros_like(running).index_add(0, self.field_of, values) / count)
-
-
 class GemBlock(nn.Module):
     """Residual block: convolution, nonlinearity, convolution, plus the input through a map at each point, nonlinearity.
 
@@ -133,21 +92,7 @@ class GemBlock(nn.Module):
         return result
 
 
-def invariants(x: Tensor, field_type: FieldType, eps: float = 1e-6) -> Tensor:
-    """Scalars as they are, every other field by its length √(c² + s² + eps).
-
-    Shape: (B, dim, P) -> (B, num_fields, P). Equivariance: no turn of a frame changes them, exactly.
-    """
-    parts = []
-    for channels, multiplicity, order in field_type.blocks:
-        part = x[:, channels]
-        if order:
-            part = (part.unflatten(1, (multiplicity, 2)).square().sum(2) + eps).sqrt()
-        parts.append(part)
-    return torch.cat(parts, 1)
-
-
-class GemCNN(ExactBuffers):
+class GemCNN(SurfaceNetwork):
     """Gauge-equivariant network on surfaces: values at every point, or one vector for each surface.
 
     Args:
@@ -274,6 +219,8 @@ class GemCNN(ExactBuffers):
         parts = [SurfaceLevels.of(grid, self.settings, parameter.dtype) for grid in grids]
         return SurfaceLevels.concatenate(parts).to(parameter.device)
 
+    geometry_of = levels_of
+
     def features(self, x: Tensor, levels: SurfaceLevels) -> Tensor:
         """The tangent fields before the head: (B, last.dim, P) on the finest level, or on the coarsest for labels."""
         share = [levels.share(i) for i in range(self.settings.depth)]
@@ -315,13 +262,13 @@ class GemCNN(ExactBuffers):
         return self.head(x).unflatten(2, shape)
 
 
-@register("gem-cnn", options_of=GemCNN)
+@register("gem-cnn", family="gem", options_of=GemCNN)
 def direct(in_channels: int, out_channels: int, grid: Grid | None, **options: Any) -> GemCNN:
     """GEM-CNN: three residual gauge blocks of orders 0 to 2 on the mesh itself, a value for every vertex."""
     return GemCNN(in_channels, out_channels, grid, **options)
 
 
-@register("gem-unet", options_of=GemCNN)
+@register("gem-unet", family="gem", options_of=GemCNN)
 def unet(
     in_channels: int, out_channels: int, grid: Grid | None, *, depth: int = 3, blocks: int = 1, **options: Any
 ) -> GemCNN:
@@ -329,7 +276,7 @@ def unet(
     return GemCNN(in_channels, out_channels, grid, depth=depth, blocks=blocks, **options)
 
 
-@register("gem-classifier", output="label", options_of=GemCNN)
+@register("gem-classifier", output="label", family="gem", options_of=GemCNN)
 def classifier(
     in_channels: int, out_channels: int, grid: Grid | None, *, depth: int = 2, blocks: int = 1, max_order: int = 1,
     **options: Any,
@@ -347,7 +294,7 @@ def classifier(
     )
 
 
-@register("gem-classifier-base", output="label", options_of=GemCNN)
+@register("gem-classifier-base", output="label", family="gem", options_of=GemCNN)
 def classifier_base(
     in_channels: int, out_channels: int, grid: Grid | None, *, width: int = 32, depth: int = 3, blocks: int = 2,
     **options: Any,
@@ -358,4 +305,4 @@ def classifier_base(
     )
 
 
-__all__ = ["FieldAct", "GemBlock", "GemCNN", "invariants"]
+__all__ = ["FieldAct", "GemBlock", "GemCNN", "InputScale", "invariants"]

@@ -18,13 +18,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.sparse import diags
-from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from spheregeo.grids.cache import geometry
 from spheregeo.groups import FieldType
-from spheregeo.mesh import TriangleMesh
+from spheregeo.mesh import Laplacian, TriangleMesh
+from spheregeo.mesh.operators import eigenbasis, heat_kernel_signature
 from spheregeo.nn.surface.matrix_features import (
     MATRIX_TYPE,
     POSITION_TYPE,
@@ -53,16 +52,10 @@ def heat_features(mesh: TriangleMesh) -> Tensor:
     Reference: Sun, Ovsjanikov & Guibas 2009; robust Laplacian of Sharp & Crane 2020.
     """
     laplacian = mesh.laplacian("robust")
-    area, count = laplacian.mass.sum(), mesh.num_points
-    stiffness, mass = laplacian.matrix, diags(laplacian.mass / area).tocsc()
-    pairs = min(EIGENPAIRS, count - 2)
-    # shifted a little below zero, where the Laplacian is singular; a fixed start makes the result repeat
-    values, vectors = eigsh(
-        stiffness, pairs, mass, sigma=-0.01, v0=np.ones(count) + 0.1 * np.cos(np.arange(count))
-    )
-    decay = np.exp(-np.clip(values, 0, None) * HEAT_TIMES[:, None])  # (8, pairs)
-    signature = decay @ (vectors**2).T  # (8, V), of mean decay.sum()
-    return torch.from_numpy(signature / decay.sum(1, keepdims=True))
+    pairs = min(EIGENPAIRS, mesh.num_points - 2)
+    basis = eigenbasis(Laplacian(laplacian.matrix, laplacian.mass / laplacian.mass.sum()), pairs)
+    trace = np.exp(-basis.values * HEAT_TIMES[:, None]).sum(1, keepdims=True)
+    return torch.from_numpy(heat_kernel_signature(basis, HEAT_TIMES) / trace)
 
 
 def surface_input_type(names: Sequence[str]) -> FieldType:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -65,6 +67,32 @@ class SparseMap(FixedMap):
         self = cls.__new__(cls)
         self._setup(pattern, values, engine, dtype)
         return self
+
+    @classmethod
+    def concatenate(cls, maps: Sequence[SparseMap]) -> SparseMap:
+        """The block-diagonal map of several, points one after another.
+
+        Raises: ValueError for no maps, maps that differ in components, dtype or engine, or whose rows share coefficients.
+        """
+        if not maps:
+            raise ValueError("maps is empty; expected at least one map")
+        kinds = [(m.num_components, m.values.dtype, m.engine) for m in maps]
+        patterns = [m.pattern for m in maps]
+        if any(kind != kinds[0] for kind in kinds):
+            raise ValueError(f"maps differ in (components, dtype, engine): {sorted(set(map(str, kinds)))}; build them alike")
+        if not all(isinstance(p, CSRPattern) and p.num_values == p.num_nonzeros for p in patterns):
+            raise ValueError("maps hold one whose rows share coefficients; expected rows that list their own")
+        if len(maps) == 1:
+            return maps[0].shared()
+        indptr, indices = [torch.zeros(1, dtype=torch.int64, device=maps[0].values.device)], []
+        entries = source = 0
+        for p in patterns:
+            assert isinstance(p, CSRPattern)
+            indptr.append(p.indptr[1:] + entries)
+            indices.append(p.indices + source)
+            entries, source = entries + p.num_nonzeros, source + p.num_source
+        joined = CSRPattern.of(torch.cat(indptr), torch.cat(indices), source)
+        return cls.from_pattern(joined, torch.cat([m.values for m in maps], 1), engine=maps[0].engine)
 
     def _setup(
         self, pattern: Pattern, values: Tensor, engine: str | None, dtype: torch.dtype | None = None

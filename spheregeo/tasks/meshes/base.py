@@ -11,8 +11,7 @@ from torch import Tensor
 
 from spheregeo import models
 from spheregeo.mesh import TriangleMesh
-from spheregeo.models.meshes.gem_cnn import GemCNN
-from spheregeo.models.meshes.levels import SurfaceLevels
+from spheregeo.models.meshes.base import SurfaceNetwork
 from spheregeo.nn.surface.inputs import surface_input_type, surface_inputs
 from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import check_precision
@@ -60,7 +59,7 @@ class MeshTask(Task):
     """
 
     output: ClassVar[str] = "label"
-    network: GemCNN
+    network: SurfaceNetwork
 
     def __init__(
         self, out_channels: int, *, network: str, features: Sequence[str] = DEFAULT_FEATURES,
@@ -70,6 +69,9 @@ class MeshTask(Task):
         in_type = surface_input_type(features)
         name = models.resolve(network, self.output)
         own = models.options_of(name, options)
+        # recipes may file them with the options of a network
+        filed = (own.pop("width", None), own.pop("depth", None))
+        width, depth = (a if b is None else b for a, b in zip(filed, (width, depth), strict=True))
         super().__init__(
             network=name, features=list(features), feature_radius=feature_radius, width=width, depth=depth,
             options=own or None, lr=lr, **common,
@@ -77,22 +79,24 @@ class MeshTask(Task):
         self.features, self.feature_radius = tuple(features), feature_radius
         chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
         built = models.create(name, in_type.dim, out_channels, None, in_type=str(in_type), **chosen)
-        if not isinstance(built, GemCNN):
-            raise ValueError(f"network is {network!r}; expected one for meshes, such as gem-cnn")
+        if not isinstance(built, SurfaceNetwork):
+            raise ValueError(
+                f"network is {network!r}; expected one for meshes, such as gem-cnn, diffusion-net or delta-net"
+            )
         self.network = built
 
     # ---- meshes in
 
-    def prepare(self, meshes: Sequence[TriangleMesh]) -> tuple[Tensor, SurfaceLevels]:
-        """Return inputs (1, C, V_1 + V_2 + ...) and levels of meshes, on the network's device; kept for each mesh."""
-        levels = self.network.levels_of(*meshes)
+    def prepare(self, meshes: Sequence[TriangleMesh]) -> tuple[Tensor, Any]:
+        """Return inputs (1, C, V_1 + V_2 + ...) and geometry of meshes, on the network's device; kept for each mesh."""
+        geometry = self.network.geometry_of(*meshes)
         parts = [surface_inputs(mesh, self.features, self.feature_radius) for mesh in meshes]
-        like = levels.within[0].areas
-        return torch.cat(parts, 1)[None].to(like), levels  # type: ignore[arg-type]
+        return torch.cat(parts, 1)[None].to(self.network.scale.running_var), geometry
 
     def forward(self, meshes: Sequence[TriangleMesh]) -> Tensor:
-        x, levels = self.prepare(check_meshes(meshes))
-        return self.network(x, levels)
+        x, geometry = self.prepare(check_meshes(meshes))
+        result: Tensor = self.network(x, geometry)
+        return result
 
     @torch.no_grad()
     def on_fit_start(self) -> None:
