@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from spheregeo.data.meshes.dataset import MeshDataset, Template
     from spheregeo.data.meshes.faust import Faust
     from spheregeo.data.meshes.folder import MeshFolder, Shrec11
-    from spheregeo.data.meshes.generated import Creatures, Primitives
+    from spheregeo.data.meshes.generated import CreatureParts, Creatures, Primitives
     from spheregeo.data.meshes.modules import (
         CreaturesData,
         FaustData,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         PrimitivesData,
         Shrec11Data,
     )
+    from spheregeo.data.meshes.part_modules import CreaturePartsData, HumanPartsData, MeshPartsData, PartsData
+    from spheregeo.data.meshes.parts import HumanParts, MeshParts
     from spheregeo.data.module import DataModule
     from spheregeo.data.molecules.files import (
         ENERGY_KEYS,
@@ -151,6 +153,8 @@ _HOMES = {
     "Cloud": "points.dataset",
     "ClustersData": "molecules.forces",
     "ColourJitter": "sphere.augment",
+    "CreatureParts": "meshes.generated",
+    "CreaturePartsData": "meshes.part_modules",
     "Creatures": "meshes.generated",
     "CreaturesData": "meshes.modules",
     "DataModule": "module",
@@ -178,6 +182,8 @@ _HOMES = {
     "GeneratedSkiesData": "sky.module",
     "GlyphGradientData": "fields.gradients",
     "IGNORE": "common",
+    "HumanParts": "meshes.parts",
+    "HumanPartsData": "meshes.part_modules",
     "ImageData": "images.modules",
     "ImageDataset": "images.dataset",
     "ImageFolder": "images.folder",
@@ -198,6 +204,8 @@ _HOMES = {
     "MeshDataset": "meshes.dataset",
     "MeshFolder": "meshes.folder",
     "MeshFolderData": "meshes.modules",
+    "MeshParts": "meshes.parts",
+    "MeshPartsData": "meshes.part_modules",
     "ModelNetData": "points.modelnet_modules",
     "MoleculeData": "molecules.module",
     "Molecules": "molecules.molecules",
@@ -216,6 +224,7 @@ _HOMES = {
     "PartShapesData": "points.part_modules",
     "Pascal3D": "poses.pascal3d",
     "Pascal3DData": "poses.modules",
+    "PartsData": "meshes.part_modules",
     "PointAugment": "points.views",
     "PointData": "points.modules",
     "PointDataset": "points.dataset",
@@ -367,6 +376,8 @@ __all__ = [
     "Cloud",
     "ClustersData",
     "ColourJitter",
+    "CreatureParts",
+    "CreaturePartsData",
     "Creatures",
     "CreaturesData",
     "DataModule",
@@ -390,6 +401,8 @@ __all__ = [
     "GeneratedSkies",
     "GeneratedSkiesData",
     "GlyphGradientData",
+    "HumanParts",
+    "HumanPartsData",
     "ImageData",
     "ImageDataset",
     "ImageFolder",
@@ -409,6 +422,8 @@ __all__ = [
     "MeshDataset",
     "MeshFolder",
     "MeshFolderData",
+    "MeshParts",
+    "MeshPartsData",
     "ModelNetData",
     "MoleculeData",
     "Molecules",
@@ -427,6 +442,7 @@ __all__ = [
     "PartShapesData",
     "Pascal3D",
     "Pascal3DData",
+    "PartsData",
     "PointAugment",
     "PointData",
     "PointDataset",

@@ -36,9 +36,9 @@ def collate_meshes(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Join items of meshes to a ragged batch: meshes as a list, numbers as tensors, targets end to end.
 
     Args:
-        items: dicts with ``mesh``, ``index`` and, in all of them or none, ``label`` and ``target``.
+        items: dicts with ``mesh``, ``index`` and, in all of them or none, ``label``, ``target`` and ``part``.
 
-    Shape: target (V_1,), (V_2,), ... -> (V_1 + V_2 + ...,); label and index () -> (B,).
+    Shape: target and part (V_1,), (V_2,), ... -> (V_1 + V_2 + ...,); label and index () -> (B,).
     Raises: ValueError for no items; TypeError for items that are no meshes.
 
     Example:
@@ -54,8 +54,9 @@ def collate_meshes(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     if all("label" in item for item in items):
         batch["label"] = torch.tensor([item["label"] for item in items])
-    if all("target" in item for item in items):
-        batch["target"] = torch.cat([torch.as_tensor(item["target"]) for item in items])
+    for key in ("target", "part"):
+        if all(key in item for item in items):
+            batch[key] = torch.cat([torch.as_tensor(item[key]) for item in items])
     return batch
 
 

@@ -8,10 +8,11 @@ key             type                 meaning
 ``mesh``        TriangleMesh         centred at the centroid of its surface, total area 1, unless asked otherwise
 ``label``       int                  class of the whole mesh, where it has one
 ``target``      (V,) int64           point of the template that each vertex corresponds to; NO_TARGET where unknown
+``part``        (V,) or (F,) int64   class of each vertex, or of each face; IGNORE where unknown
 ==============  ===================  =========================================================================
 
-A batch holds a list of meshes, labels (B,), numbers of the items (B,) as ``index``, and targets (V_1 + V_2 + ...,) end to end:
-ragged, for no two meshes need be alike.
+A batch holds a list of meshes, labels (B,), numbers of the items (B,) as ``index``, and targets and parts (V_1 + V_2 + ...,) end
+to end: ragged, for no two meshes need be alike.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class MeshDataset(Dataset[MeshItem], ABC):
 def simplified(item: MeshItem, vertices: int) -> MeshItem:
     """An item whose mesh is decimated to about ``vertices``, where it has more.
 
-    A vertex that is left takes the target of the nearest known vertex of the mesh it came from.
+    A vertex that is left takes the target of the nearest known vertex of the mesh it came from, an element its nearest one's part.
     """
     mesh: TriangleMesh = item["mesh"]
     if mesh.num_points <= vertices:
@@ -155,6 +156,11 @@ def simplified(item: MeshItem, vertices: int) -> MeshItem:
             found["target"] = item["target"][known][torch.from_numpy(near)]
         else:
             found["target"] = torch.full((coarse.num_points,), NO_TARGET)
+    if "part" in item:
+        of_faces = len(item["part"]) == mesh.num_faces
+        before, after = (m.points[m.faces].mean(1) if of_faces else m.points for m in (mesh, coarse))
+        _, near = cKDTree(before.numpy()).query(after.numpy())
+        found["part"] = item["part"][torch.from_numpy(near)]
     return found
 
 

@@ -29,8 +29,8 @@ def edge_gradient(patches: Patches, eps: float = EPS) -> csr_matrix:
     rows = patches.rows
     x, y = patches.local[:, 0], patches.local[:, 1]
     xx, xy, yy = row_sums(np.stack([x * x, x * y, y * y], 1), patches).T
-    ridge = eps * (xx + yy)
-    ridge = np.where(ridge > 0, ridge, 1.0)  # a point without edges has no gradient
+    size = xx + yy
+    ridge = np.where(size > 0, eps * size, 1.0)  # a point without edges has no gradient
     xx, yy = xx + ridge, yy + ridge
     det = xx * yy - xy * xy
     gx = (yy[rows] * x - xy[rows] * y) / det[rows]
@@ -102,5 +102,7 @@ def vector_calculus(fit: QuadraticFit, frames: np.ndarray) -> VectorCalculus:
 
     return VectorCalculus(
         interleaved(matrix(slope_of[:, 0]), matrix(slope_of[:, 1])),
-        csr_matrix((divergence.ravel(), _pairs(patches.indices), 2 * patches.indptr), shape=(count, 2 * count)),
+        csr_matrix(
+            (divergence.ravel(), _pairs(patches.indices), 2 * patches.indptr), shape=(count, 2 * count)
+        ),
     )

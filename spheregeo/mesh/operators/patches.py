@@ -122,7 +122,8 @@ def quadratic_fit(patches: Patches, h: float = 1.0) -> QuadraticFit:
     mean = row_sums(distance, patches) / np.maximum(counts - 1, 1)
     mean = np.where(mean > 0, mean, 1.0)
     x, y, z = (patches.local / mean[rows, None]).T  # free of units, so that one ridge serves all scales
-    basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], 1)
+    # with √2 xy, turned frames turn the basis, and the ridge looks the same in all of them
+    basis = np.stack([np.ones_like(x), x, y, x * x, np.sqrt(2) * x * y, y * y], 1)
     weight = np.exp(-((distance / (h * mean[rows])) ** 2))
     weighted = weight[:, None] * basis
     normal = row_sums(weighted[:, :, None] * basis[:, None, :], patches)  # (V, 6, 6)
@@ -133,6 +134,7 @@ def quadratic_fit(patches: Patches, h: float = 1.0) -> QuadraticFit:
     rest = row_sums(found, patches)
     rest[:, 0] -= 1
     found[patches.indptr[:-1]] -= rest
+    found[:, 4] *= np.sqrt(2)
     heights = row_sums(found * z[:, None], patches)
     units = mean[:, None] ** np.array([0, -1, -1, -2, -2, -2])
     return QuadraticFit(patches, found * units[rows], heights * units * mean[:, None])

@@ -41,7 +41,9 @@ def eigenbasis(laplacian: Laplacian, pairs: int) -> Eigenbasis:
     count = len(laplacian.mass)
     total = float(laplacian.mass.sum())
     if pairs < 1 or not total > 0:
-        raise ValueError(f"pairs is {pairs} and the area {total}; expected at least 1 pair on a surface with area")
+        raise ValueError(
+            f"pairs is {pairs} and the area {total}; expected at least 1 pair on a surface with area"
+        )
     share = laplacian.mass / total
     share = np.maximum(share, THIN * share.mean())
     # shift and invert wants a margin between the pairs asked for and those there are
@@ -85,7 +87,9 @@ def whole_eigenspaces(basis: Eigenbasis, pairs: int) -> Eigenbasis:
     """
     values = basis.values
     if pairs < len(values):
-        gaps = np.diff(values[: pairs + 1]) > TIE * values[1 : pairs + 1]  # whether a cut after each pair is clean
+        gaps = (
+            np.diff(values[: pairs + 1]) > TIE * values[1 : pairs + 1]
+        )  # whether a cut after each pair is clean
         clean = np.flatnonzero(gaps)
         pairs = int(clean[-1]) + 1 if len(clean) else pairs
     return Eigenbasis(values[:pairs], basis.vectors[:, :pairs])

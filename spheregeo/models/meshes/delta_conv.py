@@ -14,7 +14,14 @@ from spheregeo.checks import check_least
 from spheregeo.models.blocks import PooledNorm
 from spheregeo.models.meshes.base import OperatorNetwork
 from spheregeo.models.registry import register
-from spheregeo.nn import DeltaConv, FieldBatchNorm, FieldLinear, OperatorSettings, SampleDropout, SurfaceOperators
+from spheregeo.nn import (
+    DeltaConv,
+    FieldBatchNorm,
+    FieldLinear,
+    OperatorSettings,
+    SampleDropout,
+    SurfaceOperators,
+)
 
 if TYPE_CHECKING:
     from spheregeo.grids import Grid
@@ -71,7 +78,8 @@ class DeltaNet(OperatorNetwork):
         super().__init__(in_channels, out_channels, grid, output, in_type, OperatorSettings(hops=hops))
         types = [f"{self.in_type.num_fields}x0", *[f"{width}x0 + {width}x1"] * (depth - 1), f"{width}x0"]
         self.layers = nn.ModuleList(
-            DeltaConv(before, after, hops=hops, act=act) for before, after in zip(types[:-1], types[1:], strict=True)
+            DeltaConv(before, after, hops=hops, act=act)
+            for before, after in zip(types[:-1], types[1:], strict=True)
         )
         self.embed = FieldLinear(f"{depth * width}x0", f"{hidden}x0")
         self.embed_norm = FieldBatchNorm(f"{hidden}x0")
@@ -100,8 +108,11 @@ class DeltaNet(OperatorNetwork):
             return result
         # every point sees the whole of its surface
         counts = torch.tensor(held.counts, device=x.device)
-        around = whole[:, None].expand(-1, held.num_points, -1) if len(counts) == 1 else \
-            torch.repeat_interleave(whole, counts, 0)[None]
+        around = (
+            whole[:, None].expand(-1, held.num_points, -1)
+            if len(counts) == 1
+            else torch.repeat_interleave(whole, counts, 0)[None]
+        )
         y = self.act(self.hidden(torch.cat([x.mT, around], 2)))
         return self.leave(self.last(self.dropout(y)).mT)
 

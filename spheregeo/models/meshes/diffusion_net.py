@@ -78,7 +78,13 @@ class DiffusionNet(OperatorNetwork):
             raise ValueError(f"elements is {elements!r}; expected one of {', '.join(map(repr, ELEMENTS))}")
         blocks = [
             DiffusionBlock(
-                width, method=method, pairs=pairs, oriented=oriented, gradients=gradients, act=act, dropout=dropout
+                width,
+                method=method,
+                pairs=pairs,
+                oriented=oriented,
+                gradients=gradients,
+                act=act,
+                dropout=dropout,
             )
             for _ in range(depth)
         ]

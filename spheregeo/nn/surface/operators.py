@@ -35,7 +35,9 @@ from spheregeo.mesh.shape import tangent_frames
 from spheregeo.sparse import CSRPattern, MaxPlusMap, SparseMap
 
 CLOUD_NEIGHBOURS = 30
-FLAT = 1e-9  # Laplacian weight, relative to the largest, of an edge that only one of several triangulations has
+FLAT = (
+    1e-9  # Laplacian weight, relative to the largest, of an edge that only one of several triangulations has
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,10 @@ def _surface_of(grid: Grid, spectral: bool) -> _Surface:
 
 
 def _sparse(matrix: csr_matrix, dtype: torch.dtype) -> SparseMap:
-    indptr, indices = torch.from_numpy(matrix.indptr.astype(np.int64)), torch.from_numpy(matrix.indices.astype(np.int32))
+    indptr, indices = (
+        torch.from_numpy(matrix.indptr.astype(np.int64)),
+        torch.from_numpy(matrix.indices.astype(np.int32)),
+    )
     pattern = CSRPattern.of(indptr, indices, matrix.shape[1])
     return SparseMap.from_pattern(pattern, torch.from_numpy(matrix.data), dtype=dtype)
 
@@ -146,7 +151,9 @@ class SurfaceOperators(nn.Module):
             self.register_buffer(name, tensor, persistent=False)
 
     @classmethod
-    def of(cls, grid: Grid, settings: OperatorSettings, dtype: torch.dtype = torch.float32) -> SurfaceOperators:
+    def of(
+        cls, grid: Grid, settings: OperatorSettings, dtype: torch.dtype = torch.float32
+    ) -> SurfaceOperators:
         """The operators of a mesh or a sphere grid, kept by the grid's value.
 
         Raises: TypeError for what is no grid; ValueError for planes, settings out of range.
@@ -157,7 +164,11 @@ class SurfaceOperators(nn.Module):
 
         def build() -> SurfaceOperators:
             surface = _surface_of(grid, bool(settings.pairs) or settings.diffusion)
-            patches = [edge_patches(surface.points, surface.frames, surface.edges, h) for h in (1, settings.hops) if h]
+            patches = [
+                edge_patches(surface.points, surface.frames, surface.edges, h)
+                for h in (1, settings.hops)
+                if h
+            ]
             return cls._assembled(surface, patches, settings, dtype)
 
         return geometry.get(("operators", grid, settings, dtype), build).shared()
@@ -211,9 +222,14 @@ class SurfaceOperators(nn.Module):
             values[0, :found], vectors[:, :found] = basis.values, basis.vectors
         if settings.hops:
             calculus = vector_calculus(quadratic_fit(patches[-1]), surface.frames)
-            maps["slope"], maps["divergence"] = _sparse(calculus.gradient, dtype), _sparse(calculus.divergence, dtype)
+            maps["slope"], maps["divergence"] = (
+                _sparse(calculus.gradient, dtype),
+                _sparse(calculus.divergence, dtype),
+            )
             maps["largest"] = _largest(maps["slope"])
-        floats = (torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in (surface.areas, values, vectors))
+        floats = (
+            torch.from_numpy(np.ascontiguousarray(a)).to(dtype) for a in (surface.areas, values, vectors)
+        )
         areas, values_, vectors_ = floats
         faces, edges = torch.from_numpy(surface.faces), torch.from_numpy(surface.edges)
         return cls(areas, (count,), faces, edges, maps, values_, vectors_)
@@ -230,16 +246,21 @@ class SurfaceOperators(nn.Module):
             return parts[0].shared()
         kinds = [(sorted(p.maps), p.vectors.shape[1]) for p in parts]
         if any(kind != kinds[0] for kind in kinds):
-            raise ValueError(f"parts were built by different settings: {kinds[0]} and others; build them alike")
+            raise ValueError(
+                f"parts were built by different settings: {kinds[0]} and others; build them alike"
+            )
         first = np.cumsum([0, *(sum(p.counts) for p in parts)])
         names = [name for name in parts[0].maps if name != "largest"]
         maps: dict[str, Any] = {name: SparseMap.concatenate([p.map(name) for p in parts]) for name in names}
         if "slope" in maps:
             maps["largest"] = _largest(maps["slope"])
         faces, edges = (
-            torch.cat([getattr(p, name) + int(k) for p, k in zip(parts, first)]) for name in ("faces", "edges")
+            torch.cat([getattr(p, name) + int(k) for p, k in zip(parts, first)])
+            for name in ("faces", "edges")
         )
-        areas, values, vectors = (torch.cat([getattr(p, n) for p in parts]) for n in ("areas", "values", "vectors"))
+        areas, values, vectors = (
+            torch.cat([getattr(p, n) for p in parts]) for n in ("areas", "values", "vectors")
+        )
         return cls(areas, tuple(c for p in parts for c in p.counts), faces, edges, maps, values, vectors)
 
     def shared(self) -> SurfaceOperators:
@@ -260,7 +281,9 @@ class SurfaceOperators(nn.Module):
     def map(self, name: str) -> SparseMap:
         """The sparse map of that name. Raises: ValueError where the settings left it out."""
         if name not in self.maps:
-            raise ValueError(f"these operators hold {', '.join(self.maps) or 'no maps'}; expected {name!r} among them")
+            raise ValueError(
+                f"these operators hold {', '.join(self.maps) or 'no maps'}; expected {name!r} among them"
+            )
         return self.maps[name]  # type: ignore[return-value]
 
     def check(self, x: Tensor, channels: int) -> None:
@@ -282,7 +305,9 @@ class SurfaceOperators(nn.Module):
             return x @ areas
         if len(x) != 1:
             raise ValueError(f"x has {len(x)} samples on a batch of {len(self.counts)} surfaces; expected 1")
-        return torch.stack([(part @ a) for part, a in zip(x[0].split(self.counts, 1), areas.split(self.counts))])
+        return torch.stack(
+            [(part @ a) for part, a in zip(x[0].split(self.counts, 1), areas.split(self.counts))]
+        )
 
     def at(self, x: Tensor, elements: str) -> Tensor:
         """Means over the corners of "faces" or "edges" of values at the points, or these themselves for "vertices".
@@ -305,4 +330,3 @@ class SurfaceOperators(nn.Module):
     def memory_bytes(self) -> int:
         """Bytes held."""
         return sum(t.numel() * t.element_size() for t in self.buffers())
-

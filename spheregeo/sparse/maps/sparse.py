@@ -79,7 +79,9 @@ class SparseMap(FixedMap):
         kinds = [(m.num_components, m.values.dtype, m.engine) for m in maps]
         patterns = [m.pattern for m in maps]
         if any(kind != kinds[0] for kind in kinds):
-            raise ValueError(f"maps differ in (components, dtype, engine): {sorted(set(map(str, kinds)))}; build them alike")
+            raise ValueError(
+                f"maps differ in (components, dtype, engine): {sorted(set(map(str, kinds)))}; build them alike"
+            )
         if not all(isinstance(p, CSRPattern) and p.num_values == p.num_nonzeros for p in patterns):
             raise ValueError("maps hold one whose rows share coefficients; expected rows that list their own")
         if len(maps) == 1:

@@ -14,6 +14,8 @@ from layer_cases.common import (
 
 part_of("nn/surface/test_pooling.py", "ClusterGeometry")
 part_of("nn/surface/test_gauge_conv.py", "GaugeGeometry")
+part_of("nn/surface/test_operators.py", "OperatorSettings SurfaceOperators")
+own_twin("nn/surface/test_operators.py", "LearnedDiffusion GradientFeatures DiffusionBlock DeltaConv")
 own_twin("nn/surface/test_field_norm.py", "FieldBatchNorm FieldInstanceNorm FieldLayerNorm RegularBatchNorm")
 own_twin("nn/surface/test_linear.py", "FieldBias FieldDropout FieldLinear")
 own_twin("nn/surface/test_nonlinearity.py", "GatedNonlinearity NormNonlinearity RegularNonlinearity")
@@ -50,4 +52,17 @@ on_grid(
     lambda grid: layers.FieldUnpool(KIND, grid.refine()),
     channels=8,
     equivariance_options={"target": FINE},
+)
+
+# ---- operators of surfaces
+
+on_grid(layers.LearnedDiffusion, lambda grid: layers.LearnedDiffusion(2, grid, pairs=16))
+on_grid(layers.GradientFeatures, lambda grid: layers.GradientFeatures(2, grid))
+on_grid(layers.DiffusionBlock, lambda grid: layers.DiffusionBlock(2, grid, pairs=16, act="silu"))
+on_grid(
+    layers.DeltaConv,
+    lambda grid: layers.DeltaConv("2x0 + 1x1", "1x0 + 2x1", grid, act="silu"),
+    channels=4,
+    field_in="2x0 + 1x1",
+    field_out="1x0 + 2x1",
 )

@@ -95,7 +95,13 @@ class DeltaConv(OnOperators):
     """
 
     def __init__(
-        self, in_type: str | FieldType, out_type: str | FieldType, grid: Grid | None = None, *, hops: int = 2, act: str | Activation = "relu"
+        self,
+        in_type: str | FieldType,
+        out_type: str | FieldType,
+        grid: Grid | None = None,
+        *,
+        hops: int = 2,
+        act: str | Activation = "relu",
     ) -> None:
         self_in, self_out = FieldType.of(in_type), FieldType.of(out_type)
         counts = [_counts(kind, name) for kind, name in ((self_in, "in_type"), (self_out, "out_type"))]
@@ -120,7 +126,9 @@ class DeltaConv(OnOperators):
         s, v = self.streams(flat[:, : self.in_scalars], v, held)
         return self._leave((s if v is None else torch.cat([s, to_field(v)], 1)).to(x.dtype))
 
-    def streams(self, x: Tensor, v: Tensor | None, operators: SurfaceOperators) -> tuple[Tensor, Tensor | None]:
+    def streams(
+        self, x: Tensor, v: Tensor | None, operators: SurfaceOperators
+    ) -> tuple[Tensor, Tensor | None]:
         """Scalars and vectors as layers hand them to each other: (B, C, P) and (B, C, 2 P), channels last in memory."""
         calculus, areas = VectorOperators(operators), operators.areas
         with torch.autocast(x.device.type, enabled=False):

@@ -34,7 +34,9 @@ class OnOperators(ExactBuffers):
         assert self.grid is not None
         return SurfaceOperators.of(self.grid, self.settings, dtype)
 
-    def _enter(self, x: Tensor, operators: SurfaceOperators | None, channels: int | None = None) -> tuple[Tensor, SurfaceOperators]:
+    def _enter(
+        self, x: Tensor, operators: SurfaceOperators | None, channels: int | None = None
+    ) -> tuple[Tensor, SurfaceOperators]:
         """The features as (B, C, P), and the operators that hold. Raises: ValueError, TypeError for what does not fit."""
         check_tensor(x)
         if (operators is None) == (self.operators is None):

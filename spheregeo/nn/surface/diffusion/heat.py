@@ -48,7 +48,9 @@ class LearnedDiffusion(OnOperators):
         torch.Size([2, 4, 162])
     """
 
-    def __init__(self, channels: int, grid: Grid | None = None, *, method: str = "spectral", pairs: int = 64) -> None:
+    def __init__(
+        self, channels: int, grid: Grid | None = None, *, method: str = "spectral", pairs: int = 64
+    ) -> None:
         if method not in METHODS:
             raise ValueError(f"method is {method!r}; expected one of {', '.join(map(repr, METHODS))}")
         if pairs < 1:
