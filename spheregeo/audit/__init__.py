@@ -11,6 +11,7 @@ from spheregeo.audit.lattice.subsampling import (
     pad_to_exact,
     subsampling,
 )
+from spheregeo.audit.on_meshes import measure_mesh_invariance, print_meshes, report_meshes
 from spheregeo.audit.plane import measure_angles, plot_angles, print_images, report_images
 from spheregeo.audit.plot import plot_equivariance
 from spheregeo.audit.points import measure_invariance, print_points, report_points
@@ -32,12 +33,14 @@ __all__ = [
     "measure_invariance",
     "measure_memory",
     "measure_poses",
+    "measure_mesh_invariance",
     "measure_time",
     "measure_turns",
     "pad_to_exact",
     "plot_angles",
     "plot_equivariance",
     "print_images",
+    "print_meshes",
     "print_points",
     "print_poses",
     "print_table",
@@ -45,6 +48,7 @@ __all__ = [
     "randomise",
     "report",
     "report_images",
+    "report_meshes",
     "report_points",
     "report_poses",
     "report_voxels",

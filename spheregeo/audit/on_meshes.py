@@ -3,12 +3,16 @@ r"""Equivariance on meshes: the surface is moved, the module runs on it, its out
 R turns the vertices, and every vertex gets another tangent frame at random, so the error of gauge-equivariant layers counts both.
 A reflection mirrors the surface and turns its faces round. Nothing lies between vertices, so the figure is exact:
 error² = Σ_i a_i |y_Rf,i − D(R) y_f,i|² / Σ_i a_i |y_Rf,i|², f being white noise.
+
+Networks whose input is made of the shape are measured as functions of a mesh (:func:`measure_mesh_invariance`).
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +21,16 @@ from torch import Tensor, nn
 
 from spheregeo.audit.call import Called, gauge_extras
 from spheregeo.audit.compare import Comparison, lifted, power
+from spheregeo.audit.cost import count_parameters, machine_of
 from spheregeo.audit.fields import FieldSpec
+from spheregeo.audit.randomise import randomise as randomise_
 from spheregeo.grids import Grid
 from spheregeo.mesh import TriangleMesh
 from spheregeo.nn import ExactBuffers
+from spheregeo.sampling import random_rotations
+
+Run = Callable[[nn.Module, TriangleMesh], Tensor]
+KINDS = ("frames", "rotations", "reflections", "translations", "sizes", "permutations")
 
 
 def moved_mesh(mesh: TriangleMesh, rotation: Tensor, generator: torch.Generator) -> TriangleMesh:
@@ -109,3 +119,112 @@ def on_mesh(
         expected = y if field_out is None else field_out.turn(y, rotation)
         pairs.append((power(moved - expected, mesh.areas), power(moved, mesh.areas)))
     return Comparison(pairs)
+
+
+def _moved(mesh: TriangleMesh, kind: str, generator: torch.Generator) -> tuple[TriangleMesh, Tensor | None]:
+    """A mesh that should look the same to a network, and, for another order of the vertices, each one's new place."""
+    points, faces = mesh.points, mesh.faces
+    if kind == "frames":
+        return mesh.with_frames("random", seed=int(torch.randint(1 << 30, (1,), generator=generator))), None
+    if kind == "rotations":
+        return TriangleMesh(points @ random_rotations(1, generator=generator)[0].T, faces), None
+    if kind == "reflections":
+        return TriangleMesh(points * torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64), faces.flip(1)), None
+    if kind == "translations":
+        return TriangleMesh(points + torch.randn(3, generator=generator, dtype=torch.float64), faces), None
+    if kind == "sizes":
+        return TriangleMesh(3.0 * points, faces), None
+    order = torch.randperm(len(points), generator=generator)
+    place = order.argsort()
+    return TriangleMesh(points[order], place[faces]), place
+
+
+@torch.no_grad()
+def measure_mesh_invariance(
+    module: nn.Module, run: Run, mesh: TriangleMesh, *, num: int = 2, randomise: bool = True, seed: int = 0
+) -> dict[str, float]:
+    """Relative change of a network's output by kind of change of a mesh, in float64. The module itself is left as it is.
+
+    Args:
+        module: a copy is measured, in eval mode.
+        run: function of the module and a mesh that returns the output, (B, C) for the whole mesh or (1, C, V).
+        mesh: the surface.
+        num: changes of each kind, of which the worst counts.
+        randomise: draw all parameters and norm statistics anew.
+        seed: of changes and parameters.
+
+    Example:
+        >>> import trimesh
+        >>> ball = trimesh.creation.icosphere(1)
+        >>> mean = lambda module, mesh: module(mesh.areas[None])
+        >>> found = measure_mesh_invariance(torch.nn.Linear(42, 2), mean, TriangleMesh(ball.vertices, ball.faces))
+        >>> found["rotations"] < 1e-10 < found["sizes"]
+        True
+    """
+    module = copy.deepcopy(module).double().eval()
+    if randomise:
+        module = randomise_(module, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed + 1)
+    y = run(module, mesh)
+    found = {}
+    for kind in KINDS:
+        errors = []
+        for _ in range(num):
+            other, place = _moved(mesh, kind, generator)
+            z = run(module, other)
+            z = z[..., place] if place is not None and z.ndim == 3 else z
+            errors.append(float((z - y).norm() / y.norm().clamp_min(1e-300)))
+        found[kind] = max(errors)
+    return found
+
+
+def report_meshes(module: nn.Module, run: Run, mesh: TriangleMesh, *, repeats: int = 3) -> dict[str, Any]:
+    """Changes of the output, with the weights as they are and random, parameters, and the time of a step on one mesh.
+
+    Args:
+        module: a copy is audited.
+        run: as for :func:`measure_mesh_invariance`.
+        mesh: the surface.
+        repeats: passes timed, of which the median counts.
+
+    Units: seconds.
+    """
+    errors = {
+        "weights as they are": measure_mesh_invariance(module, run, mesh, randomise=False),
+        "random weights": measure_mesh_invariance(module, run, mesh),
+    }
+    module = copy.deepcopy(module).eval()
+    times: dict[str, list[float]] = {"forward": [], "both": []}
+    for k in range(repeats + 1):  # the first one builds what is kept
+        begin = time.perf_counter()
+        with torch.no_grad():
+            run(module, mesh)
+        middle = time.perf_counter()
+        run(module, mesh).square().sum().backward()
+        if k:
+            times["forward"].append(middle - begin)
+            times["both"].append(time.perf_counter() - middle)
+    like = next(p for p in module.parameters())
+    return {
+        "module": type(module).__name__,
+        "vertices": mesh.num_points,
+        "invariance": errors,
+        "parameters": count_parameters(module),
+        "seconds_forward": statistics.median(times["forward"]),
+        "seconds_forward_backward": statistics.median(times["both"]),
+        "machine": machine_of(like),
+    }
+
+
+def print_meshes(result: dict[str, Any]) -> None:
+    """Print what :func:`report_meshes` returned."""
+    rows = [("module", result["module"]), ("vertices", f"{result['vertices']:,}")]
+    for weights, found in result["invariance"].items():
+        rows += [(f"change under {kind}, {weights}", f"{error:.2e}") for kind, error in found.items()]
+    rows.append(("parameters", f"{result['parameters']:,}"))
+    rows.append(("time, forward", f"{1e3 * result['seconds_forward']:.4g} ms"))
+    rows.append(("time, forward + backward", f"{1e3 * result['seconds_forward_backward']:.4g} ms"))
+    at = result["machine"]
+    rows.append(("measured on", f"{at['device']}, {at['threads']} threads, torch {at['torch']}"))
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(f"{name:<{width}}  {value}" for name, value in rows), flush=True)

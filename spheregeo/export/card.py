@@ -37,6 +37,7 @@ INPUTS = {
     "Forces": ("molecule.xyz", "molecules, positions in Å"),
     "MeshClassification": ("mesh.ply", "a mesh"),
     "MeshCorrespondence": ("mesh.ply", "a mesh"),
+    "MeshSegmentation": ("mesh.ply", "a mesh"),
     "ImageClassification": ("image.png", "an image"),
     "ImageSegmentation": ("image.png", "an image"),
     "PoseEstimation": ("image.png", "an image"),

@@ -16,6 +16,7 @@ from spheregeo.tasks.losses import balanced_weights, cross_entropy, depth_berhu,
 from spheregeo.tasks.meshes.base import MeshTask
 from spheregeo.tasks.meshes.classification import MeshClassification
 from spheregeo.tasks.meshes.correspondence import MeshCorrespondence
+from spheregeo.tasks.meshes.segmentation import MeshSegmentation
 from spheregeo.tasks.metrics import (
     ConfusionMatrix,
     DepthScores,
@@ -60,6 +61,7 @@ __all__ = [
     "LabelTask",
     "MeshClassification",
     "MeshCorrespondence",
+    "MeshSegmentation",
     "MeshTask",
     "MoleculeRegression",
     "MoleculeTask",

@@ -89,6 +89,10 @@ class PointLabels(ScoredSamples):
         """Areas by which points count, where the task has ``areas``; None where all count alike."""
         return getattr(self, "areas", None)
 
+    def areas_of(self, batch: Batch) -> Tensor | None:
+        """Return the areas by which the points of a batch count; those of the task, unless batches have their own."""
+        return self.point_areas
+
     @abstractmethod
     def image_of(self, batch: Batch) -> Tensor:
         """Return the images of a batch, checked. Shape: (B, in_channels, *points)."""
@@ -104,13 +108,10 @@ class PointLabels(ScoredSamples):
             return
         loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
         area = torch.zeros(self.num_classes, dtype=torch.float64)
-        weights = (
-            torch.ones((), dtype=torch.float64)
-            if (areas := self.point_areas) is None
-            else areas.double().cpu()
-        )
         for batch in loader:
             label = self.truth_of(batch).long()
+            areas = self.areas_of(batch)
+            weights = torch.ones((), dtype=torch.float64) if areas is None else areas.double().cpu()
             valid = label != self.ignore_index
             area += torch.bincount(
                 label[valid], weights=weights.expand(label.shape)[valid], minlength=self.num_classes

@@ -142,7 +142,7 @@ class MeshDataset(Dataset[MeshItem], ABC):
 def simplified(item: MeshItem, vertices: int) -> MeshItem:
     """An item whose mesh is decimated to about ``vertices``, where it has more.
 
-    A vertex that is left takes the target of the nearest known vertex of the mesh it came from, an element its nearest one's part.
+    A vertex that is left takes the target of the nearest known vertex of the mesh it came from; so do parts.
     """
     mesh: TriangleMesh = item["mesh"]
     if mesh.num_points <= vertices:

@@ -19,7 +19,7 @@ class PartsData(MeshData):
     Args:
         **kwargs: arguments of :class:`MeshData`.
 
-    Shape: batches of mesh, a list of B meshes; part (V_1 + ... + V_B,) or (F_1 + ... + F_B,) int64, 255 where unknown; index (B,).
+    Shape: batches of mesh, a list of B meshes; part (V_1 + ... + V_B,) or (F_1 + ... + F_B,) int64, 255 where unknown.
     """
 
     must_agree = ("class_names", "elements")
@@ -88,7 +88,7 @@ class MeshPartsData(PartsData):
     """A folder of meshes with files of labels for their vertices, faces or edges.
 
     Args:
-        root: the folder: NAME.off, .ply, .obj or .stl with NAME.txt, .seg, .eseg, .npy or .npz, see datasets/mesh-parts/README.md.
+        root: the folder: NAME.off (.ply, .obj, .stl) with NAME.txt (.seg, .eseg, .npy, .npz), see datasets/mesh-parts/README.md.
         label: what is labelled, "vertices" or "faces"; by the length of the first file of labels if None.
         first: number of the first class; the smallest of all files if None.
         repair: mend faulty meshes, and their labels with them, instead of refusing them.

@@ -1,9 +1,9 @@
-"""Meshes whose vertices or faces have labels: parts of bodies and things. Folders of any such meshes, and the human bodies' layouts.
+"""Meshes whose vertices or faces have labels, such as parts of bodies: folders of any such meshes, and human bodies.
 
 ::
 
-    root/train/NAME.off, root/test/NAME.off (and val/)   or root/NAME.off: of the sorted names every 9th is for validation and every
-                                                         10th for the test, unless train.txt, val.txt and test.txt list names
+    root/train/NAME.off, root/test/NAME.off (and val/)   or root/NAME.off: of the sorted names every 9th is for validation and
+                                                         every 10th for the test, unless train.txt, val.txt, test.txt list names
     NAME.txt (.seg, .eseg, .npy, .npz)                   beside the mesh, or in root/labels/, root/seg/ or root/segs/
     root/classes.txt                                     names of the classes, one a line; optional
 
@@ -96,11 +96,12 @@ def labelled_elements(
     if fits:
         return numbers, fits[0]
     sides = edges_in_order(faces)
-    if len(numbers) == int(sides.max(initial=-1)) + 1 and elements in (None, "faces"):
+    count = int(sides.max(initial=-1)) + 1
+    if len(numbers) == count and elements in (None, "faces"):
         return majority(numbers[sides]), "faces"
     raise ValueError(
-        f"there are {len(numbers)} labels for a mesh of {len(vertices)} vertices, {len(faces)} faces and {int(sides.max(initial=-1)) + 1} "
-        f"edges; expected one for each {'vertex, face or edge' if elements is None else elements}"
+        f"there are {len(numbers)} labels for a mesh of {len(vertices)} vertices, {len(faces)} faces and {count} edges; "
+        f"expected one for each {'vertex, face or edge' if elements is None else elements}"
     )
 
 
@@ -228,8 +229,8 @@ def _labels_of(path: Path, root: Path) -> Path:
     ]
     if not found:
         raise FileNotFoundError(
-            f"{path} has no labels; expected {path.with_suffix('.txt').name} (or {', '.join(LABEL_SUFFIXES[1:])}) beside it or in "
-            f"{root / LABEL_FOLDERS[0]}"
+            f"{path} has no labels; expected {path.with_suffix('.txt').name} (or {', '.join(LABEL_SUFFIXES[1:])}) beside it "
+            f"or in {root / LABEL_FOLDERS[0]}"
         )
     if len(found) > 1:
         raise ValueError(f"{path} has labels in {found[0]} and in {found[1]}; keep one of them")
@@ -274,8 +275,8 @@ class MeshParts(LabelledParts):
 class HumanParts(LabelledParts):
     """Human bodies with labelled faces (Maron et al. 2017): eight parts, 370 training and 18 test meshes of other scans.
 
-    Layouts: ``meshes/train/...``, ``meshes/test/shrec/...`` with ``segs/`` beside, as published; or ``train/``, ``test/`` and ``seg/``
-    with a label for each edge, as MeshCNN has the simplified bodies. Every tenth training mesh of the sorted names validates.
+    Layouts: ``meshes/train/...``, ``meshes/test/shrec/...`` with ``segs/`` beside, as published; or ``train/``, ``test/`` and
+    ``seg/`` with a label for each edge, as MeshCNN has the simplified bodies. Every tenth training mesh validates.
 
     Args:
         root: the folder.
@@ -303,8 +304,8 @@ class HumanParts(LabelledParts):
         self.label_files = sorted(set(of.values()))
         if not self.entries:
             raise FileNotFoundError(
-                f"{self.root} has no {split} meshes; expected meshes/ and segs/ as published, or train/, test/ and seg/ as MeshCNN has "
-                "them (see datasets/human-parts/README.md)"
+                f"{self.root} has no {split} meshes; expected meshes/ and segs/ as published, or train/, test/ and seg/ as "
+                "MeshCNN has them (see datasets/human-parts/README.md)"
             )
 
 

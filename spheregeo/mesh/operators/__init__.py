@@ -1,4 +1,4 @@
-"""Differential operators of surfaces as sparse matrices: eigenbases, heat kernel signatures, gradients, divergences, on meshes and clouds."""
+"""Operators of surfaces as sparse matrices, on meshes and clouds: eigenbases, heat kernel signatures, gradients, divergences."""
 
 from spheregeo.mesh.operators.clouds import cloud_laplacian, cloud_normals
 from spheregeo.mesh.operators.gradients import VectorCalculus, edge_gradient, vector_calculus

@@ -1,6 +1,6 @@
 r"""Gradient of functions, divergence of vector fields, as sparse matrices in the points' tangent frames.
 
-All others follow: curl v = −div J v with J v = (−v_2, v_1); the Laplacian div grad; Hodge's on vectors, −(grad div + J grad curl).
+All others follow: curl v = −div J v, J v = (−v_2, v_1); the Laplacian div grad; on vectors Hodge's, −(grad div + J grad curl).
 """
 
 from __future__ import annotations

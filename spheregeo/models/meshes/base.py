@@ -131,7 +131,7 @@ class OperatorNetwork(SurfaceNetwork):
         return SurfaceOperators.concatenate(parts).to(like.device)
 
     def enter(self, x: Tensor, operators: SurfaceOperators | None) -> tuple[Tensor, SurfaceOperators]:
-        """Scaled invariants (B, num_fields, P) of the input, and the operators that hold. Raises: ValueError for what does not fit."""
+        """Scaled invariants (B, num_fields, P) of the input, and the operators. Raises: ValueError for what does not fit."""
         if (operators is None) == (self.operators is None):
             raise ValueError(
                 "operators must be given with the call where the network was built without a grid, and only there"

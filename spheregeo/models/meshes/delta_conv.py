@@ -5,6 +5,7 @@ Reference: Wiersma, Nasikun, Eisemann & Hildebrandt 2022, arXiv:2111.08799, sect
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,7 +45,7 @@ class DeltaNet(OperatorNetwork):
         dropout: before the last layer.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape) or (B, out_channels). Without a grid
-        (1, in_channels, V_1 + V_2 + ...) and the operators of a batch -> (1, out_channels, V_1 + ...) or (surfaces, out_channels).
+        (1, in_channels, V_1 + V_2 + ...) and a batch's operators -> (1, out_channels, V_1 + ...) or (surfaces, out_channels).
     Equivariance: turned frames, motions and scalings change nothing, exactly, as far as the input does not change (1e-12 in
         float64).
     Raises: ValueError for types, sizes and input that do not fit.
@@ -78,8 +79,7 @@ class DeltaNet(OperatorNetwork):
         super().__init__(in_channels, out_channels, grid, output, in_type, OperatorSettings(hops=hops))
         types = [f"{self.in_type.num_fields}x0", *[f"{width}x0 + {width}x1"] * (depth - 1), f"{width}x0"]
         self.layers = nn.ModuleList(
-            DeltaConv(before, after, hops=hops, act=act)
-            for before, after in zip(types[:-1], types[1:], strict=True)
+            DeltaConv(before, after, hops=hops, act=act) for before, after in itertools.pairwise(types)
         )
         self.embed = FieldLinear(f"{depth * width}x0", f"{hidden}x0")
         self.embed_norm = FieldBatchNorm(f"{hidden}x0")

@@ -41,7 +41,7 @@ class DiffusionNet(OperatorNetwork):
         elements: where values of a field are given: "vertices", "edges" or "faces", the latter as means over their corners.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape) or (B, out_channels). Without a grid
-        (1, in_channels, V_1 + V_2 + ...) and the operators of a batch -> (1, out_channels, V_1 + ...) or (surfaces, out_channels).
+        (1, in_channels, V_1 + V_2 + ...) and a batch's operators -> (1, out_channels, V_1 + ...) or (surfaces, out_channels).
     Equivariance: turned frames, signs and bases of eigenvectors, motions and scalings change nothing, exactly, as far as the
         input does not change (1e-11 in float64); so do all isometries with ``oriented=False``.
     Raises: ValueError for types, sizes and input that do not fit.

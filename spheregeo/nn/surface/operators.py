@@ -178,7 +178,7 @@ class SurfaceOperators(nn.Module):
         cls,
         points: Any,
         normals: Any = None,
-        settings: OperatorSettings = OperatorSettings(pairs=64, diffusion=True),  # noqa: B008
+        settings: OperatorSettings = OperatorSettings(pairs=64, diffusion=True),
         *,
         k: int = CLOUD_NEIGHBOURS,
         dtype: torch.dtype = torch.float32,

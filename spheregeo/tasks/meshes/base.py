@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo import models
+from spheregeo import audit, models
+from spheregeo.data.meshes.generated import Creatures
 from spheregeo.mesh import TriangleMesh
 from spheregeo.models.meshes.base import SurfaceNetwork
 from spheregeo.nn.surface.inputs import surface_input_type, surface_inputs
@@ -96,6 +97,20 @@ class MeshTask(Task):
     def forward(self, meshes: Sequence[TriangleMesh]) -> Tensor:
         x, geometry = self.prepare(check_meshes(meshes))
         result: Tensor = self.network(x, geometry)
+        return result
+
+    def audit(self) -> dict[str, Any]:
+        """Measure what frames, motions and the vertices' order change, on a generated mesh, and its cost; prints a table."""
+
+        def run(module: torch.nn.Module, mesh: TriangleMesh) -> Tensor:
+            network: Any = module
+            x = surface_inputs(mesh, self.features, self.feature_radius)[None].to(network.scale.running_var)
+            result: Tensor = network(x, network.geometry_of(mesh))
+            return result
+
+        mesh = Creatures(1, (500, 500))[0]["mesh"]
+        result = audit.report_meshes(self.network.eval(), run, mesh)
+        audit.print_meshes(result)
         return result
 
     @torch.no_grad()

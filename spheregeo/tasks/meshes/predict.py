@@ -1,4 +1,4 @@
-"""Mesh files in, classes or correspondences out: a table, pictures, and meshes whose vertices have the colours of the answer."""
+"""Mesh files in, classes, correspondences or parts out: a table, pictures, and meshes in the colours of the answer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from spheregeo.data.meshes.files import MESH_SUFFIXES, read_mesh, sound_mesh
@@ -102,6 +103,81 @@ def predict_points(
         endings=(".csv", ".ply", ".png"), columns=("sample", "vertices", "confidence"),
     )  # fmt: skip
     predict_files(job, source, output, options)
+
+
+def predict_parts(
+    label: Callable[[TriangleMesh], tuple[Tensor, Tensor]],
+    source: Path,
+    output: Path,
+    class_names: Sequence[str],
+    elements: str,
+    colours_of: Callable[[Tensor], np.ndarray[Any, Any]],
+    areas_of: Callable[[TriangleMesh], Tensor],
+    options: PredictOptions | None = None,
+) -> None:
+    """Label the vertices or faces of a mesh, or of the meshes of a folder: NAME.npz, NAME.ply, NAME.png and predictions.csv.
+
+    Args:
+        label: function of a mesh that returns the class of each element and its probability.
+        source: mesh file or folder of mesh files.
+        output: folder of the answers.
+        class_names: one name per class.
+        elements: what is labelled, "vertices" or "faces".
+        colours_of: function of classes that returns their colours, (n, 3).
+        areas_of: function of a mesh that returns each element's share of the area.
+        options: how files are predicted.
+
+    Raises: FileNotFoundError without meshes; ValueError for bad ones, after the others are done.
+    """
+
+    def ask(meshes: list[TriangleMesh], names: list[str]) -> list[tuple[Tensor, Tensor]]:
+        return [label(mesh) for mesh in meshes]
+
+    def write(path: Path, stem: Path, meshes: dict[int, TriangleMesh], answers: list[Any]) -> Written:
+        mesh = meshes[0]
+        part, sure = (answer.cpu() for answer in answers[0])
+        share = areas_of(mesh)
+        covered = torch.zeros(len(class_names), dtype=torch.float64).index_add(0, part, share).tolist()
+        confidence = float(share @ sure.double())
+        written = _write_parts(path, mesh, part, sure, elements, class_names, colours_of, stem)
+        most = max(zip(covered, class_names, strict=True))
+        line = f"{', '.join(p.name for p in written)} in {output} (mostly {most[1]}, mean confidence {confidence:.0%})"
+        return Written(line, [[path.name, len(part), confidence, *covered]])
+
+    job = Job(
+        MESH_SUFFIXES, "mesh", "meshes", _read, ask, write, endings=(".npz", ".ply", ".png"),
+        columns=("sample", elements, "confidence", *(f"share({name})" for name in class_names)),
+    )  # fmt: skip
+    predict_files(job, source, output, options)
+
+
+def _write_parts(
+    path: Path, mesh: TriangleMesh, part: Tensor, sure: Tensor, elements: str, class_names: Sequence[str],
+    colours_of: Callable[[Tensor], np.ndarray[Any, Any]], stem: Path,
+) -> list[Path]:  # fmt: skip
+    """Write labels as arrays, the coloured mesh and a picture; returns the three files."""
+    import trimesh
+    from trimesh.exchange.ply import export_ply
+
+    vertices, faces = read_mesh(path)
+    if (len(vertices), len(faces)) != (mesh.num_points, mesh.num_faces):
+        # the file was mended: its own vertices and faces are not those that were labelled
+        vertices, faces = mesh.points.numpy(), mesh.faces.numpy()
+    content = io.BytesIO()
+    np.savez_compressed(
+        content, labels=part.numpy(), confidence=sure.numpy().astype(np.float32), elements=np.array(elements),
+        class_names=np.array(list(class_names)), vertices=vertices, faces=faces,
+    )  # fmt: skip
+    colours = colours_of(part)
+    painted = {"vertex_colors" if elements == "vertices" else "face_colors": (255 * colours).round()}
+    shell = trimesh.Trimesh(vertices, faces, process=False, **painted)
+    present = part.unique().tolist()
+    legend = [(class_names[k], colours_of(torch.tensor([k]))[0]) for k in present]
+    return [
+        write_bytes(ended(stem, ".npz"), content.getvalue()),
+        write_bytes(ended(stem, ".ply"), export_ply(shell)),
+        meshes_picture(ended(stem, ".png"), [[(mesh, colours)]], [path.name], legend=legend),
+    ]
 
 
 def write_points(

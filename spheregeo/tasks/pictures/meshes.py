@@ -48,7 +48,7 @@ def draw_mesh(axis: Any, mesh: TriangleMesh, colours: Array | None = None, seen:
     Args:
         axis: the axes.
         mesh: what to paint.
-        colours: (V, 3) in [0, 1], of the vertices; one plain colour if None.
+        colours: (V, 3) in [0, 1], of the vertices, or (F, 3), of the faces, where their number differs; one plain colour if None.
         seen: (V, 3) places as :func:`view` gives them, where several pictures are to show the same side.
     """
     from matplotlib.collections import PolyCollection
@@ -59,7 +59,10 @@ def draw_mesh(axis: Any, mesh: TriangleMesh, colours: Array | None = None, seen:
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
     normal *= np.sign(normal[:, 2:] + 1e-12)  # open surfaces are lit on both sides
     light = SHADE + (1 - SHADE) * np.clip(normal @ LIGHT, 0, 1)
-    paint = np.broadcast_to(PLAIN, (len(faces), 3)) if colours is None else colours[faces].mean(1)
+    if colours is None:
+        paint: Array = np.broadcast_to(PLAIN, (len(faces), 3))
+    else:
+        paint = colours if len(colours) != mesh.num_points else colours[faces].mean(1)
     order = np.argsort(corner[:, :, 2].mean(1))
     shaded = np.clip(paint * light[:, None], 0, 1)[order]
     axis.add_collection(
@@ -76,14 +79,16 @@ def meshes_picture(
     rows: Sequence[Sequence[tuple[TriangleMesh, Array | None]]],
     titles: Sequence[str],
     heads: Sequence[str] = (),
+    legend: Sequence[tuple[str, Array]] = (),
 ) -> Path:
-    """Meshes with their colours: one a sample in two rows, or, where samples have several pictures, a row each.
+    """Meshes with their colours, of vertices or faces: one a sample in two rows, or a row each where samples have several.
 
     Args:
         path: the PNG.
         rows: for each sample its pictures, (mesh, colours of the vertices or None).
         titles: one a sample.
         heads: what each of a sample's pictures shows, where there are several.
+        legend: names of colours, below the pictures.
     """
     width = len(rows[0])
     if width == 1:
@@ -92,6 +97,8 @@ def meshes_picture(
     else:
         columns, lines = width, len(rows)
     figure = _figure(2.4 * columns, 2.7 * lines)
+    if legend:
+        figure.subplots_adjust(bottom=0.14 / lines + 0.03)
     axes = figure.subplots(lines, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -101,4 +108,11 @@ def meshes_picture(
             draw_mesh(axis, mesh, colours)
             label = title if width == 1 else f"{title}: {heads[j]}" if j == 0 else heads[j]
             axis.set_title(label, fontsize=8)
+    if legend:
+        from matplotlib.patches import Patch
+
+        patches = [Patch(color=colour, label=name) for name, colour in legend]
+        figure.legend(
+            handles=patches, loc="lower center", ncols=min(len(patches), 2 * columns + 1), fontsize=7
+        )
     return _write_figure(path, figure)

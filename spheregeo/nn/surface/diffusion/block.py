@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ class DiffusionBlock(OnOperators):
         self.act = activation(act)
         sizes = [(2 + gradients) * channels, channels, channels, channels]
         self.mix = nn.ModuleList(
-            FieldLinear(f"{a}x0", f"{b}x0", bias=True) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+            FieldLinear(f"{a}x0", f"{b}x0", bias=True) for a, b in itertools.pairwise(sizes)
         )
         self.dropout = FieldDropout(f"{channels}x0", dropout)
 
