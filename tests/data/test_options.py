@@ -22,6 +22,7 @@ ABSTRACT = {
     "MeshData",
     "MoleculeData",
     "PanoramaData",
+    "PartsData",
     "PointData",
     "SeriesData",
     "SphericalImagesData",

@@ -38,6 +38,7 @@ from spheregeo.data.files import read_array, read_class_names, read_class_table
 from spheregeo.data.meshes.faust import FaustSet
 from spheregeo.data.meshes.files import sound_mesh
 from spheregeo.data.meshes.folder import read_classes
+from spheregeo.data.meshes.parts import read_numbers
 from spheregeo.data.molecules.files import isolated_atoms, read_extxyz
 from spheregeo.data.molecules.qm7 import read_qm7
 from spheregeo.data.molecules.qm9 import read_qm9, uncharacterised
@@ -201,6 +202,7 @@ SHAPES = [
     Reader("mesh OBJ in blocks", load_arrays, written("a.obj", OBJ)),
     Reader("mesh PLY of polygons", load_arrays, written("a.ply", MIXED)),
     Reader("sound mesh", sound_mesh, exported("a.off")),
+    Reader("labels of elements", read_numbers, written("a.seg", "1\n2\n2\n3.0\n-1\n")),
     *(Reader(f"cloud of {s}", lambda p: sgd.read_cloud(p, 30), exported(f"a{s}")) for s in (".off", ".obj", ".ply", ".stl")),
     Reader("cloud of points in OFF", sgd.read_cloud, written("a.off", f"OFF\n{len(POINTS)} 0 0\n" + lines(POINTS))),
     Reader("cloud ASCII PLY", sgd.read_cloud, written("a.ply", PLY_CLOUD.replace("KIND", "ascii") + lines(POINTS, NORMALS))),

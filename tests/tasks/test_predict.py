@@ -360,6 +360,9 @@ DOMAINS: dict[str, tuple[Callable[[], tasks.Task], Callable[[Path], Path], str]]
     "meshes": (
         lambda: tasks.MeshClassification(3, width=2, depth=1, options={"radius": 0.3, "blocks": 1}), meshes, "m0.ply",
     ),
+    "parts": (
+        lambda: tasks.MeshSegmentation(3, network="diffusion-net", width=2, depth=1, options={"pairs": 8}), meshes, "m0.ply",
+    ),
     "molecules": (lambda: tasks.MoleculeRegression(["gap"], ["eV"], width=8, depth=1), molecules, "x0.xyz"),
     "forces": (lambda: tasks.Forces(width=8, depth=1), molecules, "x0.xyz"),
     "skies": (

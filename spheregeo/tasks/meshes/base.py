@@ -18,6 +18,7 @@ from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import check_precision
 
 STATISTICS_MESHES = 32  # as many training meshes give mean and scale of the inputs
+AUDITED = 500  # vertices, about, of the mesh that audits measure on
 DEFAULT_FEATURES = ("matrix", "whole", "position")
 
 
@@ -108,7 +109,7 @@ class MeshTask(Task):
             result: Tensor = network(x, network.geometry_of(mesh))
             return result
 
-        mesh = Creatures(1, (500, 500))[0]["mesh"]
+        mesh = Creatures(1, (AUDITED, AUDITED))[0]["mesh"]
         result = audit.report_meshes(self.network.eval(), run, mesh)
         audit.print_meshes(result)
         return result
