@@ -50,7 +50,9 @@ RUNS = {
     "estimate-pose": [*TEN, "--data.pixels=12", "--model.width=2", "--model.depth=2", "--model.options={features: 4, fields: 2}"],
     "model-images": [*TEN, "--data.pixels=8", "--model.width=2", "--model.depth=1"],
     "classify-mesh": [*TEN, "--model.width=2"],
-    "segment-mesh": ["--data.train=2", "--data.val=1", "--data.test=1", "--data.vertices=[120,150]", "--model.width=2", "--model.depth=1"],
+    "segment-mesh": [
+        "--data.train=2", "--data.val=1", "--data.test=1", "--data.vertices=[120,150]", "--model.width=2", "--model.depth=1",
+    ],
     "correspond-mesh": [
         "--data.train=2", "--data.val=1", "--data.test=1", "--data.vertices=[200,200]", "--data.template_vertices=200",
         "--model.width=2", "--model.depth=2",
