@@ -13,6 +13,7 @@ from spheregeo import audit, models
 from spheregeo.data.meshes.generated import Creatures
 from spheregeo.mesh import TriangleMesh
 from spheregeo.models.meshes.base import SurfaceNetwork
+from spheregeo.models.registry import takers_of
 from spheregeo.nn.surface.inputs import surface_input_type, surface_inputs
 from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import check_precision
@@ -80,10 +81,16 @@ class MeshTask(Task):
         )  # fmt: skip
         self.features, self.feature_radius = tuple(features), feature_radius
         chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
-        built = models.create(name, in_type.dim, out_channels, None, in_type=str(in_type), **chosen)
+        kinds = [taker for taker in takers_of(name) if isinstance(taker, type)]
+        fits = not kinds or any(issubclass(kind, SurfaceNetwork) for kind in kinds)
+        built = (
+            models.create(name, in_type.dim, out_channels, None, in_type=str(in_type), **chosen)
+            if fits
+            else None
+        )
         if not isinstance(built, SurfaceNetwork):
             raise ValueError(
-                f"network is {network!r}; expected one for meshes, such as gem-cnn, diffusion-net or delta-net"
+                f"network is {network!r}; expected one for meshes, such as gem-cnn, diffusion or delta"
             )
         self.network = built
 
