@@ -17,7 +17,11 @@ class PartsData(MeshData):
     """Base class of the data modules of meshes with labelled vertices or faces. A subclass implements ``make``.
 
     Args:
-        **kwargs: arguments of :class:`MeshData`.
+        batch_size: meshes in a batch.
+        copies: smoothly deformed copies of each training mesh beside the mesh itself.
+        warp: strength of those deformations; 1 stretches by some 20 %.
+        simplify: number of vertices to which larger meshes are decimated, or fewest and most, as :class:`MeshData` has it.
+        **kwargs: further arguments of :class:`MeshData`.
 
     Shape: batches of mesh, a list of B meshes; part (V_1 + ... + V_B,) or (F_1 + ... + F_B,) int64, 255 where unknown.
     """
