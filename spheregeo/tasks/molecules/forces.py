@@ -7,7 +7,6 @@ pressure, and V is the volume of the whole cell: for a slab, periodic along two 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,15 +16,16 @@ from torch import Tensor
 
 from spheregeo import audit
 from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references
-from spheregeo.groups import random_rotations
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.losses import plain_mean
 from spheregeo.tasks.molecules.atoms import Atoms, prepare_atoms, without_inference_mode
 from spheregeo.tasks.molecules.base import MoleculeTask, check_loss_options, penalty, per_element
+from spheregeo.tasks.molecules.force_parts import strongest, turned_forces, volumes
 from spheregeo.tasks.molecules.force_scores import UNITS, ForceScores
 from spheregeo.tasks.molecules.predict import Answer, predict_molecules
 from spheregeo.tasks.molecules.regression import over_atoms
+from spheregeo.tasks.pictures.forces import forces_picture
 from spheregeo.tasks.pictures.parity import parity_picture, write_values
 from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.predictions import Predictions
@@ -78,7 +78,7 @@ class Forces(MoleculeTask):
 
     monitor = "val/force_mae"
     mode = "min"
-    artifacts: ClassVar[tuple[str, ...]] = ("forces.png", "parity.png", "predictions.csv")
+    artifacts: ClassVar[tuple[str, ...]] = ("atoms.png", "forces.png", "parity.png", "predictions.csv")
     atom_energy: Tensor
     scale: Tensor
 
@@ -135,6 +135,7 @@ class Forces(MoleculeTask):
         self.keep("scale", torch.ones((), dtype=torch.float64), persistent=True)
         self.scores, self.predictions = ForceScores(), Predictions()
         self._shown: list[tuple[Tensor, Tensor]] = []
+        self._pictured: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
         self._elements: dict[str, dict[str, float]] = {}
         self._relaxed: dict[str, float] = {}
@@ -323,7 +324,7 @@ class Forces(MoleculeTask):
             if strained:
                 stress, volume = (
                     without_inference_mode(batch["stress"]),
-                    _volumes(without_inference_mode(batch["cell"])),
+                    volumes(without_inference_mode(batch["cell"])),
                 )
                 have = torch.isfinite(stress).flatten(1).all(1)
                 if self.stress_weight:
@@ -383,6 +384,8 @@ class Forces(MoleculeTask):
         truth, prediction = outputs["truth"][:, None], outputs["prediction"][:, None]
         self.predictions.update(truth, prediction, outputs.get("index", None))
         known = self._counted(outputs, outputs["forces"])
+        if index == 0:
+            self._pictured = strongest(outputs, known)
         if sum(len(truth) for truth, _ in self._shown) < 5000 and bool(known.any()):
             self._shown.append((outputs["forces"][known].cpu(), outputs["predicted_forces"][known].cpu()))
         return outputs
@@ -437,6 +440,19 @@ class Forces(MoleculeTask):
             true, said = (torch.cat(parts).reshape(-1, 1) for parts in zip(*self._shown))
             parity_picture(folder / "forces.png", true, said, ["forces"], ["eV/Å"])
             self._shown = []
+        if self._pictured:
+            one = self._pictured
+            number = int(one["index"])
+            name = self._names.get(number, str(number))
+            forces_picture(
+                folder / "atoms.png",
+                one["numbers"],
+                one["positions"],
+                one["forces"],
+                one["predicted_forces"],
+                name,
+            )
+            self._pictured = {}
         names = [self._names.get(k, str(k)) for k in index.tolist()]
         write_values(folder / "predictions.csv", names, ["energy"], ["eV"], prediction, truth)
 
@@ -453,38 +469,3 @@ class Forces(MoleculeTask):
             ]
 
         predict_molecules(ask, source, output, {"energy": "eV"}, self.device, options)
-
-
-@torch.no_grad()
-def turned_forces(task: Forces) -> float:
-    """Largest change of forces when clusters are rotated and forces rotated back, relative to the largest force; in float64.
-
-    Args:
-        task: the task with its network; a copy is measured.
-    """
-    positions, numbers, index = task.clusters()
-    network = copy.deepcopy(task.network).double().eval()
-
-    def forces(x: Tensor) -> Tensor:
-        graph, count = network.neighbors(x, index), int(index[-1]) + 1
-        if task.direct:
-            found: Tensor = network.energy_and_forces(x, numbers, index, graph, count)[1]
-            return found
-        with torch.enable_grad():
-            x = x.clone().requires_grad_()
-            (slope,) = torch.autograd.grad(network(x, numbers, index, graph, count).sum(), x)
-        return -slope
-
-    x = positions.double()
-    plain = forces(x)
-    changes = [
-        float((forces(x @ turn.T) @ turn - plain).abs().max())
-        for turn in random_rotations(4, torch.Generator().manual_seed(0)).double()
-    ]
-    return max(changes) / max(float(plain.abs().max()), 1e-30)
-
-
-def _volumes(cells: Tensor) -> Tensor:
-    """Volumes (B,) of cells (B, 3, 3), vacuum included; 1 for a system without one."""
-    volumes = torch.linalg.det(cells).abs()
-    return torch.where(volumes > 0, volumes, 1.0)

@@ -350,7 +350,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recipe_trains_tests_and_draws(run: Path) -> None:
     found = json.loads((run / "metrics.json").read_text())
     assert found["force_mae"] > 0 and found["units"]["energy_mae"] == "meV/atom"
-    for name in ("parity.png", "forces.png", "curves.png"):
+    for name in ("atoms.png", "parity.png", "forces.png", "curves.png"):
         assert (run / name).stat().st_size > 5000
     assert len((run / "predictions.csv").read_text().splitlines()) == 5
     assert "val/force_mae" in (run / "logs" / "version_0" / "metrics.csv").read_text()
