@@ -35,7 +35,8 @@ def forces_picture(
     x = x - x.mean(0)
     arrows = [forces.double().cpu().numpy() for forces in (truth, prediction)]
     longest = max(float(np.linalg.norm(arrows[0], axis=1).max()), 1e-12)
-    figure = _figure(7.2, 3.8)
+    figure = _figure(7.2, 4.0)
+    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.88, wspace=0.05)
     for axis, (right, up, eye, name) in zip(figure.subplots(1, 2), VIEWS):
         side = 1 if eye == 2 else -1  # from above z comes nearer, from the side −y
         for i in np.argsort(side * x[:, eye]):
@@ -48,7 +49,7 @@ def forces_picture(
                 x[:, right], x[:, up], steps[:, 0], steps[:, 1], angles="xy", scale_units="xy", scale=1, color=colour,
                 width=width, zorder=3,
             )  # fmt: skip
-        reach = np.abs(x[:, [right, up]]).max() + LENGTH
+        reach = np.abs(x[:, [right, up]]).max() + 0.6 * LENGTH + 0.5
         axis.set_xlim(-reach, reach)
         axis.set_ylim(-reach, reach)
         axis.set_aspect("equal")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 from spheregeo.groups import random_rotations
 from spheregeo.harmonics import packed_wigner, unpack_wigner, wigner_D
-from spheregeo.harmonics.wigner import edge_quaternions
 from spheregeo.nn.irreps import SphereActivation, Stacks
 from spheregeo.nn.space import EdgeGeometry
 from spheregeo.nn.space.edge_frame import FrameGate, FrameProduct
@@ -22,7 +22,7 @@ from spheregeo.nn.space.spherical_channels import (
     SphereMean,
     StrictMessage,
     TapMessage,
-    smooth_quaternions,
+    two_frames,
 )
 from spheregeo.nn.space.spherical_channels.frames import scaled_orders
 from spheregeo.nn.space.spherical_channels.messages import channel_irreps
@@ -62,14 +62,15 @@ def rows(x: Tensor) -> Tensor:
     return torch.cat([part.mT.flatten(1) for part in x.split([2 * l + 1 for l in range(L + 1)], 1)], 1)
 
 
-def about_y(angle: float) -> Tensor:
+def about_y(angle: float | Tensor) -> Tensor:
     """D of the rotation about ŷ that multiplies z_m + i z_-m by exp(i m angle)."""
     blocks = []
     for l in range(L + 1):
         d = torch.eye(2 * l + 1)
         for m in range(1, l + 1):
-            c, s = math.cos(m * angle), math.sin(m * angle)
-            d[[l + m, l + m, l - m, l - m], [l + m, l - m, l + m, l - m]] = torch.tensor([c, -s, s, c])
+            c, s = (wave(torch.as_tensor(m * angle)) for wave in (torch.cos, torch.sin))
+            places = torch.tensor([l + m, l + m, l - m, l - m]), torch.tensor([l + m, l - m, l + m, l - m])
+            d = d.index_put(places, torch.stack([c, -s, s, c]))
         blocks.append(d)
     return torch.block_diag(*blocks)
 
@@ -91,14 +92,17 @@ def test_tap_message_equals_its_dense_twin(mmax: int, taps: int) -> None:
     ]
 
     def dense() -> Tensor:
-        matrices = unpack_wigner(packed_wigner(smooth_quaternions(vectors), L))
+        quaternions, other = two_frames(vectors)
+        matrices = unpack_wigner(packed_wigner(quaternions, L))
         total = torch.zeros(5, 9, C)
         for e in range(8):
             source, target = edge_index[:, e].tolist()
             d = torch.block_diag(*[m[e] for m in matrices])
             said = torch.zeros(9, C)
-            for k in range(message.taps):
-                turn = about_y(2 * math.pi * k / message.taps) @ d
+            roll, weight = torch.atan2(other[e, 1], other[e, 0]), other[e, 2]
+            both = [(torch.zeros(()), 1 - weight), (roll, weight)]
+            for k, (angle, share) in itertools.product(range(message.taps), both):
+                turn = about_y(2 * math.pi * k / message.taps + angle) @ d
                 flat = [(turn @ components(x)[p])[kept].reshape(-1) for p in (source, target)]
                 pre = message.bias + sum(
                     z @ torch.cat([w[i] for w in message.into]) for i, z in enumerate(flat)
@@ -107,7 +111,7 @@ def test_tap_message_equals_its_dense_twin(mmax: int, taps: int) -> None:
                 out = torch.zeros(9, C).index_add(
                     0, torch.tensor(kept), (hidden @ torch.cat(list(message.onto), 1)).view(-1, C)
                 )
-                said = said + turn.T @ out / message.taps
+                said = said + share * turn.T @ out / message.taps
             total = total.index_add(0, torch.tensor([target]), envelope[e] / 2**0.5 * said[None])
         return rows(total)
 
@@ -210,13 +214,23 @@ def test_means_over_the_sphere() -> None:
         assert torch.allclose(found, wanted if vectors else wanted[..., 0], atol=1e-12)
 
 
-def test_frames_with_their_roll() -> None:
+def test_two_frames_of_an_edge() -> None:
+    """Both take edges to ŷ, the second is the first turned, and which is given may change at the equator without a trace."""
     _, vectors = edges()
-    vectors = torch.cat([vectors, torch.tensor([[0.0, -2.0, 0.0], [0.0, 0.0, 0.0], [1e-9, -1.0, 0.0]])])
-    assert torch.allclose(smooth_quaternions(vectors), edge_quaternions(vectors), atol=1e-15)
-    assert torch.autograd.gradcheck(smooth_quaternions, (vectors[:8].clone().requires_grad_(),))
-    vectors.requires_grad_()
-    (slope,) = torch.autograd.grad(smooth_quaternions(vectors)[:10].sum(), vectors)
+    vectors = torch.cat(
+        [vectors, torch.tensor([[0.0, -2.0, 0.0], [1.0, 0.0, 0.0], [0.4, -1e-9, 0.7], [0.4, 1e-9, 0.7]])]
+    )
+    quaternions, other = two_frames(vectors)
+    matrices = unpack_wigner(packed_wigner(quaternions, L))
+    seen = torch.einsum("nij,nj->ni", matrices[1], vectors / vectors.norm(dim=1, keepdim=True))
+    assert torch.allclose(seen, torch.tensor([0.0, 1.0, 0.0]).expand(12, 3), atol=1e-15)
+    below, above = (torch.block_diag(*[m[k] for m in matrices]) for k in (10, 11))
+    turn = about_y(float(torch.atan2(other[10, 1], other[10, 0])))
+    assert torch.allclose(turn @ below, above, atol=1e-8)
+    assert float(other[10, 2]) == pytest.approx(0.5) and not bool(other[:2, 2].any())
+    assert torch.autograd.gradcheck(two_frames, (vectors[:9].clone().requires_grad_(),))
+    nothing = torch.zeros(1, 3, requires_grad=True)
+    (slope,) = torch.autograd.grad(sum(part.sum() for part in two_frames(nothing)), nothing)
     assert bool(torch.isfinite(slope).all())
 
 

@@ -606,3 +606,20 @@ def test_slabs_from_fit_to_audit(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["audit", "fit-slabs", "--output", run]) == 0
     said = capsys.readouterr().out
     assert "not conservative" in said and "beside it ESCN, strict" in said
+
+
+@pytest.mark.parametrize("name", ["scn", "escn"])
+def test_stress_of_spherical_channels_is_the_numeric_derivative(name: str) -> None:
+    """With four taps, too: straining turns edges, and the roll of their frames has its gradient."""
+    torch.manual_seed(0)
+    options = {"cutoff": 3.5, "lmax": 1, "hidden": 8, "num_neighbors": 4.0}
+    task, some = Forces(network=name, width=4, depth=2, options=options).double().eval(), slab(1)
+    found = task.derive(some.batch([0]), stress=True)["virials"][0]
+    assert float(found.abs().max()) > 1e-4
+    h, direction = 1e-5, torch.tensor([[0.3, -0.5, 0.2], [-0.5, 0.1, 0.7], [0.2, 0.7, -0.4]], dtype=F64)
+    changes = [torch.eye(3) + s * h * direction for s in (1, -1)]
+    assert some.cell is not None
+    up, down = (
+        energy(task, replace(some, positions=some.positions @ f, cell=some.cell @ f)) for f in changes
+    )
+    assert float((found * direction).sum()) == pytest.approx(float(up - down) / (2 * h), rel=1e-6, abs=1e-9)

@@ -1,7 +1,7 @@
 """Functions on the sphere about each point: messages in the frames of edges, updates and readouts at samples of the sphere."""
 
 from spheregeo.nn.space.spherical_channels.activation import FrameSphereActivation
-from spheregeo.nn.space.spherical_channels.frames import FrameWays, smooth_quaternions
+from spheregeo.nn.space.spherical_channels.frames import FrameWays, two_frames
 from spheregeo.nn.space.spherical_channels.messages import StrictMessage, TapMessage, channel_irreps
 from spheregeo.nn.space.spherical_channels.sphere_mean import SphereMean
 
@@ -12,5 +12,5 @@ __all__ = [
     "StrictMessage",
     "TapMessage",
     "channel_irreps",
-    "smooth_quaternions",
+    "two_frames",
 ]

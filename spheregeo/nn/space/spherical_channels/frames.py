@@ -15,9 +15,18 @@ from spheregeo.nn.space.edge_frame.products import orders_of
 from spheregeo.nn.space.geometry import EdgeGeometry
 from spheregeo.sparse import Rows
 
+BAND = 0.5  # of the cosine with ŷ: between -BAND and BAND two frames count
+
 
 class FrameWays(NamedTuple):
-    """What all layers of a network share of the edges' frames: coefficients of the rotation, rows of sources and of targets.
+    """What all layers of a network share of the edges' frames.
+
+    Attributes:
+        coefficients: of the rotation into the frames.
+        sources: rows of the points that edges come from.
+        targets: rows of the points that edges lead to.
+        edges: number of edges.
+        other: cosine and sine of the turn to a second frame, and its weight, (E, 3); None where nothing sees the roll of frames.
 
     Example:
         >>> geometry = EdgeGeometry.of(torch.randn(3, 3), torch.tensor([[0, 1, 2], [1, 0, 1]]))
@@ -29,6 +38,7 @@ class FrameWays(NamedTuple):
     sources: Rows
     targets: Rows
     edges: int
+    other: Tensor | None = None
 
     @classmethod
     def of(
@@ -40,41 +50,51 @@ class FrameWays(NamedTuple):
             geometry: the edges.
             rotation: features into the frames and back.
             lmax: largest degree of the features.
-            roll: whether what is done in the frames sees their roll, so that its gradient counts.
+            roll: whether what is done in the frames sees their roll, so that its gradient counts, and two frames are needed.
         """
-        vectors = geometry.vectors
-        packed = packed_wigner(smooth_quaternions(vectors), lmax) if roll else wigner_to_y(vectors, lmax)
         sources, targets = geometry.rows
-        return cls(rotation.coefficients(packed), sources, targets, geometry.num_edges)
+        if not roll:
+            packed = wigner_to_y(geometry.vectors, lmax)
+            return cls(rotation.coefficients(packed), sources, targets, geometry.num_edges)
+        quaternions, other = two_frames(geometry.vectors)
+        packed = packed_wigner(quaternions, lmax)
+        return cls(rotation.coefficients(packed), sources, targets, geometry.num_edges, other)
 
 
-def smooth_quaternions(vectors: Tensor) -> Tensor:
-    """The shortest rotations that take vectors to the direction ŷ, as unit quaternions (w, x, y, z), with their own gradients.
+def two_frames(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """A frame of each edge, with the gradient of its roll, and where a second one lies that takes over towards the first one's
+    end.
 
-    :func:`~spheregeo.harmonics.wigner_to_y` has the gradient of what does not see the roll of a frame; here the roll counts. It
-    is smooth in the vectors but at −ŷ, where the frame is the half turn about x and the gradient is zero.
+    No frame that takes every direction to ŷ is smooth everywhere. Frame A is the shortest rotation, smooth but at −ŷ; frame B
+    is the shortest rotation to −ŷ and a half turn about x, smooth but at ŷ. Above the equator A is given, below it B. The
+    weight of A rises from 0 to 1 as the cosine with ŷ goes from -1/2 to 1/2, with two derivatives, so that means over both are
+    smooth.
 
-    Shape: (E, 3) -> (E, 4).
+    Shape: (E, 3) -> quaternions (w, x, y, z) of the frame that is given (E, 4); cosine and sine of the turn about ŷ from it to
+        the other frame, and the weight of the other frame (E, 3).
 
     Example:
-        >>> smooth_quaternions(torch.tensor([[0.0, 2.0, 0.0]]))
-        tensor([[1., 0., 0., 0.]])
+        >>> two_frames(torch.tensor([[0.0, 2.0, 0.0]]))
+        (tensor([[1., 0., 0., 0.]]), tensor([[1., 0., 0.]]))
     """
     square = vectors.square().sum(1)
     apart = square > 0
     x, y, z = (vectors / torch.where(apart, square, 1.0).sqrt()[:, None]).unbind(1)
     y = torch.where(apart, y, 1.0)
-    # Half the angle from ŷ, w its cosine, without cancellation: by 1 + y above the equator, by x² + z² below it.
-    up = y >= 0
-    cosine = torch.where(up, (1 + y) / 2, 1.0).sqrt()
-    sine = torch.where(up, 1.0, (1 - y) / 2).sqrt()
-    flat = x.square() + z.square()
-    pole = flat == 0
-    rho = torch.where(pole, 1.0, flat).sqrt()
-    w = torch.where(up, cosine, torch.where(pole, 0.0, rho / (2 * sine)))
-    factor = torch.where(up, 1 / (2 * cosine), sine / rho)
-    axis_x = torch.where(pole & ~up, 1.0, -z * factor)
-    return torch.stack([w, axis_x, torch.zeros_like(w), x * factor], 1)
+    up, zero = y >= 0, torch.zeros_like(y)
+    height = torch.where(up, y, -y)  # not abs(), whose slope at the equator is 0
+    half = ((1 + height) / 2).sqrt()  # at least √½
+    p, q = x / (2 * half), z / (2 * half)
+    quaternions = torch.where(
+        up[:, None], torch.stack([half, -q, zero, p], 1), torch.stack([-q, half, p, zero], 1)
+    )
+    within = height < BAND
+    flat = torch.where(within, x.square() + z.square(), 1.0)
+    cosine = torch.where(within, (z.square() - x.square()) / flat, 1.0)
+    sine = torch.where(within, 2 * x * z / flat, 0.0)
+    t = (0.5 - height / (2 * BAND)).clamp_min(0.0)  # 0 where the other frame begins, 1/2 at the equator
+    weight = t**3 * (10 - t * (15 - 6 * t))
+    return quaternions, torch.stack([cosine, torch.where(up, -sine, sine), weight], 1)
 
 
 def scaled_orders(x: Tensor, count: int, factors: Tensor, irreps: Irreps, mmax: int | None = None) -> Tensor:

@@ -110,23 +110,61 @@ class TapMessage(ExactBuffers):
             terms = [(e[m][:, 0], e[m][:, 1], plus[k], minus[k]) for k, e in enumerate(ends)]
             along.append(sum(p @ a + q @ b for p, q, a, b in terms))
             across.append(sum(p @ b - q @ a for p, q, a, b in terms))
-        cosines, sines = self.cosines.to(planar), self.sines.to(planar)
-        pre = base[None].expand(self.taps, *base.shape)
-        for m, (u, v) in enumerate(zip(along, across), 1):
-            pre = pre + cosines[:, m, None, None] * u + sines[:, m, None, None] * v
-        hidden = torch.nn.functional.silu(pre) * features.to(planar)
+        gates = features.to(planar)
+        means = self._means(base, along, across, gates)
+        if ways.other is not None and self.mmax:
+            means = self._with_other(means, base, along, across, gates, ways.other.to(planar))
         scale = (envelope / math.sqrt(self.num_neighbors)).to(planar)[:, None]
         out = []
-        for m, weight in enumerate(self.onto):
+        for m, (weight, (c, s)) in enumerate(zip(self.onto, means, strict=True)):
             w = weight.to(planar)
-            c = torch.einsum("t,teh->eh", cosines[:, m] / self.taps, hidden) * scale
             if not m:
-                out.append((c @ w).flatten())
+                out.append((scale * c @ w).flatten())
                 continue
-            s = torch.einsum("t,teh->eh", sines[:, m] / self.taps, hidden) * scale
             plus, minus = w.split(self.widths[m], 1)
+            c, s = scale * c, scale * s
             out.append(torch.stack([c @ plus + s @ minus, c @ minus - s @ plus], 1).flatten())
         return self.rotation.outward(torch.cat(out), ways.coefficients, ways.targets)
+
+    def _means(
+        self, base: Tensor, along: list[Tensor], across: list[Tensor], gates: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Means over taps of the hidden values (E, H) times cos(mγ) and sin(mγ), for each order m.
+
+        Args:
+            base: what the perceptron gets from order 0, (E, H).
+            along: what cos(mγ) multiplies, of each order above 0.
+            across: what sin(mγ) multiplies, likewise.
+            gates: features of the edges, (E, H).
+        """
+        cosines, sines = self.cosines.to(base), self.sines.to(base)
+        pre = base[None].expand(self.taps, *base.shape)
+        for m, (u, v) in enumerate(zip(along, across, strict=True), 1):
+            pre = pre + cosines[:, m, None, None] * u + sines[:, m, None, None] * v
+        hidden = torch.nn.functional.silu(pre) * gates
+        return [
+            tuple(torch.einsum("t,teh->eh", waves[:, m] / self.taps, hidden) for waves in (cosines, sines))  # type: ignore[misc]
+            for m in range(self.mmax + 1)
+        ]
+
+    def _with_other(
+        self, means: list[tuple[Tensor, Tensor]], base: Tensor, along: list[Tensor], across: list[Tensor],
+        gates: Tensor, other: Tensor,
+    ) -> list[tuple[Tensor, Tensor]]:  # fmt: skip
+        """The means of the first frames mixed with those of the second, by weight; arguments as those of :meth:`_means`."""
+        c, s, weight = (column[:, None] for column in other.unbind(1))
+        turns = [(torch.ones_like(c), torch.zeros_like(s))]
+        for _ in along:
+            a, b = turns[-1]
+            turns.append((a * c - b * s, a * s + b * c))  # cosine and sine of m times the turn
+        pairs = list(zip(turns[1:], along, across, strict=True))
+        turned = self._means(
+            base, [a * u + b * v for (a, b), u, v in pairs], [a * v - b * u for (a, b), u, v in pairs], gates
+        )
+        return [
+            (p + weight * (a * u - b * v - p), q + weight * (b * u + a * v - q))
+            for (p, q), (u, v), (a, b) in zip(means, turned, turns, strict=True)
+        ]
 
     def _orders(self, z: Tensor, count: int) -> list[Tensor]:
         """Planar features as arrays (E, 1 or 2, rows), one for each order."""
