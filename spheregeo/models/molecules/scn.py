@@ -147,9 +147,9 @@ class SCN(ChannelNetwork):
         returns (B, out_channels). An atom without neighbours contributes what its element alone says.
     Units: Å.
     Equivariance: invariant to translations and permutations, to rounding. Rotations: with ``mmax`` 0 up to the sphere grid, whose
-        error falls exponentially with ``oversampling``; with ``mmax`` 1 up to the taps as well, exponentially likewise. With
-        random weights, lmax 2, relative error of the energy: see the page on molecules. Reflections: with ``mmax`` 0 alone.
-        Energies are smooth in the positions, but where ``mmax`` > 0 not at an edge that points exactly along −y.
+        error falls exponentially with ``oversampling``; with ``mmax`` 1 up to the taps as well, exponentially likewise: figures
+        are on the page about slabs. Reflections: with ``mmax`` 0 alone. Energies are smooth in the positions with any number of
+        taps: two frames of each edge take turns, so that none ends.
     Raises: ValueError for sizes below 1, mmax above lmax, a cutoff that is not positive, an unknown readout.
     Reference: Zitnick et al. 2022, arXiv:2206.14331; without random rolls of frames, and with a quadrature on the sphere.
 

@@ -47,8 +47,9 @@ class TapMessage(ExactBuffers):
 
     Shape: stacks of N points, frames, edge features h (E, H), envelope (E,) -> stacks of N points.
     Equivariance: SO(3) exact for mmax = 0. Otherwise up to a frame's roll: relative error of one message with random weights
-        and unit features, mmax = 1: 1.4 with 1 tap, 7e-2 with 4, 1e-3 with 8, 5e-7 with 16, 2e-14 with 32; mmax = 2: 1.2, 4e-2,
-        1e-4 and 5e-9 with 4, 8, 16 and 32. Reflections: for mmax = 0 alone.
+        and unit features, mmax = 1: 1.1 with 1 tap, 6e-2 with 4, 2e-3 with 8, 5e-7 with 16, 2e-14 with 32; mmax = 2: 1.1, 3e-2,
+        2e-4 and 5e-9 with 4, 8, 16 and 32. Smooth in the edges' vectors: means over two frames, see ``two_frames``.
+        Reflections: for mmax = 0 alone.
     Raises: ValueError for sizes below 1, mmax outside 0 ... lmax.
     Reference: Zitnick et al. 2022, arXiv:2206.14331, sections 3.2 and 3.3.
 
