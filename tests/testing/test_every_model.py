@@ -34,7 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vnn-pointnet": VNN,
     "pointnet": {"width": 4},
     "scn": {"width": 4, "hidden": 8, "depth": 2, "taps": 24, "oversampling": 3.0, "num_neighbors": 4.0},
-    "escn": {"width": 4, "hidden": 8, "depth": 2, "oversampling": 3.0, "num_neighbors": 4.0},
+    "escn": {"width": 4, "hidden": 8, "depth": 2, "lmax": 1, "oversampling": 3.0, "num_neighbors": 4.0},
     "prin": {"width": 2, "depth": 2, "bandwidth": 12, "shells": 3, "lmax": 2, "window": 0.8},
     "sprin": {"width": 4, "k": 4, "counts": (6, 3)},
     "steerable-points": {"width": 4, "k": 4, "counts": (6, 3), "radii": (1.5, 3.0)},

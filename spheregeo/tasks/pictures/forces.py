@@ -43,10 +43,10 @@ def forces_picture(
             colour = 0.92 * np.asarray(jmol_colors[z[i]])
             radius = BALL * float(covalent_radii[z[i]])
             axis.add_patch(Circle((x[i, right], x[i, up]), radius, fc=colour, ec="0.3", lw=0.8, zorder=1))
-        for forces, colour, width in zip(arrows, ("0.1", "#e69f00"), (0.010, 0.005)):
+        for forces, tint, width in zip(arrows, ("0.1", "#e69f00"), (0.010, 0.005)):
             steps = LENGTH / longest * forces[:, [right, up]]
             axis.quiver(
-                x[:, right], x[:, up], steps[:, 0], steps[:, 1], angles="xy", scale_units="xy", scale=1, color=colour,
+                x[:, right], x[:, up], steps[:, 0], steps[:, 1], angles="xy", scale_units="xy", scale=1, color=tint,
                 width=width, zorder=3,
             )  # fmt: skip
         reach = np.abs(x[:, [right, up]]).max() + 0.6 * LENGTH + 0.5
