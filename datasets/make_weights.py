@@ -22,7 +22,7 @@ MODELS: dict[str, tuple[str, list[str], str, str]] = {
     ),
     "primitives": (
         "classify-points",
-        [],
+        ["--model.network", "steerable-points", "--data.normals", "false"],
         "classifies clouds of points as one of ten generated solids, in any orientation",
         "objects other than these solids, scenes, clouds with many stray points",
     ),

@@ -39,7 +39,7 @@ class Run:
 
 
 ROOMS = "--data.size [48,96] --data.train 200 --data.val 8 --data.test 32"
-CLOUDS = "--data.train 600 --data.val 50 --data.test 200 --data.num_points 128"
+CLOUDS = "--data.train 600 --data.val 50 --data.test 200 --data.num_points 128 --data.normals false"
 TURNS = (("upright", "--data.test_rotation z"), ("turned", "--data.test_rotation so3"))
 STEERABLE = "{steerable-points: {width: 16, counts: [48, 16], radii: [0.6, 1.2], k: 12}}"
 # The longest first, so that two processes end at about the same time.
@@ -49,7 +49,8 @@ RUNS = (
         "molecules-steerable", "regress-molecules", "--trainer.max_epochs 120"
     ),
     Run(
-        "clouds-steerable", "classify-points", f"{CLOUDS} --trainer.max_epochs 14 --model.options|{STEERABLE}", TURNS
+        "clouds-steerable", "classify-points",
+        f"{CLOUDS} --trainer.max_epochs 14 --model.network steerable-points --model.options|{STEERABLE}", TURNS,
     ),
     Run("clouds-pointnet", "classify-points", f"{CLOUDS} --trainer.max_epochs 14 --model.network pointnet", TURNS),
     Run(

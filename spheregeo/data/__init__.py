@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from spheregeo.data.molecules.periodic.modules import SlabsData
     from spheregeo.data.molecules.periodic.oc20 import OC20Data, read_oc20
     from spheregeo.data.molecules.tables import numeric, read_npz, read_sdf, read_sdf_csv, read_table, unpad
+    from spheregeo.data.points.balanced import BalancedDraws
     from spheregeo.data.points.dataset import Cloud, PartDataset, PointDataset, unit_sphere
     from spheregeo.data.points.files import read_cloud
     from spheregeo.data.points.folder import PointFolder
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
     from spheregeo.data.points.modelnet import read_modelnet, read_scanobjectnn
     from spheregeo.data.points.modelnet_modules import ModelNetData, ScanObjectNNData
     from spheregeo.data.points.modules import PointData, PointFolderData, PrimitiveCloudsData
+    from spheregeo.data.points.pair_module import CloudPairsData
+    from spheregeo.data.points.pairs import CloudFiles, CloudPairs, CreatureClouds, collate_pairs
     from spheregeo.data.points.part_files import PartFiles, PartFolder, ShapeNetPart
     from spheregeo.data.points.part_modules import PartData, PartFolderData, PartShapesData, ShapeNetPartData
     from spheregeo.data.points.part_shapes import PartShapes
@@ -147,14 +150,19 @@ if TYPE_CHECKING:
 _HOMES = {
     "Augmented": "common",
     "AzimuthalShift": "sphere.augment",
+    "BalancedDraws": "points.balanced",
     "BarotropicVorticity": "fields.shallow_water",
     "BinaryImages": "images.binary",
     "BinaryImagesData": "images.own",
     "Cloud": "points.dataset",
+    "CloudFiles": "points.pairs",
+    "CloudPairs": "points.pairs",
+    "CloudPairsData": "points.pair_module",
     "ClustersData": "molecules.forces",
     "ColourJitter": "sphere.augment",
     "CreatureParts": "meshes.generated",
     "CreaturePartsData": "meshes.part_modules",
+    "CreatureClouds": "points.pairs",
     "Creatures": "meshes.generated",
     "CreaturesData": "meshes.modules",
     "DataModule": "module",
@@ -290,6 +298,7 @@ _HOMES = {
     "collate_clouds": "batches",
     "collate_meshes": "batches",
     "collate_molecules": "batches",
+    "collate_pairs": "points.pairs",
     "deflection_like_spectrum": "sky.spectra",
     "fetch": "download",
     "from_frames": "molecules.files",
@@ -370,12 +379,17 @@ __all__ = [
     "STRESS_KEYS",
     "Augmented",
     "AzimuthalShift",
+    "BalancedDraws",
     "BarotropicVorticity",
     "BinaryImages",
     "BinaryImagesData",
     "Cloud",
+    "CloudFiles",
+    "CloudPairs",
+    "CloudPairsData",
     "ClustersData",
     "ColourJitter",
+    "CreatureClouds",
     "CreatureParts",
     "CreaturePartsData",
     "Creatures",
@@ -506,6 +520,7 @@ __all__ = [
     "collate_clouds",
     "collate_meshes",
     "collate_molecules",
+    "collate_pairs",
     "deflection_like_spectrum",
     "fetch",
     "from_frames",

@@ -33,6 +33,7 @@ INPUTS = {
     "SkyRestoration": ("map.fits", "a HEALPix map, in ring or nested order"),
     "PointClassification": ("cloud.ply", "a cloud of points or a mesh"),
     "PointSegmentation": ("cloud.ply", "a cloud of points or a mesh"),
+    "PointMatching": ("folder", "a folder of clouds or meshes; all are brought to the first"),
     "MoleculeRegression": ("molecule.xyz", "molecules, positions in Å"),
     "Forces": ("molecule.xyz", "molecules, positions in Å"),
     "MeshClassification": ("mesh.ply", "a mesh"),

@@ -25,6 +25,7 @@ from spheregeo.models.plane.strided_group_cnn import StridedGroupCNN
 from spheregeo.models.plane.warped_cnn import WarpedCNN
 from spheregeo.models.points.pointnet import PointNet
 from spheregeo.models.points.prin import PRIN
+from spheregeo.models.points.risurconv import RISurConvNet, SurfaceLevels
 from spheregeo.models.points.sprin import SPRIN
 from spheregeo.models.points.steerable_points import SteerablePoints
 from spheregeo.models.points.vnn import VNDGCNN, VNPointNet
@@ -129,6 +130,7 @@ __all__ = [
     "PointNet",
     "Pointwise",
     "PoseCNN",
+    "RISurConvNet",
     "Rated",
     "ResNetFeatures",
     "ResidualBlock",
@@ -150,6 +152,7 @@ __all__ = [
     "SteerableUNet",
     "SteerableVoxels",
     "StridedGroupCNN",
+    "SurfaceLevels",
     "TFNPoints",
     "VNPointNet",
     "VoxelCNN",

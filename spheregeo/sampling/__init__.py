@@ -6,13 +6,18 @@ from spheregeo.sampling.fields import FieldMap, tangent_from_wind, wind_from_tan
 from spheregeo.sampling.interpolation import interpolation_map
 from spheregeo.sampling.neighbors import Neighborhood, neighbors
 from spheregeo.sampling.points import (
+    RigidMotion,
     Voxels,
+    estimate_normals,
     farthest_points,
+    kabsch,
     knn_between,
     knn_graph,
+    match_features,
     periodic_radius_graph,
     radius_between,
     radius_graph,
+    ransac_motion,
     voxel_downsample,
 )
 from spheregeo.sampling.pooling import pool, pooling_map, unpool, unpooling_map
@@ -24,11 +29,15 @@ from spheregeo.sampling.surface import surface_neighbors
 __all__ = [
     "FieldMap",
     "Neighborhood",
+    "RigidMotion",
     "Voxels",
+    "estimate_normals",
     "farthest_points",
     "interpolation_map",
+    "kabsch",
     "knn_between",
     "knn_graph",
+    "match_features",
     "neighbors",
     "periodic_radius_graph",
     "pool",
@@ -36,6 +45,7 @@ __all__ = [
     "radius_between",
     "radius_graph",
     "random_rotations",
+    "ransac_motion",
     "resample",
     "rotate",
     "rotate_image",

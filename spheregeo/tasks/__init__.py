@@ -30,6 +30,7 @@ from spheregeo.tasks.molecules.forces import Forces, ForceScores
 from spheregeo.tasks.molecules.regression import MoleculeRegression, regression_scores
 from spheregeo.tasks.pictures.projections import globe, mollweide, to_panorama
 from spheregeo.tasks.points.classification import PointClassification
+from spheregeo.tasks.points.matching import PointMatching
 from spheregeo.tasks.points.segmentation import PointSegmentation
 from spheregeo.tasks.poses.estimation import PoseEstimation
 from spheregeo.tasks.predictions import Predictions, write_predictions
@@ -66,6 +67,7 @@ __all__ = [
     "MoleculeRegression",
     "MoleculeTask",
     "PointClassification",
+    "PointMatching",
     "PointSegmentation",
     "PoseEstimation",
     "Predictions",

@@ -37,11 +37,26 @@ SMALL: dict[str, dict[str, Any]] = {
     "escn": {"width": 4, "hidden": 8, "depth": 2, "lmax": 1, "oversampling": 3.0, "num_neighbors": 4.0},
     "prin": {"width": 2, "depth": 2, "bandwidth": 12, "shells": 3, "lmax": 2, "window": 0.8},
     "sprin": {"width": 4, "k": 4, "counts": (6, 3)},
+    "risurconv": {
+        "width": 4,
+        "counts": (6, 4),
+        "k": (4, 3),
+        "embedding": (4, 8),
+        "hidden": (8,),
+        "normal_k": 5,
+    },
     "steerable-points": {"width": 4, "k": 4, "counts": (6, 3), "radii": (1.5, 3.0)},
 }
 UPRIGHT: dict[str, Any] = {"image-": {"so3": 10.0}}  # networks of images that promise nothing
 THRESHOLDED = {"sphere-molecule": 1e-2, "prin": 3e-2}  # thresholds on the points of spheres
 PROPER = ("vnn-pointnet-base", "scn")  # cross products, and perceptrons in edge frames, see reflections
+THRESHOLDED = {"sphere-molecule": 1e-2}  # thresholds on the points of spheres
+PROPER = (
+    "vnn-pointnet-base",
+    "scn",
+    "risurconv",
+    "risurconv-base",
+)  # cross products, perceptrons in edge frames see reflections
 TURNED = ("pointnet",)  # a baseline that sees coordinates: its error is asserted to be large below
 
 

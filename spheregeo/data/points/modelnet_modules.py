@@ -78,7 +78,7 @@ class ScanObjectNNData(_InParts):
         variant: objectdataset as scanned, objectdataset_augmentedrot_scale75 the hardest, or one between.
         background: keep the points of the background.
         held_out: every so many-th training cloud of a class validates; 0 for none.
-        **kwargs: arguments of :class:`PointData`, without ``normals``, which the scans do not have.
+        **kwargs: arguments of :class:`PointData`; the scans have no normals, so that ``normals`` are estimated.
 
     Raises: FileNotFoundError and ValueError, as :func:`read_scanobjectnn`, when a split is first read.
     """
@@ -91,7 +91,7 @@ class ScanObjectNNData(_InParts):
         held_out: int = 10,
         **kwargs: Any,
     ) -> None:
-        super().__init__(normals=False, **kwargs)
+        super().__init__(**kwargs)
         self.root, self.variant, self.background, self.held_out = root, variant, background, held_out
 
     def read(self) -> dict[str, ArrayClouds]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from torch.utils.data import Dataset
+
 from spheregeo.checks import check_least
 from spheregeo.data.common import SPLITS
 from spheregeo.data.module import DataModule
+from spheregeo.data.points.balanced import BalancedDraws
 from spheregeo.data.points.dataset import PointDataset
 from spheregeo.data.points.folder import PointFolder
 from spheregeo.data.points.generated import PrimitiveClouds
@@ -31,7 +34,8 @@ class PointData(DataModule[PointDataset]):
         num_points: points of a view; clouds with fewer keep all they have.
         train_rotation: turns of training clouds: none, z (about the axis against gravity) or so3 (any).
         test_rotation: turns of the clouds of validation and test.
-        normals: give normals as features.
+        normals: give normals as features; where files have none, they are estimated from the sixteen nearest points.
+        balanced: let every class come equally often in training, however many clouds it has.
         batch_size: clouds in a batch.
         test_points: which points validation and test take of larger clouds: the first, the farthest, or random (but fixed) ones.
         votes: views of each test cloud whose probabilities are averaged.
@@ -59,18 +63,22 @@ class PointData(DataModule[PointDataset]):
         jitter: float = 0.0,
         scale: float = 0.0,
         dropout: float = 0.0,
+        balanced: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
         check_least(num_points=(num_points, 1), votes=(votes, 1))
         self.num_points, self.normals, self.votes = num_points, normals, votes
         self.train_rotation, self.test_rotation, self.test_points = train_rotation, test_rotation, test_points
-        self.augment = PointAugment(jitter, scale, dropout)
+        self.augment, self.balanced = PointAugment(jitter, scale, dropout), balanced
         self._views: dict[str, Views] = {}
 
-    def items(self, split: str) -> Views:
-        """Return the clouds of a split as a network sees them, see :meth:`views`."""
-        return self.views(split)
+    def items(self, split: str) -> Dataset[Any]:
+        """Return the clouds of a split as a network sees them; in training every class equally often, if asked."""
+        views = self.views(split)
+        if split != "train" or not self.balanced:
+            return views
+        return BalancedDraws(views, self.dataset(split).labels, self.seed)
 
     def views(self, split: str) -> Views:
         """Return the clouds of a split as a network sees them."""
@@ -151,7 +159,7 @@ class PointFolderData(PointData):
         drop_nan: leave out points that are NaN or infinite, which organised scans have, instead of refusing the file.
         train_rotation: turns of training clouds: none, z (about the axis against gravity) or so3 (any).
         test_points: which points validation and test take of larger clouds: the first, the farthest, or random (but fixed) ones.
-        **kwargs: arguments of :class:`PointData`; with ``normals`` every file must have some.
+        **kwargs: arguments of :class:`PointData`; files without normals are given estimated ones where ``normals`` asks for them.
 
     Raises: FileNotFoundError and ValueError, as :class:`PointFolder`, when a split is first read.
     """

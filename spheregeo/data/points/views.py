@@ -21,12 +21,13 @@ from torch.utils.data import Dataset
 
 from spheregeo.data.common import generator
 from spheregeo.data.points.dataset import Cloud, PointDataset, PointItem, unit_sphere
-from spheregeo.sampling import farthest_points, random_rotations
+from spheregeo.sampling import estimate_normals, farthest_points, random_rotations
 
 __all__ = ["PointAugment", "Views"]
 
 ROTATIONS = ("none", "z", "so3")
 CHOICES = ("random", "first", "farthest")
+NORMAL_NEIGHBORS = 16  # from which normals are estimated
 CLIP = 3.0  # jitter ends at so many standard deviations
 _TURN, _CHOOSE, _CHANGE = range(3)  # streams of random numbers
 
@@ -96,14 +97,13 @@ class Views(Dataset[Any]):
         num_points: points of a view; clouds with fewer keep all they have.
         rotation: "none", "z" or "so3".
         choose: "random" points, the "first" ones, or those "farthest" from one another.
-        normals: give unit normals as features.
+        normals: give unit normals as features; where the data have none, they are estimated from the whole stored cloud.
         augment: random changes; none if None.
         votes: views of each item.
         seed: of everything that is drawn.
         stream: keeps what is drawn for one split apart from the others.
 
-    Raises: ValueError for values out of range, for clouds whose points are all at one place, and for clouds without normals where
-        they are asked for.
+    Raises: ValueError for values out of range, and for clouds whose points are all at one place.
 
     Example:
         >>> from spheregeo.data import PrimitiveClouds, Views
@@ -135,6 +135,7 @@ class Views(Dataset[Any]):
         self.rotation = check_protocol("rotation", rotation, dataset.up)
         self.augment, self.votes, self.seed, self.stream = augment, votes, seed, stream
         self._farthest: dict[int, np.ndarray] = {}
+        self._estimated: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -152,13 +153,7 @@ class Views(Dataset[Any]):
         draws = [generator(self.seed, self.stream, k, epoch, index, vote) for k in (_TURN, _CHOOSE, _CHANGE)]
         kept = self._chosen(cloud, index, "random" if vote else self.choose, draws[_CHOOSE])
         points = cloud.points[kept].astype(np.float64)
-        normals = (
-            cloud.normals[kept].astype(np.float64) if self.normals and cloud.normals is not None else None
-        )
-        if self.normals and normals is None:
-            raise ValueError(
-                f"{self.dataset.name(index)} has no normals; use data that have some, or leave --data.normals out"
-            )
+        normals = self._normals_of(cloud, index)[kept].astype(np.float64) if self.normals else None
         if self.augment is not None:
             points, normals, rows = self._changed(points, normals, self.augment, draws[_CHANGE])
             kept = kept[rows]
@@ -175,6 +170,15 @@ class Views(Dataset[Any]):
         if cloud.parts is not None:
             item["part"] = torch.from_numpy(cloud.parts[kept])
         return item
+
+    def _normals_of(self, cloud: Cloud, index: int) -> np.ndarray:
+        """The normals of a stored cloud, or else those that are estimated, once for each cloud. Shape: (P, 3)."""
+        if cloud.normals is not None:
+            return cloud.normals
+        if index not in self._estimated:
+            points = torch.from_numpy(unit_sphere(cloud.points))
+            self._estimated[index] = estimate_normals(points, NORMAL_NEIGHBORS).float().numpy()
+        return self._estimated[index]
 
     def _chosen(self, cloud: Cloud, index: int, choose: str, draw: torch.Generator) -> np.ndarray:
         """Numbers of the points that a view keeps."""

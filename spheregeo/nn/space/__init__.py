@@ -24,6 +24,7 @@ from spheregeo.nn.space import edge_frame, implicit, spherical_channels, spheric
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.implicit import ImplicitConv
 from spheregeo.nn.space.invariant_conv import SparseInvariantConv, edge_invariants
+from spheregeo.nn.space.local_triangles import OffsetAttention, RISurConv, order_around, triangle_features
 from spheregeo.nn.space.radial import RadialBasis, RadialNetwork, polynomial_envelope
 from spheregeo.nn.space.steerable import SO2Linear, SteerableConv, group_irreps, group_kernel, path_weights
 from spheregeo.nn.space.upsampling import interpolate_points
@@ -45,6 +46,8 @@ __all__ = [
     "EdgeGeometry",
     "EdgeList",
     "ImplicitConv",
+    "OffsetAttention",
+    "RISurConv",
     "RadialBasis",
     "RadialNetwork",
     "SO2Linear",
@@ -64,11 +67,13 @@ __all__ = [
     "group_kernel",
     "implicit",
     "interpolate_points",
+    "order_around",
     "path_weights",
     "polynomial_envelope",
     "spherical_channels",
     "spherical_voxels",
     "steerable",
+    "triangle_features",
     "vector_pool",
 ]
 

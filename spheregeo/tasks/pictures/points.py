@@ -81,4 +81,57 @@ def parts_picture(
             axis.set_title(", ".join([*words, *([head] if head else [])]), fontsize=8)
     present = np.unique(np.concatenate([parts for _, *found in rows for parts in found]))
     _legend(figure, part_names, [int(k) for k in present if k < len(part_names)])
+
+
+def _both(axis: Any, first: Array, second: Array, lines: tuple[Array, Array] | None = None) -> None:
+    """Two clouds in one frame, in two colours, and lines between matched points. Shape: (P, 3), (Q, 3), (M, 3) twice."""
+    both = np.concatenate([first, second]).astype(np.float64)
+    seen = view(np.concatenate([both, *(lines or ())])) if len(both) > 2 else both
+    cut = np.cumsum([len(first), len(second)])
+    for rows, colour in ((seen[: cut[0]], "tab:blue"), (seen[cut[0] : cut[1]], "tab:orange")):
+        axis.scatter(rows[:, 0], rows[:, 1], s=3, lw=0, c=colour, alpha=0.8)
+    if lines is not None and len(lines[0]):
+        ends = seen[cut[1] :].reshape(2, -1, 3)
+        axis.plot(ends[:, :, 0], ends[:, :, 1], c="0.4", lw=0.3, alpha=0.6)
+    axis.set_aspect("equal")
+    axis.set_axis_off()
+
+
+def pairs_picture(path: str | Path, pairs: Sequence[Any], titles: Sequence[str]) -> Path:
+    """Pairs of clouds: above side by side with lines between matches that agree, below the first one brought to the second.
+
+    Args:
+        path: the PNG.
+        pairs: of first cloud (P, 3), second cloud (Q, 3), the first brought to the second (P, 3), anything, and the rows of
+            matched points in both.
+        titles: one a pair.
+    """
+    figure = _figure(2.6 * len(pairs), 5.0)
+    axes = figure.subplots(2, len(pairs), squeeze=False)
+    for column, (first, second, moved, _, rows, partners) in enumerate(pairs):
+        a, b = (np.asarray(x, np.float64) for x in (first, second))
+        apart = b - b.mean(0) + np.array([2.2, 0.0, 0.0])
+        own = a - a.mean(0)
+        step = max(1, len(rows) // 40)
+        lines = (own[np.asarray(rows)][::step], apart[np.asarray(partners)][::step])
+        _both(axes[0][column], own, apart, lines)
+        _both(axes[1][column], np.asarray(moved, np.float64), b)
+        axes[0][column].set_title(titles[column], fontsize=8)
+    return _write_figure(path, figure)
+
+
+def clouds_together(path: str | Path, reference: Array, others: Sequence[tuple[Array, str]]) -> Path:
+    """Clouds that were brought to a reference, each drawn over it.
+
+    Args:
+        path: the PNG.
+        reference: the cloud that stands still, (P, 3).
+        others: clouds (Q, 3) and their titles.
+    """
+    figure = _figure(3.0 * len(others), 3.2)
+    axes = figure.subplots(1, len(others), squeeze=False)[0]
+    for axis, (points, title) in zip(axes, others, strict=True):
+        few = [np.asarray(x)[:: -(-len(x) // MOST)] for x in (points, reference)]
+        _both(axis, *few)
+        axis.set_title(title, fontsize=8)
     return _write_figure(path, figure)

@@ -1,1 +1,1 @@
-"""Jobs on point clouds: classification, segmentation into parts."""
+"""Jobs on point clouds: classification, segmentation into parts, registration."""

@@ -12,6 +12,7 @@ from spheregeo.data import PointAugment, Views, collate_clouds, unit_sphere
 from spheregeo.data.points.arrays import ArrayClouds
 from spheregeo.data.points.dataset import check_cloud
 from spheregeo.data.points.views import draw_rotation
+from spheregeo.sampling import estimate_normals
 
 
 def stored(n: int = 4, points: int = 60, up: int | None = 2, normals: bool = True) -> ArrayClouds:
@@ -105,8 +106,24 @@ def test_normals_turn_with_the_points() -> None:
     angles = [torch.nn.functional.normalize(v["positions"], dim=1) * v["features"] for v in (a, b)]
     assert torch.allclose(angles[0].sum(1), angles[1].sum(1), atol=1e-5)
     assert "features" not in views()[0]
-    with pytest.raises(ValueError, match="has no normals; use data that have some"):
-        Views(stored(normals=False), 20, normals=True)[0]
+
+
+def test_normals_are_estimated_where_the_data_have_none() -> None:
+    """Once, from all points of the stored cloud; they turn and stretch with the points that are kept."""
+    clouds = stored(normals=False, points=300)
+    clouds.points = clouds.points / np.linalg.norm(clouds.points, axis=2, keepdims=True)
+    a, b = (Views(clouds, 40, rotation, normals=True)[2] for rotation in ("none", "so3"))
+    assert isinstance(a, dict) and isinstance(b, dict)
+    assert torch.allclose(a["features"].norm(dim=1), torch.ones(40), atol=1e-6)
+    turn = torch.linalg.lstsq(a["positions"], b["positions"]).solution
+    assert torch.allclose(a["features"] @ turn, b["features"], atol=1e-4)
+    whole = estimate_normals(torch.from_numpy(unit_sphere(clouds.points[2])))
+    given = Views(
+        ArrayClouds(clouds.points, clouds.labels, ("a", "b"), normals=np.stack([whole.numpy()] * 4)),
+        40,
+        normals=True,
+    )
+    assert torch.allclose(given[2]["features"], a["features"], atol=1e-6)  # type: ignore[call-overload]
 
 
 def test_changes_of_training_clouds() -> None:

@@ -21,6 +21,7 @@ ROOMS = [
 TEN = ["--data.train=10", "--data.val=10", "--data.test=10"]
 POINTS = [*TEN, "--data.num_points=32"]
 STEERABLE = "{steerable-points: {width: 4, counts: [16, 4], radii: [0.6, 1.2], k: 4}}"
+SURFACES = "{risurconv: {width: 4, counts: [16, 4], k: [4, 4]}}"
 # options that make recipes small
 RUNS = {
     "segment-sphere": ROOMS,
@@ -28,8 +29,9 @@ RUNS = {
     "depth-sphere": ROOMS,
     "compress-sphere": [*ROOMS, "--model.depth=1"],
     "classify-sphere": [*TEN, "--data.grid=HEALPix(8)"],
-    "classify-points": [*POINTS, f"--model.options={STEERABLE}"],
     "segment-points": [*TEN, "--data.num_points=32", f"--model.options={STEERABLE}"],
+    "classify-points": [*POINTS, f"--model.options={SURFACES}"],
+    "match-points": [*POINTS, "--data.stored_points=128", "--model.trials=20", f"--model.options={SURFACES}"],
     "regress-molecules": ["--model.width=4", "--model.depth=1"],
     "fit-forces": ["--data.train=6", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=1"],
     "fit-slabs": [

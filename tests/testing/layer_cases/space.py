@@ -70,6 +70,34 @@ def vectors(
     CASES[kind] = build
 
 
+# ---- triangles of neighbours
+
+
+own_twin("nn/space/test_local_triangles.py", "RISurConv OffsetAttention")
+
+
+@case(layers.space.OffsetAttention)
+def _() -> dict[str, Any]:
+    return {
+        "layer": layers.space.OffsetAttention(4),
+        "inputs": (torch.randn(3, 5, 4),),
+        "channel_axis": -1,
+        "skip": ["equivariance"],
+    }
+
+
+@case(layers.space.RISurConv)
+def _() -> dict[str, Any]:
+    layer = layers.space.RISurConv(3, 4, embedding=(5, 8))
+    neighbors = torch.randint(9, (8, 5))
+    return {
+        "layer": layer,
+        "inputs": (torch.randn(8, 5, 14), neighbors, torch.randn(9, 3)),
+        "channel_axis": -1,
+        "skip": ["equivariance"],  # of invariants; with the features that make them in its own file
+    }
+
+
 # ---- points and edges
 
 

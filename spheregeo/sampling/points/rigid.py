@@ -1,0 +1,201 @@
+"""Rigid motions between clouds: from pairs of points (Kabsch), from matches of which many are wrong (RANSAC), from features."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spheregeo.checks import check_count
+
+__all__ = ["RigidMotion", "kabsch", "match_features", "ransac_motion"]
+
+
+class RigidMotion(NamedTuple):
+    """A rotation, then a translation: ``y = rotation @ x + translation``.
+
+    Attributes:
+        rotation: (3, 3) or (H, 3, 3).
+        translation: (3,) or (H, 3).
+        inliers: matches that the motion explains, (M,) bool; None where it was not fitted to matches that may be wrong.
+
+    Example:
+        >>> from spheregeo.sampling import RigidMotion
+        >>> RigidMotion(torch.eye(3), torch.tensor([0.0, 0, 1])).matrix()[2].tolist()
+        [0.0, 0.0, 1.0, 1.0]
+    """
+
+    rotation: Tensor
+    translation: Tensor
+    inliers: Tensor | None = None
+
+    def apply(self, points: Tensor) -> Tensor:
+        """Move points. Shape: (P, 3) -> (P, 3), or (H, P, 3) for H motions."""
+        return points @ self.rotation.mT + self.translation.unsqueeze(-2)
+
+    def matrix(self) -> Tensor:
+        """The motion as a matrix on (x, y, z, 1). Shape: (4, 4) or (H, 4, 4)."""
+        upper = torch.cat([self.rotation, self.translation.unsqueeze(-1)], -1)
+        last = upper.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*upper.shape[:-2], 1, 4)
+        return torch.cat([upper, last], -2)
+
+
+def kabsch(source: Tensor, target: Tensor, weights: Tensor | None = None) -> RigidMotion:
+    """The rigid motion that brings points to others with the least sum of squared distances; a proper rotation.
+
+    Where the points leave the rotation open (fewer than three, or on a line), one of the best is returned.
+
+    Args:
+        source: points to move.
+        target: where each should come.
+        weights: weight of each pair, not negative; equal ones if None.
+
+    Shape: source and target (..., P, 3), weights (..., P) -> rotation (..., 3, 3), translation (..., 3).
+    Raises: ValueError for other shapes.
+    Reference: Kabsch 1976, Acta Crystallographica A32, 922; the sign by the determinant after Umeyama 1991.
+
+    Example:
+        >>> from spheregeo.sampling import kabsch, random_rotations
+        >>> turn, points = random_rotations(1)[0], torch.randn(10, 3, dtype=torch.float64)
+        >>> torch.allclose(kabsch(points, points @ turn.T + 1).rotation, turn)
+        True
+    """
+    if source.shape != target.shape or source.ndim < 2 or source.shape[-1] != 3 or not source.shape[-2]:
+        raise ValueError(
+            f"source has shape {tuple(source.shape)} and target {tuple(target.shape)}; expected (..., P, 3) twice, P at least 1"
+        )
+    if weights is not None and weights.shape != source.shape[:-1]:
+        raise ValueError(f"weights has shape {tuple(weights.shape)}; expected {tuple(source.shape[:-1])}")
+    w = torch.ones_like(source[..., 0]) if weights is None else weights.to(source.dtype)
+    w = (w / w.sum(-1, keepdim=True).clamp_min(torch.finfo(source.dtype).tiny)).unsqueeze(-1)
+    from_, to = (w * source).sum(-2), (w * target).sum(-2)
+    moment = (w * (target - to.unsqueeze(-2))).mT @ (source - from_.unsqueeze(-2))
+    u, _, vh = torch.linalg.svd(moment)
+    sign = torch.linalg.det(u @ vh).sign()
+    flip = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
+    rotation = u @ (flip.unsqueeze(-1) * vh)
+    return RigidMotion(rotation, to - (rotation @ from_.unsqueeze(-1)).squeeze(-1))
+
+
+def match_features(
+    source: Tensor, target: Tensor, *, mutual: bool = True, ratio: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Pairs of points whose features are nearest to one another.
+
+    Args:
+        source: features of the points of one cloud.
+        target: features of the points of the other.
+        mutual: keep a pair only if each is the other's nearest.
+        ratio: keep a pair only if the nearest is nearer than ``ratio`` times the second nearest (Lowe); 1 keeps all.
+
+    Shape: source (N, C), target (M, C) -> (K,) rows of the source, in order, and (K,) rows of the target, int64.
+    Raises: ValueError for other shapes, or a ratio outside (0, 1].
+    Reference: Lowe 2004, International Journal of Computer Vision 60, 91.
+
+    Example:
+        >>> from spheregeo.sampling import match_features
+        >>> [rows.tolist() for rows in match_features(torch.tensor([[0.0], [5.0]]), torch.tensor([[5.1], [9.0], [0.2]]))]
+        [[0, 1], [2, 0]]
+    """
+    if source.ndim != 2 or target.ndim != 2 or source.shape[1] != target.shape[1]:
+        raise ValueError(
+            f"source has shape {tuple(source.shape)} and target {tuple(target.shape)}; expected (N, C) and (M, C)"
+        )
+    if not 0 < ratio <= 1:
+        raise ValueError(f"ratio is {ratio}; expected 0 < ratio <= 1")
+    rows = torch.arange(len(source), device=source.device)
+    if not len(source) or not len(target):
+        return rows[:0], rows[:0]
+    distance = torch.cdist(source.detach(), target.detach())
+    nearest = distance.argmin(1)
+    kept = torch.ones_like(rows, dtype=torch.bool)
+    if mutual:
+        kept &= distance.argmin(0)[nearest] == rows
+    if ratio < 1 and len(target) > 1:
+        two = distance.topk(2, 1, largest=False).values
+        kept &= two[:, 0] <= ratio * two[:, 1]
+    return rows[kept], nearest[kept]
+
+
+def ransac_motion(
+    source: Tensor,
+    target: Tensor,
+    threshold: float,
+    *,
+    trials: int = 2000,
+    refine: int = 5,
+    seed: int = 0,
+) -> RigidMotion:
+    """The rigid motion on which most matches agree: motions of random triples of matches, the best one fitted to its inliers.
+
+    Triples whose triangles differ by more than the threshold in a side are passed over, for no rigid motion brings one to the
+    other.
+
+    Args:
+        source: points of the matches in one cloud.
+        target: points of the matches in the other.
+        threshold: distance up to which a match is an inlier.
+        trials: number of triples.
+        refine: how often the motion is fitted to its inliers, and these found anew.
+        seed: of the triples; the same seed gives the same motion.
+
+    Shape: source and target (M, 3) -> rotation (3, 3), translation (3,), inliers (M,) bool, none where fewer than three agree:
+        then the motion is the identity. Computed in float64, returned in the dtype of the source.
+    Units: threshold in those of the points.
+    Equivariance: motions of either cloud act on the result, to rounding.
+    Raises: ValueError for other shapes, a threshold that is not positive.
+    Reference: Fischler & Bolles 1981, Communications of the ACM 24, 381.
+
+    Example:
+        >>> from spheregeo.sampling import random_rotations, ransac_motion
+        >>> turn, points = random_rotations(1)[0].float(), torch.randn(50, 3)
+        >>> moved = points @ turn.T
+        >>> moved[:20] = torch.randn(20, 3)  # wrong ones
+        >>> torch.allclose(ransac_motion(points, moved, 0.05).rotation, turn, atol=1e-4)
+        True
+    """
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
+        raise ValueError(
+            f"source has shape {tuple(source.shape)} and target {tuple(target.shape)}; expected (M, 3) twice"
+        )
+    if not threshold > 0:
+        raise ValueError(f"threshold is {threshold}; expected a positive distance")
+    check_count("trials", trials)
+    a, b = source.detach().double(), target.detach().double()
+    none = RigidMotion(
+        torch.eye(3, dtype=source.dtype, device=source.device), source.new_zeros(3),
+        torch.zeros(len(a), dtype=torch.bool, device=a.device),
+    )  # fmt: skip
+    if len(a) < 3:
+        return none
+    draw = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(a), (trials, 3), generator=draw).to(a.device)
+    p, q = a[rows], b[rows]
+    sides = [(x - x.roll(1, 1)).norm(dim=2) for x in (p, q)]
+    fits = ((sides[0] - sides[1]).abs() <= 2 * threshold).all(1) & (sides[0].amin(1) > threshold)
+    p, q = p[fits], q[fits]
+    if not len(p):
+        return none
+    tried = kabsch(p, q)
+    best, most = 0, -1.0
+    for begin in range(0, len(p), 512):
+        part = RigidMotion(tried.rotation[begin : begin + 512], tried.translation[begin : begin + 512])
+        gap = (part.apply(a) - b).norm(dim=2)
+        score = (1 - (gap / threshold).square()).clamp_min(0).sum(1)  # counts inliers, near ones for more
+        top = int(score.argmax())
+        if float(score[top]) > most:
+            best, most = begin + top, float(score[top])
+    motion = RigidMotion(tried.rotation[best], tried.translation[best])
+    inliers = (motion.apply(a) - b).norm(dim=1) <= threshold
+    for _ in range(refine):
+        if int(inliers.sum()) < 3:
+            return none
+        motion = kabsch(a[inliers], b[inliers])
+        found = (motion.apply(a) - b).norm(dim=1) <= threshold
+        if torch.equal(found, inliers):
+            break
+        inliers = found
+    if int(inliers.sum()) < 3:
+        return none
+    return RigidMotion(motion.rotation.to(source.dtype), motion.translation.to(source.dtype), inliers)

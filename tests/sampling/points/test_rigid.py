@@ -1,0 +1,87 @@
+"""Rigid motions: against scipy's, wrong matches, seeds, degenerate matches; matches of features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from spheregeo.sampling import RigidMotion, kabsch, match_features, random_rotations, ransac_motion
+
+
+def points(n: int = 40, seed: int = 0) -> torch.Tensor:
+    return torch.randn(n, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_kabsch_equals_scipy_with_noise_and_weights() -> None:
+    a, weights = points(), torch.rand(40, dtype=torch.float64)
+    b = a @ random_rotations(1)[0].T + 0.3 * points(seed=1)
+    found = kabsch(a, b, weights)
+    middle = [(weights[:, None] * x).sum(0) / weights.sum() for x in (a, b)]
+    other = Rotation.align_vectors((b - middle[1]).numpy(), (a - middle[0]).numpy(), weights.numpy())[0]
+    assert np.allclose(found.rotation.numpy(), other.as_matrix(), atol=1e-10)
+    assert torch.allclose(found.apply(middle[0][None])[0], middle[1])
+    many = kabsch(torch.stack([a, 2 * a]), torch.stack([b, b]), torch.stack([weights, weights]))
+    assert torch.allclose(many.rotation[0], found.rotation) and torch.allclose(
+        many.apply(a)[0], found.apply(a)
+    )
+
+
+def test_motions_are_proper_and_matrices_move_as_they_do() -> None:
+    a = points()
+    for b in (-a, a * torch.tensor([1.0, 1, 0]), torch.zeros_like(a), a[:, :1] * torch.ones(3)):
+        assert float(torch.linalg.det(kabsch(a, b).rotation)) == pytest.approx(1)
+    motion = RigidMotion(random_rotations(1)[0], points(1)[0])
+    whole = torch.cat([a, torch.ones(40, 1)], 1) @ motion.matrix().T
+    assert torch.allclose(whole[:, :3], motion.apply(a)) and torch.allclose(
+        whole[:, 3], torch.ones(40).double()
+    )
+
+
+def test_ransac_finds_the_motion_among_wrong_matches() -> None:
+    a, turn = points(100), random_rotations(1)[0]
+    b = a @ turn.T + torch.tensor([1.0, 2, 3])
+    b[:70] = points(70, 1) * 2
+    found = ransac_motion(a, b, 0.02)
+    assert torch.allclose(found.rotation, turn, atol=1e-8) and found.inliers is not None
+    assert bool(found.inliers[70:].all()) and int(found.inliers.sum()) < 75
+    again = ransac_motion(a, b, 0.02)
+    assert torch.equal(found.rotation, again.rotation)
+    first, second = random_rotations(2)
+    moved = ransac_motion(a @ first.T + 1, b @ second.T - 2, 0.02)
+    assert torch.allclose(moved.rotation, second @ turn @ first.T, atol=1e-7)
+
+
+def test_without_a_motion_there_is_the_identity() -> None:
+    for a, b in (
+        (points(2), points(2)),
+        (points(0), points(0)),
+        (torch.zeros(9, 3), points(9)),
+        (points(9), 100 * points(9, 1)),
+    ):
+        found = ransac_motion(a.double(), b, 0.01)
+        assert torch.equal(found.rotation, torch.eye(3, dtype=torch.float64))
+        assert found.inliers is not None and not bool(found.inliers.any()) and len(found.inliers) == len(a)
+
+
+def test_features_are_matched_both_ways_and_by_ratio() -> None:
+    a = torch.tensor([[0.0], [1.0], [10.0], [10.4]])
+    b = torch.tensor([[10.1], [0.9], [0.2]])
+    assert [x.tolist() for x in match_features(a, b)] == [[0, 1, 2], [2, 1, 0]]
+    assert [x.tolist() for x in match_features(a, b, mutual=False)] == [[0, 1, 2, 3], [2, 1, 0, 0]]
+    assert [x.tolist() for x in match_features(a, b, ratio=0.1)] == [[2], [0]]
+    assert [len(x) for x in match_features(a[:0], b)] == [0, 0]
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(ValueError, match=r"expected \(\.\.\., P, 3\) twice"):
+        kabsch(points(4), points(5))
+    with pytest.raises(ValueError, match="weights has shape"):
+        kabsch(points(4), points(4), torch.ones(5))
+    with pytest.raises(ValueError, match="threshold is 0; expected a positive distance"):
+        ransac_motion(points(4), points(4), 0)
+    with pytest.raises(ValueError, match="ratio is 2"):
+        match_features(points(4), points(4), ratio=2)
+    with pytest.raises(ValueError, match=r"expected \(N, C\) and \(M, C\)"):
+        match_features(points(4), points(4)[:, :2])
