@@ -70,7 +70,8 @@ class Codec:
 
     def __init__(self, task: Compression) -> None:
         self.task = task
-        self._networks: dict[Grid, ScaleHyperprior] = {task.coding_grid: task.network}  # type: ignore[dict-item]
+        own: Any = task.network
+        self._networks: dict[Grid, ScaleHyperprior] = {task.coding_grid: own}
 
     def network_on(self, grid: Grid) -> ScaleHyperprior:
         """Return the network on another grid of its kind, with the same weights.
@@ -90,10 +91,8 @@ class Codec:
             channels = self.task.in_channels
             made: Any = models.create(stored["network"], channels, channels, grid, **options)
             made.load_state_dict(self.task.network.state_dict())
-            self._networks = {
-                self.task.coding_grid: self.task.network,
-                grid: made.to(self.task.device).eval(),
-            }  # type: ignore[dict-item]
+            own: Any = self.task.network
+            self._networks = {self.task.coding_grid: own, grid: made.to(self.task.device).eval()}
         return self._networks[grid]
 
     def grid_for(self, height: int) -> Grid:

@@ -75,6 +75,7 @@ class Compression(SphereTask):
     """
 
     output: ClassVar[str] = "codec"
+    coding_areas: Tensor
     monitor = "val/loss"
     mode = "min"
     artifacts: ClassVar[tuple[str, ...]] = ("predictions.csv", "predictions.png")
@@ -126,7 +127,8 @@ class Compression(SphereTask):
     def forward_batch(self, batch: Batch) -> Batch:
         image = check_field(take(self, batch, "image"), self.grid, self.in_channels)
         field = carried(image.float(), self.grid, self.coding_grid)
-        rated: Rated = self.network.rate(field)  # type: ignore[operator]
+        network: Any = self.network
+        rated: Rated = network.rate(field)
         std = self.image_std.reshape(-1, *(1 for _ in field.shape[2:]))
         error = ((rated.reconstruction.float() - field) * std).square().mean(1)  # (B, *coding_grid.shape)
         areas = self.coding_areas.expand_as(error)
@@ -155,7 +157,7 @@ class Compression(SphereTask):
             "bits_per_steradian": bits / (4 * math.pi),
             "psnr": psnr(decoded, field, self.coding_areas),
             "ws_psnr": psnr(found, image, self._image_weights()),
-            "s_psnr": psnr(*at_points),
+            "s_psnr": psnr(at_points[0], at_points[1]),
         }
         for name, values in scores.items():
             getattr(self, f"mean_{name}").update(values.float())
@@ -198,7 +200,7 @@ class Compression(SphereTask):
 
     # ---- pictures
 
-    def examples(self, outputs: Batch) -> Iterable[CodecExample]:
+    def examples(self, outputs: Batch) -> Iterable[Any]:
         return zip(
             outputs["image"], outputs["found"], outputs["latent_bits"], outputs["bits"].tolist(), strict=True
         )
