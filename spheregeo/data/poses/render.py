@@ -35,20 +35,18 @@ def render(
     Shape: (V, 3), (F, 3) int, (3, 3) -> (size, size) float32 in [0, 1], rows from the top.
     """
     fine = size * SUBSAMPLES
-    depth, owner, brightness = _rasterise(
-        vertices @ rotation.T, faces, fine, distance, np.asarray(light, float)
-    )
-    order = np.argsort(depth, kind="stable")
-    pixels, owner = owner[0][order], owner[1][order]
+    turned = vertices @ rotation.T
+    nearness, pixel, face, brightness = _rasterise(turned, faces, fine, distance, np.asarray(light, float))
+    order = np.argsort(nearness, kind="stable")
     image = np.zeros(fine * fine)
-    image[pixels] = brightness[owner]  # of several, numpy keeps the last: the nearest
+    image[pixel[order]] = brightness[face[order]]  # of several, numpy keeps the last: the nearest
     return image.reshape(size, SUBSAMPLES, size, SUBSAMPLES).mean((1, 3)).astype(np.float32)
 
 
 def _rasterise(
     points: np.ndarray, faces: np.ndarray, size: int, distance: float | None, light: np.ndarray
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Nearness of every sample inside a triangle, the samples' pixels and triangles, and the brightness of the triangles."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Nearness, pixel and triangle of every sample inside a triangle, and the brightness of the triangles."""
     if distance is None:
         scale, near = np.ones(len(points)), points[:, 2]
     else:  # as large at the origin's silhouette as with parallel rays; 1/z is linear on the screen
@@ -88,4 +86,4 @@ def _rasterise(
     face, u, v, w = (part[inside] for part in (face, u, v, w))
     corner = near[faces]
     nearness = u * corner[face, 0] + v * corner[face, 1] + w * corner[face, 2]
-    return nearness, (y[inside] * size + x[inside], face), brightness
+    return nearness, y[inside] * size + x[inside], face, brightness

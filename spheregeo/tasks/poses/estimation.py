@@ -104,9 +104,10 @@ class PoseEstimation(Task):
                 f"symmetric names {unknown[0]!r}, which is no class; the classes are {', '.join(names)}"
             )
         own_size = None if size is None else [int(n) for n in size]
+        kept = {key: value for key, value in own.items() if key != "weights"}  # a checkpoint holds them
         super().__init__(
             num_classes=num_classes, in_channels=in_channels, size=own_size, class_names=names, symmetric=even,
-            network=name, width=width, depth=depth, options=own or None, **numbers, **common,
+            network=name, width=width, depth=depth, options=kept or None, **numbers, **common,
         )  # fmt: skip
         self.num_classes, self.class_names, self.symmetric = num_classes, names, even
         self.in_channels, self.size = in_channels, own_size

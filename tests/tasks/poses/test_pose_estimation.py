@@ -1,4 +1,4 @@
-"""Pose estimation from the command line: fit, test, predict, audit, export; scores."""
+"""Pose estimation from the command line: fit, test, predict, audit; scores."""
 
 from __future__ import annotations
 
@@ -70,12 +70,6 @@ def test_audit_measures_turns(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "error under quarter turns" in capsys.readouterr().out
 
 
-def test_export(run: Path, tmp_path: Path) -> None:
-    assert main(["export", str(run), "--to", "safetensors", "--output", str(tmp_path / "out")]) == 0
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert "quarter turns" in card and "image.png" in card
-
-
 def test_scores_beside_a_count() -> None:
     error = torch.tensor([1.0, 14.9, 20.0, 179.0])
     likelihood, label = torch.tensor([1.0, 2.0, 3.0, 6.0]), torch.tensor([0, 0, 0, 1])
@@ -118,6 +112,17 @@ def test_a_batch_is_checked_and_scored() -> None:
             task.forward_batch({**batch, **wrong})
     with pytest.raises(ValueError, match="symmetric names 'c'"):
         PoseEstimation(2, class_names=["a", "b"], symmetric=["c"])
+
+
+def test_a_checkpoint_needs_no_file_of_weights(tmp_path: Path) -> None:
+    small = {"width": 4, "depth": 2}
+    features = PoseEstimation(network="pose-cnn", **small).network.backbone
+    torch.save(features.state_dict(), tmp_path / "weights.pth")
+    task = PoseEstimation(
+        network="pose-cnn", options={"weights": str(tmp_path / "weights.pth"), "hidden": 8}, **small
+    )
+    assert torch.equal(task.network.backbone.conv1.weight, features.conv1.weight)
+    assert task.hparams["options"] == {"hidden": 8}
 
 
 def test_where_a_picture_shows_a_rotation() -> None:

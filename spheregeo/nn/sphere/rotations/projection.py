@@ -81,7 +81,7 @@ class SphereProjection(ExactBuffers):
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, C, H, W)")
         dtype = working_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
-            windows = self.windows(*x.shape[2:], dtype=dtype).flatten(1)
+            windows = self.windows(x.shape[2], x.shape[3], dtype).flatten(1)
             found = x.to(dtype).flatten(2) @ windows.T
             y = found.new_zeros(*found.shape[:2], self.num_points).index_copy(2, self.seen, found)
         return y.to(x.dtype)
