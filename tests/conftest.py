@@ -51,8 +51,10 @@ def _seed() -> None:
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Starts Python programs without seconds of imports: ``tests/fork_server.py``."""
-    spec = importlib.util.spec_from_file_location("fork_server", ROOT / "tests" / "fork_server.py")
+    """Starts Python programs without seconds of imports: ``tests/testing/fork_server.py``."""
+    spec = importlib.util.spec_from_file_location(
+        "fork_server", ROOT / "tests" / "testing" / "fork_server.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -249,13 +249,15 @@ def test_every_recipe_parses_and_its_model_builds(name: str, tmp_path: Path) -> 
     extra = {k: content.pop(k) for k in ("ema", "patience", "precise_bn", "seed_everything") if k in content}
     assert all(isinstance(v, (int, float)) for v in extra.values())
     config: Any = parser.parse_object(content)
-    if "size" in config.data.init_args:
+    grid = Equiangular(32, 64)
+    given = config.model.init_args.as_dict()
+    if "size" in config.data.init_args and "grid" in given:  # of panoramas
         nlat, nlon = config.data.init_args.size
         assert nlon == 2 * nlat
+        grid = Equiangular(nlat, nlon) if name.startswith("compress") else grid  # deep enough for the network
     if "grid" in config.data.init_args:
         assert tasks.parse_grid(config.data.init_args.grid).is_sphere
-    given = config.model.init_args.as_dict()
-    model = task(**({**given, "grid": Equiangular(32, 64)} if "grid" in given else given))
+    model = task(**({**given, "grid": grid} if "grid" in given else given))
     assert model.network is not None
     assert recipes.summary(name)
 

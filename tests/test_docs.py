@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-FORKS = str(ROOT / "tests" / "fork_server.py")
+FORKS = str(ROOT / "tests" / "testing" / "fork_server.py")
 PAGES = sorted(page for page in DOCS.rglob("*.md"))
 EXECUTED = sorted((DOCS / "tutorials").glob("*.md"))  # pages whose commands run, too
 # Pages whose files and commands run in tests of their own, in a copy of the checkout: they add what is not here.
