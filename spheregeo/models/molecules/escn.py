@@ -45,6 +45,7 @@ class ESCN(ChannelNetwork):
         out_atoms: numbers for each atom, which :meth:`outputs` gives beside those of the molecules.
 
     Example:
+        >>> import torch
         >>> network = ESCN(10, 1, width=4, depth=1, lmax=1, hidden=8)
         >>> positions, numbers, batch = torch.randn(6, 3), torch.randint(1, 9, (6,)), torch.tensor([0, 0, 0, 1, 1, 1])
         >>> network(positions, numbers, batch, network.neighbors(positions, batch), 2).shape

@@ -74,8 +74,9 @@ def two_frames(vectors: Tensor) -> tuple[Tensor, Tensor]:
         the other frame, and the weight of the other frame (E, 3).
 
     Example:
-        >>> two_frames(torch.tensor([[0.0, 2.0, 0.0]]))
-        (tensor([[1., 0., 0., 0.]]), tensor([[1., 0., 0.]]))
+        >>> quaternions, other = two_frames(torch.tensor([[0.0, 2.0, 0.0], [3.0, 0.0, 0.0]]))
+        >>> other[:, 2]
+        tensor([0.0000, 0.5000])
     """
     square = vectors.square().sum(1)
     apart = square > 0
