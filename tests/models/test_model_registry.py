@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -60,6 +62,19 @@ def test_domains_keep_apart_what_takes_other_samples(monkeypatch: pytest.MonkeyP
         models.register("new", domain="a mesh")
     with pytest.raises(ValueError, match="only models on grids"):
         models.register("new", domain="points", native=lambda grid: grid)
+
+
+def test_a_network_of_clouds_gives_labels_and_fields_under_one_name() -> None:
+    for name in models.names(domain="points"):
+        assert models.outputs_of(name) == ("label", "field") and models.output_of(name) == "label", name
+        assert models.resolve(name, "field", "points") == name
+    assert models.outputs_of("pixel-mlp") == ("field",)
+    with pytest.raises(ValueError, match="output is 'mesh'; expected one of 'label', 'field'"):
+        models.create("pointnet", 0, 2, None, output="mesh")
+    coarse: Any = models.create("sprin", 0, 2, None, width=4, counts=(4,), k=3)
+    positions = torch.randn(9, 3)
+    with pytest.raises(ValueError, match="SPRIN with output 'label' has no features of all points"):
+        coarse.point_features(positions, None, None, coarse.neighbors(positions))
 
 
 @pytest.mark.parametrize("name", ["steerable-points", "steerable-points-base", "gem-classifier"])
