@@ -18,6 +18,7 @@ from spheregeo.sampling.points import (
     radius_between,
     radius_graph,
     ransac_motion,
+    refine_motion,
     voxel_downsample,
 )
 from spheregeo.sampling.pooling import pool, pooling_map, unpool, unpooling_map
@@ -46,6 +47,7 @@ __all__ = [
     "radius_graph",
     "random_rotations",
     "ransac_motion",
+    "refine_motion",
     "resample",
     "rotate",
     "rotate_image",

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from spheregeo.checks import check_count
+from spheregeo.sampling.points.normals import estimate_normals
 
-__all__ = ["RigidMotion", "kabsch", "match_features", "ransac_motion"]
+__all__ = ["RigidMotion", "kabsch", "match_features", "ransac_motion", "refine_motion"]
 
 
 class RigidMotion(NamedTuple):
@@ -199,3 +200,62 @@ def ransac_motion(
     if int(inliers.sum()) < 3:
         return none
     return RigidMotion(motion.rotation.to(source.dtype), motion.translation.to(source.dtype), inliers)
+
+
+def refine_motion(
+    source: Tensor, target: Tensor, motion: RigidMotion, reach: float, *, steps: int = 20, k: int = 8
+) -> RigidMotion:
+    """A motion improved by the points themselves: each step moves the source towards the tangent planes of its nearest points.
+
+    Normals of the target are estimated; a pair farther apart than ``reach`` does not count. A step with fewer than six pairs, or
+    one that leaves the motion open, ends the search.
+
+    Args:
+        source: points of the cloud that moves.
+        target: points of the other cloud.
+        motion: where to begin.
+        reach: largest distance of a point from its nearest one.
+        steps: number of steps.
+        k: neighbours from which normals are estimated.
+
+    Shape: source (N, 3), target (M, 3) -> rotation (3, 3), translation (3,), the inliers of ``motion``. Computed in float64.
+    Units: reach in those of the points.
+    Equivariance: motions of either cloud act on the result, to rounding.
+    Raises: ValueError for a reach that is not positive.
+    Reference: Chen & Medioni 1992, Image and Vision Computing 10, 145.
+
+    Example:
+        >>> from spheregeo.sampling import RigidMotion, refine_motion
+        >>> x, y = torch.rand(2, 500)
+        >>> points = torch.stack([x, y, x * x - x * y], 1)
+        >>> found = refine_motion(points, points + 0.02, RigidMotion(torch.eye(3), torch.zeros(3)), 0.2)
+        >>> torch.allclose(found.translation, torch.full((3,), 0.02), atol=1e-3)
+        True
+    """
+    if not reach > 0:
+        raise ValueError(f"reach is {reach}; expected a positive distance")
+    a, b = source.detach().double(), target.detach().double()
+    rotation, translation = motion.rotation.double(), motion.translation.double()
+    if not len(a) or not len(b):
+        return motion
+    up = estimate_normals(b, k, outward=False)
+    for _ in range(steps):
+        moved = a @ rotation.T + translation
+        gap, near = torch.cdist(moved, b).min(1)
+        kept = (gap <= reach) & (up[near].abs().sum(1) > 0)
+        if int(kept.sum()) < 6:
+            break
+        p, n, q = moved[kept], up[near[kept]], b[near[kept]]
+        middle = p.mean(0)
+        rows = torch.cat([torch.linalg.cross(p - middle, n), n], 1)
+        weight = (1 - (gap[kept] / reach).square()).square()[:, None]
+        normal = rows.T @ (weight * rows)
+        if float(torch.linalg.cond(normal)) > 1e10:
+            break
+        step = torch.linalg.solve(normal, rows.T @ (weight[:, 0] * ((q - p) * n).sum(1)))
+        x, y, z, o = *step[:3], torch.zeros_like(step[0])
+        turn = torch.linalg.matrix_exp(torch.stack([o, -z, y, z, o, -x, -y, x, o]).view(3, 3))
+        rotation, translation = turn @ rotation, turn @ (translation - middle) + middle + step[3:]
+        if float(step.abs().max()) < 1e-7:
+            break
+    return RigidMotion(rotation.to(source.dtype), translation.to(source.dtype), motion.inliers)

@@ -14,7 +14,7 @@ from spheregeo import audit, models
 from spheregeo.checks import check_least
 from spheregeo.data.points.dataset import Cloud
 from spheregeo.data.points.pairs import CloudPairs, CreatureClouds, collate_pairs
-from spheregeo.sampling import RigidMotion, match_features, ransac_motion
+from spheregeo.sampling import RigidMotion, match_features, ransac_motion, refine_motion
 from spheregeo.tasks.answers import GrowingTable
 from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import Batch, take
@@ -88,6 +88,7 @@ class PointMatching(Task):
         ratio: keep a match only if its feature is nearer than ``ratio`` times the second nearest; 1 keeps all.
         threshold: distance up to which a match agrees with a motion.
         trials: triples of matches that RANSAC tries.
+        refine: steps in which the motion found is fitted to all points, not only to matches; 0 for none.
         common: arguments of the optimiser, as :class:`~spheregeo.tasks.Task` has them.
 
     Example:
@@ -118,6 +119,7 @@ class PointMatching(Task):
         ratio: float = 1.0,
         threshold: float = 0.1,
         trials: int = 2000,
+        refine: int = 20,
         **common: Any,
     ) -> None:
         if min(radius, temperature, threshold) <= 0 or not 0 < ratio <= 1:
@@ -125,20 +127,22 @@ class PointMatching(Task):
                 f"radius is {radius}, temperature {temperature}, threshold {threshold} and ratio {ratio}; expected positive "
                 "numbers, ratio at most 1"
             )
-        check_least(descriptor=(descriptor, 1), trials=(trials, 1), num_points=(num_points, 4))
+        check_least(
+            descriptor=(descriptor, 1), trials=(trials, 1), num_points=(num_points, 4), refine=(refine, 0)
+        )
         name = models.resolve(network, self.output, "points")
         own = models.options_of(name, options)
         super().__init__(
             in_channels=in_channels, feature_irreps=feature_irreps, num_points=num_points, descriptor=descriptor,
             network=name, width=width, depth=depth, options=own or None, radius=radius, temperature=temperature,
-            ratio=ratio, threshold=threshold, trials=trials, **common,
+            ratio=ratio, threshold=threshold, trials=trials, refine=refine, **common,
         )  # fmt: skip
         chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
         if feature_irreps:
             chosen["feature_irreps"] = feature_irreps
         self.in_channels, self.feature_irreps, self.num_points = in_channels, feature_irreps, num_points
         self.radius, self.temperature, self.ratio = radius, temperature, ratio
-        self.threshold, self.trials = threshold, trials
+        self.threshold, self.trials, self.refine = threshold, trials, refine
         self.network: Any = models.create(name, in_channels, descriptor, None, output="field", **chosen)
         self._rows: list[list[float]] = []
 
@@ -184,7 +188,10 @@ class PointMatching(Task):
         """
         rows, partners = match_features(source[1].float(), target[1].float(), ratio=self.ratio)
         a, b = source[0][rows], target[0][partners]
-        return ransac_motion(a, b, self.threshold, trials=self.trials), rows, partners
+        motion = ransac_motion(a, b, self.threshold, trials=self.trials)
+        if self.refine and motion.inliers is not None and bool(motion.inliers.any()):
+            motion = refine_motion(source[0], target[0], motion, 2 * self.threshold, steps=self.refine)
+        return motion, rows, partners
 
     def update_metrics(self, outputs: Batch) -> Batch:
         rotation, translation = outputs["rotation"], outputs["translation"]

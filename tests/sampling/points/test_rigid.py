@@ -7,7 +7,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from spheregeo.sampling import RigidMotion, kabsch, match_features, random_rotations, ransac_motion
+from spheregeo.sampling import (
+    RigidMotion,
+    kabsch,
+    match_features,
+    random_rotations,
+    ransac_motion,
+    refine_motion,
+)
 
 
 def points(n: int = 40, seed: int = 0) -> torch.Tensor:
@@ -51,6 +58,24 @@ def test_ransac_finds_the_motion_among_wrong_matches() -> None:
     first, second = random_rotations(2)
     moved = ransac_motion(a @ first.T + 1, b @ second.T - 2, 0.02)
     assert torch.allclose(moved.rotation, second @ turn @ first.T, atol=1e-7)
+
+
+def test_refinement_fits_all_points() -> None:
+    """Two draws of a surface, 8 degrees and a shift apart; motions of both clouds act on the result."""
+    u = torch.rand(2, 500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
+    a, b = (torch.stack([x, y, x * x + 0.5 * x * y - y**3], 1) for x, y in (part.unbind(1) for part in u))
+    turn = Rotation.from_rotvec([0.08, -0.1, 0.06]).as_matrix()
+    start = RigidMotion(torch.from_numpy(turn), torch.tensor([0.03, 0.02, -0.02], dtype=torch.float64))
+    found = refine_motion(a, b, start, 0.2)
+    angle = Rotation.from_matrix(found.rotation.numpy()).magnitude()
+    assert np.degrees(angle) < 1.5 and float(found.translation.norm()) < 0.02
+    first, second = random_rotations(2)
+    moved = RigidMotion(second @ start.rotation @ first.T, second @ start.translation + 1)
+    again = refine_motion(a @ first.T, b @ second.T + 1, moved, 0.2)
+    assert torch.allclose(again.rotation, second @ found.rotation @ first.T, atol=1e-6)
+    assert refine_motion(a[:3], b, start, 0.2).rotation.equal(start.rotation)
+    with pytest.raises(ValueError, match="reach is 0"):
+        refine_motion(a, b, start, 0)
 
 
 def test_without_a_motion_there_is_the_identity() -> None:
