@@ -30,7 +30,8 @@ RUNS = {
     "compress-sphere": [*ROOMS, "--model.depth=1"],
     "classify-sphere": [*TEN, "--data.grid=HEALPix(8)"],
     "segment-points": [*TEN, "--data.num_points=32", f"--model.options={STEERABLE}"],
-    "classify-points": [*POINTS, f"--model.options={SURFACES}"],
+    # ten clouds, not two: the head takes statistics over clouds, see below
+    "classify-points": [*POINTS, "--data.batch_size=10", f"--model.options={SURFACES}"],
     "match-points": [*POINTS, "--data.stored_points=128", "--model.trials=20", f"--model.options={SURFACES}"],
     "regress-molecules": ["--model.width=4", "--model.depth=1"],
     "fit-forces": ["--data.train=6", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=1"],
