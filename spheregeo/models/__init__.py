@@ -7,6 +7,7 @@ from spheregeo.models.blocks import Pointwise, ResidualBlock, make_conv, make_no
 from spheregeo.models.meshes.delta_conv import DeltaNet
 from spheregeo.models.meshes.diffusion_net import DiffusionNet
 from spheregeo.models.meshes.gem_cnn import GemCNN
+from spheregeo.models.molecules.completion import MoleculeField
 from spheregeo.models.molecules.escn import ESCN
 from spheregeo.models.molecules.schnet import SchNet
 from spheregeo.models.molecules.scn import SCN
@@ -118,6 +119,7 @@ __all__ = [
     "LieGraphSphereClassifier",
     "LieGraphSphereUNet",
     "LieGraphUNet",
+    "MoleculeField",
     "MoleculeGraph",
     "NeedletCNN",
     "NeedletDenoiser",

@@ -17,6 +17,7 @@ _OUTPUTS = {
     "label": "one label for each sample",
     "codec": "compressed fields",
     "pose": "a distribution of rotations",
+    "completion": "a field of elements about each molecule",
 }
 _DOMAINS = {
     "grid": "signals on grids",

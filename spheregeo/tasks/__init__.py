@@ -26,6 +26,7 @@ from spheregeo.tasks.metrics import (
     segmentation_scores,
 )
 from spheregeo.tasks.molecules.base import MoleculeTask
+from spheregeo.tasks.molecules.completion import MoleculeCompletion
 from spheregeo.tasks.molecules.forces import Forces, ForceScores
 from spheregeo.tasks.molecules.regression import MoleculeRegression, regression_scores
 from spheregeo.tasks.pictures.projections import globe, mollweide, to_panorama
@@ -64,6 +65,7 @@ __all__ = [
     "MeshCorrespondence",
     "MeshSegmentation",
     "MeshTask",
+    "MoleculeCompletion",
     "MoleculeRegression",
     "MoleculeTask",
     "PointClassification",

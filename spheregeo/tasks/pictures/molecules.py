@@ -15,20 +15,22 @@ BALL = 0.55  # radius of a ball in covalent radii
 LEAST = 0.3  # and at least so many Å
 
 
-def draw_molecule(axis: Any, numbers: Array, positions: Array) -> None:
+def draw_molecule(axis: Any, numbers: Array, positions: Array, seen: Array | None = None) -> None:
     """Draw a molecule into matplotlib axes, far atoms first.
 
     Args:
         axis: the axes.
         numbers: atomic numbers, (P,).
         positions: places of the atoms in Å, (P, 3).
+        seen: (P, 3) places right, up and towards the eye, where something else chooses the side; the widest if None.
     """
     from ase.data import covalent_radii
     from ase.data.colors import jmol_colors
     from matplotlib.patches import Circle
 
     x = np.asarray(positions, np.float64)
-    seen = view(x) if len(x) > 2 else (x - x.mean(0))[:, [2, 0, 1]]
+    if seen is None:
+        seen = view(x) if len(x) > 2 else (x - x.mean(0))[:, [2, 0, 1]]
     radius = covalent_radii[numbers]
     size = np.maximum(BALL * radius, LEAST)
     distance = np.linalg.norm(x[:, None] - x[None], axis=-1)
