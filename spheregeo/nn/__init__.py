@@ -46,6 +46,7 @@ from spheregeo.nn.plane import GroupActNorm as GroupActNorm
 from spheregeo.nn.plane import GroupAutoregressive as GroupAutoregressive
 from spheregeo.nn.plane import GroupBatchNorm2d as GroupBatchNorm2d
 from spheregeo.nn.plane import GroupConv2d as GroupConv2d
+from spheregeo.nn.plane import GroupConvTranspose2d as GroupConvTranspose2d
 from spheregeo.nn.plane import GroupCoupling as GroupCoupling
 from spheregeo.nn.plane import GroupDropout as GroupDropout
 from spheregeo.nn.plane import GroupMix as GroupMix

@@ -21,14 +21,20 @@ from spheregeo.data.molecules.modules import G2Data, QM7Data
 from spheregeo.data.molecules.molecules import Batch, Molecules, symbol
 from spheregeo.data.molecules.tables import read_sdf
 
-__all__ = ["CompletionData", "G2CompletionData", "MissingAtoms", "MoleculeCompletionData", "QM7CompletionData"]
+__all__ = [
+    "CompletionData",
+    "G2CompletionData",
+    "MissingAtoms",
+    "MoleculeCompletionData",
+    "QM7CompletionData",
+]
 
 
 class MissingAtoms(Dataset[Batch]):
     """Molecules without one of their atoms; items are whole batches.
 
-    For training an item is a molecule, and which atom it lacks is drawn by (seed, epoch, molecule): items are (epoch, index) pairs.
-    For scores an item is an atom of a molecule, the same in every epoch.
+    For training an item is a molecule, and which atom it lacks is drawn by (seed, epoch, molecule): items are (epoch, index)
+    pairs. For scores an item is an atom of a molecule, the same in every epoch.
 
     Args:
         molecules: whole molecules; those of a single atom, of which nothing would be left, are skipped.
@@ -108,7 +114,8 @@ class CompletionData(MoleculeData):
     """Base class of the data modules of molecules that lack an atom. A subclass implements ``read`` and ``split``.
 
     Args:
-        each: atoms of each molecule of validation and test that are removed, one a sample, drawn by the seed; 0 for all. In training
+        each: atoms of each molecule of validation and test that are removed, one a sample, drawn by the seed; 0 for all. In
+            training
             another one is removed in every epoch.
         **kwargs: arguments of :class:`MoleculeData`.
 
@@ -188,7 +195,8 @@ class QM7CompletionData(_Published):
         **kwargs: arguments of :class:`MoleculeData`; ``seed`` is also that of the split.
 
     Units: Å.
-    Raises: ValueError for an unknown fold or numbers that are too small; FileNotFoundError without the files, when a split is first
+    Raises: ValueError for an unknown fold or numbers that are too small; FileNotFoundError without the files, when a split is
+        first
         read.
     """
 
@@ -243,5 +251,3 @@ class MoleculeCompletionData(CompletionData):
         count = len(source)
         val, test = (max(1, round(share * count)) for share in (self.val_share, self.test_share))
         return random_split(count, val, self.held_out(test), self.seed)
-
-

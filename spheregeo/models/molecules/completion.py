@@ -93,9 +93,9 @@ class MoleculeField(nn.Module):
         queries (Q, 3) with their molecules ``owner`` (Q,) int64; returns (Q, out_channels). Without queries the places are the
         centres of the molecules, (B, out_channels).
     Units: Å.
-    Equivariance: the field turns and reflects with the molecule, f(Rx; R molecule) = f(x; molecule), and does not see translations
-        or the order of atoms; to rounding (1e-14 relative in float64, 1e-5 in float32, with random parameters) for the trunks
-        that are. Smooth in places and positions.
+    Equivariance: the field turns and reflects with the molecule, f(Rx; R molecule) = f(x; molecule), and does not see
+        translations or the order of atoms; to rounding (1e-14 relative in float64, 1e-5 in float32, with random parameters) for
+        the trunks that are. Smooth in places and positions.
     Raises: ValueError for sizes below 1, cutoffs that are not positive, a trunk without features of atoms, queries without owner.
     Reference: Xu et al. 2022, arXiv:2206.08362, for the task; own arrangement.
 
@@ -193,7 +193,9 @@ class MoleculeField(nn.Module):
 
         Shape: positions (P, 3), counts (B,), queries (Q, 3), owner (Q,) -> (Q, out_channels).
         """
-        edges = EdgeList.of(pairs_within(positions, counts, queries, owner, self.reach), len(positions), len(queries))
+        edges = EdgeList.of(
+            pairs_within(positions, counts, queries, owner, self.reach), len(positions), len(queries)
+        )
         geometry = EdgeGeometry.of((positions, queries), edges)
         envelope = polynomial_envelope(geometry.lengths / self.reach)
         y = self.message.receive(sent, geometry, self.basis(geometry.lengths), envelope)
@@ -213,7 +215,9 @@ class MoleculeField(nn.Module):
         if (queries is None) != (owner is None):
             raise ValueError("one of queries and owner is given without the other; expected both, or neither")
         count = num_graphs if num_graphs is not None else (int(batch[-1]) + 1 if len(batch) else 0)
-        counts = torch.zeros(count, dtype=torch.int64, device=batch.device).index_add(0, batch, torch.ones_like(batch))
+        counts = torch.zeros(count, dtype=torch.int64, device=batch.device).index_add(
+            0, batch, torch.ones_like(batch)
+        )
         if queries is None or owner is None:
             sums = positions.new_zeros(count, 3).index_add(0, batch, positions)
             queries, owner = sums / counts.clamp_min(1)[:, None], torch.arange(count, device=batch.device)
@@ -221,9 +225,7 @@ class MoleculeField(nn.Module):
 
 
 @torch.no_grad()
-def pairs_within(
-    positions: Tensor, counts: Tensor, queries: Tensor, owner: Tensor, reach: float
-) -> Tensor:
+def pairs_within(positions: Tensor, counts: Tensor, queries: Tensor, owner: Tensor, reach: float) -> Tensor:
     """Pairs of an atom and a place of its molecule within a distance, sorted by place.
 
     Args:
@@ -245,7 +247,9 @@ def pairs_within(
     near = counts[owner]
     place = torch.repeat_interleave(torch.arange(len(queries), device=queries.device), near)
     before = near.cumsum(0) - near
-    atom = torch.arange(len(place), device=place.device) + torch.repeat_interleave(first[owner] - before, near)
+    atom = torch.arange(len(place), device=place.device) + torch.repeat_interleave(
+        first[owner] - before, near
+    )
     within = (positions[atom] - queries[place]).square().sum(1) < reach**2
     return torch.stack([atom[within], place[within]])
 
@@ -258,7 +262,7 @@ def molecule_field(in_channels: int, out_channels: int, grid: Any, **options: An
 
 @register("molecule-field-schnet", output="completion", domain="molecule", options_of=MoleculeField)
 def molecule_field_schnet(in_channels: int, out_channels: int, grid: Any, **options: Any) -> MoleculeField:
-    """Numbers at any places about a molecule, from SchNet's invariant features of atoms; places are reached by distances alone."""
+    """Numbers at any places about a molecule, from the invariant features that SchNet gives atoms."""
     return MoleculeField(in_channels, out_channels, **{"trunk": "schnet", **options})
 
 

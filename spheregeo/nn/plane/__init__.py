@@ -17,6 +17,7 @@ from spheregeo.nn.plane.flows import Logit as Logit
 from spheregeo.nn.plane.group import FieldGroupNorm2d as FieldGroupNorm2d
 from spheregeo.nn.plane.group import GroupBatchNorm2d as GroupBatchNorm2d
 from spheregeo.nn.plane.group import GroupConv2d as GroupConv2d
+from spheregeo.nn.plane.group import GroupConvTranspose2d as GroupConvTranspose2d
 from spheregeo.nn.plane.group import GroupDropout as GroupDropout
 from spheregeo.nn.plane.group import GroupPool as GroupPool
 from spheregeo.nn.plane.lie_graph import LieGraphConv as LieGraphConv

@@ -14,7 +14,14 @@ from torch.nn import functional as F
 
 from spheregeo.groups import PlanarGroup, PlanarType
 from spheregeo.nn.batch_norm import BatchNorm, SampleDropout
-from spheregeo.nn.plane.group import FieldGroupNorm2d, GroupBatchNorm2d, GroupConv2d, GroupDropout, GroupPool
+from spheregeo.nn.plane.group import (
+    FieldGroupNorm2d,
+    GroupBatchNorm2d,
+    GroupConv2d,
+    GroupConvTranspose2d,
+    GroupDropout,
+    GroupPool,
+)
 
 _KEEP_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardtanh,
@@ -47,10 +54,11 @@ def convert(
 ) -> nn.Module:
     """Return the equivariant twin of an ordinary convolutional network: its forward pass with group layers, newly initialised.
 
-    Convolutions become :class:`GroupConv2d` with regular fields inside; batch and group norms and dropout of channels those of
-    fields. Before the first linear layer the fields are pooled over the group; a convolution whose channels the network returns
-    gives trivial fields. Pointwise activations, pooling by windows, interpolation, sums and concatenations stay. The network is
-    traced (``torch.fx``), so its forward pass may not depend on values.
+    Convolutions become :class:`GroupConv2d` with regular fields inside, transposed ones :class:`GroupConvTranspose2d`, whose
+    kernel is larger by an output padding, so that the size stays and both borders are alike; batch and group norms and dropout
+    of channels those of fields. Before the first linear layer the fields are pooled over the group; a convolution whose
+    channels the network returns gives trivial fields. Pointwise activations, pooling by windows, interpolation, sums and
+    concatenations stay. The network is traced (``torch.fx``), so its forward pass may not depend on values.
 
     Args:
         model: an ordinary network of images (B, C, H, W), such as a ResNet or a U-Net; left as it is.
@@ -75,7 +83,7 @@ def convert(
         raise ValueError(f"match is {match!r}; expected 'parameters' or 'cost'")
     if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
         raise ValueError(f"kernel_size is {kernel_size}; expected an odd number")
-    if isinstance(model, nn.Conv2d):  # a tracer would look into it
+    if isinstance(model, nn.Conv2d | nn.ConvTranspose2d):  # a tracer would look into it
         alone: nn.Module = convert(nn.Sequential(model), of, match=match, kernel_size=kernel_size, mode=mode)
         return alone.get_submodule("0")
     try:
@@ -137,7 +145,7 @@ class _Twin:
                 continue
             seen.add(node)
             module = self.model.get_submodule(node.target) if node.op == "call_module" else None
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 found.add(node.target)
             elif not isinstance(module, nn.Linear):
                 queue += node.all_input_nodes
@@ -147,7 +155,7 @@ class _Twin:
         fields = [value for value in given if value is not None]
         if node.op == "call_module":
             return self._module(str(node.target), fields[0] if fields else None)
-        if node.target in (F.conv2d, torch.conv2d):
+        if node.target in (F.conv2d, torch.conv2d, F.conv_transpose2d):
             raise ValueError(f"{node.name} is a function with weights of its own; expected torch.nn.Conv2d")
         if node.op in ("placeholder", "get_attr", "output") or not fields:
             return None
@@ -185,7 +193,7 @@ class _Twin:
             if into is not None and fields is not None and into != fields.type:
                 raise ValueError(f"{name} is used twice, on fields of types '{into}' and '{fields.type}'")
             return out
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             made, out = self._conv(name, module, fields)
         elif fields is None or isinstance(module, _KEEP_MODULES):
             return fields
@@ -199,7 +207,9 @@ class _Twin:
     def _fields(self, channels: int) -> _Fields:
         return _Fields(channels, PlanarType.of(f"{max(1, round(channels * self.scale))}x{self.group}"))
 
-    def _conv(self, name: str, conv: nn.Conv2d, fields: _Fields | None) -> tuple[nn.Module, _Fields]:
+    def _conv(
+        self, name: str, conv: nn.Conv2d | nn.ConvTranspose2d, fields: _Fields | None
+    ) -> tuple[nn.Module, _Fields]:
         into = PlanarType.of(f"{conv.in_channels}x0") if fields is None else fields.type
         out = self._fields(conv.out_channels)
         if name in self.ends:
@@ -207,6 +217,8 @@ class _Twin:
         groups, size, padding = conv.groups, conv.kernel_size, conv.padding
         if fields is not None and groups == conv.in_channels > 1:
             groups = into.num_fields  # depthwise
+        if isinstance(conv, nn.ConvTranspose2d):
+            return self._transposed(name, conv, into, out, groups), out
         if self.kernel_size is not None and max(size) > 1 and not isinstance(padding, str):
             padding = tuple(
                 p + d * (self.kernel_size - k) // 2 for p, d, k in zip(padding, conv.dilation, size)
@@ -220,6 +232,24 @@ class _Twin:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
         return made.to(conv.weight), out
+
+    def _transposed(
+        self, name: str, conv: nn.ConvTranspose2d, into: PlanarType, out: _Fields, groups: int
+    ) -> nn.Module:
+        # pixels that are added at one border alone would break quarter turns: taps at both take their place
+        more = [divmod(extra, step) for extra, step in zip(conv.output_padding, conv.dilation)]
+        if any(rest for _, rest in more):
+            raise ValueError(
+                f"{name} has output_padding {conv.output_padding} with dilation {conv.dilation}; expected a multiple"
+            )
+        try:
+            made = GroupConvTranspose2d(
+                into, out.type, [k + m for k, (m, _) in zip(conv.kernel_size, more)], stride=conv.stride,
+                padding=conv.padding, dilation=conv.dilation, groups=groups, bias=conv.bias is not None, group=self.group,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        return made.to(conv.weight)
 
     def _linear(self, name: str, linear: nn.Linear, fields: _Fields) -> nn.Module:
         if linear.in_features != fields.channels:

@@ -101,11 +101,11 @@ def complete_files(task: Any, source: Path, output: Path, options: PredictOption
         ]
 
     def write(path: Path, stem: Path, frames: dict[int, Any], answers: list[Any]) -> Written:
-        written = write_bytes(
-            ended(stem, "_completed.xyz"), completed_xyz(list(frames.values()), answers)
-        )
+        written = write_bytes(ended(stem, "_completed.xyz"), completed_xyz(list(frames.values()), answers))
         rows = []
-        for (k, frame), (place, number, probability, share, table) in zip(frames.items(), answers, strict=True):
+        for (k, frame), (place, number, probability, share, table) in zip(
+            frames.items(), answers, strict=True
+        ):
             best = sorted(table.items(), key=lambda item: -item[1])[:LISTED]
             listed = " ".join(f"{symbol(z)}:{p:.4f}" for z, p in best)
             rows.append(
@@ -114,7 +114,10 @@ def complete_files(task: Any, source: Path, output: Path, options: PredictOption
             )  # fmt: skip
             if len(shown) < SHOWN:
                 shown.append(
-                    (Completed(frame.numbers, frame.positions, place, number, probability), f"{path.name}:{k}")
+                    (
+                        Completed(frame.numbers, frame.positions, place, number, probability),
+                        f"{path.name}:{k}",
+                    )
                 )
         place, number, probability, *_ = answers[0]
         at = ", ".join(f"{v:.3f}" for v in place)
@@ -125,7 +128,18 @@ def complete_files(task: Any, source: Path, output: Path, options: PredictOption
         made = [(task.with_density(example), name) for example, name in shown]
         return [completions_picture(output / PICTURE, [e for e, _ in made], [name for _, name in made])]
 
-    columns = ["sample", "element", "x [Å]", "y [Å]", "z [Å]", "p(element)", "share of place", "likeliest", "formula", "id"]
+    columns = [
+        "sample",
+        "element",
+        "x [Å]",
+        "y [Å]",
+        "z [Å]",
+        "p(element)",
+        "share of place",
+        "likeliest",
+        "formula",
+        "id",
+    ]
     job = Job(
         SUFFIXES, "file of molecules", "files", frames_of, ask, write, endings=("_completed.xyz",), columns=columns,
         batch_size=BATCH, shared=[PICTURE], finish=finish,

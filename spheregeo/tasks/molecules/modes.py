@@ -1,8 +1,8 @@
 """Where a missing atom is likeliest: a density on R³ and the elements, drawn from for training, climbed for answers.
 
-The density is p(x, Z) ∝ p0(x) exp(f(x)_Z), f the network's field and p0 a fixed envelope that vanishes at the atoms and far from all
-of them, so that p can be normalised. Starts of the climb lie on shells about the atoms; Newton steps take the best to the tops of
-their hills, which do not depend on how the shells were turned.
+The density is p(x, Z) ∝ p0(x) exp(f(x)_Z), f the network's field and p0 a fixed envelope that vanishes at the atoms and far
+from all of them, so that p can be normalised. Starts of the climb lie on shells about the atoms; Newton steps take the best to
+the tops of their hills, which do not depend on how the shells were turned.
 """
 
 from __future__ import annotations
@@ -209,7 +209,9 @@ def starts(positions: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     return queries[chosen], owner[chosen]
 
 
-def far_apart(queries: Tensor, values: Tensor, owner: Tensor, molecules: int, most: int, apart: float) -> Tensor:
+def far_apart(
+    queries: Tensor, values: Tensor, owner: Tensor, molecules: int, most: int, apart: float
+) -> Tensor:
     """Numbers of the highest places of each molecule that are apart from higher ones, best first within a molecule.
 
     Args:

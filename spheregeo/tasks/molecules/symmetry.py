@@ -1,6 +1,6 @@
 """Symmetries of molecules, and the distance of two places up to them.
 
-What is left of a symmetric molecule may not tell where the missing atom was: either hydrogen of a planar group, any place on a ring
+What is left of a symmetric molecule may not tell where the missing atom was: above or below a planar rest, anywhere on a ring
 about a line of atoms. Completions that a symmetry of the rest takes into one another are the same molecule or its mirror image.
 """
 
@@ -14,7 +14,7 @@ TOLERANCE = 0.05  # Å by which atoms may miss one another
 
 
 def _frame(a: Array, b: Array) -> Array:
-    """Orthonormal columns along a, along what of b is normal to a, and along both crossed. Shape: (..., 3) twice -> (..., 3, 3)."""
+    """Orthonormal columns: along a, along what of b is normal to a, along both crossed. Shape: (..., 3) twice -> (..., 3, 3)."""
     first = a / np.linalg.norm(a, axis=-1, keepdims=True)
     second = b - (b * first).sum(-1, keepdims=True) * first
     second = second / np.linalg.norm(second, axis=-1, keepdims=True)
@@ -90,7 +90,8 @@ def symmetric_distance(
         ra, rb = (float(np.linalg.norm(v - (v @ axis) * axis)) for v in (a, b))
         found = np.hypot(za - zb, ra - rb)
         swapped, plain = np.argsort(-z), np.argsort(z)
-        reverses = (numbers[swapped] == numbers[plain]).all() and np.abs(z[swapped] + z[plain]).max() < tolerance
+        missed = np.abs(z[swapped] + z[plain]).max()
+        reverses = missed < tolerance and (numbers[swapped] == numbers[plain]).all()
         return float(min(found, np.hypot(za + zb, ra - rb)) if reverses else found), 0
     group = point_group(numbers, p, tolerance)
     return float(np.linalg.norm(group @ b - a, axis=1).min()), len(group)

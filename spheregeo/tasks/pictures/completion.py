@@ -82,7 +82,7 @@ def grid_of(one: Completed) -> Array:
 
 
 def draw_completion(axis: Any, one: Completed) -> None:
-    """Draw a molecule into matplotlib axes: density, atoms that are left, the predicted atom in blue, the missing one in green."""
+    """Draw a molecule into matplotlib axes: density, what is left, the predicted atom in blue, the missing one in green."""
     from matplotlib.patches import Circle
 
     centre, axes, across, _ = _axes_of(one)

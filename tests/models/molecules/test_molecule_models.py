@@ -13,7 +13,7 @@ from spheregeo import models
 from spheregeo.audit import randomise
 from spheregeo.sampling import random_rotations
 
-NAMES = models.names(domain="molecule")
+NAMES = models.names("label", "molecule")
 F64 = torch.float64
 THRESHOLDED = (
     "sphere-molecule",

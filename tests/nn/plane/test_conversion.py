@@ -58,8 +58,16 @@ class UNet(nn.Module):
         return self.out(torch.relu(self.up(torch.cat([a, b], 1))))
 
 
+def decoder() -> nn.Module:
+    """A halving, and two doublings: one with an output padding, which the twin's kernel takes in."""
+    up = nn.ConvTranspose2d(32, 16, 3, 2, 1, output_padding=1), nn.ReLU(), nn.ConvTranspose2d(16, 3, 2, 2)
+    return nn.Sequential(nn.Conv2d(1, 32, 3, 2, 1), nn.ReLU(), *up)
+
+
 @pytest.mark.parametrize("match", ["parameters", "cost"])
-@pytest.mark.parametrize(("make", "shape"), [(lambda: ResNet(), (2, 3, 17, 17)), (UNet, (2, 1, 8, 8))])
+@pytest.mark.parametrize(
+    ("make", "shape"), [(lambda: ResNet(), (2, 3, 17, 17)), (UNet, (2, 1, 8, 8)), (decoder, (2, 1, 9, 9))]
+)
 def test_twins_are_exact_and_as_large(make, shape: tuple[int, ...], match: str) -> None:
     torch.manual_seed(0)
     model = make()
@@ -130,7 +138,8 @@ class Branching(nn.Module):
             nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(36, 2)),
             "2 takes 36 numbers of 4 channels",
         ),
-        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.ConvTranspose2d(4, 4, 2)), "1 is a ConvTranspose2d"),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.PixelShuffle(2)), "1 is a PixelShuffle"),
+        (nn.ConvTranspose2d(2, 4, 3, 3, output_padding=1, dilation=2), "0 has output_padding"),
         (nn.Sequential(nn.Conv2d(1, 4, (3, 5)), nn.ReLU()), "0: kernel_size"),
         (Branching(), "cannot trace"),
         (Functional(), "function with weights of its own"),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from spheregeo.audit.randomise import randomise
 from spheregeo.groups import PlanarGroup, PlanarType
 from spheregeo.groups.planar import cosets
-from spheregeo.nn import GroupConv2d
+from spheregeo.nn import GroupConv2d, GroupConvTranspose2d
 from spheregeo.nn.plane.basis import PlanarBasis
 from spheregeo.nn.plane.group.filters import HarmonicFilters
 
@@ -136,6 +136,33 @@ def test_groups_are_two_layers() -> None:
         alone.weights[0].data.copy_(conv.weights[0][part : part + 1])
         found = y[:, 4 * part : 4 * part + 4] - conv.bias[part]
         torch.testing.assert_close(alone(x[:, 8 * part : 8 * part + 8]), found, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"stride": 2, "padding": 1}, 10),
+        ({"dilation": 2, "bias": False}, 11),
+        ({"stride": 2, "groups": 2}, 12),
+    ],
+)
+def test_transposed_is_the_adjoint(options: dict, size: int) -> None:
+    """The transpose of a convolution with the same weights, exact under every element; variance kept at first."""
+    into, out = "4xD4", "2xD4"
+    layer = randomise(GroupConvTranspose2d(into, out, 4, **options)).double().eval()
+    x = images(into, 5)
+    y = layer(x)
+    assert y.shape == (2, 16, size, size)
+    conv = made(out, into, 4, **{**options, "bias": False})
+    conv.load_state_dict({k: v for k, v in layer.state_dict().items() if k != "bias"})
+    other = images(out, size)
+    constant = 0 if layer.bias is None else layer.bias[layer.get_buffer("field")][:, None, None]
+    torch.testing.assert_close((conv(other) * x).sum(), (other * (y - constant)).sum())
+    assert error(layer, x, into, out, "D4") < 1e-12
+    torch.testing.assert_close(layer.export()(x), y)
+    fresh = GroupConvTranspose2d(into, out, 4, **options).double()
+    inside = fresh(torch.randn(64, 32, 9, 9, dtype=torch.float64))[..., 6:-6, 6:-6]
+    assert 0.8 < float(inside.var()) < 1.25
 
 
 def test_rows_and_columns_apart_where_the_group_allows_it() -> None:

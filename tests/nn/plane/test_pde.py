@@ -139,6 +139,35 @@ def test_kernels_are_legendre_transforms_and_a_semigroup(alpha: float) -> None:
     assert (composed + both)[inside].abs().max() < 1e-4
 
 
+def test_layers_on_the_plane_are_semigroups() -> None:
+    """Two layers in turn are one of both times: dilations to 1e-3 of the lattice's spacing 0.02, diffusions to rounding."""
+    step, half, alpha = 0.02, 30, 0.65
+    size = 2 * half + 1
+
+    def timed(kind: type, time: float) -> nn.Module:
+        layer = kind(1, size, **({"alpha": alpha} if kind is PlaneDilation else {})).double()
+        power = 1 / (2 * alpha) if kind is PlaneDilation else 0.5
+        layer.log_weights.data.fill_(math.log(step * time**-power))
+        return layer
+
+    def crop(x: Tensor, by: int) -> Tensor:
+        return x[..., by:-by, by:-by]
+
+    x = step * torch.arange(-70, 71, dtype=F64)
+    image = (0.5 * torch.sin(x)[:, None] * torch.cos(1.5 * x) + 0.2 * x[:, None])[None, None]
+    with torch.no_grad():
+        for kind, first, second, bound in (
+            (PlaneDilation, 0.2, 0.3, 1e-3),
+            (PlaneDiffusion, 0.01, 0.015, 1e-6),
+        ):
+            twice = timed(kind, second)(crop(timed(kind, first)(image), half))
+            once = timed(kind, first + second)(crop(image, half))
+            error = float(crop(twice - once, half).abs().max())
+            assert (
+                error < bound and float((crop(once, half) - crop(image, 2 * half)).abs().max()) > 10 * bound
+            ), error
+
+
 def test_kernels_near_one_half_are_max_pooling_over_a_ball() -> None:
     torch.manual_seed(0)
     layer = SE2Dilation(2, 8, 5, 3, alpha=0.501).double()

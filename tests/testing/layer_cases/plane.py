@@ -25,7 +25,7 @@ part_of("nn/plane/test_basis.py", "PlanarBasis")
 part_of("nn/plane/test_warp.py", "AspectWarp GroupWarp HemisphereWarp LogPolarWarp PerspectiveWarp")
 part_of("nn/plane/test_subsample.py", "PixelPose")
 part_of("nn/plane/test_lie_graph.py", "LieGraph LieGraphEdges R2Graph S2Graph SE2Graph SO3Graph")
-own_twin("nn/plane/test_group_conv.py", "GroupConv2d")
+own_twin("nn/plane/test_group_conv.py", "GroupConv2d GroupConvTranspose2d")
 own_twin("nn/plane/test_sampled.py", "SampledGroupConv2d")
 own_twin("nn/plane/test_harmonic_conv.py", "HarmonicConv2d")
 own_twin(
@@ -73,6 +73,11 @@ for flat, spatial in (
     )
 on_images(layers.GroupConv2d, lambda: layers.GroupConv2d("1xC8/C2 + 1x0", "1xC8/C2 + 1x0", 3, padding=1), 5)
 on_images(layers.GroupConv2d, lambda: layers.GroupConv2d("1xC4 + 1x0", "1xC4 + 1x0", 3, padding=1), 5)
+on_images(
+    layers.GroupConvTranspose2d,
+    lambda: layers.GroupConvTranspose2d("1xC4 + 1x0", "1xC4 + 1x0", 3, padding=1),
+    5,
+)
 on_images(
     layers.SampledGroupConv2d,
     lambda: layers.SampledGroupConv2d("1xC4 + 1x0", "1xC4", 3, padding=1, epsilon=0.01),
