@@ -196,8 +196,7 @@ class QM7CompletionData(_Published):
 
     Units: Å.
     Raises: ValueError for an unknown fold or numbers that are too small; FileNotFoundError without the files, when a split is
-        first
-        read.
+        first read.
     """
 
     def __init__(
