@@ -172,7 +172,7 @@ class G2CompletionData(_Published):
     Example:
         >>> data = G2CompletionData(each=0)
         >>> len(data.molecules("test")), len(data.dataset("test"))
-        (28, 178)
+        (28, 156)
     """
 
     def __init__(self, val: int = 20, test: int = 28, *, each: int = 0, **kwargs: Any) -> None:

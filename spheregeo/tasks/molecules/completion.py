@@ -137,7 +137,8 @@ class MoleculeCompletion(MoleculeTask):
         Args:
             batch: the molecules.
         """
-        with torch.inference_mode(False), torch.enable_grad():
+        plain = torch.autocast(self.elements.device.type, enabled=False)
+        with torch.inference_mode(False), torch.enable_grad(), plain:
             batch = {k: without_inference_mode(v) if isinstance(v, Tensor) else v for k, v in batch.items()}
             density, centres = self.exact_density(batch)
             found = likeliest(density)
@@ -205,7 +206,7 @@ class MoleculeCompletion(MoleculeTask):
              confidence[:, None], found.share[:, None]], 1,
         )  # fmt: skip
         self.predictions.update(removed, rows, outputs.get("index", None))
-        return {**outputs, "answers": found}
+        return {**outputs, "answers": found, "errors": columns[:, 0]}
 
     def compute_metrics(self) -> dict[str, float]:
         at_place = {"element_at_place": float(self.at_place.compute())}
@@ -297,13 +298,13 @@ class MoleculeCompletion(MoleculeTask):
             Completed(
                 numbers[k].numpy(), positions[k].double().numpy(), found.positions[k].cpu().numpy(),
                 int(kinds[found.probability[k].argmax().cpu()]), float(found.probability[k].max()),
-                outputs["place"][k].cpu().double().numpy(), int(removed[k]),
+                outputs["place"][k].cpu().double().numpy(), int(removed[k]), float(outputs["errors"][k]),
             )
             for k in range(len(counts))
         ]  # fmt: skip
 
     def example_error(self, example: Any) -> float:
-        return float(symmetric_distance(example.numbers, example.positions, example.place, example.truth)[0])
+        return float(example.error)
 
     def example_class(self, example: Any) -> int:
         return int(example.removed)

@@ -32,6 +32,7 @@ class Completed:
         probability: of that element.
         truth: where the missing atom was, (3,); None where that is not known.
         removed: its atomic number; 0 where that is not known.
+        error: distance of both places, up to symmetries of what is left; None where that is not known.
         density: logarithm of the density on :func:`grid_of`, in its order; None for none.
 
     Example:
@@ -47,6 +48,7 @@ class Completed:
     probability: float
     truth: Array | None = None
     removed: int = 0
+    error: float | None = None
     density: Array | None = None
 
     def with_density(self, density: Array) -> Completed:
@@ -125,12 +127,12 @@ def completions_picture(
     for k, (axis, one) in enumerate(zip(axes.flat, molecules, strict=False)):
         draw_completion(axis, one)
         said = f"predicted {chemical_symbols[one.number]} ({one.probability:.0%})"
-        if one.truth is not None:
-            off = np.linalg.norm(one.place - one.truth)
-            said += f", was {chemical_symbols[one.removed]}, {off:.2f} Å away"
+        if one.error is not None:
+            said += f", was {chemical_symbols[one.removed]}, {one.error:.2f} Å away"
         axis.set_title(said if titles is None else f"{titles[k]}\n{said}", fontsize=7)
     figure.text(
-        0.5, 0.01, "tint: logarithm of the density, largest along the line of sight; blue: predicted; green: missing",
+        0.5, 0.01, "tint: logarithm of the density, largest along the line of sight; blue: predicted; green: missing; "
+        "distances are up to symmetries of the rest",
         ha="center", fontsize=7,
     )  # fmt: skip
     return _write_figure(path, figure)

@@ -34,6 +34,7 @@ RUNS = {
     "classify-points": [*POINTS, "--data.batch_size=10", f"--model.options={SURFACES}"],
     "match-points": [*POINTS, "--data.stored_points=128", "--model.trials=20", f"--model.options={SURFACES}"],
     "regress-molecules": ["--model.width=4", "--model.depth=1"],
+    "complete-molecule": ["--model.width=4", "--model.depth=1"],
     "fit-forces": ["--data.train=6", "--data.val=2", "--data.test=2", "--model.width=4", "--model.depth=1"],
     "fit-slabs": [
         "--data.train=2", "--data.val=1", "--data.test=1", "--data.frames=2", "--data.size=[1,1,2]", "--data.metals=[Cu]",
