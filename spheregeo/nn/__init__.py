@@ -21,6 +21,7 @@ from spheregeo.nn.irreps import SO3Activation as SO3Activation
 from spheregeo.nn.irreps import SphereActivation as SphereActivation
 from spheregeo.nn.irreps import SphereMLP as SphereMLP
 from spheregeo.nn.irreps import SpinActivation as SpinActivation
+from spheregeo.nn.irreps import SpinBlock as SpinBlock
 from spheregeo.nn.irreps import SpinLinear as SpinLinear
 from spheregeo.nn.irreps import SpinType as SpinType
 from spheregeo.nn.low_pass import LinearUpsample as LinearUpsample

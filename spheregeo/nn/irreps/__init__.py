@@ -15,6 +15,7 @@ from spheregeo.nn.irreps.sphere_activation import (
 )
 from spheregeo.nn.irreps.sphere_mlp import SphereMLP
 from spheregeo.nn.irreps.spin import SpinActivation, SpinLinear, SpinType, lift, project, sphere_correlation
+from spheregeo.nn.irreps.spin_block import SpinBlock
 from spheregeo.nn.irreps.stacks import FromStacks, Stacks, ToStacks, terms_of
 from spheregeo.nn.statistics import working_dtype
 
@@ -33,6 +34,7 @@ __all__ = [
     "SphereActivation",
     "SphereMLP",
     "SpinActivation",
+    "SpinBlock",
     "SpinLinear",
     "SpinType",
     "Stacks",

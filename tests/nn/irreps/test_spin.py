@@ -9,6 +9,7 @@ from e3nn.util.test import assert_equivariant
 from spheregeo.audit import randomise
 from spheregeo.groups import axis_angle, random_rotations
 from spheregeo.harmonics import component_harmonics, wigner_D
+from spheregeo.nn import SpinBlock
 from spheregeo.nn.irreps.sample_grids import rotation_grid, sphere_grid
 from spheregeo.nn.space import (
     SphereActivation,
@@ -151,6 +152,29 @@ def test_linear_is_equivariant(reflections):
     a, b = (SpinType(f, 3, reflections=reflections) for f in ("2x0+2x1", "1x2+3x0+1x1"))
     layer = randomise(SpinLinear(a, b))
     assert_equivariant(layer, irreps_in=[a.irreps], irreps_out=[b.irreps], tolerance=1e-12)
+
+
+@pytest.mark.parametrize("reflections", [True, False])
+def test_block_by_way_of_the_group(reflections):
+    """Exact for x²; of order 0 alone it is the block with the sphere's activation; directions enter where orders do."""
+    scalars, both = (SpinType(fields, 2, reflections=reflections) for fields in ("2x0", "3x0+3x1"))
+    block = randomise(SpinBlock(scalars, both, act=torch.square))
+    assert_equivariant(block, irreps_in=[scalars.irreps], irreps_out=[scalars.irreps], tolerance=1e-11)
+    x = torch.randn(4, scalars.dim)
+    without = x + block.project(
+        block.act(block.lift(x) * torch.tensor([c.order == 0 for c in columns(both)]))
+    )
+    assert (without - block(x)).abs().max() > 1e-3
+    plain = randomise(SpinBlock(scalars, scalars, act="silu"))
+    on_sphere = (
+        SphereActivation(scalars.irreps, "silu")(plain.lift(x)) if reflections else plain.act(plain.lift(x))
+    )
+    torch.testing.assert_close(plain(x), x + plain.project(on_sphere), atol=1e-12, rtol=0)
+
+
+def columns(spin):
+    """The column that each component of a feature belongs to."""
+    return [column for column in spin.columns for _ in range(column.copies * (2 * column.degree + 1))]
 
 
 def test_correlation_with_the_sphere():

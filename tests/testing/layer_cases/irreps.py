@@ -27,7 +27,7 @@ own_twin("nn/irreps/test_gates.py", "IrrepsGate NormActivation")
 own_twin("nn/irreps/test_norm.py", "IrrepsBatchNorm IrrepsLayerNorm IrrepsInstanceNorm")
 own_twin("nn/irreps/test_sphere_activation.py", "SphereActivation SeparableSphereActivation SO3Activation")
 own_twin("nn/irreps/test_sphere_mlp.py", "SphereMLP")
-own_twin("nn/irreps/test_spin.py", "SpinLinear SpinActivation")
+own_twin("nn/irreps/test_spin.py", "SpinLinear SpinActivation SpinBlock")
 
 # ---- irreps at points
 
@@ -55,6 +55,14 @@ pointwise(
 pointwise(
     layers.SpinActivation,
     lambda: layers.SpinActivation(SPIN),
+    str(SPIN.irreps),
+    0.05,
+    field_in=SPIN.irreps,
+    field_out=SPIN.irreps,
+)
+pointwise(
+    layers.SpinBlock,
+    lambda: layers.SpinBlock(SPIN, SPIN),
     str(SPIN.irreps),
     0.05,
     field_in=SPIN.irreps,
