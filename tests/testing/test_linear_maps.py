@@ -94,7 +94,7 @@ class BetweenCoefficients(nn.Module):
     def __init__(self, layer: ZonalConv, lmax: int) -> None:
         super().__init__()
         self.layer = layer
-        self.synthesis, self.analysis = InverseSHT(lmax, layer.source), SHT(lmax, layer.source)
+        self.synthesis, self.analysis = InverseSHT(layer.source, lmax), SHT(layer.source, lmax)
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.analysis(self.layer(self.synthesis(x)))

@@ -22,8 +22,9 @@ NEAR, FAR = 0.35, 4.2  # Å; between these distances from an atom places are dra
 SHELLS = (0.75, 0.95, 1.15, 1.4, 1.7, 2.1, 2.6, 3.1)  # Å, radii of the starts
 DIRECTIONS = 64
 APART = 0.4  # Å between starts that are climbed from
-CLIMBED = 12  # starts of a molecule that are climbed from
+CLIMBED = 24  # starts of a molecule that are climbed from
 BELOW = 12.0  # natural logarithms below a molecule's highest start; lower ones are not climbed from
+ALIKE = 0.02  # Å and natural logarithms by which tops that a symmetry joins may differ
 STEPS, SHORT, LONGEST = 40, 1e-11, 0.2  # of the climb; Å
 FLAT = 1e-3  # 1/Å²: curvatures below count as that much
 MANY = 16384  # places evaluated at a time
@@ -182,7 +183,8 @@ class Answers:
     Args:
         positions: the likeliest place, (B, 3).
         probability: of each kind of element there, (B, C).
-        share: density of the place relative to the sum over all tops that were found, (B,): 1 where there is no other.
+        share: density of the place relative to the sum over all tops that were found, those that a symmetry of the rest joins
+            counted once, (B,): 1 where there is no other.
     """
 
     positions: Tensor
@@ -282,10 +284,27 @@ def likeliest(density: Density) -> Answers:
     with torch.no_grad():
         logits = density.log(tops, owner)
         heights = logits.logsumexp(1)
-        best = far_apart(tops, heights, owner, molecules, CLIMBED, 1e-3)  # each top once, highest first
-        of = owner[best]
-        first = torch.cat([of.new_ones(1).bool(), of[1:] != of[:-1]])
-        top = best[first]
-        relative = (heights[best] - heights[top][of]).exp()
-        share = 1 / relative.new_zeros(molecules).index_add(0, of, relative)
-        return Answers(tops[top], logits[top].softmax(1), share)
+        chosen, shares = [], []
+        for molecule in range(molecules):
+            own = (owner == molecule).nonzero()[:, 0]
+            own = own[heights[own].argsort(descending=True)]
+            chosen.append(own[0])
+            kept = different(density, molecule, tops[own], heights[own])
+            shares.append(1 / (heights[own][kept] - heights[own[0]]).exp().sum())
+        top = torch.stack(chosen)
+        return Answers(tops[top], logits[top].softmax(1), torch.stack(shares))
+
+
+def different(density: Density, molecule: int, tops: Tensor, heights: Tensor) -> list[int]:
+    """Numbers of the tops of a molecule that no symmetry of it joins, by their heights and distances from its atoms."""
+    first = int(density.counts[:molecule].sum())
+    atoms = density.positions[first : first + int(density.counts[molecule])]
+    distances = torch.cdist(tops, atoms).sort(1).values
+    kept: list[int] = []
+    for k in range(len(tops)):
+        same = ((distances[kept] - distances[k]).abs().amax(1) < ALIKE) & (
+            (heights[kept] - heights[k]).abs() < ALIKE
+        )
+        if not bool(same.any()):
+            kept.append(k)
+    return kept

@@ -140,7 +140,7 @@ def test_kernels_are_legendre_transforms_and_a_semigroup(alpha: float) -> None:
 
 
 def test_layers_on_the_plane_are_semigroups() -> None:
-    """Two layers in turn are one of both times: dilations to 1e-3 of the lattice's spacing 0.02, diffusions to rounding."""
+    """Two layers in turn are one of both times: dilations to 1e-3 on a lattice of 0.02 (6.5e-4 measured), diffusions to 1e-6."""
     step, half, alpha = 0.02, 30, 0.65
     size = 2 * half + 1
 
@@ -153,7 +153,7 @@ def test_layers_on_the_plane_are_semigroups() -> None:
     def crop(x: Tensor, by: int) -> Tensor:
         return x[..., by:-by, by:-by]
 
-    x = step * torch.arange(-70, 71, dtype=F64)
+    x = step * torch.arange(-65, 66, dtype=F64)
     image = (0.5 * torch.sin(x)[:, None] * torch.cos(1.5 * x) + 0.2 * x[:, None])[None, None]
     with torch.no_grad():
         for kind, first, second, bound in (
