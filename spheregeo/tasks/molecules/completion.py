@@ -29,6 +29,7 @@ from spheregeo.tasks.predictions import Predictions
 
 SUCCESS = 0.5  # Å
 SHOWN = 8
+ROW = 11  # numbers that are kept of a molecule: element, distance, symmetries, two places, probability, share
 
 
 class MoleculeCompletion(MoleculeTask):
@@ -213,9 +214,11 @@ class MoleculeCompletion(MoleculeTask):
         self.at_place.reset()
         if not self.searches:
             return at_place
-        self._table = self.predictions.compute()
+        index, removed, rows = self.predictions.compute()
         self.predictions.reset()
-        _, removed, rows = self._table
+        # of a single sample torchmetrics gives bare numbers
+        index, removed, rows = index.reshape(-1), removed.reshape(-1), rows.reshape(-1, ROW)
+        self._table = index, removed, rows
         said, error, group = rows[:, 0].long(), rows[:, 1], rows[:, 2]
         right, near = said == removed, error < SUCCESS
         self._results = {

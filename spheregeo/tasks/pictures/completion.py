@@ -15,7 +15,7 @@ from spheregeo.tasks.pictures.meshes import view
 from spheregeo.tasks.pictures.molecules import draw_molecule
 
 Array = NDArray[Any]
-PIXELS, SLICES = 72, 24
+PIXELS, SLICES = 60, 20
 MARGIN = 1.6  # Å about the atoms
 SPAN = 9.0  # natural logarithms below the top that are still tinted
 
@@ -38,7 +38,7 @@ class Completed:
     Example:
         >>> left = Completed(np.array([6, 8]), np.array([[0.0, 0, 0], [1.2, 0, 0]]), np.array([-1.0, 0.3, 0]), 1, 0.9)
         >>> grid_of(left).shape
-        (124416, 3)
+        (72000, 3)
     """
 
     numbers: Array
