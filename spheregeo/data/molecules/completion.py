@@ -123,7 +123,7 @@ class CompletionData(MoleculeData):
     Raises: ValueError for numbers that are too small, periodic systems, molecules of single atoms alone.
     """
 
-    must_agree = ()
+    must_agree: tuple[str, ...] = ()  # type: ignore[assignment]
     drawn_anew = True
 
     def __init__(self, *, each: int = 1, **kwargs: Any) -> None:

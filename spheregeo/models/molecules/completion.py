@@ -144,15 +144,16 @@ class MoleculeField(nn.Module):
         check_least(out_channels=(out_channels, 1), hidden=(hidden, 1), lmax=(lmax, 0))
         self.out_channels, self.reach = out_channels, check_cutoff(reach)
         options = {"width": width, "depth": depth, "cutoff": cutoff, **(trunk_options or {})}
-        self.trunk: Any = create(trunk, in_channels, 1, None, **options)
-        if not callable(getattr(self.trunk, "features", None)) or not hasattr(self.trunk, "head"):
+        made: Any = create(trunk, in_channels, 1, None, **options)
+        if not callable(getattr(made, "features", None)) or not hasattr(made, "head"):
             raise ValueError(
                 f"trunk is {trunk!r}, whose atoms have no features to read; expected a network such as "
                 "'steerable-molecule' or 'schnet'"
             )
         # its numbers of molecules are not asked for
-        scalars = next(part.in_features for part in self.trunk.head.modules() if isinstance(part, nn.Linear))
-        self.trunk.head = None
+        scalars = next(part.in_features for part in made.head.modules() if isinstance(part, nn.Linear))
+        made.head = None
+        self.trunk: Any = made
         given = getattr(self.trunk, "irreps", None)
         self.irreps = Irreps(f"{scalars}x0e") if given is None else Irreps(given)
         places = pyramid(width, lmax)

@@ -242,10 +242,12 @@ class _Twin:
             raise ValueError(
                 f"{name} has output_padding {conv.output_padding} with dilation {conv.dilation}; expected a multiple"
             )
+        assert not isinstance(conv.padding, str)  # torch takes numbers alone here
+        padding = conv.padding
         try:
             made = GroupConvTranspose2d(
                 into, out.type, [k + m for k, (m, _) in zip(conv.kernel_size, more)], stride=conv.stride,
-                padding=conv.padding, dilation=conv.dilation, groups=groups, bias=conv.bias is not None, group=self.group,
+                padding=padding, dilation=conv.dilation, groups=groups, bias=conv.bias is not None, group=self.group,
             )  # fmt: skip
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error

@@ -284,14 +284,15 @@ def likeliest(density: Density) -> Answers:
     with torch.no_grad():
         logits = density.log(tops, owner)
         heights = logits.logsumexp(1)
-        chosen, shares = [], []
+        best: list[Tensor] = []
+        shares: list[Tensor] = []
         for molecule in range(molecules):
             own = (owner == molecule).nonzero()[:, 0]
             own = own[heights[own].argsort(descending=True)]
-            chosen.append(own[0])
+            best.append(own[0])
             kept = different(density, molecule, tops[own], heights[own])
             shares.append(1 / (heights[own][kept] - heights[own[0]]).exp().sum())
-        top = torch.stack(chosen)
+        top = torch.stack(best)
         return Answers(tops[top], logits[top].softmax(1), torch.stack(shares))
 
 

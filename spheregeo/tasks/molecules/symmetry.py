@@ -76,8 +76,8 @@ def symmetric_distance(
     Returns the distance, and the number of symmetries; 0 for infinitely many, of a single atom or of atoms on a line.
 
     Example:
-        >>> symmetric_distance(np.array([1]), np.zeros((1, 3)), np.array([0.0, 0, 1]), np.array([0.8, 0, 0]))
-        (0.2, 0)
+        >>> symmetric_distance(np.array([1]), np.zeros((1, 3)), np.array([0.0, 0, 1]), np.array([0.5, 0, 0]))
+        (0.5, 0)
     """
     centre = positions.mean(0)
     p, a, b = positions - centre, one - centre, other - centre
