@@ -182,7 +182,9 @@ def test_recipe_trains_tests_and_predicts(tmp_path: Path, capsys: pytest.Capture
 
     folder = tmp_path / "whole"
     folder.mkdir()
-    write(folder / "whole.xyz", [g2[name] for name in ("CH3OH", "H2CO", "CH3OCH3", "HCOOH", "CH2OCH2", "CO2")])
+    write(
+        folder / "whole.xyz", [g2[name] for name in ("CH3OH", "H2CO", "CH3OCH3", "HCOOH", "CH2OCH2", "CO2")]
+    )
     data = ["--data=spheregeo.data.MoleculeCompletionData", f"--data.root={folder}"]
     run = ["--output", str(tmp_path / "run"), *SMALL, *data, "--trainer.max_epochs=1"]
     assert main(["fit", "complete-molecule", *run]) == 0
