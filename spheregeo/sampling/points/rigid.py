@@ -253,7 +253,7 @@ def refine_motion(
         if float(torch.linalg.cond(normal)) > 1e10:
             break
         step = torch.linalg.solve(normal, rows.T @ (weight[:, 0] * ((q - p) * n).sum(1)))
-        x, y, z, o = *step[:3], torch.zeros_like(step[0])
+        (x, y, z), o = step[:3].unbind(), torch.zeros_like(step[0])
         turn = torch.linalg.matrix_exp(torch.stack([o, -z, y, z, o, -x, -y, x, o]).view(3, 3))
         rotation, translation = turn @ rotation, turn @ (translation - middle) + middle + step[3:]
         if float(step.abs().max()) < 1e-7:

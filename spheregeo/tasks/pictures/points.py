@@ -81,6 +81,7 @@ def parts_picture(
             axis.set_title(", ".join([*words, *([head] if head else [])]), fontsize=8)
     present = np.unique(np.concatenate([parts for _, *found in rows for parts in found]))
     _legend(figure, part_names, [int(k) for k in present if k < len(part_names)])
+    return _write_figure(path, figure)
 
 
 def _both(axis: Any, first: Array, second: Array, lines: tuple[Array, Array] | None = None) -> None:
@@ -131,7 +132,7 @@ def clouds_together(path: str | Path, reference: Array, others: Sequence[tuple[A
     figure = _figure(3.0 * len(others), 3.2)
     axes = figure.subplots(1, len(others), squeeze=False)[0]
     for axis, (points, title) in zip(axes, others, strict=True):
-        few = [np.asarray(x)[:: -(-len(x) // MOST)] for x in (points, reference)]
-        _both(axis, *few)
+        few, fixed = (np.asarray(x)[:: -(-len(x) // MOST)] for x in (points, reference))
+        _both(axis, few, fixed)
         axis.set_title(title, fontsize=8)
     return _write_figure(path, figure)
