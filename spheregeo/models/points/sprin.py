@@ -21,6 +21,7 @@ from spheregeo.nn import SampleDropout
 from spheregeo.nn.space import (
     EdgeList,
     SparseInvariantConv,
+    StatisticsNorm,
     VectorMeanPool,
     edge_invariants,
     interpolate_points,
@@ -55,7 +56,7 @@ def dilated(edge_index: Tensor, k: int, stride: int) -> Tensor:
 
 
 class InvariantStage(nn.Module):
-    """Sparse invariant convolution and rectifier, then what the largest values over the cloud tell each point, mixed in.
+    """Sparse invariant convolution, batch norm and SiLU, then what the largest values over the cloud tell each point, mixed in.
 
     Shape: x (N_s, in_channels), invariants (E, 8), edges, positions of both ends, cloud of each target -> (N_t, width).
     Equivariance: invariant where the invariants are.
@@ -64,6 +65,7 @@ class InvariantStage(nn.Module):
     def __init__(self, in_channels: int, width: int, rank: int, hidden: int) -> None:
         super().__init__()
         self.conv = SparseInvariantConv(in_channels, width, rank=rank, hidden=hidden)
+        self.norm = StatisticsNorm(width)
         self.whole = nn.Linear(width, width)
         self.mix = nn.Sequential(nn.Linear(2 * width, width), nn.LayerNorm(width), nn.SiLU())
 
@@ -76,7 +78,7 @@ class InvariantStage(nn.Module):
         near: Tensor,
         count: int,
     ) -> Tensor:
-        y = functional.silu(self.conv(x, ends, edges, invariants))
+        y = functional.silu(self.norm(self.conv(x, ends, edges, invariants)))
         whole = group_max(self.whole(y), near, count)
         result: Tensor = y + self.mix(torch.cat([y, whole.index_select(0, near)], 1))
         return result
@@ -111,7 +113,7 @@ class SPRIN(CloudOutputs):
     Equivariance: invariant to motions, reflections (mirror images are alike) and, ties of distances apart, permutations: 1e-12
         relative in float64, random parameters and biases. Two evaluations are identical.
     Raises: ValueError for options out of range, features that do not fit.
-    Reference: You et al. 2021, arXiv:2102.12093; layer norm and SiLU throughout.
+    Reference: You et al. 2021, arXiv:2102.12093; SiLU throughout, and batch norm after each convolution.
 
     Example:
         >>> network = SPRIN(0, 5, width=8, counts=(8, 4), k=4)
