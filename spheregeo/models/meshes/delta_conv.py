@@ -59,6 +59,8 @@ class DeltaNet(OperatorNetwork):
         torch.Size([2, 2, 162])
     """
 
+    act: Any
+
     def __init__(
         self,
         in_channels: int,

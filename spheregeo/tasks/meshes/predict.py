@@ -169,7 +169,9 @@ def _write_parts(
         class_names=np.array(list(class_names)), vertices=vertices, faces=faces,
     )  # fmt: skip
     colours = colours_of(part)
-    painted = {"vertex_colors" if elements == "vertices" else "face_colors": (255 * colours).round()}
+    painted: dict[str, Any] = {
+        "vertex_colors" if elements == "vertices" else "face_colors": (255 * colours).round()
+    }
     shell = trimesh.Trimesh(vertices, faces, process=False, **painted)
     present = part.unique().tolist()
     legend = [(class_names[k], colours_of(torch.tensor([k]))[0]) for k in present]

@@ -111,7 +111,7 @@ def meshes_picture(
     if legend:
         from matplotlib.patches import Patch
 
-        patches = [Patch(color=colour, label=name) for name, colour in legend]
+        patches = [Patch(color=tuple(float(c) for c in colour), label=name) for name, colour in legend]
         figure.legend(
             handles=patches, loc="lower center", ncols=min(len(patches), 2 * columns + 1), fontsize=7
         )
