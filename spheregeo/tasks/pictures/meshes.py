@@ -111,7 +111,7 @@ def meshes_picture(
     if legend:
         from matplotlib.patches import Patch
 
-        patches = [Patch(color=tuple(float(c) for c in colour), label=name) for name, colour in legend]
+        patches = [Patch(color=(float(r), float(g), float(b)), label=name) for name, (r, g, b) in legend]
         figure.legend(
             handles=patches, loc="lower center", ncols=min(len(patches), 2 * columns + 1), fontsize=7
         )
