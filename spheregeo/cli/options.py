@@ -257,8 +257,10 @@ def help_text(
         common = _COMMON.get(section, ())
         names = [n for n in common if n in entries] + [n for n in chosen if n in entries and n not in common]
         names += [n for n in entries if n not in names] if everything or section == "network" else []
-        if not everything:
-            names = names[:9]
+        if not everything:  # what the recipe sets, and common options where there is room
+            spare = max(0, 9 - sum(n in chosen for n in names)) if section != "network" else 9
+            others = [n for n in names if n not in chosen or section == "network"][:spare]
+            names = [n for n in names if n in others or (n in chosen and section != "network")]
         prefix = {"network": "", "run": "--"}.get(section, f"--{section}.")
         rows = [
             _line(prefix + name, chosen.get(name, entries[name][0]), entries[name][1], width)

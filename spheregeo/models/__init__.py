@@ -26,7 +26,7 @@ from spheregeo.models.plane.strided_group_cnn import StridedGroupCNN
 from spheregeo.models.plane.warped_cnn import WarpedCNN
 from spheregeo.models.points.pointnet import PointNet
 from spheregeo.models.points.prin import PRIN
-from spheregeo.models.points.risurconv import RISurConvNet, SurfaceLevels
+from spheregeo.models.points.risurconv import RISurConvNet, TriangleLevels
 from spheregeo.models.points.sprin import SPRIN
 from spheregeo.models.points.steerable_points import SteerablePoints
 from spheregeo.models.points.vnn import VNDGCNN, VNPointNet
@@ -154,8 +154,8 @@ __all__ = [
     "SteerableUNet",
     "SteerableVoxels",
     "StridedGroupCNN",
-    "SurfaceLevels",
     "TFNPoints",
+    "TriangleLevels",
     "VNPointNet",
     "VoxelCNN",
     "WarpedCNN",

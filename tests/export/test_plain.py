@@ -10,7 +10,7 @@ from torch import nn
 
 from spheregeo import export, grids, models, tasks
 from spheregeo.export.program import ONNX, difference, onnx_bytes
-from spheregeo.export.twins import PlainGather, PlainPadding, PlainSparseMap
+from spheregeo.export.twins import PlainGather, PlainMaxPlusMap, PlainPadding, PlainSparseMap
 from spheregeo.kernels import PiecewiseLinear
 from spheregeo.nn import (
     DiscoConv,
@@ -24,7 +24,7 @@ from spheregeo.nn import (
     Unpool,
 )
 from spheregeo.nn.sphere.icosahedral.padding import Padding
-from spheregeo.sparse import Gather
+from spheregeo.sparse import CSRPattern, Gather, MaxPlusMap
 from spheregeo.sparse.maps.base import FixedMap
 
 LATLON, PIXELS, ICO = grids.Equiangular(8, 16), grids.HEALPix(4), grids.Icosahedral(2)
@@ -144,3 +144,11 @@ def test_onnxruntime_gives_the_same(options: dict[str, Any], tmp_path: Any) -> N
         (found,) = session.run(["logits"], {"image": image.numpy()})
         assert float((torch.from_numpy(found) - wanted).abs().max()) <= 1e-5 * float(wanted.abs().max())
     assert ONNX and difference(plan.module, plan) == 0
+
+
+@pytest.mark.parametrize("semiring", ["max", "min"])
+def test_largest_sums_with_rows_of_any_length(semiring: str) -> None:
+    pattern = CSRPattern.of(torch.tensor([0, 2, 2, 5]), torch.tensor([0, 3, 1, 1, 2]), 4)
+    over = MaxPlusMap(pattern, semiring=semiring)
+    x, values = torch.randn(2, 3, 4), torch.randn(3, 5)
+    torch.testing.assert_close(PlainMaxPlusMap(over)(x, values), over(x, values))

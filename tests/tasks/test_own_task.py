@@ -122,7 +122,7 @@ def test_the_command_line_names_no_task() -> None:
 def test_what_a_task_does_not_do_is_said() -> None:
     task = tasks.MeshClassification(3, width=2, depth=1, options={"radius": 0.3, "blocks": 1})
     with pytest.raises(ValueError, match="no audit of MeshClassification"):
-        task.audit()
+        Task.audit(task)
     with pytest.raises(ValueError, match="MeshClassification predicts no files"):
         Task.predict(task, Path("a"), Path("b"))
 

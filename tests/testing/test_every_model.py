@@ -49,8 +49,6 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 UPRIGHT: dict[str, Any] = {"image-": {"so3": 10.0}}  # networks of images that promise nothing
 THRESHOLDED = {"sphere-molecule": 1e-2, "prin": 3e-2}  # thresholds on the points of spheres
-PROPER = ("vnn-pointnet-base", "scn")  # cross products, and perceptrons in edge frames, see reflections
-THRESHOLDED = {"sphere-molecule": 1e-2}  # thresholds on the points of spheres
 PROPER = (
     "vnn-pointnet-base",
     "scn",

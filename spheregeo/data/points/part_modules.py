@@ -142,6 +142,7 @@ class ShapeNetPartData(PartData):
         root: folder with ShapeNet-Part, see datasets/shapenet-part/README.md.
         layout: hdf5 or text; auto looks which one it is.
         up: axis against gravity: x, y, z; auto for that of the data, y.
+        num_points: points of a view.
         **kwargs: arguments of :class:`PartData`; ``normals`` in the text layout alone.
 
     Raises: FileNotFoundError and ValueError when a split is first read.

@@ -10,9 +10,10 @@ from torch import nn
 from spheregeo.export.twins.attention import PlainAttentionMap
 from spheregeo.export.twins.copies import PlainGather, PlainPadding
 from spheregeo.export.twins.linear import PlainSparseMap
+from spheregeo.export.twins.max_plus import PlainMaxPlusMap
 from spheregeo.export.twins.tangent import PlainTangentMap
 from spheregeo.nn.sphere.icosahedral.padding import Padding
-from spheregeo.sparse import AttentionMap, Coupling, Gather, RowMaps, SparseMap, TangentMap
+from spheregeo.sparse import AttentionMap, Coupling, Gather, MaxPlusMap, RowMaps, SparseMap, TangentMap
 
 TWINS: dict[type[nn.Module], Any] = {
     SparseMap: PlainSparseMap,
@@ -20,6 +21,7 @@ TWINS: dict[type[nn.Module], Any] = {
     TangentMap: PlainTangentMap,
     AttentionMap: PlainAttentionMap,
     Padding: PlainPadding,
+    MaxPlusMap: PlainMaxPlusMap,
 }
 WITHOUT = (Coupling, RowMaps)
 

@@ -21,13 +21,16 @@ from spheregeo.nn.space import OffsetAttention, RISurConv, order_around, triangl
 from spheregeo.sampling import estimate_normals, farthest_points, knn_between
 
 
-class SurfaceLevels(NamedTuple):
+class TriangleLevels(NamedTuple):
     """A hierarchy of subsets of a batch of clouds, and what stands around each point. A pytree of tensors.
 
-    Shape: normals (P, 3) estimated, or (0, 3) where the features hold them; for each level rows (M_i,) among the points of the
-        level before, neighbors (M_i, k_i) of them among these, slots (B, n_i) of the level's points cloud by cloud, -1 where a
-        cloud has fewer, and, where the network gives numbers for each point, back (N_i, k_back): for each point of the level
-        before its neighbours among these.
+    Args:
+        normals: estimated normals (P, 3), or (0, 3) where the features hold them.
+        rows: for each level the rows (M_i,) of its points among those of the level before.
+        neighbors: for each level the neighbours (M_i, k_i) of its points among those of the level before.
+        slots: for each level its points cloud by cloud (B, n_i), -1 where a cloud has fewer.
+        back: for each level, where the network gives numbers for each point, the neighbours (N_i, k_back) of the points of the
+            level before among this level's.
 
     Example:
         >>> network = RISurConvNet(0, 3, width=4, counts=(8, 4), k=(4, 4), embedding=(4, 4))
@@ -131,7 +134,7 @@ class RISurConvNet(CloudOutputs):
 
     def neighbors(
         self, positions: Tensor, batch: Tensor | None, cell: None = None, pbc: None = None
-    ) -> SurfaceLevels:
+    ) -> TriangleLevels:
         """Normals, farthest points level by level, the nearest finer points of each; for "field" also the way back.
 
         Raises: ValueError for NaN, an unsorted batch, or a cell: clouds have no periods.
@@ -152,10 +155,10 @@ class RISurConvNet(CloudOutputs):
             points, index = points[chosen], index[chosen]
             rows.append(chosen)
             slots.append(slots_of(index, clouds))
-        return SurfaceLevels(normals, tuple(rows), tuple(neighbors), tuple(slots), tuple(back))
+        return TriangleLevels(normals, tuple(rows), tuple(neighbors), tuple(slots), tuple(back))
 
     def encode(
-        self, positions: Tensor, features: Tensor | None, batch: Tensor, graph: SurfaceLevels, count: int
+        self, positions: Tensor, features: Tensor | None, batch: Tensor, graph: TriangleLevels, count: int
     ) -> Encoded:
         found = 0 if features is None else features.shape[-1]
         if found != self.in_channels:
@@ -181,7 +184,7 @@ class RISurConvNet(CloudOutputs):
         points = self._back(levels, graph) if self.output == "field" else None
         return Encoded(points, self.convs[-1](surface, order, x))
 
-    def _back(self, levels: list[tuple[Tensor | None, Tensor, Tensor]], graph: SurfaceLevels) -> Tensor:
+    def _back(self, levels: list[tuple[Tensor | None, Tensor, Tensor]], graph: TriangleLevels) -> Tensor:
         """Features of all points from those of all levels. Shape: -> (P, F)."""
         x = levels[-1][0]
         for conv, level in zip(self.backs, reversed(range(len(graph.back))), strict=True):

@@ -33,6 +33,10 @@ class Rated:
         reconstruction: (B, C, *grid.shape).
         latent_bits: bits of each latent (B, M, *).
         hyper_bits: bits of each latent of the scales (B, N, *).
+
+    Example:
+        >>> Rated(torch.zeros(1, 3, 12), torch.ones(1, 2, 3), torch.ones(1, 2, 1)).bits.tolist()
+        [8.0]
     """
 
     reconstruction: Tensor
@@ -61,6 +65,13 @@ class ScaleHyperprior(nn.Module):
         noise in place of rounding.
     Equivariance: that of the convolutions.
     Raises: ValueError for channels that differ, and a grid that cannot be coarsened depth + 2 times.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.models import OSLO
+        >>> network = OSLO(3, 3, HEALPix(8), width=4, latent=4, depth=1, hops=1)
+        >>> isinstance(network, ScaleHyperprior), network(torch.rand(1, 3, 768)).shape
+        (True, torch.Size([1, 3, 768]))
     """
 
     convolutions: tuple[type[nn.Module], ...]

@@ -30,6 +30,7 @@ class RISurConv(nn.Module):
     Reference: Zhang, Yang & Xiang 2024, arXiv:2408.06110, section 3.2.
 
     Example:
+        >>> import torch
         >>> from spheregeo.nn.space.local_triangles import RISurConv
         >>> layer = RISurConv(4, 16, embedding=(8, 8))
         >>> layer(torch.randn(5, 6, 14), torch.randint(20, (5, 6)), torch.randn(20, 4)).shape
