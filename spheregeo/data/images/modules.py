@@ -15,6 +15,7 @@ from spheregeo.checks import check_least
 from spheregeo.data.common import SPLITS
 from spheregeo.data.images.dataset import ImageDataset, MaskDataset
 from spheregeo.data.images.generated import Textures
+from spheregeo.data.images.statistics import channel_statistics
 from spheregeo.data.images.turns import turn, turn_of
 from spheregeo.data.module import DataModule
 from spheregeo.data.samples import stack_alike
@@ -24,7 +25,6 @@ __all__ = ["ImageData", "TexturesData"]
 
 Turns = Literal["none", "c4", "d4", "so2", "o2"]
 Interpolation = Literal["linear", "cubic"]
-MEASURED = 512  # images whose pixels give mean and standard deviation
 BUDGET = 1 << 28  # bytes of images that are kept, once read and turned
 
 
@@ -181,16 +181,7 @@ class ImageData(DataModule[ImageDataset]):
 
     @cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        data = self.dataset("train")
-        numbers = np.unique(np.linspace(0, len(data) - 1, min(len(data), MEASURED)).round().astype(int))
-        sums, squares, count = np.zeros(self.in_channels), np.zeros(self.in_channels), 0
-        for k in numbers.tolist():
-            image = data[k].astype(float)
-            sums, squares = sums + image.sum((1, 2)), squares + np.square(image).sum((1, 2))
-            count += image[0].size
-        mean = sums / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        return tuple(mean.tolist()), tuple(np.where(deviation > 1e-6, deviation, 1.0).tolist())
+        return channel_statistics(self.dataset("train"), self.in_channels)
 
     @property
     def mean(self) -> tuple[float, ...]:

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from spheregeo.checks import check_least
 from spheregeo.data.common import SPLITS
 from spheregeo.data.images.own import check_resize
+from spheregeo.data.images.statistics import channel_statistics
 from spheregeo.data.images.turns import turn, turn_of
 from spheregeo.data.module import DataModule
 from spheregeo.data.poses.dataset import PoseDataset, check_camera
@@ -28,7 +29,6 @@ from spheregeo.lazy import cached_property
 
 __all__ = ["Pascal3DData", "PoseArraysData", "PoseData", "PoseFolderData", "ShadedViewsData"]
 
-MEASURED = 256  # images whose pixels give mean and standard deviation
 Camera = Literal["opengl", "opencv"]
 
 
@@ -136,16 +136,7 @@ class PoseData(DataModule[PoseDataset]):
 
     @cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        data = self.dataset("train")
-        numbers = np.unique(np.linspace(0, len(data) - 1, min(len(data), MEASURED)).round().astype(int))
-        sums, squares, count = np.zeros(self.in_channels), np.zeros(self.in_channels), 0
-        for k in numbers.tolist():
-            image = data[k].astype(float)
-            sums, squares = sums + image.sum((1, 2)), squares + np.square(image).sum((1, 2))
-            count += image[0].size
-        mean = sums / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-        return tuple(mean.tolist()), tuple(np.where(deviation > 1e-6, deviation, 1.0).tolist())
+        return channel_statistics(self.dataset("train"), self.in_channels)
 
     @property
     def mean(self) -> tuple[float, ...]:

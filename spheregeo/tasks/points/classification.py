@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from spheregeo import audit, models
@@ -17,49 +16,10 @@ from spheregeo.data.points.views import Views
 from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.label import LabelTask
 from spheregeo.tasks.pictures.points import clouds_picture
+from spheregeo.tasks.points.base import check_cloud, cloud_network
 from spheregeo.tasks.points.predict import cloud_batch, predict_classes
 from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.predictions import check_probability
-
-
-def check_cloud(
-    positions: Tensor, batch: Tensor, features: Tensor | None, count: int, in_channels: int
-) -> None:
-    """Check that clouds are sound.
-
-    Args:
-        positions: points, (P, 3).
-        batch: number of the cloud of each point, (P,).
-        features: features of the points, (P, in_channels), or None.
-        count: number of clouds.
-        in_channels: features that the network was built for.
-
-    Raises: ValueError for what is no batch of ``count`` clouds with finite points, each with one at least.
-    """
-    if positions.ndim != 2 or positions.shape[1] != 3:
-        raise ValueError(f"positions have shape {tuple(positions.shape)}; expected (P, 3)")
-    if batch.shape != positions.shape[:1]:
-        raise ValueError(
-            f"batch has shape {tuple(batch.shape)}; expected ({len(positions)},), the cloud of each point"
-        )
-    if len(batch) and not 0 <= int(batch.min()) <= int(batch.max()) < count:
-        raise ValueError(
-            f"batch runs from {int(batch.min())} to {int(batch.max())} but there are {count} clouds"
-        )
-    sizes = torch.bincount(batch, minlength=count)
-    if bool((sizes == 0).any()):
-        raise ValueError(
-            f"cloud {int((sizes == 0).nonzero()[0, 0])} of the batch has no points; expected one at least"
-        )
-    columns = 0 if features is None else features.shape[-1]
-    if columns != in_channels:
-        raise ValueError(
-            f"the clouds have {columns} features a point but in_channels is {in_channels}; "
-            "take data with as many (--data.normals), or leave them out"
-        )
-    for name, values in (("positions", positions), ("features", features)):
-        if values is not None and not bool(torch.isfinite(values).all()):
-            raise ValueError(f"{name} hold NaN or infinite values; remove such points")
 
 
 class PointClassification(LabelTask):
@@ -115,11 +75,9 @@ class PointClassification(LabelTask):
             num_classes, class_names=class_names, in_channels=in_channels, feature_irreps=feature_irreps,
             num_points=num_points, network=name, width=width, depth=depth, options=own or None, **common,
         )  # fmt: skip
-        chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
-        if feature_irreps:
-            chosen["feature_irreps"] = feature_irreps
         self.in_channels, self.feature_irreps, self.num_points = in_channels, feature_irreps, num_points
-        self.network: Any = models.create(name, in_channels, num_classes, None, **chosen)
+        sizes = {**own, "width": width, "depth": depth}
+        self.network: Any = cloud_network(name, self.output, in_channels, num_classes, feature_irreps, sizes)
 
     def forward(
         self, positions: Tensor, batch: Tensor, features: Tensor | None = None, count: int | None = None

@@ -20,7 +20,7 @@ from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.pictures.points import pairs_picture
 from spheregeo.tasks.points.align import align_files, in_units_of_files, radius_of, thinned
-from spheregeo.tasks.points.classification import check_cloud
+from spheregeo.tasks.points.base import check_cloud
 from spheregeo.tasks.predict import PredictOptions
 
 COLUMNS = ("pair", "cloud", "rotation error", "translation error", "matches", "right matches", "inliers")
