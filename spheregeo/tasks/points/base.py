@@ -62,9 +62,9 @@ def cloud_network(
         in_channels: channels of the features.
         out_channels: channels of the output.
         feature_irreps: what the features are; scalars if empty.
-        options: options of the network; a width or depth of None is left to it.
+        options: options of the network.
     """
-    chosen = {k: v for k, v in options.items() if v is not None or k not in ("width", "depth")}
+    chosen = dict(options)
     if feature_irreps:
         chosen["feature_irreps"] = feature_irreps
     if len(models.outputs_of(name)) > 1:
@@ -110,7 +110,7 @@ class CloudTask(Task):
             depth=depth, options=own or None, **common,
         )  # fmt: skip
         self.in_channels, self.feature_irreps, self.num_points = in_channels, feature_irreps, num_points
-        sizes = {**own, "width": width, "depth": depth}
+        sizes = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
         self.network: Any = cloud_network(name, self.output, in_channels, out_channels, feature_irreps, sizes)
 
     def forward(

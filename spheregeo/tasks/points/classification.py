@@ -46,6 +46,7 @@ class PointClassification(LabelTask):
             :class:`~spheregeo.tasks.Task` have them.
 
     Example:
+        >>> import torch
         >>> task = PointClassification(4, network="vnn-dgcnn", width=4)
         >>> task(torch.randn(40, 3), torch.arange(2).repeat_interleave(20)).shape
         torch.Size([2, 4])
@@ -76,7 +77,7 @@ class PointClassification(LabelTask):
             num_points=num_points, network=name, width=width, depth=depth, options=own or None, **common,
         )  # fmt: skip
         self.in_channels, self.feature_irreps, self.num_points = in_channels, feature_irreps, num_points
-        sizes = {**own, "width": width, "depth": depth}
+        sizes = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
         self.network: Any = cloud_network(name, self.output, in_channels, num_classes, feature_irreps, sizes)
 
     def forward(
