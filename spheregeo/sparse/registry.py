@@ -142,10 +142,13 @@ def get_engine(name: str, device: torch.device, operator: str) -> Implementation
     return found
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_operator(name: str, operator: str) -> bool:
     """Whether an engine, or for ``"auto"`` any that it tries, has an operator, whatever the device."""
     return any(operator in _table(n) for n in (_automatic if name == "auto" else [name]))
+
+
+# What torch.compiler.assume_constant_result sets; calling that would import the compiler, half of torch's own time.
+setattr(has_operator, "_dynamo_marked_constant", True)  # noqa: B010
 
 
 def forget() -> None:
