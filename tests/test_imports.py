@@ -120,7 +120,9 @@ def test_rooms_load_no_optional_package() -> None:
 
 
 def test_ground_rooms_load_neither_irreps_nor_the_compiler() -> None:
-    report = f"{TOUCH_GROUND}\nimport sys\nprint([m for m in ('e3nn.o3', 'torch._dynamo') if m in sys.modules])"
+    report = (
+        f"{TOUCH_GROUND}\nimport sys\nprint([m for m in ('e3nn.o3', 'torch._dynamo') if m in sys.modules])"
+    )
     assert python(report).strip() == "[]"
 
 
