@@ -92,13 +92,22 @@ class VectorHead(nn.Module):
     ) -> Tensor:
         gates, charges = self.gates(invariants).split([self.copies, self.mix.shape[1]], 1)
         vectors = torch.einsum("pdm,mc->pcd", x["1o"] * gates[:, None], self.mix)
-        kind = working_dtype(vectors)
-        positions, charges = positions.to(kind), charges.to(kind)
+        return moment(vectors, charges, positions, batch, num_graphs)
 
-        def over(parts: Tensor) -> Tensor:
-            return parts.new_zeros(num_graphs, *parts.shape[1:]).index_add(0, batch, parts)
 
-        atoms = over(torch.ones_like(charges[:, :1])).clamp_min(1.0)
-        centred = positions - (over(positions) / atoms).index_select(0, batch)
-        neutral = charges - (over(charges) / atoms).index_select(0, batch)
-        return over(vectors.to(kind) + neutral[:, :, None] * centred[:, None])
+def moment(vectors: Tensor, charges: Tensor, positions: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+    """Σ_i v_i + Σ_i (q_i - q̄) (r_i - r̄) of each molecule: vectors of atoms, and charges at their places that add up to nothing.
+
+    Shape: vectors (P, C, 3), charges (P, C), positions (P, 3), batch (P,) -> (B, C, 3). Sums are in float32 at least.
+    Equivariance: turns and reflects as the vectors do, does not see translations.
+    """
+    kind = working_dtype(vectors)
+    positions, charges = positions.to(kind), charges.to(kind)
+
+    def over(parts: Tensor) -> Tensor:
+        return parts.new_zeros(num_graphs, *parts.shape[1:]).index_add(0, batch, parts)
+
+    atoms = over(torch.ones_like(charges[:, :1])).clamp_min(1.0)
+    centred = positions - (over(positions) / atoms).index_select(0, batch)
+    neutral = charges - (over(charges) / atoms).index_select(0, batch)
+    return over(vectors.to(kind) + neutral[:, :, None] * centred[:, None])

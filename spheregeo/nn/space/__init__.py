@@ -20,7 +20,14 @@ from spheregeo.nn.irreps import lift as lift
 from spheregeo.nn.irreps import project as project
 from spheregeo.nn.irreps import rotation_irreps as rotation_irreps
 from spheregeo.nn.irreps import sphere_correlation as sphere_correlation
-from spheregeo.nn.space import edge_frame, implicit, spherical_channels, spherical_voxels, steerable
+from spheregeo.nn.space import (
+    edge_frame,
+    implicit,
+    scalar_vector,
+    spherical_channels,
+    spherical_voxels,
+    steerable,
+)
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList
 from spheregeo.nn.space.implicit import ImplicitConv
 from spheregeo.nn.space.invariant_conv import SparseInvariantConv, edge_invariants
@@ -70,6 +77,7 @@ __all__ = [
     "order_around",
     "path_weights",
     "polynomial_envelope",
+    "scalar_vector",
     "spherical_channels",
     "spherical_voxels",
     "steerable",

@@ -98,6 +98,44 @@ def _() -> dict[str, Any]:
     }
 
 
+# ---- scalars and vectors
+
+
+own_twin("nn/space/test_scalar_vector.py", "ScalarVectorMessage ScalarVectorUpdate GatedEquivariantBlock")
+
+
+@case(layers.space.scalar_vector.ScalarVectorMessage)
+def _() -> dict[str, Any]:
+    edges = places(20)[:10]
+    return {
+        "layer": layers.space.scalar_vector.ScalarVectorMessage(3),
+        "inputs": (torch.randn(8, 4, 3), torch.randn(10, 9), edges, *EDGES),
+        "empty_inputs": (torch.randn(0, 4, 3), torch.randn(0, 9), edges[:0], *EDGES[:, :0]),
+        "channel_axis": -1,
+        "skip": ["equivariance"],  # of scalars and vectors side by side, with their directions: its own file
+    }
+
+
+@case(layers.space.scalar_vector.ScalarVectorUpdate)
+def _() -> dict[str, Any]:
+    return {
+        "layer": layers.space.scalar_vector.ScalarVectorUpdate(3),
+        "inputs": torch.randn(8, 4, 3),
+        "channel_axis": -1,
+        "skip": ["equivariance"],
+    }
+
+
+@case(layers.space.scalar_vector.GatedEquivariantBlock)
+def _() -> dict[str, Any]:
+    return {
+        "layer": layers.space.scalar_vector.GatedEquivariantBlock(3, 2, activate=True),
+        "inputs": torch.randn(8, 4, 3),
+        "channel_axis": -1,
+        "skip": ["equivariance"],
+    }
+
+
 # ---- points and edges
 
 
