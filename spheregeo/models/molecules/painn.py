@@ -176,5 +176,5 @@ def _tensor_head(width: int, channels: int) -> nn.Sequential:
 
 @register("painn", output="label", domain="molecule", options_of=PaiNN)
 def painn(in_channels: int, out_channels: int, grid: Any, **options: Any) -> PaiNN:
-    """PaiNN (Schütt et al. 2021): scalars and vectors at atoms, few operators; the fastest that sees angles; invariant, smooth."""
+    """PaiNN (Schütt et al. 2021): scalars and vectors at atoms, few operators, short calls; invariant, smooth."""
     return PaiNN(in_channels, out_channels, **options)

@@ -23,7 +23,9 @@ def net(**options: object) -> PaiNN:
 
 
 def water_and_more() -> tuple[Tensor, Tensor, Tensor]:
-    x = torch.tensor([[0.0, 0.1, 0.2], [0.8, -0.5, 0.1], [-0.7, -0.6, 0.2], [0.3, 1.4, -0.6], [5, 5, 5], [5.9, 5.2, 5.3]])
+    x = torch.tensor(
+        [[0.0, 0.1, 0.2], [0.8, -0.5, 0.1], [-0.7, -0.6, 0.2], [0.3, 1.4, -0.6], [5, 5, 5], [5.9, 5.2, 5.3]]
+    )
     return x.double(), torch.tensor([8, 1, 1, 6, 6, 1]), torch.tensor([0, 0, 0, 0, 1, 1])
 
 
@@ -43,8 +45,12 @@ def test_equals_its_equations_written_out(envelope: str) -> None:
                     if i == j or batch[i] != batch[j] or float(d.detach()) > 3.0:
                         continue
                     t = d / 3.0
-                    end = cosine_envelope(t) if envelope == "cosine" else 1 - 28 * t**6 + 48 * t**7 - 21 * t**8
-                    waves = torch.stack([2**0.5 * torch.sin(n * torch.pi * t) / (torch.pi * t) for n in range(1, 5)])
+                    end = (
+                        cosine_envelope(t) if envelope == "cosine" else 1 - 28 * t**6 + 48 * t**7 - 21 * t**8
+                    )
+                    waves = torch.stack(
+                        [2**0.5 * torch.sin(n * torch.pi * t) / (torch.pi * t) for n in range(1, 5)]
+                    )
                     rows = slice(18 * layer, 18 * (layer + 1))
                     w = (model.filters.weight[rows] @ waves + model.filters.bias[rows]) * end
                     a, b, c = (phi[j] * w).split(6)

@@ -57,7 +57,9 @@ def gated_twin(layer: GatedEquivariantBlock, x: Tensor) -> Tensor:
     rows = []
     for atom in x:
         left, right = (atom[1:] @ w.T for w in layer.mix.weight.split([2, C]))
-        scalars, gates = layer.perceptron(torch.cat([atom[0], torch.stack([norm(v) for v in right.T])])).split(2)
+        scalars, gates = layer.perceptron(
+            torch.cat([atom[0], torch.stack([norm(v) for v in right.T])])
+        ).split(2)
         rows.append(torch.cat([(scalars * torch.sigmoid(scalars))[None], left * gates]))
     return torch.stack(rows)
 
@@ -83,7 +85,9 @@ def test_equals_the_loop_with_all_derivatives(k: int) -> None:
         second = torch.autograd.grad(sum(g.square().sum() for g in first), wanted)
         return [y, *first, *second]
 
-    for ours, theirs in zip(derivatives(layer(*inputs, *rest)), derivatives(twin(layer, *inputs)), strict=True):
+    for ours, theirs in zip(
+        derivatives(layer(*inputs, *rest)), derivatives(twin(layer, *inputs)), strict=True
+    ):
         assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-11)
 
 

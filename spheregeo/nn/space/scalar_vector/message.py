@@ -40,7 +40,9 @@ class ScalarVectorMessage(nn.Module):
             nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 3 * channels)
         )
 
-    def forward(self, x: Tensor, weights: Tensor, directions: Tensor, source: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, weights: Tensor, directions: Tensor, source: Tensor, target: Tensor
+    ) -> Tensor:
         check_packed(x, self.channels)
         check_tensor(weights, "weights")
         factors = in_dtype(self.perceptron, x[:, 0]).index_select(0, source) * weights

@@ -6,7 +6,9 @@ from torch import Tensor
 
 from spheregeo.checks import check_tensor
 
-SMALLEST = 1e-6  # added to squared lengths of vectors, so that the root of a vanishing one has all derivatives
+SMALLEST = (
+    1e-6  # added to squared lengths of vectors, so that the root of a vanishing one has all derivatives
+)
 
 
 def check_packed(x: Tensor, channels: int) -> None:
