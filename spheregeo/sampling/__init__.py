@@ -18,7 +18,9 @@ from spheregeo.sampling.points import (
     radius_between,
     radius_graph,
     ransac_motion,
+    ransac_motions,
     refine_motion,
+    surface_agreement,
     voxel_downsample,
 )
 from spheregeo.sampling.pooling import pool, pooling_map, unpool, unpooling_map
@@ -47,6 +49,7 @@ __all__ = [
     "radius_graph",
     "random_rotations",
     "ransac_motion",
+    "ransac_motions",
     "refine_motion",
     "resample",
     "rotate",
@@ -54,6 +57,7 @@ __all__ = [
     "rotation_about",
     "rotation_map",
     "rotation_matrix",
+    "surface_agreement",
     "surface_neighbors",
     "tangent_from_wind",
     "unpool",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,17 @@ from torch import Tensor
 from spheregeo.checks import check_count
 from spheregeo.sampling.points.normals import estimate_normals
 
-__all__ = ["RigidMotion", "kabsch", "match_features", "ransac_motion", "refine_motion"]
+__all__ = [
+    "RigidMotion",
+    "kabsch",
+    "match_features",
+    "ransac_motion",
+    "ransac_motions",
+    "refine_motion",
+    "surface_agreement",
+]
+
+_AT_ONCE = 512  # motions scored together
 
 
 class RigidMotion(NamedTuple):
@@ -119,6 +130,84 @@ def match_features(
     return rows[kept], nearest[kept]
 
 
+def ransac_motions(
+    source: Tensor,
+    target: Tensor,
+    threshold: float,
+    *,
+    count: int = 20,
+    trials: int = 4000,
+    apart: float = 15.0,
+    seed: int = 0,
+) -> RigidMotion:
+    """Different rigid motions on which many matches agree, those with most of them first, from random triples of matches.
+
+    Triples whose triangles differ by more than twice the threshold in a side are passed over, for no rigid motion brings one to
+    the other. Of motions whose rotations are nearer than ``apart``, and whose translations are nearer than ten thresholds, the
+    best one is kept.
+
+    Args:
+        source: points of the matches in one cloud.
+        target: points of the matches in the other.
+        threshold: distance up to which a match agrees.
+        count: most motions to return.
+        trials: number of triples.
+        apart: least angle in degrees between rotations.
+        seed: of the triples; the same seed gives the same motions.
+
+    Shape: source and target (M, 3) -> rotation (H, 3, 3), translation (H, 3), inliers (H, M) bool; H is at most ``count``, and
+        zero for fewer than three matches or where no triple fits. Computed and returned in float64.
+    Units: threshold in those of the points.
+    Equivariance: motions of either cloud act on the result, to rounding.
+    Raises: ValueError for other shapes, a threshold or an angle that is not positive.
+    Reference: Fischler & Bolles 1981, Communications of the ACM 24, 381.
+
+    Example:
+        >>> from spheregeo.sampling import random_rotations, ransac_motions
+        >>> turn, points = random_rotations(1)[0].float(), torch.randn(50, 3)
+        >>> ransac_motions(points, points @ turn.T, 0.05, count=3).rotation.shape[1:]
+        torch.Size([3, 3])
+    """
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
+        raise ValueError(
+            f"source has shape {tuple(source.shape)} and target {tuple(target.shape)}; expected (M, 3) twice"
+        )
+    if not (threshold > 0 and apart > 0):
+        raise ValueError(f"threshold is {threshold} and apart {apart}; expected positive numbers")
+    check_count("trials", trials)
+    check_count("count", count)
+    a, b = source.detach().double(), target.detach().double()
+    tried = _of_triples(a, b, threshold, trials, seed)
+    score = a.new_zeros(len(tried.rotation))
+    for begin in range(0, len(score), _AT_ONCE):
+        part = RigidMotion(*(t[begin : begin + _AT_ONCE] for t in tried[:2]))
+        gap = (part.apply(a) - b).norm(dim=2)
+        score[begin : begin + _AT_ONCE] = (1 - (gap / threshold).square()).clamp_min(0).sum(1)
+    chord = 8**0.5 * math.sin(math.radians(apart) / 2)  # of rotations that far apart
+    order = score.argsort(descending=True, stable=True)
+    kept: list[int] = []
+    while len(order) and len(kept) < count:
+        best = int(order[0])
+        kept.append(best)
+        turned = (tried.rotation[order] - tried.rotation[best]).flatten(1).norm(dim=1)
+        moved = (tried.translation[order] - tried.translation[best]).norm(dim=1)
+        order = order[(turned > chord) | (moved > 10 * threshold)]
+    motions = RigidMotion(tried.rotation[kept], tried.translation[kept])
+    return motions._replace(inliers=(motions.apply(a) - b).norm(dim=2) <= threshold)
+
+
+def _of_triples(a: Tensor, b: Tensor, threshold: float, trials: int, seed: int) -> RigidMotion:
+    """The motions of random triples of matches whose triangles fit one another. Shape: (M, 3) twice -> (T, 3, 3), (T, 3)."""
+    if len(a) < 3:
+        return RigidMotion(a.new_zeros(0, 3, 3), a.new_zeros(0, 3))
+    draw = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(a), (trials, 3), generator=draw).to(a.device)
+    p, q = a[rows], b[rows]
+    sides = [(x - x.roll(1, 1)).norm(dim=2) for x in (p, q)]
+    fits = ((sides[0] - sides[1]).abs() <= 2 * threshold).all(1) & (sides[0].amin(1) > threshold)
+    return kabsch(p[fits], q[fits])
+
+
 def ransac_motion(
     source: Tensor,
     target: Tensor,
@@ -128,10 +217,7 @@ def ransac_motion(
     refine: int = 5,
     seed: int = 0,
 ) -> RigidMotion:
-    """The rigid motion on which most matches agree: motions of random triples of matches, the best one fitted to its inliers.
-
-    Triples whose triangles differ by more than the threshold in a side are passed over, for no rigid motion brings one to the
-    other.
+    """The rigid motion on which most matches agree: the best one of random triples of matches, fitted to its inliers.
 
     Args:
         source: points of the matches in one cloud.
@@ -156,59 +242,99 @@ def ransac_motion(
         >>> torch.allclose(ransac_motion(points, moved, 0.05).rotation, turn, atol=1e-4)
         True
     """
-    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
-        raise ValueError(
-            f"source has shape {tuple(source.shape)} and target {tuple(target.shape)}; expected (M, 3) twice"
-        )
-    if not threshold > 0:
-        raise ValueError(f"threshold is {threshold}; expected a positive distance")
-    check_count("trials", trials)
-    a, b = source.detach().double(), target.detach().double()
-    none = RigidMotion(
+    best = ransac_motions(source, target, threshold, count=1, trials=trials, seed=seed)
+    found = None
+    if len(best.rotation):
+        assert best.inliers is not None
+        found = _of_inliers(source, target, best.inliers[0], threshold, refine)
+    return found or RigidMotion(
         torch.eye(3, dtype=source.dtype, device=source.device), source.new_zeros(3),
-        torch.zeros(len(a), dtype=torch.bool, device=a.device),
+        torch.zeros(len(source), dtype=torch.bool, device=source.device),
     )  # fmt: skip
-    if len(a) < 3:
-        return none
-    draw = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(a), (trials, 3), generator=draw).to(a.device)
-    p, q = a[rows], b[rows]
-    sides = [(x - x.roll(1, 1)).norm(dim=2) for x in (p, q)]
-    fits = ((sides[0] - sides[1]).abs() <= 2 * threshold).all(1) & (sides[0].amin(1) > threshold)
-    p, q = p[fits], q[fits]
-    if not len(p):
-        return none
-    tried = kabsch(p, q)
-    best, most = 0, -1.0
-    for begin in range(0, len(p), 512):
-        part = RigidMotion(tried.rotation[begin : begin + 512], tried.translation[begin : begin + 512])
-        gap = (part.apply(a) - b).norm(dim=2)
-        score = (1 - (gap / threshold).square()).clamp_min(0).sum(1)  # counts inliers, near ones for more
-        top = int(score.argmax())
-        if float(score[top]) > most:
-            best, most = begin + top, float(score[top])
-    motion = RigidMotion(tried.rotation[best], tried.translation[best])
-    inliers = (motion.apply(a) - b).norm(dim=1) <= threshold
-    for _ in range(refine):
+
+
+def _of_inliers(
+    source: Tensor, target: Tensor, inliers: Tensor, threshold: float, steps: int
+) -> RigidMotion | None:
+    """The motion fitted to matches, those that agree with it taken anew ``steps`` times; None where fewer than three do."""
+    a, b = source.detach().double(), target.detach().double()
+    motion = None
+    for _ in range(max(steps, 1)):
         if int(inliers.sum()) < 3:
-            return none
+            return None
         motion = kabsch(a[inliers], b[inliers])
         found = (motion.apply(a) - b).norm(dim=1) <= threshold
         if torch.equal(found, inliers):
             break
         inliers = found
-    if int(inliers.sum()) < 3:
-        return none
+    if motion is None or int(inliers.sum()) < 3:
+        return None
     return RigidMotion(motion.rotation.to(source.dtype), motion.translation.to(source.dtype), inliers)
 
 
+def surface_agreement(
+    source: Tensor,
+    target: Tensor,
+    motion: RigidMotion,
+    reach: float,
+    normals: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """How much of two clouds lies together once one of them has moved: near points, whose tangent planes agree, of both.
+
+    The sum over points of both clouds of (1 - (d / reach)^2) |n . m| for the distance d to the nearest point of the other, and
+    the normals n and m of the two; 0 beyond ``reach``. Matches that are wrong together, as of a limb and another one, bring few
+    points of two surfaces together.
+
+    Args:
+        source: points of the cloud that moves.
+        target: points of the other cloud.
+        motion: the motion.
+        reach: distance up to which points count.
+        normals: of the source, before it moves, and of the target, up to sign; estimated if None.
+
+    Shape: source and normals[0] (N, 3), target and normals[1] (M, 3) -> (). Computed in float64.
+    Units: reach in those of the points.
+    Equivariance: invariant to motions of either cloud, with which ``motion`` changes.
+    Raises: ValueError for a reach that is not positive.
+
+    Example:
+        >>> from spheregeo.sampling import RigidMotion, surface_agreement
+        >>> points = torch.rand(100, 3) * torch.tensor([1.0, 1.0, 0.0])
+        >>> stay, away = (RigidMotion(torch.eye(3), torch.full((3,), t)) for t in (0.0, 0.05))
+        >>> bool(surface_agreement(points, points, stay, 0.1) > surface_agreement(points, points, away, 0.1))
+        True
+    """
+    if not reach > 0:
+        raise ValueError(f"reach is {reach}; expected a positive distance")
+    a, b = source.detach().double(), target.detach().double()
+    if not len(a) or not len(b):
+        return a.new_zeros(())
+    of_a, of_b = normals if normals is not None else (estimate_normals(x, 8, outward=False) for x in (a, b))
+    rotation = motion.rotation.double()
+    distance = torch.cdist(a @ rotation.T + motion.translation.double(), b)
+    turned, of_b = of_a.double() @ rotation.T, of_b.double()
+    total = a.new_zeros(())
+    for gaps, own, others in ((distance, turned, of_b), (distance.T, of_b, turned)):
+        gap, near = gaps.min(1)
+        alike = (own * others[near]).sum(1).abs()
+        total = total + ((1 - (gap / reach).square()).clamp_min(0) * alike).sum()
+    return total
+
+
 def refine_motion(
-    source: Tensor, target: Tensor, motion: RigidMotion, reach: float, *, steps: int = 20, k: int = 8
+    source: Tensor,
+    target: Tensor,
+    motion: RigidMotion,
+    reach: float,
+    *,
+    steps: int = 20,
+    k: int = 8,
+    normals: Tensor | None = None,
 ) -> RigidMotion:
     """A motion improved by the points themselves: each step moves the source towards the tangent planes of its nearest points.
 
-    Normals of the target are estimated; a pair farther apart than ``reach`` does not count. A step with fewer than six pairs, or
-    one that leaves the motion open, ends the search.
+    Normals of the target are estimated unless given; a pair farther apart than ``reach`` does not count. A step with fewer than
+    six pairs, or one that leaves the motion open, ends the search.
 
     Args:
         source: points of the cloud that moves.
@@ -217,8 +343,10 @@ def refine_motion(
         reach: largest distance of a point from its nearest one.
         steps: number of steps.
         k: neighbours from which normals are estimated.
+        normals: of the target, up to sign, zero where unknown; estimated if None.
 
-    Shape: source (N, 3), target (M, 3) -> rotation (3, 3), translation (3,), the inliers of ``motion``. Computed in float64.
+    Shape: source (N, 3), target and normals (M, 3) -> rotation (3, 3), translation (3,), the inliers of ``motion``. Computed in
+        float64.
     Units: reach in those of the points.
     Equivariance: motions of either cloud act on the result, to rounding.
     Raises: ValueError for a reach that is not positive.
@@ -238,7 +366,7 @@ def refine_motion(
     rotation, translation = motion.rotation.double(), motion.translation.double()
     if not len(a) or not len(b):
         return motion
-    up = estimate_normals(b, k, outward=False)
+    up = estimate_normals(b, k, outward=False) if normals is None else normals.detach().double()
     for _ in range(steps):
         moved = a @ rotation.T + translation
         gap, near = torch.cdist(moved, b).min(1)

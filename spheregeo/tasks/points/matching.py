@@ -14,7 +14,15 @@ from spheregeo import audit, models
 from spheregeo.checks import check_least
 from spheregeo.data.points.dataset import Cloud
 from spheregeo.data.points.pairs import CloudPairs, CreatureClouds, collate_pairs
-from spheregeo.sampling import RigidMotion, match_features, ransac_motion, refine_motion
+from spheregeo.sampling import (
+    RigidMotion,
+    estimate_normals,
+    match_features,
+    ransac_motion,
+    ransac_motions,
+    refine_motion,
+    surface_agreement,
+)
 from spheregeo.tasks.answers import GrowingTable
 from spheregeo.tasks.base import Task
 from spheregeo.tasks.checks import Batch, take
@@ -61,6 +69,31 @@ def pair_loss(
     return total, number
 
 
+def best_motion(
+    source: Tensor, target: Tensor, motions: RigidMotion, threshold: float, steps: int
+) -> RigidMotion:
+    """Of several motions, each fitted to all points, the one that brings most of two surfaces together; the identity if none.
+
+    Args:
+        source: points of the cloud that moves.
+        target: points of the other cloud.
+        motions: where to begin, H of them.
+        threshold: distance up to which points lie together; fits look twice as far.
+        steps: of each fit.
+
+    Shape: (N, 3), (M, 3) -> rotation (3, 3), translation (3,), in the dtype of the source.
+    """
+    normals = [estimate_normals(cloud.detach().double(), 8, outward=False) for cloud in (source, target)]
+    best, most = RigidMotion(torch.eye(3).to(source), source.new_zeros(3)), -1.0
+    for rotation, translation in zip(motions.rotation, motions.translation, strict=True):
+        begin = RigidMotion(rotation.to(source), translation.to(source))
+        found = refine_motion(source, target, begin, 2 * threshold, steps=steps, normals=normals[1])
+        score = float(surface_agreement(source, target, found, threshold, (normals[0], normals[1])))
+        if score > most:
+            best, most = found, score
+    return best
+
+
 class PointMatching(Task):
     """Train and score a network whose features of points are alike where two clouds show the same place.
 
@@ -89,6 +122,8 @@ class PointMatching(Task):
         threshold: distance up to which a match agrees with a motion.
         trials: triples of matches that RANSAC tries.
         refine: steps in which the motion found is fitted to all points, not only to matches; 0 for none.
+        candidates: motions with many matches of which the one is taken that brings most of the two surfaces together, each
+            fitted to all points in ``refine`` steps before; 1 takes the one with most matches.
         common: arguments of the optimiser, as :class:`~spheregeo.tasks.Task` has them.
 
     Example:
@@ -118,8 +153,9 @@ class PointMatching(Task):
         temperature: float = 0.1,
         ratio: float = 1.0,
         threshold: float = 0.1,
-        trials: int = 2000,
+        trials: int = 4000,
         refine: int = 20,
+        candidates: int = 20,
         **common: Any,
     ) -> None:
         if min(radius, temperature, threshold) <= 0 or not 0 < ratio <= 1:
@@ -128,21 +164,25 @@ class PointMatching(Task):
                 "numbers, ratio at most 1"
             )
         check_least(
-            descriptor=(descriptor, 1), trials=(trials, 1), num_points=(num_points, 4), refine=(refine, 0)
+            descriptor=(descriptor, 1),
+            trials=(trials, 1),
+            num_points=(num_points, 4),
+            refine=(refine, 0),
+            candidates=(candidates, 1),
         )
         name = models.resolve(network, self.output, "points")
         own = models.options_of(name, options)
         super().__init__(
             in_channels=in_channels, feature_irreps=feature_irreps, num_points=num_points, descriptor=descriptor,
             network=name, width=width, depth=depth, options=own or None, radius=radius, temperature=temperature,
-            ratio=ratio, threshold=threshold, trials=trials, refine=refine, **common,
+            ratio=ratio, threshold=threshold, trials=trials, refine=refine, candidates=candidates, **common,
         )  # fmt: skip
         chosen = {**own, **{k: v for k, v in (("width", width), ("depth", depth)) if v is not None}}
         if feature_irreps:
             chosen["feature_irreps"] = feature_irreps
         self.in_channels, self.feature_irreps, self.num_points = in_channels, feature_irreps, num_points
         self.radius, self.temperature, self.ratio = radius, temperature, ratio
-        self.threshold, self.trials, self.refine = threshold, trials, refine
+        self.threshold, self.trials, self.refine, self.candidates = threshold, trials, refine, candidates
         self.network: Any = models.create(name, in_channels, descriptor, None, output="field", **chosen)
         self._rows: list[list[float]] = []
 
@@ -188,6 +228,11 @@ class PointMatching(Task):
         """
         rows, partners = match_features(source[1].float(), target[1].float(), ratio=self.ratio)
         a, b = source[0][rows], target[0][partners]
+        motions = ransac_motions(a, b, self.threshold, count=self.candidates, trials=self.trials)
+        if self.candidates > 1 and self.refine and len(motions.rotation):
+            motion = best_motion(source[0], target[0], motions, self.threshold, self.refine)
+            inliers = (motion.apply(a) - b).norm(dim=1) <= self.threshold
+            return motion._replace(inliers=inliers), rows, partners
         motion = ransac_motion(a, b, self.threshold, trials=self.trials)
         if self.refine and motion.inliers is not None and bool(motion.inliers.any()):
             motion = refine_motion(source[0], target[0], motion, 2 * self.threshold, steps=self.refine)

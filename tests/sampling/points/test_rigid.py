@@ -13,7 +13,9 @@ from spheregeo.sampling import (
     match_features,
     random_rotations,
     ransac_motion,
+    ransac_motions,
     refine_motion,
+    surface_agreement,
 )
 
 
@@ -60,6 +62,50 @@ def test_ransac_finds_the_motion_among_wrong_matches() -> None:
     assert torch.allclose(moved.rotation, second @ turn @ first.T, atol=1e-7)
 
 
+def test_several_motions_come_in_order_and_apart() -> None:
+    """Two motions that 50 and 30 of 100 matches follow: both are found, with their matches, and act with either cloud."""
+    a, turns = points(100), random_rotations(2)
+    b = torch.cat([a[:50] @ turns[0].T, a[50:80] @ turns[1].T + 1, 2 * points(20, 1)])
+    found = ransac_motions(a, b, 0.02, count=4)
+    assert 2 <= len(found.rotation) <= 4 and found.inliers is not None
+    assert torch.allclose(found.rotation[:2], turns, atol=1e-8) and torch.allclose(
+        found.translation[:2], torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, 3), atol=1e-8
+    )
+    assert bool(found.inliers[0, :50].all()) and bool(found.inliers[1, 50:80].all())
+    gaps = torch.cdist(found.rotation.flatten(1), found.rotation.flatten(1)) + 9 * torch.eye(
+        len(found.rotation)
+    )
+    assert float(gaps.min()) > 8**0.5 * np.sin(np.radians(7.5))
+    first, second = random_rotations(4)[2:]
+    moved = ransac_motions(a @ first.T + 1, b @ second.T - 2, 0.02, count=4)
+    assert torch.allclose(moved.rotation[:2], second @ turns @ first.T, atol=1e-7)
+    assert len(ransac_motions(a[:2], b[:2], 0.02).rotation) == 0
+
+
+def test_agreement_of_surfaces_finds_what_matches_alone_do_not() -> None:
+    """Most matches follow a wrong motion; the right one brings more of two draws of a surface together."""
+    u = torch.rand(2, 300, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
+    a, b = (torch.stack([x, y, x * x + 0.5 * x * y - y**3], 1) for x, y in (part.unbind(1) for part in u))
+    turn, wrong = random_rotations(2)
+    b = b @ turn.T
+    right = RigidMotion(turn, torch.zeros(3, dtype=torch.float64))
+    scores = [float(surface_agreement(a, b, m, 0.1)) for m in (right, RigidMotion(wrong, right.translation))]
+    assert scores[0] > 2 * scores[1] > 0
+    distance = torch.cdist(a @ turn.T, b)
+    assert scores[0] < float(
+        sum((1 - (d.amin(1) / 0.1).square()).clamp_min(0).sum() for d in (distance, distance.T))
+    )
+    first, second = random_rotations(4)[2:]
+    also = RigidMotion(second @ turn @ first.T, torch.ones(3, dtype=torch.float64))
+    assert float(surface_agreement(a @ first.T, b @ second.T + 1, also, 0.1)) == pytest.approx(
+        scores[0], rel=1e-6
+    )
+    assert float(surface_agreement(a, b + 5, right, 0.1)) == 0
+    assert float(surface_agreement(a[:0], b, right, 0.1)) == 0
+    with pytest.raises(ValueError, match="reach is 0"):
+        surface_agreement(a, b, right, 0)
+
+
 def test_refinement_fits_all_points() -> None:
     """Two draws of a surface, 8 degrees and a shift apart; motions of both clouds act on the result."""
     u = torch.rand(2, 500, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
@@ -104,7 +150,7 @@ def test_wrong_arguments() -> None:
         kabsch(points(4), points(5))
     with pytest.raises(ValueError, match="weights has shape"):
         kabsch(points(4), points(4), torch.ones(5))
-    with pytest.raises(ValueError, match="threshold is 0; expected a positive distance"):
+    with pytest.raises(ValueError, match=r"threshold is 0 and apart 15\.0; expected positive numbers"):
         ransac_motion(points(4), points(4), 0)
     with pytest.raises(ValueError, match="ratio is 2"):
         match_features(points(4), points(4), ratio=2)
