@@ -406,7 +406,7 @@ class Forces(MoleculeTask):
             self._names = dict(zip(molecules.index.tolist(), molecules.names))
         relaxations = getattr(self.trainer.datamodule, "relaxations", None)  # type: ignore[attr-defined]
         if self.relax and molecules is not None and relaxations is not None and self.trainer.is_global_zero:
-            from spheregeo.tasks.molecules.relaxation import relax_again
+            from spheregeo.tasks.molecules.dynamics.relaxation import relax_again
 
             pairs = relaxations("test")[: self.relax]
             self._relaxed = relax_again(self, molecules, pairs) if pairs else {}

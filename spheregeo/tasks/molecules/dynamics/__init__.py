@@ -1,0 +1,1 @@
+"""Atoms that move by a trained model: an ASE calculator, dynamics, relaxations."""

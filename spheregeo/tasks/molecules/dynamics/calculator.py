@@ -1,0 +1,94 @@
+"""A trained model as an ASE calculator: energies, forces and stress for relaxation, dynamics and phonons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+from torch import Tensor
+
+from spheregeo.data.molecules.files import from_frames
+from spheregeo.tasks.base import Task, load
+from spheregeo.tasks.molecules.forces import Forces
+
+
+class SpheregeoCalculator(Calculator):
+    """Energy, forces and stress of a model that was trained on energies and forces.
+
+    Works in float64 unless told otherwise: the energy is then conserved to the integrator's error.
+
+    Units: eV, eV/Å, eV/Å³ (ASE's sign: negative under pressure), as ASE has them.
+    Equivariance: as :class:`~spheregeo.tasks.molecules.forces.Forces`.
+    Raises: ValueError for a checkpoint of another task, elements that the training has not seen, no atoms, NaN or coincident
+        positions; ASE's PropertyNotImplementedError for the stress of a system that is not periodic, or whose cell has no volume.
+        For a slab, periodic along two of three cell vectors, the stress is dE/dε over the volume of the whole cell, vacuum
+        included, as that of ASE's own calculators; without a third vector there is no volume, and no stress.
+
+    Args:
+        model: a checkpoint file, or the task itself (which is then moved and cast).
+        device: where to compute, such as "cuda"; the CPU if None.
+        dtype: of the computation.
+        options: as ASE's Calculator.
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - ASE declares it so
+
+    def __init__(
+        self,
+        model: str | Path | Task,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float64,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        task = model if isinstance(model, Task) else load(model)
+        if not isinstance(task, Forces):
+            raise ValueError(
+                f"model holds a {type(task).__name__}; expected a checkpoint of fit-forces, which knows energies and forces"
+            )
+        self.task = task.eval().to(device=torch.device(device or "cpu"), dtype=dtype)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Fill ``results`` for the atoms; see ASE's Calculator."""
+        wanted = properties or ["energy"]
+        super().calculate(atoms, wanted, system_changes)
+        system: Any = self.atoms
+        stress = "stress" in wanted
+        if stress and not (system.pbc.any() and system.cell.rank == 3 and not self.task.direct):
+            raise PropertyNotImplementedError(
+                "the stress is defined for periodic systems with three cell vectors, and forces that are the energy's gradient"
+            )
+        batch = {k: v.to(self.task.scale.device) for k, v in single(system).items()}
+        found = self.task.derive(batch, stress=stress)
+        energy = float(found["energy"].detach())
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "forces": _array(found["forces"]),
+        }
+        if stress:
+            virial = _array(found["virial"])
+            self.results["stress"] = full_3x3_to_voigt_6_stress((virial + virial.T) / 2 / system.get_volume())
+
+
+def single(atoms: Atoms) -> dict[str, Tensor]:
+    """One system as a batch of :mod:`spheregeo.data.molecules.molecules`, without its number: it will not come again.
+
+    Raises: ValueError as :class:`~spheregeo.data.molecules.molecules.Molecules`.
+    """
+    return from_frames([atoms]).batch([0])
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    found: np.ndarray = tensor.detach().double().cpu().numpy()
+    return found
