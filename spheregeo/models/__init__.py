@@ -9,6 +9,7 @@ from spheregeo.models.meshes.diffusion_net import DiffusionNet
 from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.molecules.completion import MoleculeField
 from spheregeo.models.molecules.escn import ESCN
+from spheregeo.models.molecules.nequip import NequIP
 from spheregeo.models.molecules.painn import PaiNN
 from spheregeo.models.molecules.schnet import SchNet
 from spheregeo.models.molecules.scn import SCN
@@ -124,6 +125,7 @@ __all__ = [
     "MoleculeGraph",
     "NeedletCNN",
     "NeedletDenoiser",
+    "NequIP",
     "OnGrid",
     "PaiNN",
     "PixelMLP",

@@ -33,6 +33,7 @@ from spheregeo.nn.space.implicit import ImplicitConv
 from spheregeo.nn.space.invariant_conv import SparseInvariantConv, edge_invariants
 from spheregeo.nn.space.local_triangles import OffsetAttention, RISurConv, order_around, triangle_features
 from spheregeo.nn.space.radial import RadialBasis, RadialNetwork, polynomial_envelope
+from spheregeo.nn.space.self_connection import SelfConnection
 from spheregeo.nn.space.steerable import SO2Linear, SteerableConv, group_irreps, group_kernel, path_weights
 from spheregeo.nn.space.upsampling import interpolate_points
 from spheregeo.nn.space.vector_neurons import (
@@ -58,6 +59,7 @@ __all__ = [
     "RadialBasis",
     "RadialNetwork",
     "SO2Linear",
+    "SelfConnection",
     "SparseInvariantConv",
     "StatisticsNorm",
     "SteerableConv",

@@ -51,8 +51,8 @@ def check_loss_options(loss: str, huber_delta: float) -> None:
 
 # What each option of a network gives, and networks that take it.
 HEADS = {
-    "out_vectors": ("vectors of molecules", "steerable-molecule or painn"),
-    "out_atoms": ("numbers of atoms", "steerable-molecule, painn or schnet"),
+    "out_vectors": ("vectors of molecules", "steerable-molecule, painn or nequip"),
+    "out_atoms": ("numbers of atoms", "steerable-molecule, painn, nequip or schnet"),
 }
 
 

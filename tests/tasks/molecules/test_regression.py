@@ -222,7 +222,7 @@ def test_networks_without_the_heads_are_refused() -> None:
             "schnet",
             "gives no vectors of molecules, which the targets are; choose steerable-molecule",
         ),
-        ("atom", "tfn", "gives no numbers of atoms, .*; choose steerable-molecule, painn or schnet"),
+        ("atom", "tfn", "gives no numbers of atoms, .*; choose steerable-molecule, painn, nequip or schnet"),
     ):
         with pytest.raises(ValueError, match=message):
             MoleculeRegression(["a"], ["1"], network, kinds=[kind], width=8, depth=1)

@@ -136,6 +136,25 @@ def _() -> dict[str, Any]:
     }
 
 
+# ---- elements
+
+
+own_twin("models/molecules/test_nequip.py", "SelfConnection")
+
+
+@case(layers.space.SelfConnection)
+def _() -> dict[str, Any]:
+    layer, kinds = layers.space.SelfConnection("2x0e + 1x1o", "1x0e + 2x1o", kinds=3), torch.arange(8) % 3
+    return {
+        "layer": layer,
+        "inputs": (rows("2x0e + 1x1o"), kinds),
+        "empty_inputs": (rows("2x0e + 1x1o", 0), kinds[:0]),
+        "where": places(20),
+        "channel_axis": -1,
+        "skip": ["equivariance"],  # with kinds that stay with their points: by the networks that have it
+    }
+
+
 # ---- points and edges
 
 
