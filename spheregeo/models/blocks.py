@@ -82,9 +82,12 @@ class Pointwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.stride(1) == 1:  # channel last in memory: one matrix product over all points
             return self.linear(x.movedim(1, -1)).movedim(-1, 1)
-        y = torch.matmul(self.linear.weight, x.flatten(2))  # (B, out_channels, N), no copy of x
-        if self.linear.bias is not None:
-            y = y + self.linear.bias.to(y.dtype)[:, None]
+        # a product for each sample: torch.matmul makes one of them all, by copies, at half the speed
+        weight, points = self.linear.weight.expand(x.shape[0], -1, -1), x.flatten(2)
+        if self.linear.bias is None:
+            y = torch.bmm(weight, points)
+        else:
+            y = torch.baddbmm(self.linear.bias[:, None], weight, points)
         return y.unflatten(2, x.shape[2:])
 
 
