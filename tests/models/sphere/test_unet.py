@@ -10,7 +10,7 @@ import torch
 from spheregeo.audit import count_parameters
 from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, Grid, HEALPix, Icosahedral
 from spheregeo.kernels import PiecewiseLinear
-from spheregeo.models import SphericalTransformer, SphericalUNet, create
+from spheregeo.models import Pointwise, SphericalTransformer, SphericalUNet, create
 
 
 def randomise(model: torch.nn.Module) -> torch.nn.Module:
@@ -147,3 +147,21 @@ def test_errors_say_what_came_and_what_to_do() -> None:
         SphericalUNet(2, 3, grid, depth=2)(torch.randn(1, 3, 8, 16))
     with pytest.raises(ValueError, match="choose batch"):
         SphericalUNet(2, 3, grid, depth=2, norm="layer")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("last", [True, False], ids=["channels last", "channels first"])
+def test_pointwise_maps_equal_sums_over_channels(bias: bool, last: bool) -> None:
+    layer, x = Pointwise(5, 7, bias).double(), torch.randn(3, 5, 4, 6, dtype=torch.float64)
+    x = x.to(memory_format=torch.channels_last) if last else x
+    weight, shift = layer.linear.weight, layer.linear.bias if bias else torch.zeros(7, dtype=torch.float64)
+    grads = []
+    for path in (layer, lambda x: torch.einsum("oc,bcij->boij", weight, x) + shift[:, None, None]):
+        own = x.clone().requires_grad_()
+        y = path(own)
+        grads.append((y, *torch.autograd.grad((y * y.detach().sin()).sum(), (own, weight))))
+    for fast, slow in zip(*grads, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    assert layer(x[:0]).shape == (0, 7, 4, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.float()(x.float()).dtype == torch.bfloat16
