@@ -1,4 +1,4 @@
-"""What all tasks share: the loop over batches, AdamW with warm-up and cosine decay (Loshchilov & Hutter 2017, arXiv
+"""What all tasks share: the loop over batches, AdamW or SOAP with warm-up and cosine decay (Loshchilov & Hutter 2017, arXiv
 1608.03983 and 1711.05101), and checkpoints that say how the task was built.
 """
 
@@ -22,8 +22,11 @@ from spheregeo.tasks.checks import Batch, check_loss
 from spheregeo.tasks.files import check_weights, read_checkpoint, versions
 from spheregeo.tasks.former import FormerNames
 from spheregeo.tasks.losses import mean_over_processes
+from spheregeo.tasks.optimizers import SOAP, matrix_blocks
 from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.predictions import sample_names
+
+OPTIMIZERS = ("adamw", "soap")
 
 # Settings without which a checkpoint's weights mean something else.
 _BINDING = ("in_channels", "num_classes", "grid", "network", "width", "depth", "options", "targets", "units")
@@ -66,12 +69,13 @@ class Task(FormerNames, pl.LightningModule, ABC):
     ``linked_from_data`` and defines :meth:`predict` and :meth:`audit`.
 
     Args:
-        lr: peak learning rate of AdamW.
+        lr: peak learning rate.
         weight_decay: decay of the weights with more than one axis.
         warmup: share of all steps over which the learning rate rises.
+        optimizer: "adamw", or "soap", which needs fewer steps where gradients of forces or of physics are trained.
         settings: the subclass's own arguments, which a checkpoint keeps; plain types, grids and kernels.
 
-    Raises: ValueError for a warm-up outside 0 ... 1, and in training when the loss is not finite.
+    Raises: ValueError for a warm-up outside 0 ... 1, an unknown optimiser, and in training when the loss is not finite.
     """
 
     monitor: str = "val/loss"
@@ -83,15 +87,18 @@ class Task(FormerNames, pl.LightningModule, ABC):
     network: torch.nn.Module
 
     def __init__(
-        self, *, lr: float = 3e-3, weight_decay: float = 1e-2, warmup: float = 0.05, **settings: Any
-    ) -> None:
+        self, *, lr: float = 3e-3, weight_decay: float = 1e-2, warmup: float = 0.05, optimizer: str = "adamw",
+        **settings: Any,
+    ) -> None:  # fmt: skip
         super().__init__()
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup is {warmup}; it is the share of all steps, 0 <= warmup < 1")
-        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {optimizer!r}; expected one of {', '.join(OPTIMIZERS)}")
+        self.lr, self.weight_decay, self.warmup, self.optimizer = lr, weight_decay, warmup, optimizer
         self.mean_loss = MeanMetric()
         self.data_record: dict[str, Any] | None = None  # what checkpoints say of the data
-        common = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup}
+        common = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "optimizer": optimizer}
         self.save_hyperparameters(plain({**settings, **common}), logger=False)
 
     # ---- what every task defines
@@ -241,6 +248,8 @@ class Task(FormerNames, pl.LightningModule, ABC):
             {"params": decayed, "weight_decay": self.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
+        if self.optimizer == "soap":
+            return SOAP(groups, lr=self.lr, blocks=matrix_blocks(self))
         return torch.optim.AdamW(groups, lr=self.lr)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -63,6 +63,7 @@ def interaction_twin(
 ) -> Tensor:
     """e3nn's uvu product of each edge, its linear maps, summed over edges one by one, and a gate."""
     conv, table = block.conv, block.conv.table
+    assert conv.edge_weights is not None
     harmonics = o3.Irreps.spherical_harmonics(conv.lmax)
     y = o3.spherical_harmonics(harmonics, vectors, True, normalization="component")
     width = block.before.irreps_in[0].mul
@@ -147,7 +148,8 @@ def test_self_connection_equals_that_of_e3nn(many: bool, monkeypatch: pytest.Mon
 
 def test_irreps_that_products_reach() -> None:
     model = net()
-    assert [str(b.gate.irreps_out) for b in model.blocks] == [
+    blocks: Any = model.blocks
+    assert [str(b.gate.irreps_out) for b in blocks] == [
         "3x0e+3x1o+3x2e", "3x0e+3x1o+3x1e+3x2e+3x2o", "3x0e"
     ]  # fmt: skip
     assert str(net(parity=False, out_vectors=1).irreps) == "3x0e+3x1o"

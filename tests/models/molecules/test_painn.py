@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -36,7 +38,8 @@ def test_equals_its_equations_written_out(envelope: str) -> None:
 
     def plain(x: Tensor) -> Tensor:
         s, v = model.embedding(z), torch.zeros(len(z), 3, 6, dtype=F64)
-        for layer, (message, update) in enumerate(zip(model.messages, model.updates)):
+        layers: Any = zip(model.messages, model.updates)
+        for layer, (message, update) in enumerate(layers):
             phi, new_s, new_v = message.perceptron(s), list(s), list(v)
             for i in range(len(z)):
                 for j in range(len(z)):
