@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from spheregeo import models
 from spheregeo.audit import randomise
 from spheregeo.cli import main
 from spheregeo.data import ClustersData, ForcesData, collate_molecules
@@ -623,3 +624,52 @@ def test_stress_of_spherical_channels_is_the_numeric_derivative(name: str) -> No
         energy(task, replace(some, positions=some.positions @ f, cell=some.cell @ f)) for f in changes
     )
     assert float((found * direction).sum()) == pytest.approx(float(up - down) / (2 * h), rel=1e-6, abs=1e-9)
+
+
+TINY_OF: dict[str, dict[str, Any]] = {
+    "scn": {"lmax": 1, "hidden": 8, "num_neighbors": 4.0},
+    "escn": {"lmax": 1, "hidden": 8, "num_neighbors": 4.0},
+}
+KINKED = ("sphere-molecule",)  # thresholds: no slope by differences
+
+
+@pytest.mark.parametrize("name", models.names("label", "molecule"))
+def test_a_rattled_crystal_whose_cutoff_is_longer_than_half_its_cell(name: str) -> None:
+    """Its supercell of 27 cells has 27 times the energy, the same forces and stress; wrapping atoms anew changes nothing."""
+    from ase import Atoms
+
+    from spheregeo.tasks.molecules.calculator import SpheregeoCalculator
+
+    torch.manual_seed(0)
+    options = {"cutoff": 3.6, **TINY_OF.get(name, {})}
+    task = Forces(network=name, width=4, depth=1, options=options).double().eval()
+    randomise(task.network, torch.Generator().manual_seed(1))
+    task.scale.fill_(10.0)
+    cell = np.array([[2.9, 0.0, 0.0], [0.4, 3.1, 0.0], [-0.3, 0.5, 3.0]])
+    one = Atoms("NaCl", [[0.1, 0.2, 0.3], [1.6, 1.3, 1.8]], cell=cell, pbc=True)
+    wrapped, twentyseven = one.copy(), one.repeat(3)
+    wrapped.positions += np.array([[2, -1, 0], [0, 3, -2]]) @ cell
+    for atoms in (one, wrapped, twentyseven):
+        atoms.calc = SpheregeoCalculator(task)
+    size, sizes = abs(one.get_potential_energy()), np.abs(one.get_stress()).max()
+    largest = np.abs(one.get_forces()).max()
+    assert min(size, sizes, largest) > 1e-6
+    assert abs(twentyseven.get_potential_energy() / 27 - one.get_potential_energy()) < 1e-10 * max(size, 1)
+    assert np.abs(twentyseven.get_forces()[-2:] - one.get_forces()).max() < 1e-10 * max(largest, 1)
+    assert np.abs(twentyseven.get_stress() - one.get_stress()).max() < 1e-10 * max(sizes, 1)
+    assert abs(wrapped.get_potential_energy() - one.get_potential_energy()) < 1e-12 * max(size, 1)
+    assert np.abs(wrapped.get_forces() - one.get_forces()).max() < 1e-12 * max(largest, 1)
+    if name in KINKED:
+        return
+    h, numeric = 1e-5, []
+    for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
+        energies = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[i, j] += sign * h / 2
+            strain[j, i] += sign * h / 2
+            strained = Atoms(one.numbers, one.positions @ strain, cell=cell @ strain, pbc=True)
+            strained.calc = one.calc
+            energies.append(strained.get_potential_energy())
+        numeric.append((energies[0] - energies[1]) / (2 * h) / one.get_volume())
+    assert np.abs(one.get_stress() - numeric).max() < 1e-6 * max(sizes, 1e-2)
