@@ -29,3 +29,11 @@ def test_both_names_are_an_error() -> None:
 
 def test_the_signature_shows_the_names_of_today() -> None:
     assert list(inspect.signature(Layer).parameters) == ["width", "num_neighbors", "normalize"]
+
+
+def test_recorded_runs_keep_their_split() -> None:
+    from spheregeo.cli.former import as_it_was
+
+    kept = {"data": {"class_path": "spheregeo.data.ForcesData", "init_args": {"root": "a.xyz"}}}
+    assert as_it_was(kept) and kept["data"]["init_args"] == {"root": "a.xyz", "split_by": "frame"}
+    assert not as_it_was(kept) and not as_it_was({"data": {"class_path": "spheregeo.data.G2Data"}})

@@ -30,7 +30,7 @@ from spheregeo.cli.checkpoints import (
     run_folder,
 )
 from spheregeo.cli.class_paths import public_paths
-from spheregeo.cli.former import current_options, current_recipe
+from spheregeo.cli.former import as_it_was, current_options, current_recipe
 from spheregeo.cli.own_task import import_task
 from spheregeo.cli.runs.files import RunFiles
 from spheregeo.cli.runs.hooks import RunCheckpointIO, Stoppable, make_profiler
@@ -81,6 +81,8 @@ class SphereCLI(LightningCLI):
         check_recipe(content, recipe)
         if (content.get("trainer") or {}).get("default_root_dir") is not None and recipe == folder / RECORD:
             del content["trainer"]["default_root_dir"]  # where the run lay when it began
+            config = yaml.safe_dump(content, sort_keys=False)
+        if recipe == folder / RECORD and as_it_was(content):
             config = yaml.safe_dump(content, sort_keys=False)
         self.logger_name, options = logger_of(content, current_options(overrides))
         if self.logger_name is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import yaml
 
@@ -28,6 +29,24 @@ def current_recipe(text: str) -> str:
         _warn(old)
         content[FORMER[old]] = content.pop(old)
     return yaml.safe_dump(content, sort_keys=False)
+
+
+# Options of data that recorded runs do not have, and what those runs did, where today's default is another.
+BEFORE = {"ForcesData": {"split_by": "frame"}}
+
+
+def as_it_was(content: dict[str, Any]) -> bool:
+    """Give a recorded run the options that it was made with where these have other defaults now; whether there were any.
+
+    Args:
+        content: the recipe that the run recorded, which is changed.
+    """
+    data = content.get("data") or {}
+    options = BEFORE.get(str(data.get("class_path", "")).rpartition(".")[2], {})
+    missing = {k: v for k, v in options.items() if k not in (data.get("init_args") or {})}
+    if missing:
+        data["init_args"] = {**(data.get("init_args") or {}), **missing}
+    return bool(missing)
 
 
 def current_options(overrides: list[str]) -> list[str]:

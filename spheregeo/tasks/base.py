@@ -252,6 +252,15 @@ class Task(FormerNames, pl.LightningModule, ABC):
             return SOAP(groups, lr=self.lr, blocks=matrix_blocks(self))
         return torch.optim.AdamW(groups, lr=self.lr)
 
+    def learning_rate(self, step: int, total: int) -> float | None:
+        """Return the learning rate of a step of a training of ``total`` steps; None where a scheduler of torch's sets it.
+
+        Args:
+            step: number of the step, from 0 on.
+            total: number of steps of the whole training.
+        """
+        return self.lr * learning_rate_factor(step, total, self.warmup)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of this step: a function of the step alone, so that a resumed run has no state to lose.
 
@@ -261,7 +270,9 @@ class Task(FormerNames, pl.LightningModule, ABC):
         batches = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         epochs, steps = self.trainer.max_epochs or -1, self.trainer.max_steps
         total = batches * epochs if steps < 0 else steps if epochs < 0 else min(steps, batches * epochs)
-        rate = self.lr * learning_rate_factor(self.trainer.global_step, total, self.warmup)
+        rate = self.learning_rate(self.trainer.global_step, total)
+        if rate is None:
+            return
         optimizers = self.optimizers(use_pl_optimizer=False)
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             for group in optimizer.param_groups:  # type: ignore[union-attr]

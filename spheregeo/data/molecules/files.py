@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spheregeo.data.files import need_file
-from spheregeo.data.molecules import keys
+from spheregeo.data.files import need_file, read_text
+from spheregeo.data.molecules import groups, keys
 from spheregeo.data.molecules.frames import read_frames, xyz_files
 from spheregeo.data.molecules.keys import ENERGY_KEYS, FORCE_KEYS, STRESS_KEYS, target
 from spheregeo.data.molecules.molecules import Kind, Molecules, symbol
@@ -55,8 +55,11 @@ def from_frames(
     forces_unit: str | None = None,
     stress_key: str | None = None,
     stress_unit: str | None = None,
+    stress_sign: int = 1,
     forces: bool = False,
     names: Sequence[str] | None = None,
+    split_by: str | None = None,
+    told: dict[str, str] | None = None,
 ) -> Molecules:
     """ASE's Atoms as :class:`Molecules`.
 
@@ -68,9 +71,13 @@ def from_frames(
         energy_unit: unit of the energies.
         forces_unit: unit of the forces; the energies' unit per Å if None.
         stress_unit: unit of the stresses; the energies' unit per Å^3 if None. Virials have that of the energies.
-        forces: read energies, forces, stresses, tags and fixed atoms; each frame must have an energy, and the others where it has
-            them.
+        stress_sign: 1 where stresses are negative under pressure, as ASE's; -1 for the opposite, as pressure
+            tensors and VASP's output.
+        forces: read energies, forces, stresses, tags, fixed atoms, configuration types and weights; each frame must have an
+            energy, and the others where it has them.
         names: what the molecules are called.
+        split_by: what frames belong together by, see :func:`~spheregeo.data.molecules.groups.group_frames`; nothing if None.
+        told: takes the keys that were used, by label, and how frames were grouped.
 
     Raises: ValueError for a key that a frame does not have (the message names those it has), arrays where numbers belong, an
         energy under several keys that differ, energies whose unit is clearly another one, cells that are none, and as
@@ -84,9 +91,26 @@ def from_frames(
         values[kind][name] = found
     more: dict[str, Any] = {"vectors": values["vector"], "atomic": values["atom"]}
     if forces:
-        more |= _energy_and_forces(frames, places, energy_key, forces_key, energy_unit, forces_unit)
-        more |= _stress(frames, places, stress_key, stress_unit or f"{unit(energy_unit)}/Å^3")
+        told = {} if told is None else told
+        more |= _energy_and_forces(frames, places, energy_key, forces_key, energy_unit, forces_unit, told)
+        found = keys.stresses(frames, stress_key, places, told)
+        if np.isfinite(found).any():
+            per_volume = stress_unit or f"{unit(energy_unit)}/Å^3"
+            if (
+                stress_unit is not None
+                and "virial" in told["stress"].lower()
+                and "/" not in unit(stress_unit)
+            ):
+                raise ValueError(
+                    f"{told['stress']!r} holds virials, which are energies, but stress_unit is {stress_unit!r}; leave it out"
+                )
+            more["stress"] = stress_sign * found * factor(per_volume, "eV/Å^3")
         more |= {"tags": keys.tags(frames), "fixed": keys.fixed_atoms(frames)}
+        more |= groups.configurations(frames, places)
+        if split_by is not None:
+            more["groups"] = groups.group_frames(frames, split_by, places, told)
+        if rest := keys.unused(frames, told.values()):
+            told["not used"] = ", ".join(rest)
     if any(frame.pbc.any() for frame in frames):
         more["cell"] = np.stack([np.asarray(frame.cell[:], np.float64) for frame in frames])
         more["pbc"] = np.stack([np.asarray(frame.pbc, bool) for frame in frames])
@@ -126,29 +150,21 @@ def _energy_and_forces(
     forces_key: str | None,
     energy_unit: str,
     forces_unit: str | None,
+    told: dict[str, str] | None,
 ) -> dict[str, Any]:
     energy_unit = unit(energy_unit)
     forces_unit = unit(forces_unit) if forces_unit else unit(f"{energy_unit}/Å")
-    found = keys.energies(frames, energy_key, places)
+    found = keys.energies(frames, energy_key, places, told)
     for frame, energy, place in zip(frames, found.tolist(), places):
         try:
             check_energy_unit(energy, [int(z) for z in frame.numbers], energy_unit)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
-    on_atoms = keys.forces(frames, forces_key, places)
+    on_atoms = keys.forces(frames, forces_key, places, told)
     return {
         "energy": found * factor(energy_unit, "eV"),
         "forces": [f * factor(forces_unit, "eV/Å") for f in on_atoms],
     }
-
-
-def _stress(
-    frames: Sequence[Any], places: Sequence[str], stress_key: str | None, stress_unit: str
-) -> dict[str, Any]:
-    found = keys.stresses(frames, stress_key, places)
-    if not np.isfinite(found).any():
-        return {}
-    return {"stress": found * factor(stress_unit, "eV/Å^3")}
 
 
 def read_extxyz(source: str | Path | Sequence[str | Path], **options: Any) -> Molecules:
@@ -182,11 +198,21 @@ def _blame(path: Path, frames: Sequence[Any], options: dict[str, Any]) -> None:
 
 
 def free_atoms(molecules: Molecules) -> Tensor:
-    """Whether each molecule (N,) is a free atom: one atom that sees no image of itself."""
+    """Whether each molecule (N,) is a free atom: one atom that sees no image of itself, or is called one by its type."""
     alone = molecules.counts == 1
     if molecules.pbc is not None and molecules.cell is not None:
         lengths = molecules.cell.norm(dim=2)
         alone &= ~((lengths < FREE) & molecules.pbc).any(1)
+    if molecules.types is not None:
+        named = torch.tensor([name.lower() in groups.ISOLATED for name in molecules.type_names])
+        several = (named[molecules.types] & (molecules.counts != 1)).nonzero()[:, 0]
+        if len(several):
+            k = int(several[0])
+            raise ValueError(
+                f"molecule {molecules.name(k)} has the configuration type {molecules.type_names[int(molecules.types[k])]!r} and "
+                f"{int(molecules.counts[k])} atoms; expected one"
+            )
+        alone |= named[molecules.types]
     return alone
 
 
@@ -219,12 +245,14 @@ def isolated_atoms(
     """Energy in eV of each free atom in the file: of its frames that have one atom.
 
     Args:
-        source: an extended XYZ file or a folder of them.
+        source: an extended XYZ file or a folder of them, or a .json or .yaml file such as {"H": -13.6, "O": -432.1}.
         energy_key: the energies' key; one of the usual names if None.
         energy_unit: unit of the energies.
 
     Raises: ValueError when there is none, or one that has two different energies.
     """
+    if Path(source).suffix.lower() in (".json", ".yaml", ".yml"):
+        return _energies_by_symbol(Path(source), energy_unit)
     alone = [frame for path in xyz_files(source) for frame in read_frames(path) if len(frame) == 1]
     if not alone:
         raise ValueError(f"{source} holds no frame of one atom; expected the energies of free atoms there")
@@ -232,3 +260,21 @@ def isolated_atoms(
         return energies_of_atoms(
             from_frames(alone, forces=True, energy_key=energy_key, energy_unit=energy_unit)
         )
+
+
+def _energies_by_symbol(path: Path, energy_unit: str) -> dict[int, float]:
+    """Energy in eV by atomic number, from a file of energies by symbol or number. Raises: ValueError for other content."""
+    import yaml  # which reads JSON, too
+
+    text = read_text(need_file(path, "a file of free atoms' energies"), "a file of free atoms' energies")
+    with reading(path, "energies of free atoms"):
+        held = yaml.safe_load(text)
+        if not isinstance(held, dict) or not held:
+            raise ValueError("it holds no energies by symbol; expected such as {H: -13.6, O: -432.1}")
+        return {
+            int(name) if str(name).isdigit() else atomic_number(str(name), str(path)): keys.number(
+                value, str(name)
+            )
+            * factor(energy_unit, "eV")
+            for name, value in held.items()
+        }

@@ -5,6 +5,7 @@ A key that means two things is an error that names the choice, never a guess.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,18 @@ FORCE_KEYS = ("forces", "force", "REF_forces", "dft_forces", "Forces")
 _OF_ATOMS = ("charges", "magmoms", "energies")
 # Columns (n, 3) that are no forces under another name.
 _NO_FORCES = ("positions", "momenta", "velocities", "magmoms", "initial_magmoms", "numbers")
+# Words of further names that are taken for such labels where no usual name is in the file: energy_pbe, forces.pbe, pbeStress.
+_WORDS = {
+    "energy": {"energy", "etot", "toten"},
+    "forces": {"force", "forces"},
+    "stress": {"stress", "virial", "virials", "stresses"},
+}
+# Words of names that are something else: energies of a part, per atom, of errors, of other programs' predictions.
+_OTHERS = {
+    "kinetic", "kin", "ekin", "weight", "weights", "unit", "units", "error", "errors", "std", "var", "uncertainty", "predicted",
+    "atom", "atoms", "peratom", "max", "maximum", "fmax", "mean", "key", "type", "name", "corrected", "reference",
+}  # fmt: skip
+_LABEL = re.compile(r"energ|force|stress|virial|dipole|charge|magmom|polari", re.IGNORECASE)
 AGREE = 1e-6  # in the file's unit: values that differ by less are one value, written with fewer digits
 
 
@@ -113,31 +126,38 @@ def number(value: Any, what: str) -> float:
     return float(array)
 
 
-def energies(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> np.ndarray:
+def energies(
+    frames: Sequence[Any], given: str | None, places: Sequence[str], told: dict[str, str] | None = None
+) -> np.ndarray:
     """The energy of each frame (N,), in the file's unit.
 
     Args:
         frames: ASE's Atoms.
         given: the key; one of the usual names if None.
         places: what each frame is called in messages.
+        told: takes the key that was used, under the label's name.
 
     Raises: ValueError for a frame without one, for energies that differ within a frame, or whose key differs between frames.
     """
+    wanted = _wanted(frames, given, "energy")
     found = [
-        {key: number(v, f"{key!r} of {place}") for key in _wanted(given, ENERGY_KEYS) if (v := _whole(frame, key)) is not None}
+        {key: number(v, f"{key!r} of {place}") for key in wanted if (v := _whole(frame, key)) is not None}
         for frame, place in zip(frames, places)
-    ]  # fmt: skip
+    ]
     for frame, held, place in zip(frames, found, places):
         if not held:
             raise ValueError(
-                f"{place} has no energy (looked for {', '.join(_wanted(given, ENERGY_KEYS))}); it has "
+                f"{place} has no energy (looked for {', '.join(wanted)}); it has "
                 f"{', '.join(keys_of(frame)) or 'nothing'}: name the column with energy_key"
             )
     key = _agreed(found, places, "energy")
+    _note(told, "energy", key)
     return np.array([held[key] for held in found])
 
 
-def forces(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> list[np.ndarray]:
+def forces(
+    frames: Sequence[Any], given: str | None, places: Sequence[str], told: dict[str, str] | None = None
+) -> list[np.ndarray]:
     """The forces (n, 3) of each frame in the file's unit, NaN where a frame has none; those of a free atom are 0.
 
     Args: as :func:`energies`.
@@ -145,8 +165,9 @@ def forces(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> l
         differs between frames, or that may stand under a name that is none of the usual ones.
     """
     found: list[dict[str, np.ndarray]] = []
+    wanted = _wanted(frames, given, "forces")
     for frame, place in zip(frames, places):
-        held = {key: v for key in _wanted(given, FORCE_KEYS) if (v := _of_atoms(frame, key)) is not None}
+        held = {key: v for key in wanted if (v := _of_atoms(frame, key)) is not None}
         for key, value in held.items():
             array = np.asarray(value)
             if (
@@ -162,13 +183,16 @@ def forces(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> l
     if not any(found):
         _check_no_other(frames, given, places)
     key = _agreed(found, places, "forces")
+    _note(told, "forces", key)
     return [
         held[key] if held else np.full((len(frame), 3), 0.0 if len(frame) == 1 else np.nan)
         for frame, held in zip(frames, found)
     ]
 
 
-def stresses(frames: Sequence[Any], given: str | None, places: Sequence[str]) -> np.ndarray:
+def stresses(
+    frames: Sequence[Any], given: str | None, places: Sequence[str], told: dict[str, str] | None = None
+) -> np.ndarray:
     """The stress of each frame (N, 3, 3) in the file's unit, ASE's sign, NaN where a frame has none.
 
     Six numbers are xx, yy, zz, yz, xz, xy (ASE's order of Voigt), nine are rows. A key whose name has "virial" in it holds
@@ -178,15 +202,17 @@ def stresses(frames: Sequence[Any], given: str | None, places: Sequence[str]) ->
     Raises: ValueError for stresses of another shape, a given key that no frame has, stresses that differ within a frame, or
         whose key differs between frames.
     """
+    wanted = _wanted(frames, given, "stress")
     found = [
-        {key: _stress(frame, key, v, place) for key in _wanted(given, STRESS_KEYS) if (v := _whole(frame, key)) is not None}
+        {key: _stress(frame, key, v, place) for key in wanted if (v := _whole(frame, key)) is not None}
         for frame, place in zip(frames, places)
-    ]  # fmt: skip
+    ]
     if given and not any(found):
         raise ValueError(
             f"no frame has a stress {given!r}; {places[0]} has {', '.join(keys_of(frames[0])) or 'nothing'}: correct stress_key"
         )
     key = _agreed(found, places, "stress")
+    _note(told, "stress", key)
     return np.stack([held.get(key, np.full((3, 3), np.nan)) for held in found])
 
 
@@ -245,7 +271,7 @@ def _check_no_other(frames: Sequence[Any], given: str | None, places: Sequence[s
         ]
         if len(frame) > 1 and (given or others):
             raise ValueError(
-                f"{place} has no forces (looked for {', '.join(_wanted(given, FORCE_KEYS))}); it has "
+                f"{place} has no forces (looked for {', '.join(_wanted(frames, given, 'forces'))}); it has "
                 f"{', '.join(keys_of(frame)) or 'nothing'}: name the column with forces_key"
             )
 
@@ -275,8 +301,64 @@ def _agreed(found: Sequence[Mapping[str, Any]], places: Sequence[str], what: str
     return next(key for held in found for key in held if key in shared)
 
 
-def _wanted(given: str | None, usual: tuple[str, ...]) -> tuple[str, ...]:
-    return (given,) if given else usual
+def _wanted(frames: Sequence[Any], given: str | None, what: str) -> tuple[str, ...]:
+    """The keys that a label may stand under: the given one, the usual ones, or the only one whose name has such a word.
+
+    Raises: ValueError where several names have such words: which is meant is not said.
+    """
+    usual = {"energy": ENERGY_KEYS, "forces": FORCE_KEYS, "stress": STRESS_KEYS}[what]
+    look = _of_atoms if what == "forces" else _whole
+    if given or any(look(frame, key) is not None for frame in frames for key in usual):
+        return (given,) if given else usual
+    names = dict.fromkeys(
+        key
+        for frame in frames
+        for key in ((*frame.arrays, *results(frame)) if what == "forces" else (*frame.info, *results(frame)))
+    )
+    fitting = [name for name in names if _has_word(name, what) and _fits(frames, name, what)]
+    if len(fitting) > 1:
+        raise ValueError(
+            f"the {what} may stand under {_quoted(fitting)}; choose one with {what}_key (--data.{what}_key)"
+        )
+    return tuple(fitting) or usual
+
+
+def _has_word(name: str, what: str) -> bool:
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+    return bool(words & _WORDS[what]) and not words & _OTHERS
+
+
+def _fits(frames: Sequence[Any], name: str, what: str) -> bool:
+    """Whether what stands under a name has the shape of a label and holds numbers."""
+    for frame in frames:
+        value = _of_atoms(frame, name) if what == "forces" else _whole(frame, name)
+        if value is not None:
+            array = np.asarray(value)
+            shapes: list[tuple[int, ...]] = {
+                "energy": [()],
+                "forces": [(len(frame), 3)],
+                "stress": [(6,), (9,), (3, 3)],
+            }[what]
+            return array.shape in shapes and array.dtype.kind in "iuf"
+    return False
+
+
+def _note(told: dict[str, str] | None, what: str, key: str) -> None:
+    if told is not None and key:
+        told[what] = key
+
+
+def unused(frames: Sequence[Any], used: Iterable[str]) -> list[str]:
+    """Names in the frames that look like labels and are none of those used, sorted.
+
+    Args:
+        frames: ASE's Atoms.
+        used: names of those that are used.
+    """
+    names = {
+        n for frame in frames for n in (*frame.info, *frame.arrays, *results(frame)) if _LABEL.search(str(n))
+    }
+    return sorted(names - set(used) - {"initial_charges", "initial_magmoms"})
 
 
 def _whole(frame: Any, key: str) -> Any:

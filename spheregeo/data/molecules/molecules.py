@@ -17,6 +17,8 @@ key            shape        dtype    meaning
 ``stress``     (B, 3, 3)    float64  eV/Å³, (1/V) ∂E/∂ε as ASE has it; NaN where it is not known; only where some system has one
 ``tags``       (P,)         int64    0 below the surface, 1 surface, 2 adsorbate; only where the source has tags
 ``fixed``      (P,)         bool     whether the atom is held in place; only where some atom is
+``weight``     (B, 3)       float64  weights of energy, forces and stress in the loss; only where some are not 1
+``type``       (B,)         int64    the configuration type, as a place in ``type_names``; only where the source has types
 ``cell``       (B, 3, 3)    float64  rows are the cell's vectors in Å; only where some molecule is periodic
 ``pbc``        (B, 3)       bool     along which of them the system repeats itself
 =============  ===========  =======  ==========================================================================
@@ -118,13 +120,18 @@ class Molecules:
         stress: stresses, symmetric, NaN where one is not known.
         tags: what each atom is: 0 below the surface, 1 surface, 2 adsorbate.
         fixed: whether each atom is held in place.
+        weights: weights of each molecule's energy, forces and stress in the loss.
+        types: configuration type of each molecule, as a place in ``type_names``.
+        type_names: names of the configuration types.
+        groups: number of the system, the trajectory or the relaxation that each molecule is a frame of.
         names: what the molecules are called.
         index: numbers of the molecules in their source; counted from 0 if None.
         vectors: values of each target that is a vector of the molecule, such as its dipole.
         atomic: values of each target that is a number of each atom, such as its charge.
 
     Shape: numbers (P,), positions (P, 3), ptr (N + 1,), targets (N,) each, energy (N,), forces (P, 3), cell (N, 3, 3),
-        pbc (N, 3), stress (N, 3, 3), tags (P,), fixed (P,), index (N,), vectors (N, 3) each, atomic (P,) each.
+        pbc (N, 3), stress (N, 3, 3), tags (P,), fixed (P,), weights (N, 3), types (N,), groups (N,), index (N,), vectors (N, 3)
+        each, atomic (P,) each.
     Units: Å; eV, eV/Å and eV/Å³ for energy, forces and stress; ``units`` for the targets.
     Raises: ValueError for unknown elements, molecules without atoms, NaN or coincident positions, lengths that do not fit.
 
@@ -151,6 +158,10 @@ class Molecules:
     stress: Tensor | None = None
     tags: Tensor | None = None
     fixed: Tensor | None = None
+    weights: Tensor | None = None
+    types: Tensor | None = None
+    type_names: tuple[str, ...] = ()
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         atoms, count = len(self.numbers), len(self.ptr) - 1
@@ -163,6 +174,9 @@ class Molecules:
             "stress": (self.stress, (count, 3, 3)),
             "tags": (self.tags, (atoms,)),
             "fixed": (self.fixed, (atoms,)),
+            "weights": (self.weights, (count, 3)),
+            "types": (self.types, (count,)),
+            "groups": (self.groups, (count,)),
             **{f"target {name!r}": (values, (count,)) for name, values in self.targets.items()},
             **{f"target {name!r}": (values, (count, 3)) for name, values in self.vectors.items()},
             **{f"target {name!r}": (values, (atoms,)) for name, values in self.atomic.items()},
@@ -234,9 +248,12 @@ class Molecules:
         if "forces" in more and more["forces"] is not None:
             stacked = np.concatenate([np.asarray(f, np.float64).reshape(-1, 3) for f in more["forces"]])
             more["forces"] = torch.from_numpy(stacked)
-        for name in ("energy", "cell", "stress"):
+        for name in ("energy", "cell", "stress", "weights"):
             if more.get(name) is not None:
                 more[name] = torch.as_tensor(np.asarray(more[name], np.float64))
+        for name in ("types", "groups"):
+            if more.get(name) is not None:
+                more[name] = torch.as_tensor(np.asarray(more[name], np.int64))
         if more.get("pbc") is not None:
             more["pbc"] = torch.as_tensor(np.asarray(more["pbc"], bool))
         for name, kind in (("tags", np.int64), ("fixed", bool)):
@@ -300,6 +317,9 @@ class Molecules:
             stress=rows(self.stress, chosen),
             tags=rows(self.tags, atoms),
             fixed=rows(self.fixed, atoms),
+            weights=rows(self.weights, chosen),
+            types=rows(self.types, chosen),
+            groups=rows(self.groups, chosen),
             names=None if self.names is None else tuple(self.names[int(k)] for k in chosen),
             index=self.index[chosen],
             vectors={k: v[chosen] for k, v in self.vectors.items()},
@@ -359,6 +379,9 @@ class Molecules:
         for name in ("energy", "forces", "stress", "tags", "fixed"):
             if getattr(part, name) is not None:
                 found[name] = getattr(part, name)
+        for key, rows in (("weight", part.weights), ("type", part.types)):
+            if rows is not None:
+                found[key] = rows
         if part.pbc is not None and part.cell is not None and bool(part.pbc.any()):
             found |= {"cell": part.cell, "pbc": part.pbc}
         return found

@@ -20,11 +20,12 @@ from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.losses import plain_mean
 from spheregeo.tasks.molecules.atoms import Atoms, prepare_atoms, without_inference_mode
-from spheregeo.tasks.molecules.base import MoleculeTask, check_loss_options, penalty, per_element
+from spheregeo.tasks.molecules.base import check_loss_options, penalty, per_element
 from spheregeo.tasks.molecules.force_parts import strongest, turned_forces, volumes
-from spheregeo.tasks.molecules.force_scores import UNITS, ForceScores
+from spheregeo.tasks.molecules.force_scores import UNITS, ForceScores, error_table, write_errors
 from spheregeo.tasks.molecules.predict import Answer, predict_molecules
 from spheregeo.tasks.molecules.regression import over_atoms
+from spheregeo.tasks.molecules.schedules import ScheduledTask
 from spheregeo.tasks.pictures.forces import forces_picture
 from spheregeo.tasks.pictures.parity import parity_picture, write_values
 from spheregeo.tasks.predict import PredictOptions
@@ -34,12 +35,12 @@ REFERENCES = ("isolated", "fit", "none")
 BOUND = 20.0  # eV an atom; energies further from free atoms than that are no binding energies
 
 
-class Forces(MoleculeTask):
+class Forces(ScheduledTask):
     """Train and score a network whose gradient gives the forces on all atoms.
 
     L = λ_E ((E - Ê) / n)² + λ_F Σ |F - F̂|² / 3n + λ_S Σ (V (σ - σ̂) / n)² / 9, all in units of the forces' root mean square, a
     mean over molecules. Molecules whose forces or stress is not known count in the other terms alone; where no forces are
-    known, the unit is the spread of the energies.
+    known, the unit is the spread of the energies. Where the data weigh molecules, each term of a molecule has its weight.
 
     Shape: batches hold numbers, positions, batch, energy (B,), forces (P, 3) with NaN for molecules whose forces are not known,
         and cell, pbc where periodic; perhaps stress (B, 3, 3), likewise, and fixed (P,).
@@ -64,7 +65,8 @@ class Forces(MoleculeTask):
         huber_delta: where the Huber loss turns linear, in units of the forces' root mean square.
         lr: peak learning rate of AdamW.
         weight_decay: decay of the weights with more than one axis.
-        common: arguments of the network and the optimiser, as :class:`~spheregeo.tasks.MoleculeTask` and
+        common: arguments of the schedule, the network and the optimiser, as
+            :class:`~spheregeo.tasks.molecules.schedules.ScheduledTask`, :class:`~spheregeo.tasks.MoleculeTask` and
             :class:`~spheregeo.tasks.Task` have them.
 
     Example:
@@ -78,7 +80,9 @@ class Forces(MoleculeTask):
 
     monitor = "val/force_mae"
     mode = "min"
-    artifacts: ClassVar[tuple[str, ...]] = ("atoms.png", "forces.png", "parity.png", "predictions.csv")
+    artifacts: ClassVar[tuple[str, ...]] = (
+        "atoms.png", "forces.png", "parity.png", "predictions.csv", "errors.csv",
+    )  # fmt: skip
     atom_energy: Tensor
     scale: Tensor
 
@@ -123,12 +127,14 @@ class Forces(MoleculeTask):
                 f"direct is set, but the network {network!r} has no head for forces; choose scn with "
                 "--model.options '{direct: true}'"
             )
-        if direct and stress_weight:
+        stressed = stress_weight or self.swa_weights.get("stress")
+        if direct and stressed:
             raise ValueError(
-                f"stress_weight is {stress_weight} with direct forces, which have no stress; expected 0"
+                f"stress_weight is {stressed} with direct forces, which have no stress; expected 0"
             )
         self.references, self.free_atoms = references, free_atoms
         self.energy_weight, self.force_weight, self.stress_weight = energy_weight, force_weight, stress_weight
+        self.phases = {"energy": energy_weight, "forces": force_weight, "stress": stress_weight}
         self.free_only, self.direct, self.relax = free_only, direct, relax
         self.loss, self.huber_delta = loss, huber_delta
         self.keep("atom_energy", torch.zeros(MAX_NUMBER + 1, dtype=torch.float64), persistent=True)
@@ -138,6 +144,8 @@ class Forces(MoleculeTask):
         self._pictured: dict[str, Tensor] = {}
         self._names: dict[int, str] = {}
         self._elements: dict[str, dict[str, float]] = {}
+        self._types: dict[int, dict[str, float]] = {}
+        self._type_names: tuple[str, ...] = ()
         self._relaxed: dict[str, float] = {}
 
     # ---- references and scale
@@ -170,13 +178,14 @@ class Forces(MoleculeTask):
         if self.free_only and molecules.fixed is not None:
             forces = forces[~molecules.fixed]
         known = forces[torch.isfinite(forces)]
-        if molecules.stress is not None and not self.stress_weight and not self.direct:
+        trained = max(self.stress_weight, self.swa_weights.get("stress", 0.0))
+        if molecules.stress is not None and not trained and not self.direct:
             self.tell(
                 "the data hold stresses, which are scored and not trained: --model.stress_weight 1 trains them"
             )
-        if self.stress_weight and molecules.stress is None:
+        if trained and molecules.stress is None:
             raise ValueError(
-                f"stress_weight is {self.stress_weight} but the training data hold no stress; expected 0, or --data.stress_key"
+                f"stress_weight is {trained} but the training data hold no stress; expected 0, or --data.stress_key"
             )
         if not len(known):
             self.tell("no training molecule has forces: energies alone train")
@@ -317,9 +326,15 @@ class Forces(MoleculeTask):
             have = torch.ones_like(by_molecule)
             if not of_all:  # a mean over those whose forces are known
                 have = (torch.bincount(index[known], minlength=len(energy)) > 0).to(by_molecule)
-            loss = self.energy_weight * plain_mean(
-                penalty(per_atom, self.loss, self.huber_delta)
-            ) + self.force_weight * plain_mean(by_molecule, have)
+            weights = self.weights_of_loss()
+            own = (
+                without_inference_mode(batch["weight"]).to(bound).unbind(1)
+                if "weight" in batch
+                else [1.0] * 3
+            )
+            loss = weights["energy"] * plain_mean(
+                own[0] * penalty(per_atom, self.loss, self.huber_delta)
+            ) + weights["forces"] * plain_mean(own[1] * by_molecule, have)
             more = {}
             if strained:
                 stress, volume = (
@@ -327,12 +342,12 @@ class Forces(MoleculeTask):
                     volumes(without_inference_mode(batch["cell"])),
                 )
                 have = torch.isfinite(stress).flatten(1).all(1)
-                if self.stress_weight:
+                if weights["stress"]:
                     virials = (stress.nan_to_num() * volume[:, None, None]).to(bound)
                     error = (found["virials"] - virials) / (atoms * scale)[:, None, None]
                     error = torch.where(have[:, None, None], error, 0.0)
                     squares = penalty(error, self.loss, self.huber_delta).mean((1, 2))
-                    loss = loss + self.stress_weight * plain_mean(squares, have.to(squares))
+                    loss = loss + weights["stress"] * plain_mean(own[2] * squares, have.to(squares))
                 more["predicted_stress"] = found["virials"].detach().double() / volume[:, None, None]
         if not training:
             loss = loss.detach()
@@ -376,7 +391,7 @@ class Forces(MoleculeTask):
         forces = outputs["predicted_forces"] - outputs["forces"]
         forces = torch.where(self._counted(outputs, outputs["forces"])[:, None], forces, torch.nan)
         stress = outputs["predicted_stress"] - outputs["stress"] if "predicted_stress" in outputs else None
-        self.scores.update(energy, forces, outputs["numbers"], stress)
+        self.scores.update(energy, forces, outputs["numbers"], stress, outputs.get("type"), outputs["batch"])
         return outputs
 
     def test_step(self, batch: Batch, index: int) -> Batch:
@@ -392,7 +407,7 @@ class Forces(MoleculeTask):
 
     def compute_metrics(self) -> dict[str, float]:
         self._results = self.scores.compute()
-        self._elements = self.scores.of_elements
+        self._elements, self._types = self.scores.of_elements, self.scores.of_types
         self.scores.reset()
         return self._results
 
@@ -404,6 +419,7 @@ class Forces(MoleculeTask):
         molecules = None if source is None else source("test")
         if molecules is not None and molecules.names is not None:
             self._names = dict(zip(molecules.index.tolist(), molecules.names))
+        self._type_names = () if molecules is None else molecules.type_names
         relaxations = getattr(self.trainer.datamodule, "relaxations", None)  # type: ignore[attr-defined]
         if self.relax and molecules is not None and relaxations is not None and self.trainer.is_global_zero:
             from spheregeo.tasks.molecules.dynamics.relaxation import relax_again
@@ -425,7 +441,18 @@ class Forces(MoleculeTask):
                 name: self.unit_of(name) for name in (*self._results, *self._relaxed) if self.unit_of(name)
             },
             **({"elements": self._elements} if self._elements else {}),
+            **({"config_types": named} if (named := self._by_type()) else {}),
         }
+
+    def _by_type(self) -> dict[str, dict[str, float]]:
+        """Scores of each configuration type by its name; nothing where there is one type only."""
+        if len(self._type_names) < 2:
+            return {}
+        return {self._type_names[k]: scores for k, scores in self._types.items() if k < len(self._type_names)}
+
+    def summary(self) -> str:
+        """Return tables of errors by element, and by configuration type where there are several."""
+        return error_table(self._elements, self._by_type())
 
     def unit_of(self, score: str) -> str:
         """Return meV/atom for scores of energies, meV/Å for those of forces, meV/Å³ for those of stresses."""
@@ -453,6 +480,7 @@ class Forces(MoleculeTask):
                 name,
             )
             self._pictured = {}
+        write_errors(folder / "errors.csv", self._elements, self._by_type())
         names = [self._names.get(k, str(k)) for k in index.tolist()]
         write_values(folder / "predictions.csv", names, ["energy"], ["eV"], prediction, truth)
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from spheregeo.data import ClustersData, ExtXYZData, ForcesData, G2Data, QM9Data, SDFData
+from spheregeo.data import ClustersData, ExtXYZData, ForcesData, G2Data, QM9Data, SDFData, collate_molecules
 from spheregeo.data.molecules.built_in import g2_molecules, metal_clusters, nuclear_repulsion
+from spheregeo.data.molecules.groups import grouped_split
 from spheregeo.data.molecules.module import random_split
+from spheregeo.data.pyg import from_pyg, to_pyg
 
 
 def frames(path: Path, count: int = 12, atoms: bool = True) -> str:
@@ -195,3 +197,97 @@ def test_own_files(tmp_path: Path) -> None:
     (tmp_path / "m.sdf").rename(tmp_path / "X.SDF")
     (tmp_path / "m.csv").rename(tmp_path / "X.csv")
     assert len(SDFData(str(tmp_path / "X.SDF"), {"gap": "eV"}).molecules("train")) == 8
+
+
+def of_systems(path: Path, words: str = "system={}", numbers: tuple[str, ...] = ("C O", "N O", "C O")) -> str:
+    """Four frames of each system, whose atoms move little from frame to frame."""
+    text = ""
+    for k, atoms in enumerate(numbers):
+        for t in range(4):
+            first, second = atoms.split()
+            text += (
+                f"2\nProperties=species:S:1:pos:R:3:pbe_forces:R:3 energy_pbe={-1.0 - k} {words.format(k)}\n"
+            )
+            text += f"{first} 0 0 0 0.1 0 0\n{second} {1.1 + 0.01 * t + 3 * k} 0 0 -0.1 0 0\n"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("by, words, numbers, line", [
+    ("auto", "system={}", ("C O",) * 3, "split by 'system'"),
+    ("auto", "", ("C O", "N O", "C O"), "split by runs of frames"),
+    ("block:4", "", ("C O",) * 3, "split by blocks of 4"),
+    ("source", "source=s{}", ("C O",) * 3, "split by 'source'"),
+])  # fmt: skip
+def test_frames_of_one_system_stay_on_one_side(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    by: str,
+    words: str,
+    numbers: tuple[str, ...],
+    line: str,
+) -> None:
+    data = ForcesData(of_systems(tmp_path / "a.xyz", words, numbers), val=4, test=4, split_by=by)
+    parts = {s: {k // 4 for k in data._split[s].tolist()} for s in ("train", "val", "test")}
+    assert [len(parts[s]) for s in parts] == [1, 1, 1] and len(set.union(*parts.values())) == 3
+    told = capsys.readouterr().out
+    assert (
+        line in told and "energy from 'energy_pbe' [eV], forces from 'pbe_forces' [eV/Å], no stress" in told
+    )
+
+
+def test_frames_of_the_same_atoms_are_split_as_ever(tmp_path: Path) -> None:
+    source = of_systems(tmp_path / "a.xyz", "config_type=c{} config_weight=0.5", ("C O",) * 3)
+    data, known = ForcesData(source, val=3, test=3), {"c1": 3.0, "Default": 2.0}
+    assert torch.equal(data._split["test"], random_split(12, 3, 3, 0)["test"])
+    weighted = ForcesData(source, val=3, test=3, config_weights=known).source
+    assert (
+        weighted.weights is not None and weighted.weights[:, 0].tolist() == [1.0] * 4 + [1.5] * 4 + [1.0] * 4
+    )
+    batch = weighted.batch([4, 0])
+    assert batch["type"].tolist() == [1, 0] and weighted.type_names == ("c0", "c1", "c2")
+    back = from_pyg(to_pyg(collate_molecules([batch])))
+    assert torch.equal(back["weight"], batch["weight"]) and torch.equal(back["type"], batch["type"])
+    with pytest.raises(
+        ValueError, match=r"config_weights names c7, but the frames have the config_type c0, c1, c2"
+    ):
+        ForcesData(source, val=3, test=3, config_weights={"c7": 1.0}).source  # noqa: B018
+    with pytest.raises(ValueError, match="frame 0 has no 'sauce' to split by"):
+        ForcesData(source, split_by="sauce").source  # noqa: B018
+    with pytest.raises(ValueError, match="without one on two sides"):
+        grouped_split(torch.zeros(12, dtype=torch.int64), 3, 3, 0)
+
+
+def test_labels_under_other_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One name with the word is taken, two are an error that lists them; what is not read is said."""
+    path, cell = tmp_path / "a.xyz", 'Lattice="4 0 0 0 4 0 0 0 4" pbc="T T T"'
+    head = f"2\nProperties=species:S:1:pos:R:3:forces_pbe:R:3 {cell} energyPBE=-2.0"
+    body = "\nC 0 0 0 0.1 0 0\nO 1.1 0 0 -0.1 0 0\n"
+    free = f"1\nProperties=species:S:1:pos:R:3 {cell} config_type=IsolatedAtom energyPBE=-1.0\nC 0 0 0\n"
+    path.write_text(
+        free + 4 * (head + ' virial_pbe="32 0 0 0 32 0 0 0 32" dipole="1 2 3" energy_kinetic=3.0' + body)
+    )
+    data = ForcesData(str(path), val=1, test=1)
+    assert data.isolated == {6: -1.0} and data.source.stress is not None
+    assert torch.allclose(data.source.stress[0], -0.5 * torch.eye(3).double())
+    assert (
+        "stress from 'virial_pbe' [eV] as -V times it; not used: dipole, energy_kinetic"
+        in capsys.readouterr().out
+    )
+    opposite = ForcesData(str(path), val=1, test=1, stress_sign=-1).source.stress
+    assert opposite is not None and torch.allclose(opposite[0], 0.5 * torch.eye(3).double())
+    with pytest.raises(ValueError, match="holds virials, which are energies, but stress_unit is 'GPa'"):
+        ForcesData(str(path), stress_unit="GPa").source  # noqa: B018
+    path.write_text(4 * (head + " energy_hf=-3.0" + body))
+    with pytest.raises(
+        ValueError, match=r"energy may stand under 'energyPBE', 'energy_hf'; .*--data.energy_key"
+    ):
+        ForcesData(str(path)).source  # noqa: B018
+    (tmp_path / "e0.yaml").write_text("{C: -1.0, 8: -2.0}")
+    known = ForcesData(
+        str(path), isolated=str(tmp_path / "e0.yaml"), energy_key="energy_hf", energy_unit="Ha"
+    )
+    assert known.isolated is not None and known.isolated[8] == pytest.approx(-54.4227723)
+    path.write_text(4 * (head + " config_type=IsolatedAtom" + body))
+    with pytest.raises(ValueError, match="'IsolatedAtom' and 2 atoms; expected one"):
+        ForcesData(str(path)).source  # noqa: B018

@@ -673,3 +673,78 @@ def test_a_rattled_crystal_whose_cutoff_is_longer_than_half_its_cell(name: str) 
             energies.append(strained.get_potential_energy())
         numeric.append((energies[0] - energies[1]) / (2 * h) / one.get_volume())
     assert np.abs(one.get_stress() - numeric).max() < 1e-6 * max(sizes, 1e-2)
+
+
+# ---- weights, phases, schedules, tables
+
+
+def test_weights_of_molecules_by_hand() -> None:
+    task, some = task_of(stress_weight=3.0, energy_weight=2.0, force_weight=5.0).train(), slab()
+    batch = some.batch([0, 1])
+    alone = [float(task.forward_batch(some.batch([k]))["loss"].detach()) for k in range(2)]
+    weight = torch.tensor([[0.5, 0.5, 0.5], [2.0, 2.0, 2.0]], dtype=F64)
+    ones = float(task.forward_batch({**batch, "weight": torch.ones_like(weight)})["loss"].detach())
+    assert ones == float(task.forward_batch(batch)["loss"].detach())
+    for label, row in (("energy_weight", 0), ("force_weight", 1)):
+        other = task_of(**{"energy_weight": 0.0, "force_weight": 0.0, label: 1.0}).train()
+        terms = [float(other.forward_batch(some.batch([k]))["loss"].detach()) for k in range(2)]
+        own = torch.ones_like(weight)
+        own[1, row] = 3.0
+        found = float(other.forward_batch({**batch, "weight": own})["loss"].detach())
+        assert found == pytest.approx((terms[0] + 3 * terms[1]) / 2, rel=1e-10)
+    assert min(alone) > 0
+
+
+def test_tables_of_elements_and_types(tmp_path: Path) -> None:
+    from spheregeo.tasks.molecules.force_scores import error_table, write_errors
+
+    scores, nan = ForceScores(), torch.nan
+    forces = torch.tensor([[3.0, 0, 0], [0, 0, 0], [nan, nan, nan], [0.6, 0.6, 0.6]])
+    scores.update(
+        torch.tensor([1.0, -3.0, 0.5]), forces, torch.tensor([1, 8, 8, 1]),
+        types=torch.tensor([1, 0, 1]), batch=torch.tensor([0, 0, 1, 2]),
+    )  # fmt: skip
+    found = scores.compute()
+    assert found["energy_mae"] == pytest.approx(1500) and found["force_mae"] == pytest.approx(4800 / 9)
+    elements, types = scores.of_elements, {"ab"[k]: one for k, one in scores.of_types.items()}
+    assert elements["H"]["force_rmse"] == pytest.approx(1000 * ((9 + 3 * 0.36) / 6) ** 0.5, rel=1e-6)
+    assert elements["O"] == {"force_mae": 0.0, "count": 1, "force_rmse": 0.0}
+    assert types["a"]["energy_mae"] == pytest.approx(3000) and "force_mae" not in types["a"]
+    assert types["b"] == {
+        "energy_mae": 750.0, "energy_rmse": pytest.approx(1000 * (1.25 / 2) ** 0.5),
+        "force_mae": pytest.approx(4800 / 9), "force_rmse": pytest.approx(1000 * (10.08 / 9) ** 0.5), "count": 2,
+    }  # fmt: skip
+    write_errors(tmp_path / "errors.csv", elements, types)
+    lines = (tmp_path / "errors.csv").read_text().splitlines()
+    assert lines[0] == "of,name,quantity,mae,rmse,unit,count" and len(lines) == 6
+    assert "config_type,a,energy,3000,3000,meV/atom,1" in lines
+    assert "element" in error_table(elements, types) and error_table({}, {}) == ""
+
+
+def test_two_phases_types_and_a_plateau_from_fit_to_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = ""
+    for k in range(12):
+        text += f"2\nProperties=species:S:1:pos:R:3:forces:R:3 energy={-20.0 - k} config_type={'ab'[k % 2]}\n"
+        text += f"C 0 0 0 0.1 0 0\nO {1.1 + 0.01 * k} 0 0 -0.1 0 0\n"
+    (tmp_path / "a.xyz").write_text(text)
+    run = str(tmp_path / "run")
+    words = (
+        f"--data.root={tmp_path / 'a.xyz'} --data.train=0 --data.val=2 --data.test=4 --model.references=fit "
+        "--model.network=schnet --model.width=4 --model.depth=1 --model.schedule=plateau --model.plateau_patience=0 "
+        "--model.amsgrad=true --model.swa_share=0.5 --trainer.max_epochs=4"
+    ).split()
+    words += ["--data.config_weights={a: 0.5}", "--model.swa_weights={energy: 1000.0}"]
+    assert main(["fit", "fit-md", "--output", run, *words]) == 0
+    assert "the second phase begins: weights of the loss energy 1000, forces 100" in capsys.readouterr().out
+    stored = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert stored["epoch"] >= 2 and stored["lr_schedulers"][0]["patience"] == 0
+    assert stored["optimizer_states"][0]["param_groups"][0]["amsgrad"] is True
+    assert main(["test", "fit-md", "--output", run]) == 0
+    assert "config_type" in capsys.readouterr().out
+    told = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert set(told["config_types"]) == {"a", "b"} and (tmp_path / "run" / "errors.csv").is_file()
+    for wrong in ({"schedule": "steps"}, {"swa_lr": 1.0}, {"swa_share": 0.5, "swa_weights": {"dipole": 1.0}}):
+        with pytest.raises(ValueError, match="expected"):
+            Forces(**wrong)  # type: ignore[arg-type]
