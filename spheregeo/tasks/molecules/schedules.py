@@ -49,6 +49,8 @@ class ScheduledTask(MoleculeTask):
     ) -> None:
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}")
+        if amsgrad and (other := common.get("optimizer", "adamw")) != "adamw":
+            raise ValueError(f"amsgrad is set with the optimizer {other!r}; it is an option of adamw")
         if not (0 < plateau_factor < 1 and plateau_patience >= 0):
             raise ValueError(
                 f"plateau_factor is {plateau_factor} and plateau_patience {plateau_patience}; expected a factor between 0 and 1 "

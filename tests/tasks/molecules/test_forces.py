@@ -745,6 +745,8 @@ def test_two_phases_types_and_a_plateau_from_fit_to_test(
     assert "config_type" in capsys.readouterr().out
     told = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert set(told["config_types"]) == {"a", "b"} and (tmp_path / "run" / "errors.csv").is_file()
+    with pytest.raises(ValueError, match="an option of adamw"):
+        Forces(amsgrad=True, optimizer="soap")
     for wrong in ({"schedule": "steps"}, {"swa_lr": 1.0}, {"swa_share": 0.5, "swa_weights": {"dipole": 1.0}}):
         with pytest.raises(ValueError, match="expected"):
             Forces(**wrong)  # type: ignore[arg-type]
