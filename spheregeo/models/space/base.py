@@ -51,6 +51,8 @@ def natural_irreps(width: int, lmax: int) -> Irreps:
 class AtomNetwork(nn.Module):
     """Base of networks of molecules: neighbours within a cutoff, and atoms' numbers read out as a molecule's."""
 
+    by_pairs = True  # whether the graph is all pairs within the cutoff, so that pairs of a longer list may be left out of it
+
     def __init__(
         self,
         in_channels: int,

@@ -12,8 +12,8 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 from torch import Tensor
 
-from spheregeo.data.molecules.files import from_frames
 from spheregeo.tasks.base import Task, load
+from spheregeo.tasks.molecules.dynamics.evaluator import Evaluator
 from spheregeo.tasks.molecules.forces import Forces
 
 
@@ -33,6 +33,10 @@ class SpheregeoCalculator(Calculator):
         model: a checkpoint file, or the task itself (which is then moved and cast).
         device: where to compute, such as "cuda"; the CPU if None.
         dtype: of the computation.
+        skin: width in Å of the shell beyond the cutoff whose pairs are kept, so that neighbours are found anew only when an atom
+            has moved by half of it; 0 finds them at each step.
+        compile: whether the network is compiled: many seconds at the first step, several times less at each further one of a
+            small system.
         options: as ASE's Calculator.
     """
 
@@ -43,6 +47,8 @@ class SpheregeoCalculator(Calculator):
         model: str | Path | Task,
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float64,
+        skin: float = 0.5,
+        compile: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -52,6 +58,7 @@ class SpheregeoCalculator(Calculator):
                 f"model holds a {type(task).__name__}; expected a checkpoint of fit-forces, which knows energies and forces"
             )
         self.task = task.eval().to(device=torch.device(device or "cpu"), dtype=dtype)
+        self.evaluator = Evaluator(self.task, skin, compile)
 
     def calculate(
         self,
@@ -68,8 +75,7 @@ class SpheregeoCalculator(Calculator):
             raise PropertyNotImplementedError(
                 "the stress is defined for periodic systems with three cell vectors, and forces that are the energy's gradient"
             )
-        batch = {k: v.to(self.task.scale.device) for k, v in single(system).items()}
-        found = self.task.derive(batch, stress=stress)
+        found = self.evaluator(system, stress=stress)
         energy = float(found["energy"].detach())
         self.results = {
             "energy": energy,
@@ -79,14 +85,6 @@ class SpheregeoCalculator(Calculator):
         if stress:
             virial = _array(found["virial"])
             self.results["stress"] = full_3x3_to_voigt_6_stress((virial + virial.T) / 2 / system.get_volume())
-
-
-def single(atoms: Atoms) -> dict[str, Tensor]:
-    """One system as a batch of :mod:`spheregeo.data.molecules.molecules`, without its number: it will not come again.
-
-    Raises: ValueError as :class:`~spheregeo.data.molecules.molecules.Molecules`.
-    """
-    return from_frames([atoms]).batch([0])
 
 
 def _array(tensor: Tensor) -> np.ndarray:
