@@ -23,6 +23,7 @@ from spheregeo.nn.irreps import sphere_correlation as sphere_correlation
 from spheregeo.nn.space import (
     edge_frame,
     implicit,
+    many_body,
     scalar_vector,
     spherical_channels,
     spherical_voxels,
@@ -76,6 +77,7 @@ __all__ = [
     "group_kernel",
     "implicit",
     "interpolate_points",
+    "many_body",
     "order_around",
     "path_weights",
     "polynomial_envelope",

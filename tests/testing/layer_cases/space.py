@@ -155,6 +155,26 @@ def _() -> dict[str, Any]:
     }
 
 
+# ---- products of many features
+
+
+part_of("nn/space/test_many_body.py", "Kinds")
+own_twin("nn/space/test_many_body.py", "SymmetricContraction")
+KINDS = torch.tensor([0, 2, 1, 2, 0, 1, 1, 0])
+
+
+@case(layers.space.many_body.SymmetricContraction)
+def _() -> dict[str, Any]:
+    irreps = "2x0e + 2x1o"
+    return {
+        "layer": layers.space.many_body.SymmetricContraction(irreps, irreps, 3, num_kinds=3),
+        "inputs": (rows(irreps), KINDS),
+        "empty_inputs": (rows(irreps, 0), KINDS[:0]),
+        "channel_axis": -1,
+        "skip": ["equivariance"],  # with kinds beside the features: its own file
+    }
+
+
 # ---- points and edges
 
 
