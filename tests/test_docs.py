@@ -124,9 +124,16 @@ def test_commands_parse(programs: Any) -> None:
         }
     )
     assert len(fits) > 10
+    others = sorted({tuple(words[1:]) for _, *words in lines if words[0] == "spheregeo"} - set(fits))
+    assert len(others) > 10
     program = (
         "import contextlib, io, sys\n"
-        "from spheregeo.cli import main\n"
+        "from spheregeo.cli import commands, main\n"
+        "parser = commands.make_parser()\n"
+        f"for words in {others!r}:\n"
+        "    if '--version' not in words and '--help' not in words:\n"
+        "        options, more = parser.parse_known_args(words)\n"
+        "        assert not more or commands.module_of(options.command).OVERRIDES, words\n"
         f"for words in {fits!r}:\n"
         "    words = ['fit' if word in ('test', 'validate') else word for word in words]\n"
         "    with contextlib.redirect_stdout(io.StringIO()) as out:\n"

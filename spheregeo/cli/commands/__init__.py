@@ -16,6 +16,7 @@ NAMES = (
     "validate",
     "test",
     "predict",
+    "simulate",
     "encode",
     "decode",
     "audit",

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from spheregeo.tasks.base import Task, load
 from spheregeo.tasks.molecules.dynamics.evaluator import Evaluator
-from spheregeo.tasks.molecules.forces import Forces
 
 
 class SpheregeoCalculator(Calculator):
@@ -53,11 +52,11 @@ class SpheregeoCalculator(Calculator):
     ) -> None:
         super().__init__(**options)
         task = model if isinstance(model, Task) else load(model)
-        if not isinstance(task, Forces):
+        if not callable(getattr(task, "derive", None)):
             raise ValueError(
                 f"model holds a {type(task).__name__}; expected a checkpoint of fit-forces, which knows energies and forces"
             )
-        self.task = task.eval().to(device=torch.device(device or "cpu"), dtype=dtype)
+        self.task: Any = task.eval().to(device=torch.device(device or "cpu"), dtype=dtype)
         self.evaluator = Evaluator(self.task, skin, compile)
 
     def calculate(

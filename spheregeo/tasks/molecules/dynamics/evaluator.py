@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from spheregeo.data.molecules.files import from_frames
 from spheregeo.models import MoleculeGraph, molecule_graph
 from spheregeo.tasks.molecules.atoms import check_apart, check_atoms
-from spheregeo.tasks.molecules.forces import Forces
 
 SLACK = 1.15  # edges for which a compiled network has room, in those at hand
 AGREEMENT = {torch.float64: 1e-8, torch.float32: 1e-3}  # of compiled and eager forces, in the largest one
@@ -66,7 +65,7 @@ class Evaluator:
     far away as fill its fixed number of edges. Its first forces are compared with those of the network itself.
 
     Args:
-        task: the trained task, in evaluation; its device and type are those of the computation.
+        task: the trained task, :class:`~spheregeo.tasks.Forces`, in evaluation; its device and type are those of the computation.
         skin: width of the skin in Å; 0 finds neighbours at each step.
         compile: whether the network is compiled, once for each number of atoms and room for edges: many seconds at the first
             step, and a fraction of the time of small systems at the others.
@@ -83,7 +82,7 @@ class Evaluator:
         torch.Size([2, 3])
     """
 
-    def __init__(self, task: Forces, skin: float = 0.5, compile: bool = False) -> None:
+    def __init__(self, task: Any, skin: float = 0.5, compile: bool = False) -> None:
         if not (skin >= 0 and math.isfinite(skin)):
             raise ValueError(f"skin is {skin}; expected zero or a positive length in Å")
         self.task, self.skin = task, float(skin)
