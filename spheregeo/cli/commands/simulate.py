@@ -85,6 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, overrides: list[str]) -> None:
     """Simulate."""
-    from spheregeo.cli import dynamics
+    from spheregeo.cli.dynamics import simulate
 
-    dynamics.simulate(options)
+    simulate.run(options)
