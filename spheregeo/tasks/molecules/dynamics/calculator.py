@@ -58,6 +58,15 @@ class SpheregeoCalculator(Calculator):
             )
         self.task: Any = task.eval().to(device=torch.device(device or "cpu"), dtype=dtype)
         self.evaluator = Evaluator(self.task, skin, compile)
+        self._stress = (
+            False  # asked for before: it then comes with the forces of each step, not by a second evaluation
+        )
+
+    def reset(self) -> None:
+        """Forget all earlier systems: what comes next depends on the atoms given alone, to the last bit."""
+        super().reset()
+        self.evaluator.forget()
+        self._stress = False
 
     def calculate(
         self,
@@ -69,11 +78,12 @@ class SpheregeoCalculator(Calculator):
         wanted = properties or ["energy"]
         super().calculate(atoms, wanted, system_changes)
         system: Any = self.atoms
-        stress = "stress" in wanted
-        if stress and not (system.pbc.any() and system.cell.rank == 3 and not self.task.direct):
+        known = bool(system.pbc.any() and system.cell.rank == 3 and not self.task.direct)
+        if "stress" in wanted and not known:
             raise PropertyNotImplementedError(
                 "the stress is defined for periodic systems with three cell vectors, and forces that are the energy's gradient"
             )
+        stress = self._stress = known and (self._stress or "stress" in wanted)
         found = self.evaluator(system, stress=stress)
         energy = float(found["energy"].detach())
         self.results = {

@@ -142,6 +142,10 @@ class Evaluator:
                 self._compare(found, self._derive(network, positions, start, graph, stress))
             return found
 
+    def forget(self) -> None:
+        """Forget the neighbours of earlier steps; what is compiled stays."""
+        self._start = None
+
     def _derive(
         self,
         network: Callable[..., Tensor],
