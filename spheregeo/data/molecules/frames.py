@@ -42,27 +42,31 @@ def read_frames(path: str | Path) -> list[Any]:
 
     Raises: FileNotFoundError; ValueError for other content, or a frame that holds less or more than it says.
     """
-    from ase.io.extxyz import read_xyz
-
     path = need_file(path, "an extended XYZ file")
     text = read_text(path, f"an {WHAT} file")
-    frames: list[Any] = []
     with reading(path, WHAT):
-        checked = checked_frames(text.split("\n"))
-        if not checked:
+        frames = frames_of_text(text)
+        if not frames:
             raise ValueError(f"{path} holds no molecule")
-        source = read_xyz(
-            io.StringIO("\n".join(line for frame in checked for line in frame) + "\n"), slice(None)
-        )
-        for k in range(len(checked)):
-            try:
-                frames.append(next(source))
-            except KeyError as error:
-                raise ValueError(
-                    f"frame {k} has an atom {error}; expected the symbols of elements, such as C or Cl"
-                ) from error
-            except Exception as error:  # ASE raises errors of many kinds for words that are no numbers
-                raise ValueError(f"frame {k}: {error or type(error).__name__}") from error
+    return frames
+
+
+def frames_of_text(text: str) -> list[Any]:
+    """All frames of a text as ASE's Atoms. Raises: ValueError as :func:`read_frames`, without a file's name."""
+    from ase.io.extxyz import read_xyz
+
+    frames: list[Any] = []
+    checked = checked_frames(text.split("\n"))
+    source = read_xyz(io.StringIO("\n".join(line for frame in checked for line in frame) + "\n"), slice(None))
+    for k in range(len(checked)):
+        try:
+            frames.append(next(source))
+        except KeyError as error:
+            raise ValueError(
+                f"frame {k} has an atom {error}; expected the symbols of elements, such as C or Cl"
+            ) from error
+        except Exception as error:  # ASE raises errors of many kinds for words that are no numbers
+            raise ValueError(f"frame {k}: {error or type(error).__name__}") from error
     return frames
 
 

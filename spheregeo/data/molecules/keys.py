@@ -334,12 +334,10 @@ def _fits(frames: Sequence[Any], name: str, what: str) -> bool:
         value = _of_atoms(frame, name) if what == "forces" else _whole(frame, name)
         if value is not None:
             array = np.asarray(value)
-            shapes: list[tuple[int, ...]] = {
-                "energy": [()],
-                "forces": [(len(frame), 3)],
-                "stress": [(6,), (9,), (3, 3)],
-            }[what]
-            return array.shape in shapes and array.dtype.kind in "iuf"
+            shapes: dict[str, list[tuple[int, ...]]] = {
+                "energy": [()], "forces": [(len(frame), 3)], "stress": [(6,), (9,), (3, 3)],
+            }  # fmt: skip
+            return array.shape in shapes[what] and array.dtype.kind in "iuf"
     return False
 
 

@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from spheregeo.data.molecules.files import from_frames, read_frames
+from spheregeo.data.molecules.periodic.databases import read_database
 from spheregeo.data.molecules.tables import read_sdf
 from spheregeo.files import write_bytes
 from spheregeo.tasks.answers import ended
+from spheregeo.tasks.molecules.stream import Stream
 from spheregeo.tasks.predict import Job, PredictOptions, Written, predict_files
 
-SUFFIXES = (".xyz", ".extxyz", ".sdf")
+SUFFIXES = (".xyz", ".extxyz", ".sdf", ".db")
 BATCH = 64
+LARGE = 2**20  # bytes; larger files go through in pieces
 TRIED = 20  # frames of which one must be sound
 IDS = ("id", "ID", "name", "title", "identifier", "label", "tag")  # keys of a frame that say which it is
 Answer = dict[str, Any]  # numbers by name, and arrays of atoms by name, such as "forces" (n, 3)
@@ -27,6 +30,8 @@ Ask = Callable[[dict[str, Tensor], list[int]], list[Answer]]
 
 
 def _read(path: Path) -> list[Any]:
+    if path.suffix.lower() == ".db":
+        return read_database(path)
     if path.suffix.lower() != ".sdf":
         return read_frames(path)
     from ase import Atoms
@@ -38,7 +43,7 @@ def frames_of(path: Path) -> list[Any]:
     """Return all molecules of a file as ASE's Atoms; a frame that cannot be read is an Exception in its place.
 
     Args:
-        path: extended XYZ or SDF file.
+        path: extended XYZ or SDF file, or an ASE database.
 
     Raises: ValueError where no frame can be read.
     """
@@ -46,6 +51,8 @@ def frames_of(path: Path) -> list[Any]:
         return _read(path)
     except Exception as error:
         whole = error
+    if path.suffix.lower() == ".db":
+        raise whole
     frames: list[Any] = []
     with tempfile.TemporaryDirectory() as folder:
         for k, text in enumerate(_texts(path)):
@@ -144,6 +151,8 @@ def predict_molecules(
 ) -> None:
     """Predict the molecules of a file or a folder: NAME_predicted.xyz and predictions.csv.
 
+    A single file that is large goes through in pieces, and a prediction of it that was stopped goes on within the file.
+
     Args:
         ask: function of a batch and the number of atoms of each of its molecules.
         source: file or folder.
@@ -164,12 +173,7 @@ def predict_molecules(
         first = ", ".join(f"{name} {found[0][name]:.6g} {unit}" for name, unit in units.items())
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         rows = [
-            [
-                f"{path.name}:{k}",
-                *(float(answer[name]) for name in units),
-                frame.get_chemical_formula(),
-                identity(frame),
-            ]
+            row_of(path, k, frame, answer, units)
             for (k, frame), answer in zip(frames.items(), found, strict=True)
         ]
         return Written(f"{first}{more}; in {written}", rows)
@@ -179,7 +183,59 @@ def predict_molecules(
         SUFFIXES, "file of molecules", "files", frames_of, answers, write,
         endings=("_predicted.xyz",), columns=columns, batch_size=BATCH,
     )  # fmt: skip
-    predict_files(job, source, output, options)
+    if is_large(source):
+        predict_large(job, source, output, options or PredictOptions(), units)
+    else:
+        predict_files(job, source, output, options)
+
+
+def row_of(path: Path, k: int, frame: Any, answer: Answer, units: dict[str, str]) -> list[Any]:
+    """Return the row of the table of a frame.
+
+    Args:
+        path: its file.
+        k: its number there.
+        frame: the molecule as ASE's Atoms.
+        answer: the answer to it.
+        units: unit of each number, by name.
+    """
+    numbers = (float(answer[name]) for name in units)
+    return [f"{path.name}:{k}", *numbers, frame.get_chemical_formula(), identity(frame)]
+
+
+def is_large(source: Path) -> bool:
+    """Return whether a file is large, and can be read in pieces."""
+    return (
+        source.is_file()
+        and source.suffix.lower() in (".xyz", ".extxyz", ".db")
+        and source.stat().st_size > LARGE
+    )
+
+
+def predict_large(job: Job, path: Path, output: Path, options: PredictOptions, units: dict[str, str]) -> None:
+    """Predict a large file in pieces, so that memory does not grow with it; the answers are those of a small file.
+
+    Args:
+        job: how molecules are predicted.
+        path: the file.
+        output: folder of the answers.
+        options: how.
+        units: unit of each number, by name.
+
+    Raises: ValueError for frames without an answer, after the others are done, and as :func:`predict_files`.
+    """
+    if options.several_passes:
+        raise ValueError("tiles and turns are for photos; expected 1 and 1")
+
+    def made(frames: dict[int, Any], found: list[Answer]) -> tuple[bytes, list[list[Any]]]:
+        rows = [
+            row_of(path, k, frame, answer, units)
+            for (k, frame), answer in zip(frames.items(), found, strict=True)
+        ]
+        return annotate(list(frames.values()), found, units), rows
+
+    stream = Stream(job, path, output, options)
+    stream.run(made)
 
 
 def identity(frame: Any) -> str:

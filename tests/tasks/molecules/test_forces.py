@@ -484,6 +484,82 @@ def test_predict_writes_extended_xyz(run: Path, tmp_path: Path, capsys: pytest.C
     assert "contain H, but the training had only" in capsys.readouterr().err
 
 
+def test_a_large_file_goes_through_in_pieces_and_on_within_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answers, faults and files are those of the small way; stopped in its middle, it goes on to the same bytes."""
+    from ase.db import connect
+    from ase.io import read
+
+    from spheregeo.tasks.molecules import predict
+
+    text = "".join(
+        f"2\nProperties=species:S:1:pos:R:3 tag=t{k}\nCu 0 0 0\nAg 0 0 {2.5 + 0.01 * k}\n" for k in range(30)
+    )
+    text += "3\nno sense\nCu 0 0 0\nAg 0 zero 0\nAg 0 0 5\n\n" + text
+    (tmp_path / "in.xyz").write_text("\ufeff" + text)
+    words = ["--ckpt", str(run / "checkpoints" / "best.ckpt"), "--batch-size", "4"]
+
+    def ask(source: str, output: str, *more: str) -> tuple[int, str]:
+        place = ["--input", str(tmp_path / source), "--output", str(tmp_path / output)]
+        code = main(["predict", "fit-forces", *place, *words, *more])
+        return code, capsys.readouterr().err
+
+    assert ask("in.xyz", "small")[0] == 2
+    monkeypatch.setattr(predict, "LARGE", 0)
+    code, told = ask("in.xyz", "large")
+    assert code == 2 and "1 of 61 molecules failed" in told and "in.xyz, frame 30" in told
+
+    def same(other: str) -> None:
+        for name in ("in_predicted.xyz", "predictions.csv"):
+            assert (tmp_path / "large" / name).read_bytes() == (tmp_path / other / name).read_bytes(), name
+        assert [p.name for p in sorted((tmp_path / other).iterdir())] == [
+            ".predictions.jsonl", "failures.csv", "in_predicted.xyz", "predictions.csv",
+        ]  # fmt: skip
+
+    same("large")
+    pairs = [read(tmp_path / name / "in_predicted.xyz", ":") for name in ("small", "large")]
+    assert len(pairs[0]) == len(pairs[1]) == 60
+    for one, other in zip(*pairs, strict=True):  # in other batches: the last digits of float32
+        assert one.info["tag"] == other.info["tag"]
+        assert np.allclose(one.arrays["predicted_forces"], other.arrays["predicted_forces"], atol=1e-5)
+    names = [
+        [row.split(",")[0] for row in (tmp_path / name / "predictions.csv").read_text().splitlines()]
+        for name in ("small", "large")
+    ]
+    assert names[0] == names[1] and names[0][31] == "in.xyz:31"
+    annotate, seen = predict.annotate, []
+
+    def stopped(*given: Any) -> bytes:
+        seen.append(given)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return annotate(*given)
+
+    monkeypatch.setattr(predict, "annotate", stopped)
+    assert "stopped: 32 molecules are done" in ask("in.xyz", "again")[1]
+    assert not (tmp_path / "again" / "predictions.csv").exists()
+    with open(tmp_path / "again" / "in_predicted.part.xyz", "ab") as file:
+        file.write(b"cut in its midd")
+    seen.clear()
+    monkeypatch.setattr(predict, "annotate", lambda *given: (seen.append(given), annotate(*given))[1])
+    assert ask("in.xyz", "again", "--resume")[0] == 2 and len(seen) == 2
+    same("again")
+    base = connect(tmp_path / "in.db")
+    for atoms in read(tmp_path / "small" / "in_predicted.xyz", ":9"):
+        base.write(atoms)
+    assert ask("in.db", "base")[0] == 0
+    assert ask("in.db", "base", "--resume")[0] == 0
+    monkeypatch.setattr(predict, "LARGE", 10**9)
+    assert ask("in.db", "little")[0] == 0
+    tables = [
+        (tmp_path / name / "predictions.csv").read_text().splitlines() for name in ("base", "little", "small")
+    ]
+    assert tables[0] == tables[1] and tables[0][9].endswith(",AgCu,9")
+    energies = [[float(row.split(",")[1]) for row in table[1:10]] for table in tables[1:]]
+    assert energies[0] == pytest.approx(energies[1], abs=1e-5)
+
+
 @pytest.mark.realdata
 @pytest.mark.usefixtures("holding")
 def test_real_trajectories(real_data: Path) -> None:

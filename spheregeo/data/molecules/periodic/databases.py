@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,21 @@ def read_database(path: str | Path) -> list[Any]:
 
     Raises: FileNotFoundError; ValueError for other content, or a database without rows.
     """
+    frames = list(database_rows(path))
+    if not frames:
+        raise ValueError(f"{path} holds no row")
+    return frames
+
+
+def database_rows(path: str | Path, after: int = 0) -> Iterator[Any]:
+    """Rows of an ASE database one after another, as :func:`read_database` has them.
+
+    Args:
+        path: the database.
+        after: only rows whose id is larger.
+
+    Raises: FileNotFoundError; ValueError for other content.
+    """
     from ase.db import connect
 
     path = need_file(path, "an ASE database")
@@ -47,14 +62,10 @@ def read_database(path: str | Path) -> list[Any]:
         with open(path, "rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise ValueError(f"{path} is no SQLite file; expected a database that ase.db has written")
-        frames = []
-        for row in connect(path, type="db", use_lock_file=False).select():
+        for row in connect(path, type="db", use_lock_file=False).select(f"id>{after}"):
             frame = row.toatoms()
             frame.info |= {**row.key_value_pairs, "id": row.id}
-            frames.append(frame)
-        if not frames:
-            raise ValueError(f"{path} holds no row")
-    return frames
+            yield frame
 
 
 def read_ase_db(source: str | Path | Sequence[str | Path], **options: Any) -> Molecules:
