@@ -8,6 +8,7 @@ from spheregeo.models.meshes.delta_conv import DeltaNet
 from spheregeo.models.meshes.diffusion_net import DiffusionNet
 from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.molecules.completion import MoleculeField
+from spheregeo.models.molecules.equiformer import EquiformerV2
 from spheregeo.models.molecules.escn import ESCN
 from spheregeo.models.molecules.nequip import NequIP
 from spheregeo.models.molecules.painn import PaiNN
@@ -97,6 +98,7 @@ __all__ = [
     "DiffusionNet",
     "DiscoClassifier",
     "Encoded",
+    "EquiformerV2",
     "GMRUNet",
     "GMRVoxels",
     "GaugeClassifier",

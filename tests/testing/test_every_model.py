@@ -35,6 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pointnet": {"width": 4},
     "scn": {"width": 4, "hidden": 8, "depth": 2, "taps": 24, "oversampling": 3.0, "num_neighbors": 4.0},
     "escn": {"width": 4, "hidden": 8, "depth": 2, "lmax": 1, "oversampling": 3.0, "num_neighbors": 4.0},
+    "equiformer-v2": {"width": 4, "heads": 2, "hidden": 8, "depth": 2, "lmax": 1, "oversampling": 3.0},
     "prin": {"width": 2, "depth": 2, "bandwidth": 12, "shells": 3, "lmax": 2, "window": 0.8},
     "sprin": {"width": 4, "k": 4, "counts": (6, 3)},
     "risurconv": {

@@ -21,7 +21,11 @@ THRESHOLDED = (
 
 
 # samples of spheres and turns of frames, by which invariance is exact to rounding
-SAMPLES: dict[str, dict[str, Any]] = {"scn": {"taps": 24, "oversampling": 3.0}, "escn": {"oversampling": 3.0}}
+SAMPLES: dict[str, dict[str, Any]] = {
+    "scn": {"taps": 24, "oversampling": 3.0},
+    "escn": {"oversampling": 3.0},
+    "equiformer-v2": {"oversampling": 4.0, "hidden": 8},
+}
 PROPER = ("scn",)  # perceptrons in edge frames see reflections
 
 

@@ -144,5 +144,8 @@ def test_bad_arguments() -> None:
         PointProduct("3x0e", "2x0e + 1x2e", 1)
     with pytest.raises(ValueError, match="expected distinct irreps, 0e first"):
         FrameGate("2x1o + 3x0e")
+    few = FrameProduct(["2x0e + 2x1o"], "2x0e", 2, mmax=0)
+    with pytest.raises(ValueError, match=r"parts have \[24\] values; expected \[4\] for each of 3 edges"):
+        few([torch.randn(3 * 8)], 3)  # with order 1, which the product leaves out
     with pytest.raises(ValueError, match="product is of"):
         PointProduct("3x0e", "2x0e", 1).load_e3nn(FullyConnectedTensorProduct("2x0e", "1x0e + 1x1o", "2x0e"))

@@ -12,16 +12,18 @@ from e3nn.o3 import Irreps
 from torch import Tensor, nn
 
 from spheregeo.groups import random_rotations
-from spheregeo.harmonics import packed_wigner, unpack_wigner, wigner_D
+from spheregeo.harmonics import packed_wigner, unpack_wigner, wigner_D, wigner_to_y
 from spheregeo.nn.irreps import SphereActivation, Stacks
 from spheregeo.nn.space import EdgeGeometry
 from spheregeo.nn.space.edge_frame import FrameGate, FrameProduct
 from spheregeo.nn.space.spherical_channels import (
+    EdgeFrameAttention,
     FrameSphereActivation,
     FrameWays,
     SphereMean,
     StrictMessage,
     TapMessage,
+    smooth_attention,
     two_frames,
 )
 from spheregeo.nn.space.spherical_channels.frames import scaled_orders
@@ -157,6 +159,107 @@ def test_strict_message_turns_with_its_edges(mmax: int | None) -> None:
     assert turned_error(message, message.num_features, False) < 1e-12
     sampled = StrictMessage(C, L, 4, mmax, "sphere", (20, 20))
     assert turned_error(sampled, sampled.num_features, False) < 1e-7
+
+
+@pytest.mark.parametrize(
+    "activation, mmax, scalars", [("gate", None, False), ("sphere", 1, False), ("gate", 1, True)]
+)
+def test_attention_equals_its_dense_twin(activation: str, mmax: int | None, scalars: bool) -> None:
+    """Edge by edge with whole rotation matrices, attention by sums over each target's edges."""
+    channels, heads, alpha, hidden = 4, 2, 3, 2
+    layer = EdgeFrameAttention(channels, L, hidden, heads, alpha, mmax, activation, (12, 20), scalars)
+    irreps, between = channel_irreps(channels, L), channel_irreps(hidden, L)
+    nn.init.normal_(layer.norm.weight)
+    edge_index, vectors = edges()
+    source, target = edge_index
+    vectors.requires_grad_()
+    x, h = torch.randn(5, irreps.dim, requires_grad=True), torch.randn(8, layer.num_features)
+    envelope = torch.rand(8)
+
+    def ours() -> Tensor:
+        ways = FrameWays.of(geometry(edge_index, vectors), layer.rotation, L)
+        return layer(Stacks.from_mul_ir(x, irreps), ways, h, envelope, target).to_mul_ir()
+
+    def as_frames(values: Tensor) -> EdgeGeometry:  # one edge a point, all along ŷ: a frame that is the world
+        up = torch.tensor([[0.0, 1.0, 0.0]]).expand(len(values), 3)
+        return geometry(torch.arange(len(values)).repeat(2, 1), up, len(values))
+
+    def dense() -> Tensor:
+        turns = [torch.block_diag(*[m[e] for m in unpack_wigner(wigner_to_y(vectors, L))]) for e in range(8)]
+        logits, values = [], []
+        for e in range(8):
+            d = torch.block_diag(*[turns[e][l * l : (l + 1) ** 2, l * l : (l + 1) ** 2]
+                                   for l in range(L + 1) for _ in range(channels)])  # fmt: skip
+            ends = torch.cat([(d @ x[j])[None] for j in (int(source[e]), int(target[e]))])
+            own = FrameWays.of(as_frames(ends[:1]), layer.rotation, L)
+            parts = [
+                layer.rotation.inward(Stacks.from_mul_ir(z[None], irreps), own.coefficients, own.sources)
+                for z in ends
+            ]
+            z = scaled_orders(layer.first(parts, 1), 1, h[e : e + 1], layer.wide, layer.mmax)
+            logits.append(layer._logits(z[None, : heads * alpha])[0])
+            inner = layer.act(torch.cat([z[layer.skipped : layer.row], z[layer.row :]]), 1)
+            if layer.apart:
+                extra = z[heads * alpha : layer.skipped]
+                constant = float(layer.act.act(torch.ones(1))) / float(
+                    torch.nn.functional.silu(torch.ones(1))
+                )
+                inner = torch.cat([constant * extra * torch.sigmoid(extra), inner[hidden:]])
+            y = layer.second([inner[: hidden * (L + 1)] if scalars else inner], 1)
+            if scalars:
+                values.append(y)
+                continue
+            rows_out = layer.rotation.outward(y, own.coefficients, own.targets).to_mul_ir()[0]
+            values.append(d.T @ rows_out)
+        out = torch.zeros(5, layer.irreps_out.dim)
+        for i in range(5):
+            mine = [e for e in range(8) if int(target[e]) == i]
+            raised = {e: envelope[e] * torch.exp(logits[e]) for e in mine}
+            total = 1 + sum(raised.values())
+            for e in mine:
+                share = (raised[e] / total).repeat_interleave(channels // heads)
+                each = torch.cat([share.repeat_interleave(ir.dim) for _, ir in layer.irreps_out])
+                out = out.index_add(0, torch.tensor([i]), (each * values[e])[None])
+        result: Tensor = layer.after(out)
+        return result
+
+    got, expected = ours(), dense()
+    assert torch.allclose(got, expected, atol=1e-11) and float(got.detach().abs().max()) > 0.05
+    assert len(between) == L + 1
+    inputs = [x, *layer.parameters()] + (
+        [] if activation == "sphere" else [vectors]
+    )  # samples see a frame's roll
+    cotangent = torch.randn_like(got)
+    for a, b in zip(*(torch.autograd.grad(y, inputs, cotangent) for y in (got, expected)), strict=True):
+        assert torch.allclose(a, b, atol=1e-10)
+
+
+def test_attention_is_smooth_turns_and_takes_any_logit() -> None:
+    layer = EdgeFrameAttention(4, L, 3, heads=2)
+    irreps, (edge_index, vectors) = channel_irreps(4, L), edges()
+    x, h, envelope = torch.randn(5, irreps.dim), torch.randn(8, layer.num_features), torch.rand(8)
+
+    def said(x: Tensor, vectors: Tensor) -> Tensor:
+        ways = FrameWays.of(geometry(edge_index, vectors), layer.rotation, L)
+        return layer(Stacks.from_mul_ir(x, irreps), ways, h, envelope, edge_index[1]).to_mul_ir()
+
+    y = said(x, vectors)
+    for matrix in -random_rotations(2, generator=torch.Generator().manual_seed(0)).double():
+        d = wigner_D(irreps, matrix)
+        assert torch.allclose(said(x @ d.T, vectors @ matrix.T), y @ d.T, atol=1e-12)
+    # a target whose only neighbour leaves; logits far from one another
+    targets, last = torch.tensor([0, 0, 1]), torch.tensor(1e-12)
+    envelopes = torch.stack([last + 1, last, last])
+    weights = smooth_attention(torch.tensor([[500.0], [-500.0], [30.0]]), envelopes, targets, 3)[:, 0]
+    leaving = 1e-12 * math.exp(30)
+    assert weights.tolist() == pytest.approx([1.0, 0.0, leaving / (1 + leaving)])
+    assert torch.equal(
+        smooth_attention(torch.full((3, 1), 800.0), torch.zeros(3), targets, 3), torch.zeros(3, 1)
+    )
+    with pytest.raises(ValueError, match="expected a multiple of the 4 heads"):
+        EdgeFrameAttention(6, L, 3)
+    with pytest.raises(ValueError, match="activation is 'relu'"):
+        EdgeFrameAttention(4, L, 3, activation="relu")
 
 
 def test_products_and_gates_of_few_orders_are_those_of_all_with_the_others_zero() -> None:

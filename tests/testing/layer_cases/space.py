@@ -28,7 +28,7 @@ part_of("nn/space/test_steerable_conv.py", "SO2Maps CGPath PathTable EdgeGeometr
 part_of("nn/space/test_edge_frame.py", "FrameGate FrameProduct FrameRotation PointProduct")
 part_of(
     "nn/space/test_spherical_channels.py",
-    "FrameSphereActivation FrameWays SphereMean StrictMessage TapMessage",
+    "EdgeFrameAttention FrameSphereActivation FrameWays SphereMean StrictMessage TapMessage",
 )
 part_of("nn/space/test_spherical_voxels.py", "SphericalVoxels PointMaps")
 own_twin("nn/space/test_steerable_conv.py", "SO2Linear")

@@ -26,7 +26,7 @@ class FrameProduct(ProductWeights, Mixing):
 
     Shape: features of each part planar by order, number of edges, scalars (E, scalars) or None -> planar by order.
     Equivariance: commutes with rotations about ŷ and reflections in planes that hold it.
-    Raises: ValueError for irreps that nothing reaches.
+    Raises: ValueError for irreps that nothing reaches, or features of other orders.
 
     Example:
         >>> product = FrameProduct(["8x0e + 4x1o", "8x0e + 4x1o"], "4x0e + 2x1o", lmax=2)
@@ -53,12 +53,14 @@ class FrameProduct(ProductWeights, Mixing):
         )
         self.like = [natural(irs[s]) == natural(targets[k]) for s, k, _, _ in self.maps.pairs]
         begins = []  # of each part: the columns before each of its orders
+        self.columns: list[int] = []  # of each part in all
         for part in every:
             mine, first, own = distinct_irreps(part), 0, {}
             for order in orders_of(mine, mmax):
                 own[order.m, order.m > 0 or natural(mine[order.members[0]])] = first
                 first += order.components * sum(part.count(mine[i]) for i in order.members)
             begins.append(own)
+            self.columns.append(first)
         self.jobs: list[Job] = []
         self.plans: list[
             tuple[int, tuple[int, ...], tuple[int, ...]]
@@ -113,6 +115,11 @@ class FrameProduct(ProductWeights, Mixing):
         return found
 
     def forward(self, parts: Sequence[Tensor], count: int, scalars: Tensor | None = None) -> Tensor:
+        sizes = [part.numel() for part in parts]
+        if sizes != [count * columns for columns in self.columns]:
+            raise ValueError(
+                f"parts have {sizes} values; expected {self.columns} for each of {count} edges: the orders that the product keeps"
+            )
         row = None
         if self.bias is not None:
             row = torch.cat([self.bias, self.bias.new_zeros(self.jobs[0].width - len(self.bias))])
