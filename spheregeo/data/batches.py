@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 __all__ = ["collate", "collate_clouds", "collate_meshes", "collate_molecules"]
 
 PER_ATOM = ("numbers", "positions", "forces", "atomic", "tags", "fixed")
-PER_MOLECULE = ("index", "target", "vectors", "energy", "stress", "weight", "type", "cell", "pbc")
+PER_MOLECULE = ("index", "target", "vectors", "energy", "stress", "weight", "type", "replayed", "cell", "pbc")
 
 
 def _check_items(items: Any, wanted: tuple[str, ...], what: str) -> None:
@@ -104,7 +104,7 @@ def collate_molecules(items: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor
             is. Molecules that are not periodic may stand beside periodic ones.
 
     Shape: numbers (P_1,), (P_2,), ... -> (P_1 + P_2 + ...,), likewise positions, forces, atomic, tags and fixed; batch counts
-        the molecules on; index, target, vectors, energy, stress, weight, type, cell and pbc have one row per molecule.
+        the molecules on; index, target, vectors, energy, stress, weight, type, replayed, cell and pbc have one row per molecule.
     Units: Å, eV and eV/Å; targets keep theirs.
     Raises: ValueError for no items, or where only some have energies, forces or targets; TypeError for items that are none.
 

@@ -40,10 +40,16 @@ __all__ = ["from_pyg", "to_pyg"]
 
 _PER_MOLECULE = {
     "target": "y", "vectors": "vectors", "energy": "energy", "stress": "stress",
-    "weight": "label_weight", "type": "config_type", "cell": "cell", "pbc": "pbc", "index": "idx",
+    "weight": "label_weight", "type": "config_type", "replayed": "replayed", "cell": "cell", "pbc": "pbc", "index": "idx",
 }  # fmt: skip
 _PER_ATOM = {"forces": "force", "atomic": "atomic", "tags": "tags", "fixed": "fixed"}
-_KINDS = {"tags": torch.int64, "fixed": torch.bool, "pbc": torch.bool, "type": torch.int64}
+_KINDS = {
+    "tags": torch.int64,
+    "fixed": torch.bool,
+    "pbc": torch.bool,
+    "type": torch.int64,
+    "replayed": torch.bool,
+}
 
 
 def to_pyg(item: Mapping[str, Any]) -> Data | Batch:
@@ -199,7 +205,7 @@ def _atoms(held: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
             value = held[there].to(_KINDS.get(here, torch.float64))
             width = {
                 "target": (1, -1), "vectors": (1, -1, 3), "energy": (1,), "stress": (1, 3, 3), "weight": (1, 3), "type": (1,),
-                "cell": (1, 3, 3), "pbc": (1, 3),
+                "replayed": (1,), "cell": (1, 3, 3), "pbc": (1, 3),
             }[here]  # fmt: skip
             found[here] = value.reshape(width)
     return found

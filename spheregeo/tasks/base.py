@@ -185,6 +185,13 @@ class Task(FormerNames, pl.LightningModule, ABC):
             f"there is no audit of {type(self).__name__} yet; see spheregeo.audit for single layers"
         )
 
+    def begin_from(self, stored: dict[str, Tensor]) -> None:
+        """Take from the state of a checkpoint what the weights that a training starts from belong to; nothing unless overridden.
+
+        Args:
+            stored: tensors by name.
+        """
+
     # ---- the loop
 
     def training_step(self, batch: Batch, index: int) -> Tensor:

@@ -16,6 +16,7 @@ from spheregeo.data.molecules.groups import grouped_split
 from spheregeo.data.molecules.module import MoleculeData, Split, random_split
 from spheregeo.data.molecules.molecules import Molecules
 from spheregeo.data.molecules.periodic.databases import has_databases, read_ase_db
+from spheregeo.data.molecules.replay import with_replayed
 
 __all__ = ["ClustersData", "ForcesData"]
 
@@ -43,6 +44,9 @@ class ForcesData(MoleculeData):
             frames, such as config_type or source; see :func:`~spheregeo.data.molecules.groups.group_frames`.
         config_weights: weight in the loss of the frames of each ``config_type``, such as {bulk: 1, dimer: 0.1, Default: 1}, times
             the frames' own ``config_weight``.
+        replay: a file with frames of an earlier training, which are mixed into this one's, as a training that starts from a
+            checkpoint (--init) needs them to forget nothing; their energies count from the checkpoint's free atoms.
+        replay_share: share of the frames of an epoch that are replayed ones.
         train: training frames; 0 for all that are left.
         val: validation frames.
         test: test frames, unless test_root is given.
@@ -74,6 +78,8 @@ class ForcesData(MoleculeData):
         stress_sign: int = 1,
         split_by: str = "auto",
         config_weights: dict[str, float] | None = None,
+        replay: str | None = None,
+        replay_share: float = 0.5,
         eval_batch_size: int = 50,
         **kwargs: Any,
     ) -> None:
@@ -93,6 +99,11 @@ class ForcesData(MoleculeData):
             if not 0 <= weight < math.inf:
                 raise ValueError(f"config_weights gives {name!r} the weight {weight}; expected 0 or more")
         self.split_by, self.config_weights = split_by, config_weights
+        if not 0 < replay_share < 1:
+            raise ValueError(
+                f"replay_share is {replay_share}; expected a share of the frames between 0 and 1"
+            )
+        self.replay, self.replay_share = replay, replay_share
         self._told: dict[str, str] = {}
         self.train, self.val, self.test = train, val, test
         self._free: dict[int, float] = {}
@@ -145,6 +156,17 @@ class ForcesData(MoleculeData):
         sizes = ", ".join(f"{len(found[part])} {part}" for part in ("train", "val", "test"))
         _tell(f"split {self._told.get('split', 'by frame')}: {sizes}")
         return found
+
+    def molecules(self, split: str) -> Molecules:
+        if split != "train" or self.replay is None or split in self._parts:
+            return super().molecules(split)
+        own = super().molecules(split)
+        self._parts[split] = with_replayed(
+            own, self.read_file(self.replay), self.replay_share, self.seed, len(self.source)
+        )
+        more = len(self._parts[split]) - len(own)
+        _tell(f"{more} frames of {self.replay} are replayed beside {len(own)}")
+        return self._parts[split]
 
     @property
     def isolated(self) -> dict[int, float] | None:

@@ -19,6 +19,7 @@ key            shape        dtype    meaning
 ``fixed``      (P,)         bool     whether the atom is held in place; only where some atom is
 ``weight``     (B, 3)       float64  weights of energy, forces and stress in the loss; only where some are not 1
 ``type``       (B,)         int64    the configuration type, as a place in ``type_names``; only where the source has types
+``replayed``   (B,)         bool     whether a molecule is one of an earlier training; only where some is
 ``cell``       (B, 3, 3)    float64  rows are the cell's vectors in Å; only where some molecule is periodic
 ``pbc``        (B, 3)       bool     along which of them the system repeats itself
 =============  ===========  =======  ==========================================================================
@@ -123,6 +124,7 @@ class Molecules:
         weights: weights of each molecule's energy, forces and stress in the loss.
         types: configuration type of each molecule, as a place in ``type_names``.
         type_names: names of the configuration types.
+        replayed: whether each molecule is one of an earlier training's, mixed in.
         groups: number of the system, the trajectory or the relaxation that each molecule is a frame of.
         names: what the molecules are called.
         index: numbers of the molecules in their source; counted from 0 if None.
@@ -130,8 +132,8 @@ class Molecules:
         atomic: values of each target that is a number of each atom, such as its charge.
 
     Shape: numbers (P,), positions (P, 3), ptr (N + 1,), targets (N,) each, energy (N,), forces (P, 3), cell (N, 3, 3),
-        pbc (N, 3), stress (N, 3, 3), tags (P,), fixed (P,), weights (N, 3), types (N,), groups (N,), index (N,), vectors (N, 3)
-        each, atomic (P,) each.
+        pbc (N, 3), stress (N, 3, 3), tags (P,), fixed (P,), weights (N, 3), types (N,), replayed (N,), groups (N,), index (N,),
+        vectors (N, 3) each, atomic (P,) each.
     Units: Å; eV, eV/Å and eV/Å³ for energy, forces and stress; ``units`` for the targets.
     Raises: ValueError for unknown elements, molecules without atoms, NaN or coincident positions, lengths that do not fit.
 
@@ -162,6 +164,7 @@ class Molecules:
     types: Tensor | None = None
     type_names: tuple[str, ...] = ()
     groups: Tensor | None = None
+    replayed: Tensor | None = None
 
     def __post_init__(self) -> None:
         atoms, count = len(self.numbers), len(self.ptr) - 1
@@ -177,6 +180,7 @@ class Molecules:
             "weights": (self.weights, (count, 3)),
             "types": (self.types, (count,)),
             "groups": (self.groups, (count,)),
+            "replayed": (self.replayed, (count,)),
             **{f"target {name!r}": (values, (count,)) for name, values in self.targets.items()},
             **{f"target {name!r}": (values, (count, 3)) for name, values in self.vectors.items()},
             **{f"target {name!r}": (values, (atoms,)) for name, values in self.atomic.items()},
@@ -320,6 +324,7 @@ class Molecules:
             weights=rows(self.weights, chosen),
             types=rows(self.types, chosen),
             groups=rows(self.groups, chosen),
+            replayed=rows(self.replayed, chosen),
             names=None if self.names is None else tuple(self.names[int(k)] for k in chosen),
             index=self.index[chosen],
             vectors={k: v[chosen] for k, v in self.vectors.items()},
@@ -379,7 +384,7 @@ class Molecules:
         for name in ("energy", "forces", "stress", "tags", "fixed"):
             if getattr(part, name) is not None:
                 found[name] = getattr(part, name)
-        for key, rows in (("weight", part.weights), ("type", part.types)):
+        for key, rows in (("weight", part.weights), ("type", part.types), ("replayed", part.replayed)):
             if rows is not None:
                 found[key] = rows
         if part.pbc is not None and part.cell is not None and bool(part.pbc.any()):

@@ -21,6 +21,7 @@ from spheregeo.tasks.checks import Batch, take
 from spheregeo.tasks.losses import plain_mean
 from spheregeo.tasks.molecules.atoms import Atoms, prepare_atoms, without_inference_mode
 from spheregeo.tasks.molecules.base import check_loss_options, penalty, per_element
+from spheregeo.tasks.molecules.fine_tuning import Origin, shifted_references
 from spheregeo.tasks.molecules.force_parts import strongest, turned_forces, volumes
 from spheregeo.tasks.molecules.force_scores import UNITS, ForceScores, error_table, write_errors
 from spheregeo.tasks.molecules.predict import Answer, predict_molecules
@@ -31,7 +32,7 @@ from spheregeo.tasks.pictures.parity import parity_picture, write_values
 from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.predictions import Predictions
 
-REFERENCES = ("isolated", "fit", "none")
+REFERENCES = ("isolated", "fit", "none", "checkpoint")
 BOUND = 20.0  # eV an atom; energies further from free atoms than that are no binding energies
 
 
@@ -52,7 +53,8 @@ class Forces(ScheduledTask):
     Args:
         network: name of a model for molecules, see ``spheregeo list models``; its readout must be the sum.
         references: the energies E0 of free atoms: "isolated" takes those that the data give, "fit" fits them to the training
-            energies, "none" sets them to 0.
+            energies, "none" sets them to 0, "checkpoint" keeps those of the checkpoint that the training starts from
+            (--init). In such a training "fit" fits what the checkpoint's network leaves of the energies.
         free_atoms: energies in eV by symbol, such as {"H": -13.6}; instead of those of the data.
         energy_weight: λ_E.
         force_weight: λ_F.
@@ -147,12 +149,34 @@ class Forces(ScheduledTask):
         self._types: dict[int, dict[str, float]] = {}
         self._type_names: tuple[str, ...] = ()
         self._relaxed: dict[str, float] = {}
+        self._origin: Origin | None = None
+        self._shift: Tensor | None = (
+            None  # of energies of free atoms (119,), where the training goes on from a checkpoint
+        )
 
     # ---- references and scale
 
+    def begin_from(self, stored: dict[str, Tensor]) -> None:
+        self._origin = Origin.of(stored)
+        if self._origin is not None:
+            self.scale.fill_(self._origin.scale)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self._shift is not None:
+            checkpoint["shift"] = self._shift.clone()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self._shift = checkpoint.get("shift")
+
     def fit_scales(self, molecules: Molecules) -> None:
+        if molecules.replayed is not None:
+            molecules = molecules.select((~molecules.replayed).nonzero()[:, 0])
         if molecules.energy is None or molecules.forces is None:
             raise ValueError("the training data hold no energies and forces; use data such as ForcesData")
+        if self._shift is not None and self._origin is None:
+            return  # a resumed run that began from a checkpoint: scale and energies of free atoms are restored
         isolated = getattr(self.trainer.datamodule, "isolated", None)  # type: ignore[attr-defined]
         given = self.free_atoms if self.free_atoms is not None else isolated
         if self.references == "isolated":
@@ -162,6 +186,14 @@ class Forces(ScheduledTask):
                     "--model.free_atoms, or choose --model.references fit"
                 )
             table = per_element(given, molecules.elements, "energies of free atoms")
+        elif self.references == "checkpoint":
+            if self._origin is None:
+                raise ValueError(
+                    "references is 'checkpoint' but the training starts from no force field; give --init, or choose fit"
+                )
+            table = self._origin.atom_energy.to(self.atom_energy)
+        elif self.references == "fit" and self._origin is not None:
+            table = shifted_references(self, molecules, self._origin).to(self.atom_energy)
         elif self.references == "fit":
             table = fit_references(molecules, molecules.energy)
         else:
@@ -189,6 +221,20 @@ class Forces(ScheduledTask):
             )
         if not len(known):
             self.tell("no training molecule has forces: energies alone train")
+        if self._origin is not None:
+            self.elements |= self._origin.elements.to(self.elements)
+            old = self._origin.atom_energy.to(table)
+            missing = self._origin.elements.to(self.elements).clone()
+            missing[molecules.elements] = False
+            self.atom_energy.copy_(
+                torch.where(missing, old, table)
+            )  # of elements that the new data do not have
+            self._shift = (self.atom_energy - old).cpu()
+            most = float(self._shift.abs().max())
+            self.tell(
+                f"the scale of the checkpoint is kept; energies of free atoms differ by up to {most:.4g} eV"
+            )
+            return
         rms = float(known.square().mean().sqrt() if len(known) else per_atom.square().mean().sqrt())
         self.scale.fill_(rms if rms > 1e-12 else 1.0)
 
@@ -311,6 +357,12 @@ class Forces(ScheduledTask):
         with torch.inference_mode(False), torch.set_grad_enabled(training):
             energy, forces = without_inference_mode(energy), without_inference_mode(forces)
             index = without_inference_mode(batch["batch"])
+            if (
+                "replayed" in batch and self._shift is not None
+            ):  # whose energies count from the checkpoint's free atoms
+                on_atoms = self._shift.to(energy)[without_inference_mode(batch["numbers"])]
+                shift = torch.zeros_like(energy).index_add(0, index, on_atoms)
+                energy = energy + shift * without_inference_mode(batch["replayed"])
             atoms = torch.bincount(index, minlength=len(energy))
             bound, derived = found["bound"], found["forces"]
             scale = self.scale.to(bound)

@@ -35,6 +35,7 @@ def take_weights(task: Task, path: str | Path) -> list[str]:
         )
     check_weights(taken, path, task.state_dict())
     task.load_state_dict(taken, strict=False)
+    task.begin_from(stored)
     return [name for name in parameters if name not in taken]
 
 

@@ -826,3 +826,73 @@ def test_two_phases_types_and_a_plateau_from_fit_to_test(
     for wrong in ({"schedule": "steps"}, {"swa_lr": 1.0}, {"swa_share": 0.5, "swa_weights": {"dipole": 1.0}}):
         with pytest.raises(ValueError, match="expected"):
             Forces(**wrong)  # type: ignore[arg-type]
+
+
+def test_fine_tuning_with_replay_starts_where_the_checkpoint_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Energies of another method differ by constants of atoms, which are fitted; scale and forces stay, when resumed, too."""
+    from ase.io import read, write
+
+    def file(name: str, shift: float, seed: int) -> str:
+        rng, frames = np.random.default_rng(seed), []
+        for k in range(12):
+            z = rng.permutation([29, 29, 47] if k % 2 else [29, 47, 47])
+            x = np.array([[0.0, 0, 0], [2.6, 0, 0], [1.2, 2.3, 0]]) + 0.1 * rng.normal(size=(3, 3))
+            frames.append(Atoms(z, x, info={"REF_energy": 3.0 + 0.1 * x.sum() + shift * (z == 29).sum()}))
+            frames[-1].arrays["REF_forces"] = np.full((3, 3), 0.1) - 0.1 * np.eye(3)
+        write(tmp_path / name, frames, format="extxyz")
+        return str(tmp_path / name)
+
+    from ase import Atoms
+
+    first, second = file("first.xyz", 0.0, 0), file("second.xyz", -7.0, 1)
+    net = "--model.network=schnet --model.width=4 --model.depth=1 --model.references=fit --data.val=2 --data.test=2".split()
+    net += ["--data.train=0", "--trainer.max_epochs=1"]
+    run, tuned = tmp_path / "run", tmp_path / "tuned"
+    assert main(["fit", "fit-md", "--output", str(run), f"--data.root={first}", *net]) == 0
+    before = load(run / "checkpoints" / "last.ckpt")
+    words = [
+        "--init",
+        str(run / "checkpoints" / "last.ckpt"),
+        f"--data.root={second}",
+        f"--data.replay={first}",
+    ]
+    assert main(["fit", "fit-md", "--output", str(tuned), *words, "--model.lr=1e-9", *net]) == 0
+    assert "8 frames of" in capsys.readouterr().out
+    after = load(tuned / "checkpoints" / "last.ckpt")
+    assert isinstance(before, Forces) and isinstance(after, Forces)
+    assert float(after.scale) == float(before.scale)
+    shift = after.atom_energy - before.atom_energy
+    assert abs(float(shift[29] - shift[47]) + 7.0) < 0.2 and float(shift[1]) == 0
+    batch = Molecules.of([[29, 47, 29]], [read(first, "0").positions]).batch([0])
+    assert torch.allclose(after(batch)["forces"], before(batch)["forces"], atol=1e-6)
+    data = ForcesData(second, val=2, test=2, replay=first, replay_share=0.5)
+    whole = data.molecules("train")
+    assert whole.replayed is not None and whole.replayed.tolist() == [False] * 8 + [True] * 8
+    assert (
+        main(
+            [
+                "fit",
+                "fit-md",
+                "--output",
+                str(tuned),
+                "--resume",
+                *words[2:],
+                *net[:-1],
+                "--trainer.max_epochs=2",
+            ]
+        )
+        == 0
+    )
+    resumed = load(tuned / "checkpoints" / "last.ckpt")
+    assert isinstance(resumed, Forces) and torch.equal(resumed.atom_energy, after.atom_energy)
+    assert float(resumed.scale) == float(before.scale)
+    after._shift = shift
+    some = whole.batch([8, 9])
+    plain = {k: v for k, v in some.items() if k != "replayed"}
+    truth = after.forward_batch(some)["truth"] - after.forward_batch(plain)["truth"]
+    z = some["numbers"].reshape(2, 3)
+    assert torch.allclose(truth, shift[z].sum(1))
+    with pytest.raises(ValueError, match="share of the frames between 0 and 1"):
+        ForcesData(second, replay_share=1.0)
