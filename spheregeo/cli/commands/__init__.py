@@ -17,6 +17,7 @@ NAMES = (
     "test",
     "predict",
     "simulate",
+    "relax",
     "encode",
     "decode",
     "audit",

@@ -15,7 +15,7 @@ from spheregeo.files import reading, write_json
 
 @contextlib.contextmanager
 def work_folder(
-    folder: Path, command: str, record: str, asked: Mapping[str, Any], ours: Sequence[str], resume: bool, overwrite: bool
+    folder: Path, command: str, record: str, asked: Mapping[str, Any], ours: Sequence[str], resume: bool | None, overwrite: bool
 ) -> Iterator[None]:  # fmt: skip
     """Hold a folder while a command writes there, and record there what was asked.
 
@@ -26,7 +26,7 @@ def work_folder(
         asked: entries that must be the same to go on.
         ours: patterns of the names of the command's files; without the first, which the command writes when it has begun, a fault
             leaves nothing behind.
-        resume: whether the command goes on in the folder.
+        resume: whether the command goes on in the folder; None for a command that cannot.
         overwrite: whether it may replace the files of an earlier call.
 
     Raises: FileNotFoundError, ValueError for a folder with nothing to go on with, with other settings, or somebody else's files.
@@ -39,7 +39,10 @@ def work_folder(
             try:
                 yield
             except (Stopped, KeyboardInterrupt) as error:
-                error.add_note(f"{folder} holds what is done; go on with --resume")
+                if any(folder.glob(ours[0])):
+                    error.add_note(
+                        f"{folder} holds what is done{'' if resume is None else '; go on with --resume'}"
+                    )
                 raise
             finally:
                 begun = any(folder.glob(ours[0]))
@@ -54,7 +57,7 @@ def work_folder(
 
 
 def _admit(
-    folder: Path, command: str, record: str, asked: Mapping[str, Any], ours: Sequence[str], resume: bool, overwrite: bool
+    folder: Path, command: str, record: str, asked: Mapping[str, Any], ours: Sequence[str], resume: bool | None, overwrite: bool
 ) -> None:  # fmt: skip
     known = folder / record
     if resume:
@@ -76,9 +79,9 @@ def _admit(
         p.name for p in folder.iterdir() if p not in own and p.name not in (record, LOCK) and p.name[0] != "."
     )
     if known.is_file() and not overwrite:
+        way = "" if resume is None else "--resume to go on with it, "
         raise ValueError(
-            f"{folder} already holds a {command}; pass --resume to go on with it, --overwrite to replace it, or --output DIR to "
-            "leave it alone"
+            f"{folder} already holds a {command}; pass {way}--overwrite to replace it, or --output DIR to leave it alone"
         )
     if (others or own) and not known.is_file() and not overwrite:
         names = ", ".join([*others, *sorted(p.name for p in own)][:3])

@@ -1,8 +1,8 @@
-"""What a simulation did: energies, temperature, and perhaps pressure and volume, over time."""
+"""What a simulation did: energies, temperature, and perhaps pressure and volume, over time; phonon bands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,4 +46,41 @@ def dynamics_picture(path: str | Path, table: Mapping[str, NDArray[np.float64]])
     for panel in panels:
         panel.tick_params(labelsize=7)
     panels[-1].set_xlabel("time [ps]", fontsize=8)
+    return _write_figure(path, figure)
+
+
+def phonon_picture(
+    path: str | Path,
+    distance: NDArray[np.float64],
+    labels: tuple[Sequence[float], Sequence[str]],
+    frequencies: NDArray[np.float64],
+    grid: NDArray[np.float64],
+    density: NDArray[np.float64],
+) -> Path:
+    """Phonon bands along a path, and beside them their density of states.
+
+    Args:
+        path: the PNG file.
+        distance: of each point along the path (K,).
+        labels: places of the named points, and their names.
+        frequencies: THz (K, bands).
+        grid: frequencies of the density (G,).
+        density: density of states (G,).
+    """
+    figure = _figure(7.0, 4.0)
+    figure.subplots_adjust(left=0.1, right=0.98, bottom=0.1, top=0.96, wspace=0.05)
+    bands, states = figure.subplots(1, 2, sharey=True, width_ratios=[4, 1])
+    bands.plot(distance, frequencies, color="C0", linewidth=1)
+    bands.axhline(0, color="0.6", linewidth=0.8)
+    for place in labels[0]:
+        bands.axvline(place, color="0.8", linewidth=0.8)
+    bands.set_xticks(list(labels[0]), [name.replace("G", "Γ") for name in labels[1]], fontsize=8)
+    bands.set_xlim(distance[0], distance[-1])
+    bands.set_ylabel("frequency [THz], imaginary below 0", fontsize=8)
+    states.plot(density, grid, color="C0", linewidth=1)
+    states.set_xlim(left=0)
+    states.set_xticks([])
+    states.set_xlabel("density of states", fontsize=8)
+    for axis in (bands, states):
+        axis.tick_params(labelsize=7)
     return _write_figure(path, figure)

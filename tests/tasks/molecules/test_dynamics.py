@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 from ase.constraints import FixAtoms
 from ase.io import read, write
 
@@ -24,8 +25,10 @@ from spheregeo.tasks import Forces
 from spheregeo.tasks.molecules.dynamics import simulation
 from spheregeo.tasks.molecules.dynamics.calculator import SpheregeoCalculator
 from spheregeo.tasks.molecules.dynamics.committee import CommitteeCalculator
+from spheregeo.tasks.molecules.dynamics.elastic import elastic_constants, phonons, vibrations
 from spheregeo.tasks.molecules.dynamics.ensembles import ENSEMBLES, Ensemble
 from spheregeo.tasks.molecules.dynamics.simulation import Plan, SimulationError, simulate
+from spheregeo.tasks.molecules.dynamics.structures import Relaxation, relax
 from spheregeo.tasks.molecules.dynamics.trajectory import BINARY, FRAMES, LABELS, STATE, TABLE, read_table
 
 F64 = torch.float64
@@ -299,3 +302,105 @@ def fails_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert main(words) == 2
     return capsys.readouterr().err
+
+
+# ---- relaxations, elastic constants, phonons
+
+
+def test_relaxed_crystals_are_at_rest_under_their_pressure() -> None:
+    atoms = bulk("Cu", a=3.7, cubic=True)
+    atoms.rattle(0.05, seed=1)
+    atoms.calc = EMT()
+    how = Relaxation(cell="full", pressure=5.0, fmax=1e-3)
+    row, path = relax(atoms, how)
+    assert row["converged"] and len(path) == row["steps"] + 1
+    assert np.allclose(atoms.get_stress() / units.GPa, [-5, -5, -5, 0, 0, 0], atol=0.02)
+    assert path[-1].get_potential_energy() == row["energy_eV"] < row["energy_before_eV"]
+    assert not relax(copper_stretched(), Relaxation("fire", steps=2, cell="isotropic"))[0]["converged"]
+    with pytest.raises(ValueError, match="stress of this system is not known"):
+        relax(hydroxyl(1), how)
+    for wrong, named in (
+        (lambda: Relaxation("x"), "optimizer is 'x'"), (lambda: Relaxation(fmax=0), "fmax is 0"),
+        (lambda: Relaxation(cell="x"), "cell is 'x'"), (lambda: Relaxation(pressure=1.0), "with a cell that stays"),
+        (lambda: Relaxation(steps=-1), "steps is -1"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=named):
+            wrong()
+
+
+def copper_stretched() -> Atoms:
+    atoms = bulk("Cu", a=3.9)
+    atoms.calc = EMT()
+    return atoms
+
+
+def test_elastic_constants_are_the_energy_and_the_speed_of_sound() -> None:
+    atoms = copper_stretched()
+    relax(atoms, Relaxation(cell="isotropic", fmax=1e-4))
+    found = elastic_constants(atoms)
+    c = found.constants
+    volume, h = atoms.get_volume(), 0.01
+
+    def energy(strain: np.ndarray) -> float:
+        bent = atoms.copy()
+        bent.calc = EMT()
+        bent.set_cell(bent.cell[:] @ (np.eye(3) + strain), scale_atoms=True)
+        return float(bent.get_potential_energy())
+
+    def curvature(strain: np.ndarray) -> float:
+        return (energy(h * strain) + energy(-h * strain) - 2 * energy(0 * strain)) / h**2 / volume / units.GPa
+
+    shear = np.zeros((3, 3))
+    shear[0, 1] = shear[1, 0] = 0.5
+    assert c[0, 0] == pytest.approx(curvature(np.diag([1.0, 0, 0])), rel=0.01)
+    assert c[5, 5] == pytest.approx(curvature(shear), rel=0.01)
+    assert found.bulk == pytest.approx(curvature(np.eye(3)) / 9, rel=0.01) and found.stable
+    assert found.bulk == pytest.approx((c[0, 0] + 2 * c[0, 1]) / 3, rel=1e-6)  # a cubic crystal
+    assert abs(found.pressure) < 0.05
+    # the slope of the longitudinal branch at the zone's centre is the speed of sound
+    bands = phonons(atoms, supercell=4, points=200)
+    assert np.abs(bands.frequencies[0]).max() < 0.01 and bands.labels[1][:2] == ["G", "X"]
+    speed = np.sqrt(c[0, 0] * units.GPa * volume / atoms.get_masses()[0]) * units.fs  # Å/fs, of [100]
+    slope = 2 * np.pi * bands.frequencies[4].max() / bands.distance[4] / 1000
+    assert slope == pytest.approx(speed, rel=0.03)
+    with pytest.raises(ValueError, match="need a crystal"):
+        elastic_constants(hydroxyl(1))
+    with pytest.raises(ValueError, match="periodic"):
+        phonons(hydroxyl(1))
+
+
+def test_vibrations_of_a_dimer() -> None:
+    sigma, epsilon = 2.5, 0.5
+    atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, 2 ** (1 / 6) * sigma]])
+    atoms.calc = LennardJones(sigma=sigma, epsilon=epsilon, rc=100.0)
+    spring, mass = 72 * epsilon / 2 ** (1 / 3) / sigma**2, atoms.get_masses()[0] / 2
+    quantum = np.sqrt(spring / mass) * units._hbar * 1e10 / np.sqrt(units._e * units._amu)
+    waves = vibrations(atoms, delta=0.001)
+    assert waves[-1] == pytest.approx(quantum / units.invcm, rel=1e-3)
+    assert np.abs(waves[:-1]).max() < 0.02 * waves[-1]
+
+
+def test_relax_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    many = [bulk("Cu", cubic=True, a=3.7), bulk("U", "fcc", a=4.0), bulk("Au")]
+    write("many.xyz", many)
+    words = ["relax", "emt", "--input", "many.xyz", "--cell", "isotropic", "--output", "out"]
+    assert main(words) == 2  # the others are done
+    told = capsys.readouterr()
+    assert "1 of 3 structures failed: frame 1" in told.err and "frame 2, Au: at rest" in told.out
+    rows = Path("out/relaxations.csv").read_text().splitlines()
+    assert rows[0].startswith("frame,formula,converged") and [row[:4] for row in rows[1:]] == ["0,Cu", "2,Au"]
+    relaxed = read("out/relaxed.xyz", ":")
+    assert [f.info["frame"] for f in relaxed] == [0, 2] and relaxed[0].cell[0, 0] == pytest.approx(
+        3.59, abs=0.01
+    )
+    assert len(read("out/paths.xyz", ":")) > 4
+    assert "pass --overwrite" in fails_of(words, capsys)
+    more = ["--frames", "2", "--elastic", "--phonons", "2", "--overwrite"]
+    assert main([*words, *more]) == 0
+    assert json.loads(Path("out/elastic.json").read_text())["stable"] is True
+    assert Path("out/phonons.png").stat().st_size > 10_000
+    assert Path("out/phonons.csv").read_text().startswith("distance,band_0_THz")
+    assert "frames is 'x'" in fails_of([*words, "--frames", "x", "--overwrite"], capsys)
