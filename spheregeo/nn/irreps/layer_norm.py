@@ -2,11 +2,13 @@ r"""Layer norm of irreps features: root mean squares over the copies of a point,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from e3nn.o3 import Irreps
 from torch import Tensor, nn
+from torch.nn import functional
 
 from spheregeo.autograd import is_watched
 from spheregeo.nn.irreps.copies import PerCopy
@@ -184,6 +186,8 @@ class IrrepsLayerNorm(nn.Module):
         self.register_buffer("scalars", scalar.nonzero()[:, 0], persistent=False)
         self.weight = nn.Parameter(torch.ones(self.irreps.num_irreps)) if affine else None
         scalars, self._even = int(scalar.sum()), every.index(EVEN) if EVEN in every else -1
+        # the stack that torch's own layer norm takes: even scalars that share their mean square with nothing else
+        self._lone = self._even if share != "all" else -1
         self.bias = nn.Parameter(torch.zeros(scalars)) if affine and scalars else None
 
     def forward(self, x: Features) -> Features:
@@ -209,22 +213,39 @@ class IrrepsLayerNorm(nn.Module):
         given = x.parts[0].dtype
         dtype = working_dtype(x.parts[0])
         with torch.autocast(x.parts[0].device.type, enabled=False):
-            parts = [part.to(dtype) for part in x.parts]
-            squares: list[Any] = [0.0] * self.num_groups
-            even = self._even if self.num_centred else -1
-            for i, (group, size) in enumerate(self._stacks):
-                if i == even:
-                    parts[i] = parts[i] - parts[i].mean(-1, keepdim=True)
-                squares[group] = squares[group] + parts[i].square().sum((-2, -1), keepdim=True) / size
-            scales: list[Tensor] = [torch.rsqrt(square + self.eps) for square in squares]
-            factors = [scales[group] for group, _ in self._stacks]
+            parts = [part if part.dtype is dtype else part.to(dtype) for part in x.parts]
+            weights: Sequence[Tensor | None] = [None] * len(parts)
             if self.weight is not None:
                 weights = self.per_copy.split(self.weight.to(dtype))
-                factors = [factor * weight for factor, weight in zip(factors, weights, strict=True)]
-            parts = [part * factor for part, factor in zip(parts, factors, strict=True)]
-            if self.bias is not None:
-                parts[self._even] = parts[self._even] + self.bias.to(dtype)
-        return Stacks.of([part.to(given) for part in parts], self._terms)
+            bias = None if self.bias is None else self.bias.to(dtype)
+            out, scales = list(parts), self._scales(parts)
+            for i, (part, weight) in enumerate(zip(parts, weights, strict=True)):
+                if i == self._lone:
+                    out[i] = functional.layer_norm(part, part.shape[-1:], weight, bias, self.eps)
+                    continue
+                scale = scales[self._stacks[i][0]]
+                if i == self._even and self.num_centred:
+                    part = part - part.mean(-1, keepdim=True)
+                out[i] = part * (scale if weight is None else scale * weight)
+                if i == self._even and bias is not None:
+                    out[i] = out[i] + bias
+        return Stacks.of([part if part.dtype is given else part.to(given) for part in out], self._terms)
+
+    def _scales(self, parts: Sequence[Tensor]) -> dict[int, Tensor]:
+        """One over the root mean squares of the groups, but of even scalars that are a group by themselves; (..., 1, 1) each."""
+        squares: dict[int, tuple[Tensor, int]] = {}  # a group's sum of squares, in units of one over a size
+        for i, ((group, size), part) in enumerate(zip(self._stacks, parts, strict=True)):
+            if i == self._lone:
+                continue
+            centred = i == self._even and self.num_centred
+            part = part - part.mean(-1, keepdim=True) if centred else part
+            own = part.square().sum((-2, -1), keepdim=True)
+            if group in squares:
+                before, unit = squares[group]
+                squares[group] = torch.add(before, own, alpha=unit / size), unit
+            else:
+                squares[group] = own, size
+        return {group: torch.rsqrt(total / size + self.eps) for group, (total, size) in squares.items()}
 
     def plain(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         """The norm in differentiable pieces; weight and bias have an entry for each component. Shape: (rows, dim) -> the same."""

@@ -28,6 +28,7 @@ from spheregeo.nn.irreps.layout import (
 from spheregeo.nn.irreps.linear_product import Mix, Plan, Product
 from spheregeo.nn.irreps.stack_layout import StackLayout
 from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
+from spheregeo.nn.kept import KeptInEvaluation
 
 
 def _plan(source: StackLayout, target: StackLayout) -> Plan:
@@ -57,7 +58,7 @@ def _plan(source: StackLayout, target: StackLayout) -> Plan:
     return Plan(tuple(products), tuple(adjoint), *dims, source.in_order, target.in_order, numel)
 
 
-class IrrepsLinear(nn.Module):
+class IrrepsLinear(KeptInEvaluation):
     """Equivariant linear map of irreps features, one matrix product per irrep; the self-interaction.
 
     ``weight`` holds a (copies in, copies out) matrix for each irrep of the output that the input has, in the order of
@@ -152,19 +153,28 @@ class IrrepsLinear(nn.Module):
         first = parts[0]
         if torch.is_autocast_enabled(first.device.type):
             first = first.to(torch.get_autocast_dtype(first.device.type))
-        weights = iter(self.weight.to(first.dtype).split(self._sizes))
+        dtype = first.dtype
+        matrices = iter(self.kept(dtype, lambda: self._turned(dtype), [self.weight]))
         out = []
         for p, source in zip(self.plan.products, self._sources, strict=True):
             bias = None
             if self.bias is not None and p.start_out == self._bias_at:
-                bias = self.bias.to(first.dtype)
+                bias = self.bias.to(dtype)
             if p.weights >= 0:
-                matrix = next(weights).view(p.copies_in, p.copies_out)
-                out.append(functional.linear(parts[source].to(first.dtype), matrix.T, bias))
+                part = parts[source]
+                out.append(
+                    functional.linear(part if part.dtype is dtype else part.to(dtype), next(matrices), bias)
+                )
             else:
                 part = first.new_zeros(*first.shape[:-2], p.degree, p.copies_out)
                 out.append(part if bias is None else part + bias)
         return out
+
+    def _turned(self, dtype: torch.dtype) -> list[Tensor]:
+        """The matrices as torch's linear maps take them: (copies out, copies in) each."""
+        weights = iter(self.weight.to(dtype).split(self._sizes))
+        products = [p for p in self.plan.products if p.weights >= 0]
+        return [next(weights).view(p.copies_in, p.copies_out).T for p in products]
 
     @torch.no_grad()
     def load_e3nn(self, linear: Linear) -> IrrepsLinear:

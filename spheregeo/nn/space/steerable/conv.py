@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.irreps.layout import as_irreps, check_features, join_rows, places_of, split_rows
 from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
+from spheregeo.nn.kept import KeptInEvaluation
 from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList, edge_inputs
 from spheregeo.nn.space.steerable.paths import coupling_of, path_table
 from spheregeo.nn.space.steerable.so2 import FrameRotations, SO2Maps, so2_convolution
@@ -32,7 +33,7 @@ from spheregeo.sparse import Pairs
 METHODS = ("product", "so2", "tensor")
 
 
-class SteerableConv(nn.Module):
+class SteerableConv(KeptInEvaluation):
     r"""Convolution of O(3) features over the edges of a graph in space.
 
     Args:
@@ -229,15 +230,20 @@ class SteerableConv(nn.Module):
     def _products(
         self, x: Tensor, harmonics: Tensor, pairs: Pairs, edge_features: Tensor | None
     ) -> list[Tensor]:
-        z = self.coupling(x, harmonics, pairs, edge_features, self.factor())
-        parts = []
-        for part, weight in zip(self.coupling.split(z, pairs.num_target), self.scaled_weights(), strict=True):
-            rows, d, columns = part.shape
-            if weight.dtype is not part.dtype:
-                weight = weight.to(part.dtype)
-            mixed = part.view(rows * d, columns) @ weight.reshape(columns, -1)
-            parts.append(mixed.view(rows, d, weight.shape[2]))
-        return parts
+        learned = list(self.weights)
+        factor = None
+        if self.edge_weights is not None:
+            learned.append(self.edge_weights)
+            factor = self.kept("factor", self.factor, learned)
+        z = self.coupling(x, harmonics, pairs, edge_features, factor)
+        parts = self.coupling.split(z, pairs.num_target)
+        dtype = z.dtype
+        matrices = self.kept(dtype, lambda: self._matrices(dtype), learned)
+        return [part @ matrix for part, matrix in zip(parts, matrices, strict=True)]
+
+    def _matrices(self, dtype: torch.dtype) -> list[Tensor]:
+        """Scaled weights that mix what products of a target have, (H · rows, copies) each."""
+        return [w.flatten(0, 1).to(dtype) for w in self.scaled_weights()]
 
     def _in_chunks(self, x: Tensor, geometry: EdgeGeometry, edge_features: Tensor | None) -> list[Tensor]:
         """Targets a few at a time; what their edges need is computed again in the backward pass."""
