@@ -51,7 +51,7 @@ class Cloud:
         return [*own, *conv.parameters()]
 
 
-def conv_of(method: str, kind: str, lmax: int = 4, **options: Any) -> SteerableConv:
+def conv_of(method: str | None, kind: str, lmax: int = 4, **options: Any) -> SteerableConv:
     torch.manual_seed(0)
     conv = SteerableConv(IN, OUT, lmax=lmax, method=method, num_neighbors=5.0, **KINDS[kind], **options)
     return conv.double()
@@ -66,8 +66,8 @@ def test_methods_agree_to_second_derivatives(kind: str) -> None:
     """Output, gradients of features, positions, edge features and weights, and the derivatives of them all."""
     cloud = Cloud(kind=kind)
     found = []
-    for method in ("tensor", "product", "so2"):
-        if method == "so2" and kind == "depthwise":
+    for method in ("tensor", "product", "so2", "unrolled"):
+        if (method, kind) in (("so2", "depthwise"), ("unrolled", "edge weights")):
             continue
         conv = conv_of(method, kind)
         y = cloud.run(conv)
@@ -265,7 +265,15 @@ def test_geometry_first_used_without_gradients(method: str) -> None:
     close(found, expected, 1e-14)
 
 
-@pytest.mark.parametrize("method", ["product", "so2", "tensor"])
+def test_layers_are_unrolled_where_they_can_be() -> None:
+    assert [conv_of(None, kind, lmax=1).unroll() for kind in KINDS] == [True, False, True]
+    asked = conv_of("product", "shared", lmax=1)
+    assert not asked.unroll() and asked.method == "product"
+    with pytest.raises(ValueError, match="'unrolled' mixes no channels on edges"):
+        conv_of("unrolled", "edge weights")
+
+
+@pytest.mark.parametrize("method", ["product", "so2", "tensor", "unrolled"])
 def test_no_points(method: str) -> None:
     conv = SteerableConv("2x0e + 2x1o", "1x0e + 2x1o", lmax=2, method=method)
     assert conv(torch.zeros(0, 8), torch.zeros(0, 3), torch.zeros(2, 0, dtype=torch.int64)).shape == (0, 7)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,6 +84,19 @@ def test_neighbours_come_and_go_across_the_cutoff() -> None:
     assert evaluator.searches < 5
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_other_weights_are_noticed(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda padded, **options: padded)
+    task, atoms = task_of("steerable-molecule"), molecule("H2O")
+    evaluator = Evaluator(task, compile=compiled)
+    for _ in range(2):
+        torch.testing.assert_close(evaluator(atoms)["energy"], expected(task, atoms, False)["energy"][0])
+        with torch.no_grad():
+            for p in task.parameters():
+                p.mul_(0.9)
+            task.atom_energy.add_(1)
+
+
 def test_other_elements_and_periods_are_noticed() -> None:
     task = task_of("schnet")
     evaluator, atoms = Evaluator(task), systems()["crystal"]
@@ -105,7 +117,7 @@ def test_edges_that_fill_the_room_change_nothing(network: str, monkeypatch: pyte
     sizes: list[int] = []
 
     def watch(padded: nn.Module, **options: Any) -> Any:
-        assert options == {"fullgraph": True, "dynamic": False}
+        assert options == {"fullgraph": True, "dynamic": False, "options": {"cpp_wrapper": True}}
 
         def run(positions: Tensor, numbers: Tensor, index: Tensor, edges: Tensor, offset: Tensor) -> Any:
             sizes.append(edges.shape[1])
@@ -129,7 +141,8 @@ def test_edges_that_fill_the_room_change_nothing(network: str, monkeypatch: pyte
 
 def test_a_compiled_network_and_one_that_errs(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one graph, forward and backward, without the code generator."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda m, options, **more: real(m, backend="aot_eager", **more))
     task, atoms = task_of("schnet"), molecule("H2O")
     evaluator = Evaluator(task, compile=True)
     for _ in range(2):
@@ -138,7 +151,9 @@ def test_a_compiled_network_and_one_that_errs(monkeypatch: pytest.MonkeyPatch) -
             evaluator(atoms)["forces"], expected(task, atoms, False)["forces"], rtol=1e-9, atol=1e-9
         )
     wrong = Evaluator(task, compile=True)
-    monkeypatch.setattr(wrong, "compiled", lambda x, z, b, edges, r: 1e3 * x.square().sum().reshape(1, 1))
+    monkeypatch.setattr(
+        wrong, "_compile", lambda: lambda x, z, b, edges, r: 1e3 * x.square().sum().reshape(1, 1)
+    )
     with pytest.raises(RuntimeError, match="forces of the compiled SchNet differ by"):
         wrong(atoms)
 

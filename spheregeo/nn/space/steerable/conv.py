@@ -28,9 +28,10 @@ from spheregeo.nn.space.geometry import EdgeGeometry, EdgeList, edge_inputs
 from spheregeo.nn.space.steerable.paths import coupling_of, path_table
 from spheregeo.nn.space.steerable.so2 import FrameRotations, SO2Maps, so2_convolution
 from spheregeo.nn.space.steerable.tensor import tensor_convolution
+from spheregeo.nn.space.steerable.unrolled import unrolled_convolution, written_out
 from spheregeo.sparse import Pairs
 
-METHODS = ("product", "so2", "tensor")
+METHODS = ("product", "so2", "tensor", "unrolled")
 
 
 class SteerableConv(KeptInEvaluation):
@@ -44,10 +45,12 @@ class SteerableConv(KeptInEvaluation):
         depthwise: channels stay apart on edges and are mixed at points; needs ``edge_dim``.
         num_neighbors: mean number n of neighbors, a constant that sets the size of the output.
         method: "product" (aggregate products, mix once a point; compiled on CPUs), "so2" (rotate every edge onto the polar
-            axis, where the product is a small matrix for each order m) or "tensor" (e3nn's tensor product, the slow twin). All
-            have the same weights and give the same result; None takes "product" on CPUs and "so2" elsewhere.
+            axis, where the product is a small matrix for each order m), "tensor" (e3nn's tensor product, the slow twin) or
+            "unrolled" (every product of two numbers written out: slow as it stands, and what ``torch.compile`` makes the least of
+            for small systems; of depthwise layers and those without ``edge_dim``). All have the same weights and give the same
+            result; None takes "product" on CPUs and "so2" elsewhere.
         engine: name of an engine of the sparse backend, see :func:`spheregeo.sparse.engines`, for sums over neighbors and
-            rotations of edges; None for the first that runs. Method "tensor" has no use for one.
+            rotations of edges; None for the first that runs. Methods of plain torch have no use for one.
         mmax: of "so2": orders beyond it are left out of the product. Exactly equivariant, another set of maps.
         chunk: edges done at a time, computed again in the backward pass, for graphs that do not fit memory.
 
@@ -103,7 +106,7 @@ class SteerableConv(KeptInEvaluation):
             as_irreps(irreps_out, "irreps_out"),
         )
         self._check(lmax, edge_dim, num_neighbors, chunk)
-        self._check_method(method, engine, depthwise, mmax)
+        self._check_method(method, engine, depthwise, mmax, edge_dim)
         if depthwise and edge_dim is None:
             raise ValueError("depthwise convolutions take their weights from the edges: give edge_dim")
         self.lmax, self.edge_dim, self.depthwise = lmax, edge_dim, depthwise
@@ -117,6 +120,7 @@ class SteerableConv(KeptInEvaluation):
             )
         heads = 1 if edge_dim is None or depthwise else edge_dim
         kind = "factored" if depthwise else None if edge_dim is None else "shared"
+        self._written = written_out(self.table) if method == "unrolled" else None
         self._terms = terms_of(self.irreps_in), terms_of(self.irreps_out)
         self._places = places_of(self.irreps_in), places_of(self.irreps_out)
         self.coupling = coupling_of(self.table, kind, heads, engine)
@@ -140,7 +144,7 @@ class SteerableConv(KeptInEvaluation):
             raise ValueError(f"num_neighbors is {num_neighbors}; expected a positive number, their mean")
 
     def _check_method(
-        self, method: str | None, engine: str | None, depthwise: bool, mmax: int | None
+        self, method: str | None, engine: str | None, depthwise: bool, mmax: int | None, edge_dim: int | None
     ) -> None:
         if method is not None and method not in METHODS:
             raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}, or None")
@@ -150,8 +154,12 @@ class SteerableConv(KeptInEvaluation):
             raise ValueError(
                 "method 'so2' mixes channels on edges; depthwise convolutions take 'product' or 'tensor'"
             )
-        if method == "tensor" and engine not in (None, "auto"):
-            raise ValueError(f"engine is {engine!r}, but method 'tensor' is plain torch; expected None")
+        if method == "unrolled" and not depthwise and edge_dim is not None:
+            raise ValueError(
+                "method 'unrolled' mixes no channels on edges; take 'product', or depthwise=True"
+            )
+        if method in ("tensor", "unrolled") and engine not in (None, "auto"):
+            raise ValueError(f"engine is {engine!r}, but method {method!r} is plain torch; expected None")
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -204,6 +212,13 @@ class SteerableConv(KeptInEvaluation):
         elif method == "tensor":
             weights, factor = self.scaled_weights(), self.factor()
             parts = tensor_convolution(self.table, weights, factor, x.parts, geometry, edge_features)
+        elif method == "unrolled":
+            assert self._written is not None
+            weights, pair, factor = [w[0] for w in self.scaled_weights()], edge_features, self.factor()
+            if pair is not None and factor is not None:
+                pair = pair @ factor
+            harmonics = geometry.harmonics(self.lmax)
+            parts = unrolled_convolution(self._written, weights, x.parts, harmonics, geometry, pair)
         elif self.chunk is not None and geometry.num_edges > self.chunk:
             parts = self._in_chunks(x.planar(), geometry, edge_features)
         else:
@@ -218,6 +233,12 @@ class SteerableConv(KeptInEvaluation):
         ]
 
     # ---- methods
+
+    def unroll(self) -> bool:
+        """Take method "unrolled" from now on, where the layer has it and no method was asked for; returns whether it does."""
+        if self.method is None and (self.depthwise or self.edge_dim is None):
+            self.method, self._written = "unrolled", written_out(self.table)
+        return self.method == "unrolled"
 
     def scaled_weights(self) -> list[Tensor]:
         """Weights (H, rows, copies) times the constants that keep variances: 1/√(rows H n)."""

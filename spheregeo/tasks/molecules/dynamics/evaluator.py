@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,11 +13,14 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from spheregeo.autograd import versions
 from spheregeo.data.molecules.files import from_frames
 from spheregeo.models import MoleculeGraph, molecule_graph
+from spheregeo.nn import SteerableConv
 from spheregeo.tasks.molecules.atoms import check_apart, check_atoms
 
 SLACK = 1.15  # edges for which a compiled network has room, in those at hand
+SMALL = 4096  # edges up to which a compiler does better with products written out than with our loops
 AGREEMENT = {torch.float64: 1e-8, torch.float32: 1e-3}  # of compiled and eager forces, in the largest one
 
 
@@ -32,6 +36,7 @@ class _Start(NamedTuple):
     """A system as it was when its neighbours were found."""
 
     key: tuple[bytes, bytes, bytes]
+    weights: Any  # which they were
     places: np.ndarray  # (P, 3) float64
     centre: np.ndarray  # (3,)
     numbers: Tensor
@@ -42,7 +47,7 @@ class _Start(NamedTuple):
 
 
 @contextmanager
-def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Inside, parameters need no gradient: no graph is kept for them."""
     learned = [p for p in parameters if p.requires_grad]
     for p in learned:
@@ -61,8 +66,9 @@ class Evaluator:
     or periods are others; of those at hand a step takes the pairs within the cutoff, so that the skin changes no result but by
     rounding. Energies of free atoms are computed once for each set of elements, and no graph is kept for the weights.
 
-    A compiled network takes pairs beyond the cutoff too, on which its envelopes vanish, and as many pairs of an atom with itself
-    far away as fill its fixed number of edges. Its first forces are compared with those of the network itself.
+    What is compiled is a copy of the network, made anew when a weight changes. It takes pairs beyond the cutoff too, on which its
+    envelopes vanish, and as many pairs of an atom with itself far away as fill its fixed number of edges. Its first forces are
+    compared with those of the network itself.
 
     Args:
         task: the trained task, :class:`~spheregeo.tasks.Forces`, in evaluation; its device and type are those of the computation.
@@ -94,13 +100,13 @@ class Evaluator:
                 f"compile is True, but {type(network).__name__} has "
                 f"{'forces of its own' if task.direct else 'a graph of another kind'}; expected energies of pairs of atoms"
             )
-        self.compiled: Callable[..., Tensor] | None = (
-            torch.compile(_Padded(network), fullgraph=True, dynamic=False) if compile else None
-        )
-        self._parameters = list(task.parameters())
+        self.compile = compile
+        self.compiled: Callable[..., Tensor] | None = None
+        self._parameters = [*task.parameters(), *task.buffers()]  # whatever an energy comes from
         self.searches = 0  # how often neighbours were found
         self._start: _Start | None = None
         self._room, self._compared = 0, False
+        self._state: Any = None  # of the weights that were compiled
 
     def __call__(self, atoms: Atoms, stress: bool = False) -> dict[str, Tensor]:
         """Return what a system has at present.
@@ -135,7 +141,7 @@ class Evaluator:
                     )
                 if len(squares):
                     check_apart(graph, positions)
-            if self.compiled is None:
+            if not self.compile:
                 return self._derive(network, positions, start, graph, stress)
             found = self._derive(self._padded(far, len(positions)), positions, start, far, stress)
             if not self._compared:
@@ -183,15 +189,16 @@ class Evaluator:
         """The system as it was when its neighbours were found, which is now where it has moved too far since."""
         key = atoms.numbers.tobytes(), atoms.cell.array.tobytes(), atoms.pbc.tobytes()
         start = self._start
-        if start is not None and start.key == key and self.skin:
+        weights = versions(self._parameters)
+        if start is not None and start.key == key and start.weights == weights and self.skin:
             away = float(np.square(atoms.positions - start.places).sum(1).max())
             if away <= (self.skin / 2) ** 2:  # False for NaN, which the search refuses
                 return start
-        self._start = self._search(atoms, key)
+        self._start = self._search(atoms, key, weights)
         return self._start
 
     @torch.no_grad()
-    def _search(self, atoms: Atoms, key: tuple[bytes, bytes, bytes]) -> _Start:
+    def _search(self, atoms: Atoms, key: tuple[bytes, bytes, bytes], weights: Any) -> _Start:
         task, network = self.task, self.task.network
         batch = self._batch(atoms)
         check_atoms(task, batch, task.elements)
@@ -216,16 +223,21 @@ class Evaluator:
         )[:, 0]
         self.searches += 1
         free = task.atom_energy.double()[numbers].sum()
-        return _Start(key, places, centre, numbers, owner, graph, free, alone[which].sum())
+        return _Start(key, weights, places, centre, numbers, owner, graph, free, alone[which].sum())
 
     # ---- a compiled network
 
     def _padded(self, graph: MoleculeGraph, atoms: int) -> Callable[..., Tensor]:
         """The compiled network, with edges that do nothing up to its room."""
         count = graph.edge_index.shape[1]
+        assert self._start is not None
+        if self._state != self._start.weights:
+            self.compiled, self._state, self._room = None, self._start.weights, 0
         if not self._room or count > self._room:
             self._room = math.ceil(SLACK * count / 16) * 16 + 16
-            self._compared = False
+            self.compiled = None
+        if self.compiled is None:
+            self.compiled, self._compared = self._compile(), False
         more, last = self._room - count, atoms - 1
         padding = graph.edge_index.new_full((2, more), last)  # the last target: edges are sorted by it
         edges = torch.cat([graph.edge_index, padding], 1)
@@ -240,6 +252,19 @@ class Evaluator:
             return compiled(positions, numbers, index, edges, offset)
 
         return run
+
+    def _compile(self) -> Callable[..., Tensor]:
+        """A copy of the network with its weights as they are, written for a compiler where systems are small."""
+        network = copy.deepcopy(self.task.network).requires_grad_(False)
+        if self._room <= SMALL:
+            for module in network.modules():
+                if isinstance(module, SteerableConv):
+                    module.unroll()
+        options: Any = {"cpp_wrapper": True} if self.task.scale.device.type == "cpu" else None
+        compiled: Callable[..., Tensor] = torch.compile(
+            _Padded(network), fullgraph=True, dynamic=False, options=options
+        )
+        return compiled
 
     def _compare(self, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         """Raises: RuntimeError where the compiled network gives other forces."""
