@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from spheregeo.checks import check_least, nearest
 from spheregeo.data.common import check_split
 from spheregeo.data.module import DataModule
+from spheregeo.data.molecules.edges import EdgeBatches, count_edges
 from spheregeo.data.molecules.molecules import Batch, Molecules
 from spheregeo.lazy import cached_property
 
@@ -65,6 +66,9 @@ class MoleculeData(DataModule[MoleculeSet]):
 
     Args:
         batch_size: molecules in a batch.
+        max_edges: most edges of a batch, which has ``batch_size`` molecules at most; 0 for batches of that size. For trainings in one
+            process.
+        edge_cutoff: longest edge that ``max_edges`` counts, Å: the network's cutoff.
         train_size: how many of the training molecules are used, the first of the split; 0 for all. For learning curves.
         test_root: a file or folder of its own for the test, read as the training molecules are; a part of those if None. Built-in
             molecules are tested on extended XYZ.
@@ -83,10 +87,14 @@ class MoleculeData(DataModule[MoleculeSet]):
     root: str = ""
 
     def __init__(
-        self, *, batch_size: int = 10, train_size: int = 0, test_root: str | None = None, **kwargs: Any
-    ) -> None:
+        self, *, batch_size: int = 10, max_edges: int = 0, edge_cutoff: float = 5.0, train_size: int = 0,
+        test_root: str | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(batch_size=batch_size, num_workers=0, **kwargs)
-        check_least(train_size=(train_size, 0))
+        check_least(train_size=(train_size, 0), max_edges=(max_edges, 0))
+        if not edge_cutoff > 0:
+            raise ValueError(f"edge_cutoff is {edge_cutoff}; expected a positive length in Å")
+        self.max_edges, self.edge_cutoff = max_edges, edge_cutoff
         self.train_size, self.test_root = train_size, test_root
         self._parts: dict[str, Molecules] = {}
 
@@ -115,6 +123,27 @@ class MoleculeData(DataModule[MoleculeSet]):
     def make(self, split: str) -> MoleculeSet:
         """Make the dataset of a split, which gathers whole batches."""
         return MoleculeSet(self.molecules(split), self.targets)
+
+    def _loader(self, split: str) -> DataLoader[Any]:
+        loader = super()._loader(split)
+        if not self.max_edges:
+            return loader
+        sampler: Any = loader.sampler
+        if getattr(sampler, "num_replicas", 1) > 1:
+            raise ValueError(
+                f"max_edges is {self.max_edges} in a training of several processes, whose batches would be of different numbers; "
+                "expected 0"
+            )
+        train = split == "train"
+        edges = count_edges(self.molecules(split), self.edge_cutoff)
+        over = int((edges > self.max_edges).sum())
+        if over and train:
+            print(
+                f"{over} of {len(edges)} molecules have more than {self.max_edges} edges; each is a batch of its own"
+            )
+        size = self.batch_size if train else self.eval_batch_size
+        batches = EdgeBatches(sampler, edges, self.max_edges, size, shuffled=train)
+        return DataLoader(self.items(split), batch_sampler=batches, collate_fn=self.collate)
 
     @cached_property
     def source(self) -> Molecules:

@@ -10,6 +10,7 @@ import torch
 
 from spheregeo.data import ClustersData, ExtXYZData, ForcesData, G2Data, QM9Data, SDFData, collate_molecules
 from spheregeo.data.molecules.built_in import g2_molecules, metal_clusters, nuclear_repulsion
+from spheregeo.data.molecules.edges import count_edges
 from spheregeo.data.molecules.groups import grouped_split
 from spheregeo.data.molecules.module import random_split
 from spheregeo.data.pyg import from_pyg, to_pyg
@@ -291,3 +292,30 @@ def test_labels_under_other_names(tmp_path: Path, capsys: pytest.CaptureFixture[
     path.write_text(4 * (head + " config_type=IsolatedAtom" + body))
     with pytest.raises(ValueError, match="'IsolatedAtom' and 2 atoms; expected one"):
         ForcesData(str(path)).source  # noqa: B018
+
+
+def test_batches_by_edges() -> None:
+    """All molecules come once in each epoch, no batch has more edges than allowed, and their number is that of every epoch."""
+    data = ClustersData(train=40, val=5, test=5, batch_size=12, max_edges=200, edge_cutoff=3.5)
+    loader, edges = data.train_dataloader(), count_edges(data.molecules("train"), 3.5)
+    one = data.molecules("train").positions[: int(data.molecules("train").counts[0])]
+    assert int(edges[0]) == int((torch.cdist(one, one) < 3.5).sum()) - len(one)
+    index = data.molecules("train").index
+    assert index is not None
+    orders = []
+    for epoch in range(3):
+        loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        batches = [batch["index"].tolist() for batch in loader]
+        assert len(batches) == len(loader)
+        sums = [sum(int(edges[index.tolist().index(k)]) for k in batch) for batch in batches]
+        assert max(sums) <= 200 and max(map(len, batches)) <= 12
+        assert sorted(k for batch in batches for k in batch) == sorted(index.tolist())
+        orders.append(batches)
+    assert orders[0] != orders[1] and sum(sums) / len(sums) > 140
+    assert [k for batch in data.val_dataloader() for k in batch["index"].tolist()] == list(range(5, 10))
+    assert (
+        max(len(b["index"]) for b in ClustersData(train=4, val=1, test=1, max_edges=1).train_dataloader())
+        == 1
+    )
+    with pytest.raises(ValueError, match="edge_cutoff is 0"):
+        ClustersData(edge_cutoff=0.0)
