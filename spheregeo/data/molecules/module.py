@@ -66,8 +66,8 @@ class MoleculeData(DataModule[MoleculeSet]):
 
     Args:
         batch_size: molecules in a batch.
-        max_edges: most edges of a batch, which has ``batch_size`` molecules at most; 0 for batches of that size. For trainings in one
-            process.
+        max_edges: most edges of a batch, which has ``batch_size`` molecules at most; 0 for batches of that size. For trainings
+            in one process.
         edge_cutoff: longest edge that ``max_edges`` counts, Å: the network's cutoff.
         train_size: how many of the training molecules are used, the first of the split; 0 for all. For learning curves.
         test_root: a file or folder of its own for the test, read as the training molecules are; a part of those if None. Built-in
