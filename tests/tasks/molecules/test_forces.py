@@ -809,7 +809,7 @@ def test_two_phases_types_and_a_plateau_from_fit_to_test(
     words = (
         f"--data.root={tmp_path / 'a.xyz'} --data.train=0 --data.val=2 --data.test=4 --model.references=fit "
         "--model.network=schnet --model.width=4 --model.depth=1 --model.schedule=plateau --model.plateau_patience=0 "
-        "--model.amsgrad=true --model.swa_share=0.5 --trainer.max_epochs=4"
+        "--model.optimizer=adamw --model.amsgrad=true --model.swa_share=0.5 --trainer.max_epochs=4"
     ).split()
     words += ["--data.config_weights={a: 0.5}", "--model.swa_weights={energy: 1000.0}"]
     assert main(["fit", "fit-md", "--output", run, *words]) == 0
