@@ -62,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name, type=kind, default=default, metavar="N", help=f"{text} (default: {default:g})"
         )
     parser.add_argument(
+        "--all-frames",
+        action="store_true",
+        help="simulate all structures of the input at once, by one call of the network a step (nve, langevin)",
+    )
+    parser.add_argument(
         "--cell", choices=("isotropic", "full"), default="isotropic", help="how npt changes the cell"
     )
     parser.add_argument(

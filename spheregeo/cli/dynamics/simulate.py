@@ -11,8 +11,15 @@ from spheregeo.files import write_json
 
 
 def run(options: Any) -> None:
-    """Simulate as the command line asks. Raises: as the engine."""
+    """Simulate as the command line asks.
+
+    Args:
+        options: those of ``spheregeo simulate``.
+
+    Raises: FileNotFoundError, ValueError for what is missing or bad; SimulationError for a simulation that has ended itself.
+    """
     from spheregeo.tasks.molecules.dynamics.ensembles import Ensemble
+    from spheregeo.tasks.molecules.dynamics.many import simulate_many
     from spheregeo.tasks.molecules.dynamics.simulation import Plan, simulate
 
     ensemble = Ensemble(
@@ -23,11 +30,12 @@ def run(options: Any) -> None:
         options.steps, options.every, options.save_every, options.max_temperature, options.stop_deviation,
         options.label_deviation,
     )  # fmt: skip
-    (atoms,) = read_structures(options.input, str(options.frame))
+    frames = read_structures(options.input, None if options.all_frames else str(options.frame))
     files = model_files(options.model)
     folder = Path(options.output)
+    frame = "all" if options.all_frames else options.frame
     asked = {
-        **vars(ensemble), "every": plan.every, "save_every": plan.save_every, "frame": options.frame,
+        **vars(ensemble), "every": plan.every, "save_every": plan.save_every, "frame": frame,
         "precision": options.precision, "label_deviation": plan.label_deviation, **digests(files, options.input),
     }  # fmt: skip
     ours = (
@@ -40,8 +48,18 @@ def run(options: Any) -> None:
         "summary.json",
     )
     with work_folder(folder, "simulation", "simulation.json", asked, ours, options.resume, options.overwrite):
-        atoms.calc = open_models(files, options.device, options.precision)
-        found = simulate(atoms, ensemble, plan, folder, resume=options.resume)
+        calculator = open_models(files, options.device, options.precision)
+        if options.all_frames:
+            task = getattr(calculator, "task", None)
+            if task is None:
+                raise ValueError(
+                    "--all-frames takes one trained model, no committee and none of ASE's potentials"
+                )
+            found = simulate_many(frames, task, ensemble, plan, folder, resume=options.resume)
+        else:
+            (atoms,) = frames
+            atoms.calc = calculator
+            found = simulate(atoms, ensemble, plan, folder, resume=options.resume)
         write_json(folder / "summary.json", found)
         print(", ".join(f"{name} {value:.6g}" for name, value in found.items()))
         print(f"written to {folder}: trajectory.xyz, trajectory.traj, energies.csv, energies.png")

@@ -22,11 +22,12 @@ from ase.io import read, write
 from spheregeo.audit import randomise
 from spheregeo.cli import main
 from spheregeo.tasks import Forces
-from spheregeo.tasks.molecules.dynamics import simulation
+from spheregeo.tasks.molecules.dynamics import many, simulation
 from spheregeo.tasks.molecules.dynamics.calculator import SpheregeoCalculator
 from spheregeo.tasks.molecules.dynamics.committee import CommitteeCalculator
 from spheregeo.tasks.molecules.dynamics.elastic import elastic_constants, phonons, vibrations
 from spheregeo.tasks.molecules.dynamics.ensembles import ENSEMBLES, Ensemble
+from spheregeo.tasks.molecules.dynamics.many import simulate_many
 from spheregeo.tasks.molecules.dynamics.simulation import Plan, SimulationError, simulate
 from spheregeo.tasks.molecules.dynamics.structures import Relaxation, relax
 from spheregeo.tasks.molecules.dynamics.trajectory import BINARY, FRAMES, LABELS, STATE, TABLE, read_table
@@ -39,16 +40,17 @@ def _undrawn(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     """Pictures take a second each; one test looks at one."""
     if "command" not in request.node.name:
         monkeypatch.setattr(simulation, "_picture", lambda folder: None)
+        monkeypatch.setattr(many, "dynamics_picture", lambda path, table: None)
 
 
 def quiet(line: str) -> None:
     """Tell nobody."""
 
 
-def task_of(seed: int = 1, network: str = "schnet") -> Forces:
+def task_of(seed: int = 1) -> Forces:
     """A small task in float64 with random weights."""
     torch.manual_seed(seed)
-    made = Forces(network=network, width=8, depth=1, options={"cutoff": 4.0, "basis": 8})
+    made = Forces(network="schnet", width=8, depth=1, options={"cutoff": 4.0, "basis": 8})
     randomise(made.network, torch.Generator().manual_seed(seed))
     made.scale.fill_(0.1)
     return made.double().eval()
@@ -290,6 +292,7 @@ def test_the_command_keeps_to_its_folder(
     Path("other").mkdir()
     Path("other/thesis.txt").write_text("mine")
     assert "holds other files (thesis.txt)" in fails("--output", "other")
+    assert "--all-frames takes one trained model" in fails("--all-frames", "--output", "new")
     assert "stands alone" in fails_of(["simulate", "emt", "lj", *words[2:-1], "new"], capsys)
     Path("bad.xyz").write_text("1\n\nQq 0 0 0\n")
     assert "bad.xyz" in fails("--input", "bad.xyz", "--output", "new")
@@ -302,6 +305,71 @@ def fails_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     assert main(words) == 2
     return capsys.readouterr().err
+
+
+# ---- many systems at once
+
+
+def several() -> list[Atoms]:
+    """Three molecules and a crystal."""
+    rng = np.random.default_rng(5)
+    made = [Atoms("OHH", [[0, 0, 0], [0.97, 0, 0], [-0.2, 0.95, 0]]), Atoms("CO", [[0, 0, 0], [0, 0, 1.2]])]
+    made += [
+        Atoms("H", [[0.5, 0, 0]]),
+        Atoms("CO", [[0, 0, 0], [1.5, 1.4, 1.6]], cell=[3, 3.2, 3.1], pbc=True),
+    ]
+    for atoms in made:
+        atoms.set_momenta(0.02 * rng.normal(size=(len(atoms), 3)) * atoms.get_masses()[:, None])
+    return made
+
+
+def test_many_systems_move_as_each_alone(tmp_path: Path) -> None:
+    task, ensemble = task_of(), Ensemble("nve", 0.2)
+    together, alone = several(), several()
+    alone[1].set_constraint(FixAtoms([0]))
+    together[1].set_constraint(FixAtoms([0]))
+    found = simulate_many(together, task, ensemble, Plan(12, every=4), tmp_path / "many", tell=quiet)
+    assert found["systems"] == 4 and found["steps"] == 12
+    for k, (one, other) in enumerate(zip(together, alone)):
+        other.calc = SpheregeoCalculator(task)
+        simulate(other, ensemble, Plan(12, every=4), tmp_path / str(k), tell=quiet)
+        assert np.abs(one.positions - other.positions).max() < 1e-11
+        assert np.allclose(one.get_momenta(), other.get_momenta(), atol=1e-11)
+    frames = read(tmp_path / "many" / FRAMES, ":")
+    assert [(f.info["system"], f.info["step"]) for f in frames[:5]] == [
+        (0, 0),
+        (1, 0),
+        (2, 0),
+        (3, 0),
+        (0, 4),
+    ]
+    table, single = read_table(tmp_path / "many"), read_table(tmp_path / "0")
+    for name in ("total_eV", "temperature_K", "kinetic_eV"):
+        assert np.allclose(table[name].reshape(4, 4)[:, 0], single[name], rtol=1e-10)
+    assert abs(table["total_eV"].reshape(4, 4)[:, 1] - read_table(tmp_path / "1")["total_eV"]).max() < 1e-10
+
+
+def test_many_systems_under_noise_go_on_and_end(tmp_path: Path) -> None:
+    task, ensemble = task_of(), Ensemble("langevin", 0.2, seed=3)
+    whole = Plan(12, every=2, save_every=2)
+    simulate_many(several(), task, ensemble, whole, tmp_path / "whole", tell=quiet)
+    simulate_many(several(), task, ensemble, Plan(8, 2, 2), tmp_path / "cut", tell=quiet)
+    with open(tmp_path / "cut" / TABLE, "a") as file:
+        file.write("half a ro")
+    simulate_many(several(), task, ensemble, whole, tmp_path / "cut", resume=True, tell=quiet)
+    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
+    # free atoms under strong friction have the thermostat's velocities after a step
+    gas = [Atoms("H") for _ in range(400)]
+    strong = Ensemble("langevin", 0.5, temperature=250.0, friction=100.0)
+    simulate_many(gas, task, strong, Plan(1, every=1), tmp_path / "gas", tell=quiet)
+    hot = read_table(tmp_path / "gas")["temperature_K"][400:]
+    assert hot.mean() == pytest.approx(250, rel=0.1)  # standard error 4 %
+    with pytest.raises(SimulationError, match=r"system 1 flies apart, at .* K; its atom \d \([CO]\) moves"):
+        fast = several()[:2]
+        fast[1].set_momenta(50 * fast[1].get_momenta())
+        simulate_many(fast, task, Ensemble("nve", 5.0), Plan(4), tmp_path / "end", tell=quiet)
+    with pytest.raises(ValueError, match="many systems at once know nve, langevin"):
+        simulate_many(several(), task, Ensemble("nvt"), Plan(1), tmp_path / "no", tell=quiet)
 
 
 # ---- relaxations, elastic constants, phonons

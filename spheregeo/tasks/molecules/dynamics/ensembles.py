@@ -128,18 +128,20 @@ class Ensemble:
         )  # fmt: skip
 
 
-def begin_momenta(atoms: Atoms, ensemble: Ensemble) -> str:
+def begin_momenta(atoms: Atoms, ensemble: Ensemble, number: int = 0) -> str:
     """Give a system momenta: those it has, or those of a temperature, without motion of the whole.
 
     Args:
         atoms: the system, which is changed.
         ensemble: temperature, and seed of the draw.
+        number: which of several systems it is; each has a draw of its own.
 
     Returns a line on where they come from.
     """
     if atoms.has("momenta") and np.any(atoms.get_momenta()):
+        atoms.set_momenta(atoms.get_momenta())  # none on atoms that are held in place
         return f"velocities are the input's, {atoms.get_temperature():.0f} K"
-    rng = np.random.Generator(np.random.PCG64([ensemble.seed, 1]))
+    rng = np.random.Generator(np.random.PCG64([ensemble.seed, 1 + number]))
     masses = atoms.get_masses()[:, None]
     momenta = rng.standard_normal((len(atoms), 3)) * np.sqrt(masses * units.kB * ensemble.temperature)
     if not atoms.constraints and len(atoms) > 1:
