@@ -10,6 +10,7 @@ from spheregeo.models.meshes.gem_cnn import GemCNN
 from spheregeo.models.molecules.completion import MoleculeField
 from spheregeo.models.molecules.equiformer import EquiformerV2
 from spheregeo.models.molecules.escn import ESCN
+from spheregeo.models.molecules.mace import MACE
 from spheregeo.models.molecules.nequip import NequIP
 from spheregeo.models.molecules.painn import PaiNN
 from spheregeo.models.molecules.schnet import SchNet
@@ -80,6 +81,7 @@ __all__ = [
     "ALIASES",
     "ESCN",
     "GMRCNN",
+    "MACE",
     "OSLO",
     "PDECNN",
     "PRIN",

@@ -29,6 +29,7 @@ CLOUD = {"width": 4, "depth": 2, "k": 4}
 MOLECULE = {"width": 4, "depth": 2}
 # options that make networks small, by the beginning of their name
 SMALL: dict[str, dict[str, Any]] = {
+    "mace": {"width": 4, "lmax": 2, "hidden": (8, 8), "readout_width": 4},
     "vnn-dgcnn-base": {"widths": (3, 3), "embedding": 5, "k": 4},
     "vnn-dgcnn": {**VNN, "depth": 2, "embedding": 5},
     "vnn-pointnet": VNN,
