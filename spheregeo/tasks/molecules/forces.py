@@ -498,7 +498,7 @@ class Forces(ScheduledTask):
 
     def _by_type(self) -> dict[str, dict[str, float]]:
         """Scores of each configuration type by its name; nothing where there is one type only."""
-        if len(self._type_names) < 2:
+        if len(self._types) < 2:
             return {}
         return {self._type_names[k]: scores for k, scores in self._types.items() if k < len(self._type_names)}
 
