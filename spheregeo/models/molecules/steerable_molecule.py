@@ -12,6 +12,7 @@ from spheregeo.models.registry import register
 from spheregeo.models.space.base import AtomNetwork
 from spheregeo.models.space.heads import Outputs, VectorHead
 from spheregeo.models.space.molecule_graph import MoleculeGraph
+from spheregeo.models.space.small_network import Kept, small_features
 from spheregeo.models.space.steerable_blocks import (
     MessageBlock,
     PointBlock,
@@ -19,7 +20,8 @@ from spheregeo.models.space.steerable_blocks import (
     pyramid,
 )
 from spheregeo.nn.irreps import Stacks, ToStacks
-from spheregeo.nn.space import RadialBasis, polynomial_envelope
+from spheregeo.nn.irreps.stacks import terms_of
+from spheregeo.nn.space import EdgeGeometry, RadialBasis, polynomial_envelope
 
 
 class SteerableMolecule(AtomNetwork):
@@ -101,6 +103,7 @@ class SteerableMolecule(AtomNetwork):
             MessageBlock(first if i == 0 else irreps, irreps, **sizes) for i in range(depth)
         )
         self.points = nn.ModuleList(PointBlock(irreps, 2 * width, dropout) for _ in range(depth))
+        self._small, self._small_terms = Kept(), terms_of(irreps)
         count = irreps.num_irreps
         self.head = _head(count, width, out_channels, 0.1) if out_channels else None
         copies = sum(mul for mul, irrep in irreps if irrep.l == 1)
@@ -112,9 +115,24 @@ class SteerableMolecule(AtomNetwork):
         return self.stacks(positions, numbers, graph).to_mul_ir()
 
     def stacks(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Stacks:
-        """Features of the atoms after the last block."""
-        source, target = graph.edge_index
+        """Features of the atoms after the last block.
+
+        Those of a small system with fixed weights are one operator, see :mod:`spheregeo.models.space.small_network`.
+        """
         geometry = self.geometry(positions, graph)
+
+        def plain(vectors: Tensor, harmonics: Tensor) -> Tensor:
+            again = EdgeGeometry(vectors, geometry.edges)
+            again._harmonics = harmonics
+            return self._by_blocks(again, numbers).planar()
+
+        found = small_features(self._small, self, geometry, numbers, plain)
+        if found is not None:
+            return Stacks.from_planar(found, self._small_terms, len(numbers))
+        return self._by_blocks(geometry, numbers)
+
+    def _by_blocks(self, geometry: EdgeGeometry, numbers: Tensor) -> Stacks:
+        source, target = geometry.edges.source, geometry.edges.target
         basis = self.basis(geometry.lengths)
         envelope = polynomial_envelope(geometry.lengths / self.cutoff)
         extra = None

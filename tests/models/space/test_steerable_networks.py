@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from e3nn.o3 import Irreps
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spheregeo import models
+from spheregeo.models.space import small_network
 from spheregeo.models.space.steerable_blocks import PointBlock
 from spheregeo.nn import SampleDropout
 from spheregeo.sampling import random_rotations
@@ -162,3 +165,79 @@ def test_dropout_of_points_knows_of_several_processes() -> None:
     block = PointBlock(Irreps("4x0e + 2x1o"), 8, dropout=0.5)
     assert [type(part) for part in block.mlp].count(SampleDropout) == 1
     assert not any(type(part) is torch.nn.Dropout for part in block.modules())
+
+
+class _Count(TorchDispatchMode):
+    """Counts operators that reach torch's dispatcher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _slopes(network: Any, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Value, gradient, gradient that is differentiated again, and a product with the Hessian."""
+    x = x.detach().requires_grad_()
+    y = value(network, x, numbers)[0, 0]
+    (g,) = torch.autograd.grad(y, x, retain_graph=True)
+    (again,) = torch.autograd.grad(y, x, create_graph=True)
+    (h,) = torch.autograd.grad((again * torch.arange(again.numel()).view_as(again)).sum(), x)
+    return y.detach(), g, again.detach(), h
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"lmax": 0, "depth": 1}, {"lmax": 3, "depth": 2, "element_dim": 0, "out_vectors": 1}]
+)
+def test_small_systems_in_arrays_equal_plain_operations(
+    options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = made("steerable-molecule", 10, width=16, **options)
+    x, numbers = 1.5 * cloud(7), torch.tensor([1, 6, 6, 8, 1, 7, 1])
+    x[6] = 40.0  # an atom by itself
+    plain = _slopes(network, x, numbers)  # weights to be learned: plain operations
+    assert network._small.small is None
+    network.requires_grad_(False)
+    with _Count() as seen:
+        arrays = _slopes(network, x, numbers)
+    assert network._small.small is not None and seen.count > 0
+    for found, expected in zip(arrays, plain, strict=True):
+        assert float((found - expected).abs().max()) < 1e-12 * float(expected.abs().max())
+    copied = copy.deepcopy(
+        network
+    )  # begins with no arrays of its own, and those of the copy follow its weights
+    with torch.no_grad():
+        for p in copied.parameters():
+            p.mul_(1.1)
+        changed = value(copied, x, numbers)
+        monkeypatch.setattr(small_network, "EDGES", 0)
+        assert torch.allclose(changed, value(copied, x, numbers), rtol=1e-12)
+        assert not torch.allclose(changed[0, 0], plain[0], rtol=1e-6)
+
+
+def test_small_systems_dispatch_few_operators_and_fall_back() -> None:
+    network = made("steerable-molecule", 10).requires_grad_(False)
+    x, numbers = 1.5 * cloud(9), torch.full((9,), 6)
+    batch = torch.zeros(9, dtype=torch.int64)
+    graph = network.neighbors(x, batch)
+    value(network, x, numbers)
+    x.requires_grad_()
+    with _Count() as seen:
+        y = network(x, numbers, batch, graph, 1)
+        forward = seen.count
+        torch.autograd.grad(y[0, 0], x)
+    assert forward <= 130 and seen.count <= 320
+    seen_by_hook = []
+    handle = network.points[0].register_forward_hook(lambda *_: seen_by_hook.append(1))
+    assert torch.allclose(network(x, numbers, batch, graph, 1), y, rtol=1e-12)
+    handle.remove()
+    assert seen_by_hook
+    with pytest.raises(IndexError):
+        network(x, -numbers, batch, graph, 1)
+    near = x.detach().clone()
+    near[1] = near[0] + 1e-3  # where the waves' slopes need a series
+    assert bool(value(network, near, numbers).isfinite().all())
+    assert bool(network(x * float("nan"), numbers, batch, graph, 1).isnan().all())
