@@ -40,13 +40,21 @@ def layers() -> dict[str, Callable[[], Any]]:
     geometry = EdgeGeometry.of(positions, edges)
     steerable = sg.nn.SteerableConv("4x0e + 4x1o", "4x0e + 4x1o", lmax=1)
     resample = sg.nn.Resample(ball, grid)
-    inputs = [t.requires_grad_() for t in (field, tangent, features)]
+    molecule = sg.models.create("steerable-molecule", 10, 1, None).eval().requires_grad_(False)
+    atoms, numbers, owner = (
+        1.7 * torch.randn(9, 3),
+        torch.randint(1, 9, (9,)),
+        torch.zeros(9, dtype=torch.int64),
+    )
+    graph = molecule.neighbors(atoms, owner)
+    inputs = [t.requires_grad_() for t in (field, tangent, features, atoms)]
     return {
         "DiscoConv, 32 x 64, 4 channels": lambda: disco(inputs[0]),
         "GaugeConv, 42 points": lambda: gauge(inputs[1]),
         "SteerableConv, 20 edges": lambda: steerable(inputs[2], positions, edges),
         "SteerableConv, 20 edges, shared geometry": lambda: steerable(inputs[2], geometry),
         "Resample, 42 points to 32 x 64": lambda: resample(inputs[1]),
+        "steerable-molecule, 9 atoms, fixed weights": lambda: molecule(inputs[3], numbers, owner, graph, 1),
     }
 
 

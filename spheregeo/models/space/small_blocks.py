@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from spheregeo.models.space.steerable_blocks import MessageBlock, PointBlock
@@ -22,12 +23,21 @@ from spheregeo.nn.space import RadialNetwork, SteerableConv
 Array = np.ndarray
 Parts = list[Array]
 
+FEW_PRODUCTS = 1 << 18  # multiplications of a matrix product that OpenBLAS does on one thread
 EDGES = 2048  # up to which dispatch takes longer than arithmetic (measured: equal from 3000 on)
 
 
 def array_of(parameter: Any) -> Array:
     """A parameter's numbers, in place."""
     found: Array = parameter.detach().numpy()
+    return found
+
+
+def product(a: Array, b: Array) -> Array:
+    """The matrix product; large ones by torch, for numpy's library would wake threads of its own for them."""
+    if a.shape[0] * b.shape[0] * b.shape[1] <= FEW_PRODUCTS:
+        return a @ b  # type: ignore[no-any-return]
+    found: Array = torch.mm(torch.from_numpy(a), torch.from_numpy(b)).numpy()
     return found
 
 
@@ -87,7 +97,7 @@ class Perceptron:
         """Value, and the slopes of the activations."""
         slopes = []
         for k, (weight, bias) in enumerate(self.weights):
-            x = x @ weight
+            x = product(x, weight)
             x += bias
             if self.ended or k + 1 < len(self.weights):
                 x, slope = silu(x)
@@ -99,7 +109,7 @@ class Perceptron:
         for k in range(len(self.weights) - 1, -1, -1):
             if k < len(slopes):
                 g = g * slopes[k]
-            g = g @ self.weights[k][0].T
+            g = product(g, self.weights[k][0].T)
         return g
 
 
@@ -171,7 +181,7 @@ class Linear:
     def __call__(self, x: Parts, points: int) -> Parts:
         out = []
         for source, matrix, bias, d, copies in self.maps:
-            y = np.zeros((points * d, copies), x[0].dtype) if matrix is None else x[source] @ matrix
+            y = np.zeros((points * d, copies), x[0].dtype) if matrix is None else product(x[source], matrix)
             if bias is not None:
                 y += bias
             out.append(y)
@@ -181,7 +191,7 @@ class Linear:
         out: list[Any] = [None] * self.inputs
         for (source, matrix, *_), part in zip(self.maps, g, strict=True):
             if matrix is not None:
-                out[source] = part @ matrix.T
+                out[source] = product(part, matrix.T)
         return out
 
 
@@ -247,7 +257,7 @@ class Message:
         y, normed = self.norm(x, points)
         planar = np.concatenate([part.ravel() for part in self.before(y, points)])
         z = parted(contract(self.coupling, self.factor, planar, features), self.shapes, points)
-        mixed = [a @ w for a, w in zip(z, self.mixes, strict=True)]
+        mixed = [product(a, w) for a, w in zip(z, self.mixes, strict=True)]
         mixed[0] += self.bias
         gated, of_gate = self.gate(mixed, points)
         own = x if self.skip is None else self.skip(x, points)
@@ -259,7 +269,7 @@ class Message:
         hidden, slopes, features, normed, planar, of_gate, envelope = kept
         points = len(normed[1][0])
         mixed = self.gate.back(self.after.back(g), of_gate)
-        gz = np.concatenate([(a @ w.T).ravel() for a, w in zip(mixed, self.mixes, strict=True)])
+        gz = np.concatenate([product(a, w.T).ravel() for a, w in zip(mixed, self.mixes, strict=True)])
         gx, gw = contract_back(self.coupling, self.factor, planar, features, gz, not first)
         of_edge = self.radial.back(gw * envelope[:, None], slopes)
         of_envelope = np.einsum("ij,ij->i", gw, hidden)

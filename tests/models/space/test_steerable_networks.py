@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spheregeo import models
-from spheregeo.models.space import small_network
+from spheregeo.models.space import small_blocks, small_network
 from spheregeo.models.space.steerable_blocks import PointBlock
 from spheregeo.nn import SampleDropout
 from spheregeo.sampling import random_rotations
@@ -190,17 +190,20 @@ def _slopes(network: Any, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor, T
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"lmax": 0, "depth": 1}, {"lmax": 3, "depth": 2, "element_dim": 0, "out_vectors": 1}]
+    "options",
+    [{"width": 64}, {"lmax": 0, "depth": 1}, {"lmax": 3, "depth": 2, "element_dim": 0, "out_vectors": 1}],
 )
 def test_small_systems_in_arrays_equal_plain_operations(
     options: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = made("steerable-molecule", 10, width=16, **options)
+    network = made("steerable-molecule", 10, **{"width": 16, **options})
     x, numbers = 1.5 * cloud(7), torch.tensor([1, 6, 6, 8, 1, 7, 1])
     x[6] = 40.0  # an atom by itself
     plain = _slopes(network, x, numbers)  # weights to be learned: plain operations
     assert network._small.small is None
     network.requires_grad_(False)
+    if "width" in options:  # matrix products of both kinds
+        monkeypatch.setattr(small_blocks, "FEW_PRODUCTS", 1 << 14)
     with _Count() as seen:
         arrays = _slopes(network, x, numbers)
     assert network._small.small is not None and seen.count > 0
