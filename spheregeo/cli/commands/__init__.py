@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 from types import ModuleType
 
 NAMES = (
@@ -22,6 +23,7 @@ NAMES = (
     "decode",
     "audit",
     "export",
+    "import",
     "check",
     "list",
     "demo",
@@ -45,7 +47,8 @@ def module_of(name: str) -> ModuleType:
     Args:
         name: one of ``NAMES``.
     """
-    return importlib.import_module(f"spheregeo.cli.commands.{name}")
+    module = f"{name}_" if keyword.iskeyword(name) else name
+    return importlib.import_module(f"spheregeo.cli.commands.{module}")
 
 
 def make_parser() -> argparse.ArgumentParser:

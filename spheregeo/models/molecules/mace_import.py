@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spheregeo.models.molecules.mace import MACE
 from spheregeo.nn.space.many_body import SymmetricContraction, product_basis
 
-__all__ = ["converted_weights", "from_mace"]
+__all__ = ["converted_weights", "from_mace", "mace_options"]
 
 TABLE = 119  # size of a table of elements that holds them all
 _SKIPS = {(False, False): "none", (False, True): "later", (True, True): "all"}
@@ -45,7 +45,7 @@ def from_mace(model: nn.Module, head: str | int | None = None, in_channels: int 
         ValueError: model is a Linear; expected a MACE or ScaleShiftMACE of mace-torch
     """
     _check(model)
-    network = MACE(in_channels, len(_heads(model, head)), **_options(model))
+    network = MACE(in_channels, len(_heads(model, head)), **mace_options(model))
     like = next(model.parameters())
     network = network.to(device=like.device, dtype=like.dtype)
     found = {name: value.detach() for name, value in converted_weights(model, network, head).items()}
@@ -141,8 +141,12 @@ def _heads(model: Any, head: str | int | None) -> list[int]:
     raise ValueError(f"head is {head!r}; expected one of {', '.join(map(repr, names))}, or its number")
 
 
-def _options(model: Any) -> dict[str, Any]:
-    """The options of the network."""
+def mace_options(model: Any) -> dict[str, Any]:
+    """Return the options of the network that a model of mace-torch becomes.
+
+    Args:
+        model: the model, see :func:`from_mace`.
+    """
     blocks, embedding = list(model.interactions), model.radial_embedding
     residual = ["Residual" in type(block).__name__ for block in blocks]
     density = ["Density" in type(block).__name__ for block in blocks]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from mace_models import CASES, FILE, describe, evaluate, loss_of, make, position
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from spheregeo.cli.main import main
 from spheregeo.models import MACE, create
 from spheregeo.models.molecules.mace_import import converted_weights, from_mace
 
@@ -112,6 +114,35 @@ def test_all_heads_at_once_and_refusals() -> None:
     type(model.interactions[0]).__name__ = "AnotherBlock"
     with pytest.raises(ValueError, match="AnotherBlock"):
         from_mace(model)
+
+
+def test_checkpoint_and_calculator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ase = pytest.importorskip("ase")
+    from spheregeo.tasks.molecules import imported
+    from spheregeo.tasks.molecules.calculator import SpheregeoCalculator
+
+    with np.load(FILE) as arrays:
+        every = {key: arrays[key] for key in arrays.files}
+    model = rebuild(json.loads(str(every["facts"]))["crystal"], every, "crystal")
+    positions, cell = positions_and_cell(True)
+    atoms = ase.Atoms(every["crystal/numbers"], positions=positions, cell=cell, pbc=True)
+    atoms.calc = SpheregeoCalculator(imported.mace_task(model))
+    np.testing.assert_allclose(atoms.get_potential_energy(), every["crystal/energy"][0], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(atoms.get_forces(), every["crystal/forces"], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(atoms.get_stress(voigt=False), every["crystal/stress"], rtol=0, atol=1e-10)
+    file, output = tmp_path / "some.model", tmp_path / "mace.ckpt"
+    with pytest.raises(FileNotFoundError):
+        imported.import_mace(file, output, trust=True)
+    torch.save({"no": "model"}, file)
+    with pytest.raises(ValueError, match="pass --trust"):
+        imported.import_mace(file, output)
+    with pytest.raises(ValueError, match="holds a dict"):
+        imported.import_mace(file, output, trust=True)
+    monkeypatch.setattr(imported, "_unpickled", lambda path: model)
+    torch.set_default_dtype(torch.float32)
+    assert main(["import", "mace", str(file), "--output", str(output), "--trust"]) == 0
+    atoms.calc = SpheregeoCalculator(output)
+    np.testing.assert_allclose(atoms.get_forces(), every["crystal/forces"], rtol=0, atol=1e-5)
 
 
 def small(**options: Any) -> MACE:
