@@ -111,6 +111,7 @@ class NequIP(AtomNetwork):
         out_atoms: numbers for each atom, such as its charge, likewise.
 
     Example:
+        >>> import torch
         >>> network = NequIP(10, 1, width=4, depth=2, lmax=1)
         >>> positions, numbers, batch = torch.randn(6, 3), torch.randint(1, 9, (6,)), torch.tensor([0, 0, 0, 1, 1, 1])
         >>> network(positions, numbers, batch, network.neighbors(positions, batch), 2).shape
