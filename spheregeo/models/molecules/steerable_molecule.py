@@ -19,8 +19,7 @@ from spheregeo.models.space.steerable_blocks import (
     invariants_of,
     pyramid,
 )
-from spheregeo.nn.irreps import Stacks, ToStacks
-from spheregeo.nn.irreps.stacks import terms_of
+from spheregeo.nn.irreps import Stacks, ToStacks, terms_of
 from spheregeo.nn.space import EdgeGeometry, RadialBasis, polynomial_envelope
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spheregeo.autograd import Function, is_watched
 from spheregeo.models.space.small_blocks import (
     EDGES,
     Array,
@@ -23,7 +22,6 @@ from spheregeo.models.space.small_blocks import (
 )
 from spheregeo.nn.space import EdgeGeometry
 from spheregeo.sparse import Pairs
-from spheregeo.sparse.forms.coupling import COUPLING, CouplingSizes, CouplingStructure, G, W, X, Y
 
 NEAR = 0.2  # π r/cutoff below which the waves' slopes lose digits: plain operations know a series
 ENVELOPE = 6
@@ -62,12 +60,10 @@ class SmallNetwork:
         if self.elements is not None:
             ends = self.elements[kinds]
             edge = np.concatenate([edge, ends[pairs.sources.numpy()], ends[target.numpy()]], 1)
-        structures: dict[int, CouplingStructure] = {}
 
         def contract(coupling: Any, factor: Tensor, x: Array, w: Array) -> Array:
-            structure = structures[id(coupling)] = _structure(coupling, pairs)
             arguments = (torch.from_numpy(x), harmonics, torch.from_numpy(w), factor, None)
-            found: Array = COUPLING.partials(coupling.engine, structure, arguments, (G,))[0].numpy()
+            found: Array = coupling.partials(pairs, arguments, ("g",))[0].numpy()
             return found
 
         points, kept = len(kinds), []
@@ -77,7 +73,7 @@ class SmallNetwork:
             x, of_point = point(x, points)
             kept.append((of_message, of_point))
         out = torch.from_numpy(np.concatenate([part.ravel() for part in x]))
-        return out, (structures, harmonics, lengths, angles, waves, fifth, kept, points)
+        return out, (pairs, harmonics, lengths, angles, waves, fifth, kept, points)
 
     def knows(self, vectors: Tensor, numbers: Tensor) -> bool:
         """Return whether elements have rows in the tables, and edges are neither tiny nor endless."""
@@ -89,15 +85,14 @@ class SmallNetwork:
 
     def gradients(self, g: Tensor, vectors: Tensor, kept: Any) -> tuple[Tensor, Tensor]:
         """Derivatives with respect to the edges' vectors, at fixed harmonics, and to the harmonics."""
-        structures, harmonics, lengths, angles, waves, fifth, blocks, points = kept
+        pairs, harmonics, lengths, angles, waves, fifth, blocks, points = kept
         of_harmonics: list[Tensor] = []
 
         def contract_back(
             coupling: Any, factor: Tensor, x: Array, w: Array, gz: Array, wanted: bool
         ) -> tuple[Array | None, Array]:
             arguments = (torch.from_numpy(x), harmonics, torch.from_numpy(w), factor, torch.from_numpy(gz))
-            slots = (Y, W, X) if wanted else (Y, W)
-            gy, gw, *gx = COUPLING.partials(coupling.engine, structures[id(coupling)], arguments, slots)
+            gy, gw, *gx = coupling.partials(pairs, arguments, ("y", "w", "x") if wanted else ("y", "w"))
             of_harmonics.append(gy)
             return (gx[0].numpy() if gx else None), gw.numpy()
 
@@ -121,25 +116,16 @@ class SmallNetwork:
         return vectors * radial[:, None], total
 
 
-def _structure(coupling: Any, pairs: Pairs) -> CouplingStructure:
-    own = CouplingSizes(
-        coupling.kind, coupling.heads, coupling.width, coupling.pair_dim, coupling.inputs, coupling.outputs
-    )
-    order = pairs.sources.new_empty(0) if pairs.order is None else pairs.order
-    return CouplingStructure(
-        coupling._tables(), own, pairs.indptr, pairs.sources, order, pairs.num_target, pairs.num_source
-    )
-
-
-class _Small(Function):
+class _Small(torch.autograd.Function):
     """Features of the atoms of a small system, planar; differentiated again by plain operations."""
 
     @staticmethod
     def forward(
-        vectors: Tensor, harmonics: Tensor, small: SmallNetwork, plain: Callable[..., Tensor], *structure: Any
-    ) -> Any:
+        vectors: Tensor, harmonics: Tensor, small: SmallNetwork, plain: Callable[..., Tensor], pairs: Pairs,
+        target: Tensor, numbers: Tensor,
+    ) -> Any:  # fmt: skip
         with np.errstate(all="ignore"):  # what is not finite passes in silence, as through plain operations
-            return small.values(vectors.detach(), harmonics.detach(), *structure)
+            return small.values(vectors.detach(), harmonics.detach(), pairs, target, numbers)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -212,9 +198,10 @@ def small_features(
 
     Shape: (atoms · dim,).
     """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None  # before sizes are looked at, which exporters may keep open
     vectors = geometry.vectors
-    count = len(vectors)
-    if not 0 < count <= EDGES or type(vectors) is not Tensor or vectors.device.type != "cpu" or is_watched():
+    if not 0 < len(vectors) <= EDGES or type(vectors) is not Tensor or vectors.device.type != "cpu":
         return None
     if vectors.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu"):
         return None

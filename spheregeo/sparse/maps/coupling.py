@@ -18,11 +18,16 @@ from spheregeo.sparse.forms.coupling import (
     CouplingStructure,
     G,
     Tables,
+    V,
+    W,
+    X,
+    Y,
 )
 from spheregeo.sparse.maps.base import FixedMap
 from spheregeo.sparse.maps.paths import Path, bits_of, integers, path_tables
 from spheregeo.sparse.multilinear import is_traced
 
+SLOTS = {"x": X, "y": Y, "w": W, "v": V, "g": G}
 WEIGHTS = {None: NONE, "shared": SHARED, "channel": CHANNEL, "factored": FACTORED}
 
 
@@ -48,6 +53,10 @@ class Pairs(NamedTuple):
         indptr = target.new_zeros(num_target + 1)
         indptr[1:] = target.new_zeros(num_target).index_add(0, target, torch.ones_like(target)).cumsum(0)
         return cls(indptr, source, num_source)
+
+
+def _order(pairs: Pairs) -> Tensor:
+    return pairs.sources.new_empty(0) if pairs.order is None else pairs.order
 
 
 class Coupling(FixedMap):
@@ -145,10 +154,9 @@ class Coupling(FixedMap):
         if (w is None) != (self.kind == NONE) or (w is not None and w.shape != (count, wide)):
             given = "no weights" if w is None else f"weights of shape {tuple(w.shape)}"
             raise ValueError(f"w: {given}; expected {'none' if self.kind == NONE else (count, wide)}")
-        own = CouplingSizes(self.kind, self.heads, self.width, self.pair_dim, self.inputs, self.outputs)
-        order = pairs.sources.new_empty(0) if pairs.order is None else pairs.order
         arguments = (x, y, w, v, None)
         if is_traced(x):
+            own, order = self._sizes(), _order(pairs)
             tensors = [
                 self.blocks,
                 self.functions,
@@ -160,10 +168,32 @@ class Coupling(FixedMap):
             ]
             structure = (tensors, [*own, num_target, num_source])
             return COUPLING.traced(self.engine, structure, arguments, (G,))[0]
-        made = CouplingStructure(
-            self._tables(), own, pairs.indptr, pairs.sources, order, num_target, num_source
-        )
-        return COUPLING.direct(self.engine, made, arguments, G)
+        return COUPLING.direct(self.engine, self._structure(pairs), arguments, G)
+
+    def partials(
+        self, pairs: Pairs, arguments: Sequence[Tensor | None], wanted: Sequence[str]
+    ) -> list[Tensor]:
+        """Partial derivatives of <g, coupling(x, y, pairs, w, v)>, for functions that write their own backward pass.
+
+        Nothing is checked, and the result has no graph.
+
+        Args:
+            pairs: the pairs.
+            arguments: x, y, w, v and the cotangent g, planar; None for those that a wanted derivative is not made of.
+            wanted: names of arguments; the derivative in "g" is the coupling itself.
+
+        Shape: each as the argument that it belongs to.
+        """
+        slots = [SLOTS[name] for name in wanted]
+        return COUPLING.partials(self.engine, self._structure(pairs), arguments, slots)
+
+    def _sizes(self) -> CouplingSizes:
+        return CouplingSizes(self.kind, self.heads, self.width, self.pair_dim, self.inputs, self.outputs)
+
+    def _structure(self, pairs: Pairs) -> CouplingStructure:
+        return CouplingStructure(
+            self._tables(), self._sizes(), pairs.indptr, pairs.sources, _order(pairs), pairs.num_target, pairs.num_source
+        )  # fmt: skip
 
     def split(self, z: Tensor, num_target: int) -> list[Tensor]:
         """The groups of a result, each (N_t, d_g, H * columns), without a copy."""

@@ -1,5 +1,5 @@
 """Optimisers that torch does not have."""
 
-from spheregeo.tasks.optimizers.soap import SOAP, Block, matrix_blocks
+from spheregeo.tasks.optimizers.soap import SOAP, MatrixBlock, matrix_blocks
 
-__all__ = ["SOAP", "Block", "matrix_blocks"]
+__all__ = ["SOAP", "MatrixBlock", "matrix_blocks"]

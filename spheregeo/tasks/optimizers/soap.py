@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from spheregeo.nn.irreps import IrrepsLinear
 
-__all__ = ["SOAP", "Block", "matrix_blocks"]
+__all__ = ["SOAP", "MatrixBlock", "matrix_blocks"]
 
 FIRST = (1, 2, 5)  # steps after which bases are renewed beside every tenth, while they still change much
 
 
-class Block(NamedTuple):
+class MatrixBlock(NamedTuple):
     """A matrix inside a parameter's values, row after row.
 
     Args:
@@ -28,7 +28,7 @@ class Block(NamedTuple):
         columns: number of columns.
 
     Example:
-        >>> Block(start=0, rows=4, columns=8).columns
+        >>> MatrixBlock(start=0, rows=4, columns=8).columns
         8
     """
 
@@ -37,7 +37,7 @@ class Block(NamedTuple):
     columns: int
 
 
-def matrix_blocks(module: nn.Module) -> dict[Tensor, list[Block]]:
+def matrix_blocks(module: nn.Module) -> dict[Tensor, list[MatrixBlock]]:
     """The matrices in the parameters of a network that lie otherwise than their shapes say; none in tables of embeddings.
 
     Args:
@@ -46,25 +46,25 @@ def matrix_blocks(module: nn.Module) -> dict[Tensor, list[Block]]:
     Example:
         >>> layer = IrrepsLinear("4x0e + 2x1o", "3x0e + 2x1o")
         >>> matrix_blocks(layer)[layer.weight]
-        [Block(start=0, rows=4, columns=3), Block(start=12, rows=2, columns=2)]
+        [MatrixBlock(start=0, rows=4, columns=3), MatrixBlock(start=12, rows=2, columns=2)]
     """
-    found: dict[Tensor, list[Block]] = {}
+    found: dict[Tensor, list[MatrixBlock]] = {}
     for part in module.modules():
         if isinstance(part, nn.Embedding):
             found[part.weight] = []
         elif isinstance(part, IrrepsLinear):
             products = [p for p in part.plan.products if p.weights >= 0]
-            found[part.weight] = [Block(p.weights, p.copies_in, p.copies_out) for p in products]
+            found[part.weight] = [MatrixBlock(p.weights, p.copies_in, p.copies_out) for p in products]
     return found
 
 
-def block_of(parameter: Tensor) -> list[Block]:
+def block_of(parameter: Tensor) -> list[MatrixBlock]:
     """The matrix that a parameter of two axes or more is: first or last axes taken together, whichever is closer to a square."""
     if parameter.ndim < 2 or not parameter.numel():
         return []
     total = parameter.numel()
     rows = min((parameter.shape[0], total // parameter.shape[-1]), key=lambda n: max(n, total // n))
-    return [Block(0, rows, total // rows)]
+    return [MatrixBlock(0, rows, total // rows)]
 
 
 class SOAP(torch.optim.Optimizer):
@@ -102,7 +102,7 @@ class SOAP(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         every: int = 10,
         largest: int = 256,
-        blocks: Mapping[Tensor, Sequence[Block]] | None = None,
+        blocks: Mapping[Tensor, Sequence[MatrixBlock]] | None = None,
     ) -> None:
         if lr < 0 or eps <= 0 or weight_decay < 0 or not all(0 <= b < 1 for b in betas):
             raise ValueError(

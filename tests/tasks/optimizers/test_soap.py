@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spheregeo import tasks
 from spheregeo.nn.irreps import IrrepsLinear
-from spheregeo.tasks.optimizers import SOAP, Block, matrix_blocks
+from spheregeo.tasks.optimizers import SOAP, MatrixBlock, matrix_blocks
 
 F64 = torch.float64
 
@@ -83,7 +83,7 @@ def test_matrices_of_one_shape_inside_one_parameter() -> None:
         result: Tensor = loss(first) + 100 * loss(2 * second) + loss(w[1]) + (w[2] - 3).square().sum()
         return result
 
-    blocks: dict[Tensor, list[Block]] = {flat: [Block(0, 4, 3), Block(12, 4, 3)]}
+    blocks: dict[Tensor, list[MatrixBlock]] = {flat: [MatrixBlock(0, 4, 3), MatrixBlock(12, 4, 3)]}
     run([flat, other, vector], total, SOAP([flat, other, vector], lr=0.05, every=4, blocks=blocks), 15)
     alone = nn.Parameter(start.clone())
     run([alone], lambda w: loss(w[0]), SOAP([alone], lr=0.05, every=4), 15)
@@ -120,7 +120,7 @@ def test_goes_on_from_a_stored_state() -> None:
 
 def test_a_task_takes_it_and_knows_the_matrices_of_irreps() -> None:
     layer = IrrepsLinear("4x0e + 2x1o", "3x0e + 2x1o")
-    assert matrix_blocks(layer)[layer.weight] == [Block(0, 4, 3), Block(12, 2, 2)]
+    assert matrix_blocks(layer)[layer.weight] == [MatrixBlock(0, 4, 3), MatrixBlock(12, 2, 2)]
     task = tasks.Forces(network="steerable-molecule", width=8, depth=1, optimizer="soap")
     optimizer = task.configure_optimizers()
     assert isinstance(optimizer, SOAP) and task.hparams["optimizer"] == "soap"
