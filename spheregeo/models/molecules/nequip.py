@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from spheregeo.checks import check_least
 from spheregeo.models.registry import register
-from spheregeo.models.space.base import AtomNetwork
-from spheregeo.models.space.heads import Outputs, VectorHead
+from spheregeo.models.space.base import SteerableAtomNetwork
+from spheregeo.models.space.heads import VectorHead
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.nn.irreps import IrrepsGate, IrrepsLinear, NormalizedActivation, Stacks, ToStacks
 from spheregeo.nn.space import EdgeGeometry, RadialBasis, SelfConnection, SteerableConv
@@ -82,7 +82,7 @@ class InteractionBlock(nn.Module):
         return result
 
 
-class NequIP(AtomNetwork):
+class NequIP(SteerableAtomNetwork):
     """NequIP: equivariant messages of depthwise tensor products, self-connections by element, gates; energies by linear maps.
 
     The last interaction gives scalars alone (and vectors where ``out_vectors`` asks for them), for nothing else is read.
@@ -182,38 +182,8 @@ class NequIP(AtomNetwork):
             x = block(x, geometry, radial(basis), numbers)
         return x
 
-    def features(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Tensor:
-        """Features of the atoms after the last interaction, (P, irreps.dim) in mul_ir."""
-        return self.stacks(positions, numbers, graph).to_mul_ir()
-
-    def outputs(
-        self,
-        positions: Tensor,
-        features: Tensor,
-        batch: Tensor,
-        graph: MoleculeGraph,
-        num_graphs: int | None = None,
-    ) -> Outputs:
-        """Numbers and vectors of the molecules and numbers of the atoms; arguments as those of ``forward``."""
-        x = self.stacks(positions, features, graph)
-        scalars = x.parts[0].squeeze(1)
-        values = scalars[:, :0] if self.head is None else self.head(scalars)
-        molecules = self.read_out(values, positions, features, batch, num_graphs)
-        vectors = molecules.new_zeros(len(molecules), 0, 3)
-        if self.vector_head is not None:
-            vectors = self.vector_head(x, scalars, positions, batch, len(molecules))
-        atoms = scalars[:, :0] if self.atom_head is None else self.atom_head(scalars)
-        return Outputs(molecules, vectors, atoms)
-
-    def forward(
-        self,
-        positions: Tensor,
-        features: Tensor,
-        batch: Tensor,
-        graph: MoleculeGraph,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        return self.outputs(positions, features, batch, graph, num_graphs).molecules
+    def invariants(self, x: Stacks) -> Tensor:
+        return x.parts[0].squeeze(1)
 
 
 def _radial_network(basis: int, hidden: tuple[int, ...]) -> nn.Sequential:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.models.registry import register
-from spheregeo.models.space.base import AtomNetwork
-from spheregeo.models.space.heads import Outputs, VectorHead
+from spheregeo.models.space.base import SteerableAtomNetwork
+from spheregeo.models.space.heads import VectorHead
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.models.space.small_network import Kept, small_features
 from spheregeo.models.space.steerable_blocks import (
@@ -23,7 +23,7 @@ from spheregeo.nn.irreps import Stacks, ToStacks, terms_of
 from spheregeo.nn.space import EdgeGeometry, RadialBasis, polynomial_envelope
 
 
-class SteerableMolecule(AtomNetwork):
+class SteerableMolecule(SteerableAtomNetwork):
     """Steerable messages between atoms and gated feed-forward blocks at atoms, then a sum or mean over each molecule.
 
     Shape: positions (P, 3), atomic numbers (P,) int64 below ``in_channels``, batch (P,) int64, graph as ``neighbors`` gives it;
@@ -109,10 +109,6 @@ class SteerableMolecule(AtomNetwork):
         self.vector_head = VectorHead(count, copies, width, out_vectors) if out_vectors else None
         self.atom_head = _head(count, width, out_atoms) if out_atoms else None
 
-    def features(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Tensor:
-        """Features of the atoms after the last block, (P, irreps.dim) in mul_ir."""
-        return self.stacks(positions, numbers, graph).to_mul_ir()
-
     def stacks(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Stacks:
         """Features of the atoms after the last block.
 
@@ -143,34 +139,8 @@ class SteerableMolecule(AtomNetwork):
             x = point(message(x, geometry, basis, envelope, extra))
         return x
 
-    def outputs(
-        self,
-        positions: Tensor,
-        features: Tensor,
-        batch: Tensor,
-        graph: MoleculeGraph,
-        num_graphs: int | None = None,
-    ) -> Outputs:
-        """Numbers and vectors of the molecules and numbers of the atoms; arguments as those of ``forward``."""
-        x = self.stacks(positions, features, graph)
-        invariants = invariants_of(x)
-        values = invariants[:, :0] if self.head is None else self.head(invariants)
-        molecules = self.read_out(values, positions, features, batch, num_graphs)
-        vectors = molecules.new_zeros(len(molecules), 0, 3)
-        if self.vector_head is not None:
-            vectors = self.vector_head(x, invariants, positions, batch, len(molecules))
-        atoms = invariants[:, :0] if self.atom_head is None else self.atom_head(invariants)
-        return Outputs(molecules, vectors, atoms)
-
-    def forward(
-        self,
-        positions: Tensor,
-        features: Tensor,
-        batch: Tensor,
-        graph: MoleculeGraph,
-        num_graphs: int | None = None,
-    ) -> Tensor:
-        return self.outputs(positions, features, batch, graph, num_graphs).molecules
+    def invariants(self, x: Stacks) -> Tensor:
+        return invariants_of(x)
 
 
 def _head(count: int, width: int, channels: int, scale: float = 1.0) -> nn.Sequential:

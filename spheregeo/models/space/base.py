@@ -16,6 +16,7 @@ from spheregeo.models.space.molecule_graph import MoleculeGraph, molecule_graph
 from spheregeo.models.space.point_outputs import Encoded, PointHead
 from spheregeo.models.space.readout import check_readout, pooled
 from spheregeo.nn import SampleDropout
+from spheregeo.nn.irreps import Stacks
 from spheregeo.nn.space import EdgeGeometry, EdgeList
 from spheregeo.sampling import knn_graph
 from spheregeo.sparse import Pairs
@@ -117,6 +118,59 @@ class InvariantAtomNetwork(AtomNetwork, ABC):
         molecules = self.read_out(values, positions, features, batch, num_graphs)
         atoms = x[:, :0] if self.atom_head is None else self.atom_head(x)
         return Outputs(molecules, molecules.new_zeros(len(molecules), 0, 3), atoms)
+
+    def forward(
+        self,
+        positions: Tensor,
+        features: Tensor,
+        batch: Tensor,
+        graph: MoleculeGraph,
+        num_graphs: int | None = None,
+    ) -> Tensor:
+        return self.outputs(positions, features, batch, graph, num_graphs).molecules
+
+
+class SteerableAtomNetwork(AtomNetwork, ABC):
+    """Base of networks of molecules whose atoms have features on irreps: heads read their invariants, and vectors where asked.
+
+    A subclass makes ``head``, ``vector_head`` and ``atom_head``, None for no numbers, and implements :meth:`stacks` and
+    :meth:`invariants`.
+    """
+
+    head: nn.Module | None
+    vector_head: nn.Module | None
+    atom_head: nn.Module | None
+
+    @abstractmethod
+    def stacks(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Stacks:
+        """Features of the atoms."""
+
+    @abstractmethod
+    def invariants(self, x: Stacks) -> Tensor:
+        """What the heads read of features, (P, F)."""
+
+    def features(self, positions: Tensor, numbers: Tensor, graph: MoleculeGraph) -> Tensor:
+        """Features of the atoms, (P, irreps.dim) in mul_ir."""
+        return self.stacks(positions, numbers, graph).to_mul_ir()
+
+    def outputs(
+        self,
+        positions: Tensor,
+        features: Tensor,
+        batch: Tensor,
+        graph: MoleculeGraph,
+        num_graphs: int | None = None,
+    ) -> Outputs:
+        """Numbers and vectors of the molecules and numbers of the atoms; arguments as those of ``forward``."""
+        x = self.stacks(positions, features, graph)
+        invariants = self.invariants(x)
+        values = invariants[:, :0] if self.head is None else self.head(invariants)
+        molecules = self.read_out(values, positions, features, batch, num_graphs)
+        vectors = molecules.new_zeros(len(molecules), 0, 3)
+        if self.vector_head is not None:
+            vectors = self.vector_head(x, invariants, positions, batch, len(molecules))
+        atoms = invariants[:, :0] if self.atom_head is None else self.atom_head(invariants)
+        return Outputs(molecules, vectors, atoms)
 
     def forward(
         self,
