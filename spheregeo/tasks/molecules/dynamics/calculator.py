@@ -34,8 +34,8 @@ class SpheregeoCalculator(Calculator):
         dtype: of the computation.
         skin: width in Å of the shell beyond the cutoff whose pairs are kept, so that neighbours are found anew only when an atom
             has moved by half of it; 0 finds them at each step.
-        compile: whether the network is compiled: many seconds at the first step, several times less at each further one of a
-            small system.
+        compile: whether the network is compiled: many seconds at the first step; what it saves at the others depends on the
+            network, and is little for those that do small systems in arrays.
         options: as ASE's Calculator.
     """
 

@@ -74,7 +74,7 @@ class Evaluator:
         task: the trained task, :class:`~spheregeo.tasks.Forces`, in evaluation; its device and type are those of the computation.
         skin: width of the skin in Å; 0 finds neighbours at each step.
         compile: whether the network is compiled, once for each number of atoms and room for edges: many seconds at the first
-            step, and a fraction of the time of small systems at the others.
+            step; for small systems and networks of many small operators, see the page of molecules.
 
     Units: Å, eV.
     Raises: ValueError for a skin that is not zero or positive; a compiled network of forces of its own, or without a
