@@ -15,8 +15,9 @@ and the way round torch's dispatcher where nobody looks. A :class:`Multilinear` 
 evaluate it, see :mod:`spheregeo.sparse.engines`. The operators of :mod:`spheregeo.harmonics` are not linear in their argument
 and stay there.
 
-Precision: bfloat16 and float16 are computed in float32, everything else in its own type, autocast or not. Partial derivatives in
-the slots of features leave in the features' type, the others in the type of the computation.
+Precision: bfloat16 and float16 are computed in float32, everything else in its own type, autocast or not. Engines that take
+features of low precision as they are make their sums in float32; for all others features are widened before. Partial derivatives
+in the slots of features leave in the features' type, the others in the type of the computation.
 """
 
 from __future__ import annotations
@@ -29,12 +30,10 @@ import torch
 from torch import Tensor
 
 from spheregeo.autograd import Function, mapped
-from spheregeo.sparse.registry import get_engine
+from spheregeo.sparse.registry import WIDENED, pick
 
 FORMS: dict[str, Multilinear] = {}
 """All forms by name."""
-
-_WIDENED = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
 
 
 class Structure(Protocol):
@@ -76,9 +75,10 @@ class Multilinear(ABC):
     def evaluate(
         self, engine: str, structure: Any, arguments: Sequence[Tensor | None], wanted: Sequence[int]
     ) -> list[Tensor]:
-        """Partial derivatives by an engine; arguments have one type, that of the computation."""
-        device = next(t for t in arguments if t is not None).device
-        return get_engine(engine, device, self.name)(structure, arguments, wanted)
+        """Partial derivatives by an engine; features have the type that the engine takes, all others that of the sums."""
+        features = next(arguments[slot] for slot in self.features if arguments[slot] is not None)
+        assert features is not None
+        return pick(engine, features, self.name)[0](structure, arguments, wanted)
 
     # ---- the same for all forms
 
@@ -96,14 +96,21 @@ class Multilinear(ABC):
             t = arguments[slot]
             if t is not None and not t.numel():  # a linear function of nothing
                 return [self.empty(s, arguments, structure).zero_() for s in wanted]
-        prepared = [None if t is None else self._prepared(t, compute) for t in arguments]
+        given = dtype
+        if self.widened and dtype is not compute:
+            like = next(t for slot in self.features if (t := arguments[slot]) is not None)
+            given = pick(engine, like, self.name)[1]
+        prepared = [
+            None if t is None else self._prepared(t, given if slot in self.features else compute)
+            for slot, t in enumerate(arguments)
+        ]
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 found = self.evaluate(engine, structure, prepared, wanted)
         else:
             found = self.evaluate(engine, structure, prepared, wanted)
         return [
-            self.laid(s, t.to(dtype) if s in self.features and dtype is not compute else t, structure)
+            self.laid(s, t if dtype is compute else t.to(dtype if s in self.features else compute), structure)
             for s, t in zip(wanted, found, strict=True)
         ]
 
@@ -112,7 +119,7 @@ class Multilinear(ABC):
         for slot in self.features:
             t = arguments[slot]
             if t is not None:
-                compute = _WIDENED.get(t.dtype, t.dtype) if self.widened else t.dtype
+                compute = WIDENED.get(t.dtype, t.dtype) if self.widened else t.dtype
                 return t.dtype, compute, t.device.type
         raise ValueError(f"form {self.name!r} is called without features")
 

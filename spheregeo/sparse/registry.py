@@ -37,11 +37,15 @@ class Implementation(Protocol):
 
 @dataclass(frozen=True)
 class _Entry:
-    """A registered engine. ``hindered`` gives the reason why it cannot run at present, or None."""
+    """A registered engine. ``hindered`` gives the reason why it cannot run at present, or None.
+
+    ``dtypes`` are the types of features that the engine is given; bfloat16 and float16 are widened where they are not among them.
+    """
 
     load: Callable[[], Any]
     devices: tuple[str, ...] | None = None
     hindered: Callable[[], str | None] | None = None
+    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
 
 
 def _own(name: str) -> Callable[[], Any]:
@@ -65,7 +69,11 @@ _ENGINES: dict[str, _Entry] = {
 }
 _automatic = ["cpu", "torch"]  # in the order "auto" tries them
 _tables: dict[str, Mapping[str, Implementation]] = {}
-_found: dict[tuple[str, str, str], Implementation] = {}
+_found: dict[tuple[str, str, torch.dtype, str], tuple[Implementation, torch.dtype]] = {}
+WIDENED = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
+"""Types of low precision, and that of their sums."""
+
+_REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 
 
 def register_engine(
@@ -74,6 +82,7 @@ def register_engine(
     *,
     devices: Sequence[str] | None = None,
     auto: bool = False,
+    dtypes: Sequence[torch.dtype] = (torch.float32, torch.float64),
 ) -> None:
     """Make ``engine=name`` available for all layers.
 
@@ -82,13 +91,15 @@ def register_engine(
         factory: builds the engine when it is first used: a mapping of operators' names to implementations.
         devices: types of devices that the engine runs on, such as ("cuda",); None for all.
         auto: whether ``"auto"`` tries this engine before those that are there.
+        dtypes: types of features that the engine computes. With bfloat16 or float16 among them, features of that type arrive
+            as they are, all other arguments in float32, and sums are to be made in float32; without, features are widened before.
 
     Raises:
         ValueError: the name is taken.
     """
     if name in _ENGINES or name == "auto":
         raise ValueError(f"name {name!r} is taken; engines are {', '.join(engines())}")
-    _ENGINES[name] = _Entry(factory, None if devices is None else tuple(devices))
+    _ENGINES[name] = _Entry(factory, None if devices is None else tuple(devices), dtypes=tuple(dtypes))
     if auto:
         _automatic.insert(0, name)
     forget()
@@ -129,17 +140,35 @@ def check_engine(name: str | None) -> str:
     return name
 
 
+def pick(engine: str, x: Tensor, operator: str) -> tuple[Implementation, torch.dtype]:
+    """The one choice of who evaluates an operator: by the tensor's device and type.
+
+    Args:
+        engine: name of an engine; ``"auto"`` takes the first that runs on the device, takes the type and has the operator.
+        x: features. Of complex spectra the type of their parts counts.
+        operator: a name in ``OPERATORS``.
+
+    Returns:
+        The implementation, and the type that it is to be given features in: their own or, for bfloat16 and float16 where the
+        engine does not take these, float32.
+
+    Raises:
+        ValueError: the named engine does not run on this device, does not take this type, or has no such operator.
+    """
+    key = (engine, x.device.type, x.dtype, operator)
+    found = _found.get(key)
+    if found is None:
+        found = _found[key] = _find(engine, x.device.type, _REAL.get(x.dtype, x.dtype), operator)
+    return found
+
+
 def get_engine(name: str, device: torch.device, operator: str) -> Implementation:
-    """The implementation of an operator by an engine; of ``"auto"`` the first engine's that runs on the device and has it.
+    """The implementation of an operator by an engine for float32 features; :func:`pick` looks at a tensor instead.
 
     Raises:
         ValueError: the engine does not run on this device, or has no such operator.
     """
-    key = (name, device.type, operator)
-    found = _found.get(key)
-    if found is None:
-        found = _found[key] = _find(*key)
-    return found
+    return _find(name, device.type, torch.float32, operator)[0]
 
 
 def has_operator(name: str, operator: str) -> bool:
@@ -160,13 +189,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget)
 
 
-def _find(name: str, device: str, operator: str) -> Implementation:
+def _find(name: str, device: str, dtype: torch.dtype, operator: str) -> tuple[Implementation, torch.dtype]:
     if name == "auto":
         for candidate in _automatic:
-            if _hindrance(candidate, device) is None and operator in _table(candidate):
-                return _table(candidate)[operator]
+            if _hindrance(candidate, device, dtype) is None and operator in _table(candidate):
+                return _table(candidate)[operator], _given(candidate, dtype)
         raise ValueError(f"no engine of {', '.join(_automatic)} has operator {operator!r} on {device}")
-    reason = _hindrance(name, device)
+    reason = _hindrance(name, device, dtype)
     if reason is not None:
         raise ValueError(f"engine is {name!r} but {reason}; use engine='auto' or 'torch'")
     table = _table(name)
@@ -176,14 +205,21 @@ def _find(name: str, device: str, operator: str) -> Implementation:
             f"engine {name!r} has no operator {operator!r}, only {', '.join(table) or 'none'}; it is implemented by "
             f"{', '.join(dict.fromkeys([*others, 'reference', 'torch']))}"
         )
-    return table[operator]
+    return table[operator], _given(name, dtype)
 
 
-def _hindrance(name: str, device: str) -> str | None:
-    """Why an engine cannot run on a type of device, or None."""
+def _given(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The type in which an engine is given features of this type."""
+    return dtype if dtype in _ENGINES[name].dtypes else WIDENED.get(dtype, dtype)
+
+
+def _hindrance(name: str, device: str, dtype: torch.dtype) -> str | None:
+    """Why an engine cannot run on a type of device or of numbers, or None."""
     entry = _ENGINES[name]
     if entry.devices is not None and device not in entry.devices:
         return f"the input is on {device}, not {' or '.join(entry.devices)}"
+    if _given(name, dtype) not in entry.dtypes and dtype.is_floating_point:
+        return f"the input is {dtype}, not {' or '.join(map(str, entry.dtypes))}"
     return None if entry.hindered is None else entry.hindered()
 
 

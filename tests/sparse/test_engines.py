@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import spheregeo as sg
 from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, HEALPix, Icosahedral
 from spheregeo.sparse import default_engine, engines, register_engine
-from spheregeo.sparse.engines import OPERATORS, TangentEngine, get_engine
+from spheregeo.sparse.engines import OPERATORS, TangentEngine, get_engine, pick
 from spheregeo.sparse.forms.orders import layout
 
 # ---- the toy: dense arrays, no chunks, everything the documentation of engines asks for
@@ -443,3 +443,40 @@ def test_mixed_precision_on_every_grid(grid: Any, groups: int, engine: str | Non
         low = layer(x.bfloat16())
     assert low.dtype == torch.bfloat16
     assert float((low.float() - y).detach().norm() / y.detach().norm()) < 1e-2
+
+
+def test_types_choose_engines_too() -> None:
+    """One that computes low precision is given features as they are and the rest in float32; others are given float32."""
+    seen: list[list[torch.dtype]] = []
+
+    def low(structure: Any, arguments: Sequence[Tensor | None], wanted: Sequence[int]) -> list[Tensor]:
+        seen.append([t.dtype for t in arguments if t is not None])
+        like = arguments[3] if arguments[0] is None else arguments[0]
+        assert like is not None
+        wide = [None if t is None else t.float() for t in arguments]
+        found = get_engine("torch", like.device, "linear")(structure, wide, wanted)
+        return [t.to(like.dtype) if slot in (0, 3) else t for slot, t in zip(wanted, found, strict=True)]
+
+    with pytest.raises(ValueError, match="engine is 'low'"):
+        default_engine("low").__enter__()
+    register_engine("low", lambda: {"linear": low}, dtypes=(torch.float32, torch.bfloat16))
+    for grid in (HEALPix(4), Equiangular(24, 48)):
+        layer = sg.nn.DiscoConv(2, 3, grid)
+        x = torch.randn(2, 2, *grid.shape, dtype=torch.bfloat16)
+        results = []
+        for engine in ("cpu", "low"):
+            given = x.clone().requires_grad_()
+            layer.zero_grad()
+            with default_engine(engine):
+                y = layer(given)
+                y.sum().backward()
+            assert y.dtype == torch.bfloat16 and given.grad is not None and given.grad.dtype == x.dtype
+            results.append((y, given.grad, layer.weight.grad))
+        for one_of, other in zip(*results, strict=True):
+            scale = float(one_of.detach().abs().max())
+            torch.testing.assert_close(other / scale, one_of / scale, rtol=0, atol=2e-2)
+    types = (torch.bfloat16, torch.float32)
+    assert seen and all(set(t) == set(types) for t in seen)
+    assert pick("auto", x, "linear")[1] == torch.float32 and pick("low", x, "linear")[1] == torch.bfloat16
+    with pytest.raises(ValueError, match=r"engine is 'low' but the input is torch\.float64"):
+        sg.nn.DiscoConv(1, 1, HEALPix(2), engine="low").double()(torch.zeros(1, 1, 48).double())

@@ -10,9 +10,10 @@ derivatives of the operator's form (:mod:`spheregeo.sparse.multilinear`) in thes
     register_engine("mine", lambda: {"linear": linear}, devices=("cuda",), auto=True)
 
 Arguments are plain tensors of one type on one device (float32 or float64; bfloat16 and float16 are widened before, but for
-"gather"), without autograd: derivatives of every order are made of such calls. ``wanted`` is any selection of slots in ascending
-order; where it has several, as backward passes do, they may share their work. The last slot is the output's cotangent g, whose
-partial derivative is the operator's output.
+"gather"), without autograd: derivatives of every order are made of such calls. An engine that is registered with ``dtypes=`` of
+low precision is given features (x and g) in that type and everything else in float32, makes its sums in float32, and may return
+either. ``wanted`` is any selection of slots in ascending order; where it has several, as backward passes do, they may share
+their work. The last slot is the output's cotangent g, whose partial derivative is the operator's output.
 
 ============  =======================  ====================================================================================
 operator      arguments                form, and where it is described with its structure
@@ -52,7 +53,8 @@ every operator in a few lines.
 Ours are ``"cpu"`` (compiled by numba, float32 and float64, threads as torch has them), ``"torch"`` (portable), ``"reference"``
 (the slow twin) and ``"pyg"`` (torch-sparse, "linear" alone). ``"auto"`` takes the first that runs and has the operator: engines
 registered with ``auto=True`` or chosen by :func:`default_engine`, "cpu" for CPU tensors (not in forked processes), "torch". An
-engine that is named is obeyed: where it does not run or lacks the operator, the call raises.
+engine that is named is obeyed: where it does not run or lacks the operator, the call raises. :func:`pick` makes this choice for
+every operator, by a tensor's device and type.
 """
 
 from spheregeo.sparse.engines.linear import LinearEngine
@@ -64,6 +66,7 @@ from spheregeo.sparse.registry import (
     default_engine,
     engines,
     get_engine,
+    pick,
     register_engine,
 )
 
@@ -76,5 +79,6 @@ __all__ = [
     "default_engine",
     "engines",
     "get_engine",
+    "pick",
     "register_engine",
 ]

@@ -21,9 +21,7 @@ from spheregeo.autograd import is_transformed, mapped
 from spheregeo.sparse.forms.linear import LINEAR, LinearStructure
 from spheregeo.sparse.patterns import Pattern
 from spheregeo.sparse.patterns.base import Memo
-from spheregeo.sparse.registry import get_engine
-
-_WIDENED = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
+from spheregeo.sparse.registry import WIDENED, pick
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ def attend(
     """Y by an engine, with gradients; the structure comes as tensors and sizes."""
     q, k, v, bias = arguments
     dtype = q.dtype
-    compute = _WIDENED.get(dtype, dtype)
+    compute = WIDENED.get(dtype, dtype)
     q, k, v = (t.to(compute) for t in (q, k, v))
     bias = None if bias is None else bias.to(compute)
     if is_transformed():
@@ -114,7 +112,7 @@ def _evaluate(
     device = arguments[0].device
     prepared = [None if t is None else t.detach().contiguous() for t in arguments]
     with torch.autocast(device.type, enabled=False):
-        return get_engine(engine, device, name)(structure, prepared, wanted)
+        return pick(engine, arguments[0], name)[0](structure, prepared, wanted)
 
 
 @torch.library.custom_op("spheregeo::attention", mutates_args=())

@@ -23,15 +23,16 @@ import torch
 from torch import Tensor
 
 from spheregeo.sparse.patterns.bands import BandsPattern
-from spheregeo.sparse.registry import get_engine
+from spheregeo.sparse.registry import WIDENED, pick
 
 X, W, G = range(3)
 
 
 def output(engine: str, pattern: BandsPattern, x: Tensor, w: Tensor, y: Tensor) -> None:
     """Add the bands' rows of the mixed map to y (B, O, P)."""
-    run = get_engine(engine, x.device, "bands")
-    (found,) = run(pattern, (pattern.source(x), w, None), (G,))
+    spectra = pattern.source(x.to(w.dtype))
+    run, _ = pick(engine, spectra, "bands")
+    (found,) = run(pattern, (spectra, w, None), (G,))
     pattern.add_target(y, found)
 
 
@@ -45,14 +46,22 @@ def gradients(
     """Add the bands' part of the gradients of x and w to gx and gw, where these are given; arguments are x, w, g."""
     x, w, g = arguments
     assert g is not None
-    run = get_engine(engine, g.device, "bands")
-    transformed = pattern.target(g)
+    transformed = pattern.target(g.to(WIDENED.get(g.dtype, g.dtype)))
+    run, _ = pick(engine, transformed, "bands")
     if gx is not None:
         (found,) = run(pattern, (None, w, transformed), (X,))
         pattern.add_source(gx, found)
     if gw is not None:
         assert x is not None
-        (found,) = run(pattern, (pattern.source(x), None, parseval(transformed, pattern.columns)), (W,))
+        (found,) = run(
+            pattern,
+            (
+                pattern.source(x.to(WIDENED.get(x.dtype, x.dtype))),
+                None,
+                parseval(transformed, pattern.columns),
+            ),
+            (W,),
+        )
         gw += found
 
 

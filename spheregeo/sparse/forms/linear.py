@@ -19,7 +19,7 @@ from spheregeo.sparse.forms import bands
 from spheregeo.sparse.multilinear import Multilinear, register
 from spheregeo.sparse.patterns import BandsPattern, Block, BlockPattern, Pattern, pack, unpack
 from spheregeo.sparse.patterns.base import Memo
-from spheregeo.sparse.registry import get_engine
+from spheregeo.sparse.registry import WIDENED, pick
 
 X, W, V, G = range(4)
 
@@ -134,7 +134,7 @@ class _Sum:
         columns: list[Tensor] = []  # of coefficients, which belong to one block each
         x, w, v, g = self.arguments
         given = next(t for t in (x, g) if t is not None)
-        run = get_engine(self.engine, given.device, "linear")
+        run, _ = pick(self.engine, given, "linear")
         for b, own in zip(pattern.blocks, self.structure.blocks, strict=True):
             part_x = None if x is None else x[..., b.source]
             part_v = None if v is None else v[:, b.values]
@@ -159,15 +159,15 @@ class _Sum:
         if slot in self.total:
             self.total[slot][..., stretch] += part
         elif tuple(part.shape) == tuple(shape):
-            self.total[slot] = part.contiguous()
+            self.total[slot] = part.to(_sums(part)).contiguous()
         else:
-            self.total[slot] = part.new_zeros(shape)
+            self.total[slot] = part.new_zeros(shape, dtype=_sums(part))
             self.total[slot][..., stretch] = part
 
     def _bands(self, pattern: BandsPattern, like: Tensor) -> None:
         for slot in self.wanted:
             if slot not in self.total:
-                self.total[slot] = like.new_zeros(self.shapes[slot])
+                self.total[slot] = like.new_zeros(self.shapes[slot], dtype=_sums(like))
         x, w, _, _ = self.arguments
         if G in self.wanted:
             assert x is not None and w is not None
@@ -175,6 +175,11 @@ class _Sum:
         if X in self.wanted or W in self.wanted:
             given = (x, w, self.arguments[G])
             bands.gradients(self.engine, pattern, given, self.total.get(X), self.total.get(W))
+
+
+def _sums(t: Tensor) -> torch.dtype:
+    """Type in which blocks are added up."""
+    return WIDENED.get(t.dtype, t.dtype)
 
 
 LINEAR = register(Linear())

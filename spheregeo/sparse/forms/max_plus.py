@@ -19,9 +19,7 @@ from torch.nn import functional as F
 
 from spheregeo.autograd import is_transformed, mapped
 from spheregeo.sparse.patterns.base import Memo
-from spheregeo.sparse.registry import get_engine
-
-_WIDENED = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
+from spheregeo.sparse.registry import WIDENED, pick
 
 
 @dataclass(frozen=True)
@@ -170,7 +168,7 @@ def contract(
 ) -> Tensor:
     """y by an engine, with gradients of every order; ``parts`` are the structure's tensors and sizes."""
     dtype = x.dtype
-    compute = _WIDENED.get(dtype, dtype)
+    compute = WIDENED.get(dtype, dtype)
     x, k = x.to(compute), k.to(compute)
     if is_transformed():
         return running(structure, x, k)[0].to(dtype)
@@ -192,7 +190,7 @@ def _evaluate(
     device = arguments[0].device
     prepared = [t.detach().contiguous() for t in arguments]
     with torch.autocast(device.type, enabled=False):
-        return get_engine(engine, device, name)(structure, prepared, (0, 1))
+        return pick(engine, arguments[0], name)[0](structure, prepared, (0, 1))
 
 
 @torch.library.custom_op("spheregeo::max_plus", mutates_args=())
