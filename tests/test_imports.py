@@ -38,10 +38,12 @@ OPTIONAL = (
     "torch_scatter",
     "torch_sparse",
     "torchmetrics",
+    "triton",
     "xarray",
 )
-# Extras that make install leaves out; a module that is about one of them may fail to import without it.
-NOT_INSTALLED = {"open3d", "torch_scatter", "torch_sparse"}
+# Extras that make install leaves out (triton: on other systems than Linux); a module that is about one of them may fail to
+# import without it.
+NOT_INSTALLED = {"open3d", "torch_scatter", "torch_sparse", "triton"}
 LIGHT_ROOMS = (
     "audit",
     "data",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import torch
@@ -61,13 +62,41 @@ def _after_fork() -> str | None:
     )
 
 
+def _without_triton() -> str | None:
+    if find_spec("triton") is None:
+        return "triton is not installed (pip install spheregeo[triton])"
+    if interpreted():
+        return None
+    if torch.version.hip is not None:
+        return "its kernels are for CUDA, not ROCm"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    found = torch.cuda.get_device_capability()
+    return (
+        None
+        if found >= (8, 0)
+        else f"the device's compute capability is {found[0]}.{found[1]}, not 8.0 or more"
+    )
+
+
+def interpreted() -> bool:
+    """Whether Triton's kernels run in its interpreter, where tensors on a CPU serve for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
 _ENGINES: dict[str, _Entry] = {
     "reference": _Entry(_own("reference")),
     "torch": _Entry(_own("torch")),
     "cpu": _Entry(_own("cpu"), ("cpu",), _after_fork),
     "pyg": _Entry(_own("pyg")),
+    "triton": _Entry(
+        _own("triton"),
+        ("cuda", "cpu") if interpreted() else ("cuda",),
+        _without_triton,
+        (torch.float32, torch.bfloat16, torch.float16),
+    ),
 }
-_automatic = ["cpu", "torch"]  # in the order "auto" tries them
+_automatic = ["cpu", "triton", "torch"]  # in the order "auto" tries them
 _tables: dict[str, Mapping[str, Implementation]] = {}
 _found: dict[tuple[str, str, torch.dtype, str], tuple[Implementation, torch.dtype]] = {}
 WIDENED = {torch.bfloat16: torch.float32, torch.float16: torch.float32}

@@ -51,8 +51,9 @@ dictionary, also those of patterns and tables, which several structures share. :
 every operator in a few lines.
 
 Ours are ``"cpu"`` (compiled by numba, float32 and float64, threads as torch has them), ``"torch"`` (portable), ``"reference"``
-(the slow twin) and ``"pyg"`` (torch-sparse, "linear" alone). ``"auto"`` takes the first that runs and has the operator: engines
-registered with ``auto=True`` or chosen by :func:`default_engine`, "cpu" for CPU tensors (not in forked processes), "torch". An
+(the slow twin), ``"triton"`` (kernels for CUDA devices) and ``"pyg"`` (torch-sparse, "linear" alone). ``"auto"`` takes the first
+that runs and has the operator: engines registered with ``auto=True`` or chosen by :func:`default_engine`, "cpu" for CPU tensors
+(not in forked processes), "triton" for CUDA tensors of single and low precision, "torch". An
 engine that is named is obeyed: where it does not run or lacks the operator, the call raises. :func:`pick` makes this choice for
 every operator, by a tensor's device and type.
 """

@@ -1,0 +1,100 @@
+"""Triton's kernels without a GPU: equal to float64 twins in the interpreter, sound in machine code, chosen where they should."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from spheregeo.sparse import registry
+
+ROOT = Path(__file__).resolve().parents[2]
+INSTALLED = importlib.util.find_spec("triton") is not None
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, Any]:
+    """What the script of the interpreter found."""
+    if not INSTALLED:
+        pytest.skip("triton is not installed: pip install spheregeo[triton]")
+    run = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", str(ROOT / "tests" / "sparse" / "triton_outputs.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr
+    found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return found
+
+
+LOW = {"bfloat16": 0.01, "float16": 0.002}
+
+
+def test_kernels_equal_their_float64_twins(interpreted: dict[str, Any]) -> None:
+    for case, found in interpreted["errors"].items():
+        assert found.pop("changed") == 0, f"{case}: two runs differ"
+        assert len(found) >= 2
+        for name, error in found.items():  # NaN fails
+            assert error < LOW.get(case, 1e-6), f"{case}: {name} is off by {error:.1e}"
+
+
+def test_every_kernel_ran(interpreted: dict[str, Any]) -> None:
+    names = {case.kernel.fn.__name__ for case in compiler().cases()}
+    assert set(interpreted["launched"]) == names
+
+
+def compiler() -> ModuleType:
+    path = ROOT / "benchmarks" / "triton_kernels.py"
+    spec = importlib.util.spec_from_file_location("triton_kernels", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["triton_kernels"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_machine_code_is_sound() -> None:
+    """The dearest case of each kernel; benchmarks/triton_kernels.py has the others, and for compute capability 8.0."""
+    if not INSTALLED:
+        pytest.skip("triton is not installed: pip install spheregeo[triton]")
+    module = compiler()
+    for case in module.cases():
+        if case.name.endswith(("tf32x3", "pairs")):
+            made = module.compiled(case, 90)
+            assert made["registers"] <= 128 and made["spills"] == made["atomics"] == 0, made
+            assert not case.aligned or made["loads_16_byte"] > 0, made
+
+
+def test_the_table_on_file_is_sound() -> None:
+    with (ROOT / "benchmarks" / "results" / "triton-kernels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["architecture"] for row in rows} == {"sm_80", "sm_90"}
+    for row in rows:
+        assert int(row["registers"]) <= 128 and row["spills"] == row["atomics"] == "0", row
+
+
+def test_who_takes_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    float32, half, float64 = torch.float32, torch.bfloat16, torch.float64
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
+    monkeypatch.setattr(registry, "find_spec", lambda name: object())
+    assert registry._hindrance("triton", "cuda", float32) is None
+    assert registry._given("triton", half) is half
+    assert "torch.float64, not" in (registry._hindrance("triton", "cuda", float64) or "")
+    assert "on cpu, not cuda" in (registry._hindrance("triton", "cpu", float32) or "")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert "is 7.5, not 8.0 or more" in (registry._hindrance("triton", "cuda", float32) or "")
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    assert "pip install spheregeo[triton]" in (registry._hindrance("triton", "cuda", float32) or "")
