@@ -374,7 +374,7 @@ def test_every_engine_of_ours_has_every_operator() -> None:
 
 def test_names_are_checked() -> None:
     with pytest.raises(
-        ValueError, match="name 'toy' is taken; engines are auto, reference, torch, cpu, pyg, toy"
+        ValueError, match="name 'toy' is taken; engines are auto, reference, torch, cpu, pyg, triton, toy"
     ):
         register_engine("toy", dict)
     with pytest.raises(ValueError, match="engine is 'fast'; expected one of auto"), default_engine("fast"):
