@@ -45,6 +45,7 @@ ABOVE_ALL = {
 BELOW_ALL = {
     "autograd",
     "checks",
+    "constants",
     "deprecation",
     "files",
     "lazy",

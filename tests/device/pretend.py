@@ -1,15 +1,15 @@
 """A made-up device: CPU tensors that say they are on "cuda", so that every branch for another device runs with real numbers.
 
-Inside ``with Pretend() as device`` tensors moved to ``device.name`` are copies whose storage is marked. Their ``.device`` reads "cuda",
-operations with them give marked tensors, and mixtures with unmarked ones are refused, as a device would. Arithmetic stays torch's on
-the CPU: values, views, derivatives and random numbers are its own. Counted are
+Inside ``with Pretend() as device`` tensors moved to ``device.name`` are copies whose storage is marked. Their ``.device`` reads
+"cuda", operations with them give marked tensors, and mixtures with unmarked ones are refused, as a device would. Arithmetic stays
+torch's on the CPU: values, views, derivatives and random numbers are its own. Counted are
 
 * ``launches``: operations that would start a kernel (neither views nor bare allocations),
 * ``syncs``: operations for which the host would wait (numbers read, boolean masks, sizes that depend on values),
 * ``copies``: tensors and Python numbers in arrays brought from the host.
 
-Numpy and numba cannot read a marked tensor. What is not seen: how long anything takes, the order in which a device adds, and random
-generators of the device.
+Numpy and numba cannot read a marked tensor. What is not seen: how long anything takes, the order in which a device adds, and
+random generators of the device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from unittest.mock import patch
 
 import torch
@@ -28,23 +28,28 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 FACTORIES = (
-    "zeros ones empty full arange eye linspace logspace rand randn randint randperm empty_strided scalar_tensor zeros_like ones_like "
-    "empty_like full_like rand_like randn_like tril_indices triu_indices hann_window tensor as_tensor asarray from_numpy frombuffer"
+    "zeros ones empty full arange eye linspace logspace rand randn randint randperm empty_strided scalar_tensor tril_indices "
+    "triu_indices zeros_like ones_like empty_like full_like rand_like randn_like hann_window tensor as_tensor asarray from_numpy "
+    "frombuffer"
 ).split()
 FROM_HOST = {"tensor", "as_tensor", "asarray"}
-ALLOCATIONS = "empty empty_like empty_strided new_empty new_empty_strided detach alias _unsafe_view lift_fresh _reshape_alias"
+ALLOCATIONS = (
+    "empty empty_like empty_strided new_empty new_empty_strided detach alias _unsafe_view lift_fresh _reshape_alias"
+).split()
 SYNCS = (
-    "_local_scalar_dense nonzero masked_select equal is_nonzero _unique2 unique_dim unique_consecutive _linalg_check_errors bincount "
-    "_linalg_eigh _linalg_svd linalg_inv_ex _linalg_solve_ex histc multinomial masked_scatter"
-)
+    "_local_scalar_dense nonzero masked_select equal is_nonzero _unique2 unique_dim unique_consecutive bincount histc "
+    "_linalg_check_errors _linalg_eigh _linalg_svd linalg_inv_ex _linalg_solve_ex multinomial masked_scatter"
+).split()
 
 
 class Pretend(TorchDispatchMode):
     """The device, while the context lasts; see the head of this module."""
 
     name = "cuda"
-    _marked: dict[int, StorageWeakRef] = {}  # of all such devices, for what one call keeps serves the next
-    _either: dict[int, StorageWeakRef] = {}  # made within torch, for whichever device comes next
+    _marked: ClassVar[
+        dict[int, StorageWeakRef]
+    ] = {}  # of all such devices, for what one call keeps serves the next
+    _either: ClassVar[dict[int, StorageWeakRef]] = {}  # made within torch, for whichever device comes next
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +117,9 @@ class Pretend(TorchDispatchMode):
         self._replace(Tensor, "cpu", lambda t: self._to(to, t, "cpu"))
         self._replace(Tensor, "cuda", lambda t, *_: self._to(to, t, self.name))
         tolist, numpy = Tensor.tolist, Tensor.numpy
-        self._replace(Tensor, "tolist", lambda t: (self._sync("tolist") if self.on(t) else None, tolist(t))[1])
+        self._replace(
+            Tensor, "tolist", lambda t: (self._sync("tolist") if self.on(t) else None, tolist(t))[1]
+        )
         self._replace(Tensor, "numpy", lambda t, **kw: (self._refuse(t, "numpy"), numpy(t, **kw))[1])
         return super().__enter__()
 
@@ -131,7 +138,11 @@ class Pretend(TorchDispatchMode):
         method = name.startswith("new_")
 
         def made(*args: Any, **kw: Any) -> Any:
-            like = args[0] if args and isinstance(args[0], Tensor) and (method or name.endswith("_like")) else None
+            like = (
+                args[0]
+                if args and isinstance(args[0], Tensor) and (method or name.endswith("_like"))
+                else None
+            )
             device = kw.pop("device", None)
             source = args[0] if args and name in FROM_HOST else None
             there = self._is_name(device) if device is not None else like is not None and self.on(like)
@@ -144,7 +155,11 @@ class Pretend(TorchDispatchMode):
                 found = make(*args, **kw)
             finally:
                 self._own = before
-            if there and name in FROM_HOST | {"new_tensor"} and not (isinstance(source, Tensor) and self.on(source)):
+            if (
+                there
+                and name in FROM_HOST | {"new_tensor"}
+                and not (isinstance(source, Tensor) and self.on(source))
+            ):
                 self._copy(name)
                 found = found.clone()
             return self.mark(found) if there else found
@@ -190,7 +205,9 @@ class Pretend(TorchDispatchMode):
         if own is not None:  # an operator written in Python: its operations count, not itself
             with self._again():
                 return own(*args, **kwargs)
-        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.layout == torch.strided]
+        tensors = [
+            t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.layout == torch.strided
+        ]
         name = func._schema.name.split("::")[1]
         here = any(self.on(t) for t in tensors)
         if here:
@@ -230,14 +247,16 @@ class Pretend(TorchDispatchMode):
                 foreign.append(t)
         if foreign and name == "copy_":
             self._copy(name) if not self.on(foreign[0]) and self.on(args[0]) else self._sync(name)
-        elif foreign and name in ("index", "index_put", "index_put_", "_index_put_impl_") and self.on(args[0]):
+        elif (
+            foreign and name in ("index", "index_put", "index_put_", "_index_put_impl_") and self.on(args[0])
+        ):
             self._copy(f"{name} by numbers of the host")
         elif foreign:
+            shapes = [tuple(t.shape) for t in foreign]
             raise RuntimeError(
-                f"aten::{name}: expected all tensors to be on one device, but some of {[tuple(t.shape) for t in foreign]} are on the "
-                "CPU"
+                f"aten::{name}: tensors of shapes {shapes} are on the CPU and others on a device"
             )
-        if name in SYNCS.split():
+        if name in SYNCS:
             self._sync(name)
         elif name in ("index", "index_put", "index_put_"):
             if any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1]):
@@ -247,7 +266,7 @@ class Pretend(TorchDispatchMode):
         elif name == "segment_reduce" and not (len(args) > 6 and args[6]):
             self._sync(name)
         aliased = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
-        if not aliased and name not in ALLOCATIONS.split():
+        if not aliased and name not in ALLOCATIONS:
             self.launches += 1
             self.operations[name] += 1
 
@@ -261,7 +280,9 @@ class Pretend(TorchDispatchMode):
 
     def _refuse(self, t: Tensor, what: str) -> None:
         if self.on(t):
-            raise TypeError(f"can't convert a tensor of device type {self.name} by {what}; copy it to the host first")
+            raise TypeError(
+                f"can't convert a tensor of device type {self.name} by {what}; copy it to the host first"
+            )
 
 
 def _leaf(t: Tensor, moved: Tensor) -> Tensor:

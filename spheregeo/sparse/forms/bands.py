@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spheregeo.constants import made_of
 from spheregeo.sparse.patterns.bands import BandsPattern
 from spheregeo.sparse.registry import WIDENED, pick
 
@@ -48,21 +49,24 @@ def gradients(
     assert g is not None
     transformed = pattern.target(g.to(WIDENED.get(g.dtype, g.dtype)))
     run, _ = pick(engine, transformed, "bands")
-    if gx is not None:
-        (found,) = run(pattern, (None, w, transformed), (X,))
-        pattern.add_source(gx, found)
-    if gw is not None:
+    spectra = None
+    if gw is not None:  # which factor of the sum over a ring carries the scale is all one
         assert x is not None
-        (found,) = run(
-            pattern,
-            (
-                pattern.source(x.to(WIDENED.get(x.dtype, x.dtype))),
-                None,
-                parseval(transformed, pattern.columns),
-            ),
-            (W,),
-        )
-        gw += found
+        spectra = pattern.source(x.to(WIDENED.get(x.dtype, x.dtype)))
+        key = ("parseval", spectra.dtype)
+        scale = pattern.memo.get(key)
+        if scale is None:
+            make = lambda: parseval(torch.ones_like(spectra[0, 0, 0, 0]), pattern.columns).real  # noqa: E731
+            scale = pattern.memo[key] = made_of(pattern.tensors, key, make)
+        spectra = spectra * scale
+    wanted = [slot for slot, t in ((X, gx), (W, gw)) if t is not None]
+    for slot, found in zip(wanted, run(pattern, (spectra, w, transformed), wanted), strict=True):
+        if slot == X:
+            assert gx is not None
+            pattern.add_source(gx, found)
+        else:
+            assert gw is not None
+            gw += found
 
 
 def parseval(g: Tensor, columns: int) -> Tensor:

@@ -135,9 +135,10 @@ class _Sum:
         x, w, v, g = self.arguments
         given = next(t for t in (x, g) if t is not None)
         run, _ = pick(self.engine, given, "linear")
+        tables = None if v is None else self._tables(v)
         for b, own in zip(pattern.blocks, self.structure.blocks, strict=True):
             part_x = None if x is None else x[..., b.source]
-            part_v = None if v is None else v[:, b.values]
+            part_v = None if tables is None else tables[b.values.start, b.values.stop]
             part_g = None if g is None else g[..., b.target]
             if isinstance(b.pattern, BandsPattern):
                 self._bands(b.pattern, given)
@@ -152,6 +153,18 @@ class _Sum:
         if V in self.wanted:
             self.total[V] = torch.cat(columns, 1)
         return [self.total[slot] for slot in self.wanted]
+
+    def _tables(self, v: Tensor) -> dict[tuple[int, int], Tensor]:
+        """Each block's columns of the table, the same objects as long as the table is."""
+        known = self.structure.memo.get("tables")
+        if known is not None and known[0] is v:
+            tables: dict[tuple[int, int], Tensor] = known[1]
+            return tables
+        assert isinstance(self.structure.pattern, BlockPattern)
+        ends = [(b.values.start, b.values.stop) for b in self.structure.pattern.blocks]
+        tables = {(a, b): v if b - a == v.shape[1] else v[:, a:b] for a, b in ends}
+        self.structure.memo["tables"] = (v, tables)
+        return tables
 
     def _add(self, slot: int, part: Tensor, stretch: slice) -> None:
         """Add what one block gives, in its stretch of the points."""

@@ -14,6 +14,10 @@ from spheregeo.sparse.patterns import BandsPattern, BlockPattern, CSRPattern, Pa
 from spheregeo.sparse.patterns.bands import split
 from spheregeo.sparse.registry import has_operator
 
+BANDS_BYTES = (
+    1 << 27
+)  # of copied features that bands must save where each of their operations has to be launched
+
 
 class SparseMap(FixedMap):
     """Linear map from Q source points to P target points, K coefficients per nonzero.
@@ -114,13 +118,14 @@ class SparseMap(FixedMap):
             self._keep(name, tensor)
         self._sizes = structure.sizes[1:]  # without the groups
         self.num_source, self.num_target, self.kind = pattern.num_source, pattern.num_target, pattern.kind
-        self.by_bands = None
+        self.by_bands, self._saved = None, 0
         if isinstance(pattern, RingPattern):
             keep, bands = split(pattern, values, dtype)
             if bands is not None:
                 whole = slice(0, pattern.num_target), slice(0, pattern.num_source)
                 parts: list[tuple[Pattern, slice, slice]] = [(pattern.prune(keep), *whole), (bands, *whole)]
                 summed = BlockPattern.of(parts, pattern.num_source, pattern.num_target)
+                self._saved = (pattern.num_values - int(keep.sum())) * pattern.columns
                 self.by_bands = SparseMap.from_pattern(summed, values[:, keep], dtype=dtype, engine=engine)
 
     def _structure(self, groups: int = 1) -> LinearStructure:
@@ -184,7 +189,13 @@ class SparseMap(FixedMap):
             )
         weight = weight.to(x.dtype)
         bands = self.by_bands
-        if bands is not None and values is None and groups == 1 and has_operator(self.engine, "bands"):
+        if (
+            bands is not None
+            and values is None
+            and groups == 1
+            and (x.device.type == "cpu" or self._saved * x.shape[1] * x.element_size() > BANDS_BYTES)
+            and has_operator(self.engine, "bands")
+        ):
             return bands._contract(x, weight, bands.values, 1)
         return self._contract(x, weight, self._coefficients(values), groups)
 

@@ -20,6 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from spheregeo.constants import made_of
+from spheregeo.lazy import cached_property
 from spheregeo.sparse.patterns.base import Memo
 from spheregeo.sparse.patterns.rings import RingPattern
 
@@ -95,24 +97,44 @@ class BandsPattern(Memo):
         return torch.fft.rfft(lines.unflatten(2, (len(self.parts), -1)).transpose(1, 2))
 
     def target(self, g: Tensor) -> Tensor:
-        """Transformed rows of a cotangent: (B, O, P) -> (B, N, O, rows, F) complex, zero where padded."""
-        n, rows = self.parts.shape[:2]
-        lines = _lines(g, self.target_lines, self.target_step, self.columns)
-        lines = lines.unflatten(2, (-1, self.target_step))
-        padded = lines.new_zeros(*g.shape[:2], n * rows // self.target_step, self.target_step, self.columns)
-        padded.index_copy_(2, self.written, lines)
-        return torch.fft.rfft(padded.view(*g.shape[:2], n, rows, self.columns).transpose(1, 2))
+        """Transformed rows of a cotangent: (B, O, P) -> (B, N, O, rows, F) complex; where padded, of some other row."""
+        lines = _lines(g, self._padded, self.target_step, self.columns)
+        return torch.fft.rfft(lines.unflatten(2, (self.parts.shape[0], -1)).transpose(1, 2))
 
     def add_source(self, gx: Tensor, out: Tensor) -> None:
         """Add spectra (B, N, C, rings, F) to their rings in gx (B, C, Q)."""
-        rings = torch.fft.irfft(out, n=self.columns).transpose(1, 2).flatten(2, 3)
-        _add_lines(gx, rings, self.source_lines.reshape(-1), self.source_step)
+        rings = torch.fft.irfft(out.transpose(1, 2), n=self.columns)
+        if self._apart:
+            _add_lines(gx, rings.flatten(2, 3), self.source_lines.reshape(-1), self.source_step)
+            return
+        for n in range(rings.shape[2]):  # rings of several bands are added in one order
+            _add_lines(gx, rings[:, :, n], self.source_lines[n], self.source_step)
 
     def add_target(self, y: Tensor, out: Tensor) -> None:
         """Add spectra (B, N, O, rows, F) to their rows in y (B, O, P)."""
-        rows = torch.fft.irfft(out, n=self.columns).transpose(1, 2).flatten(2, 3)
-        kept = rows.unflatten(2, (-1, self.target_step)).index_select(2, self.written).flatten(2, 3)
-        _add_lines(y, kept, self.target_lines, self.target_step)
+        rows = torch.fft.irfft(out.transpose(1, 2), n=self.columns).flatten(2, 3)
+        if self.written.shape[0] * self.target_step < rows.shape[2]:
+            rows = rows.unflatten(2, (-1, self.target_step)).index_select(2, self.written).flatten(2, 3)
+        _add_lines(y, rows, self.target_lines, self.target_step)
+
+    @cached_property
+    def _padded(self) -> Tensor:
+        """Target line of each computed one, the first of all for those that are padded: their coefficients are zero."""
+
+        def make() -> Tensor:
+            number = self.parts.shape[0] * self.parts.shape[1] // self.target_step
+            lines = self.target_lines[:1].repeat(number)
+            lines[self.written] = self.target_lines
+            return lines
+
+        return made_of(self.tensors, "padded lines", make)
+
+    @cached_property
+    def _apart(self) -> bool:
+        """Whether no two bands share a ring."""
+        return made_of(
+            self.tensors, "apart", lambda: len(self.source_lines.unique()) == self.source_lines.numel()
+        )
 
 
 def _lines(x: Tensor, lines: Tensor, step: int, columns: int) -> Tensor:
