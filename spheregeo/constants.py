@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["made_of", "on", "table"]
+__all__ = ["made", "made_of", "on", "table"]
 
 Made = TypeVar("Made")
 
@@ -68,15 +68,33 @@ def table(values: Sequence[Any], like: Tensor, dtype: torch.dtype | None = None)
         tensor([1., 2.])
     """
     dtype = like.dtype if dtype is None else dtype
+    return made(tuple(values), lambda: torch.tensor(values, dtype=dtype), like, dtype)
+
+
+def made(key: Hashable, make: Callable[[], Tensor], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a small tensor that depends on a key alone, on the device of another tensor; not to be written to.
+
+    Args:
+        key: whatever the tensor depends on; begins with a name that no other tensor has.
+        make: makes it on the CPU.
+        like: a tensor on the device.
+        dtype: the type, that of what is made if None.
+
+    Example:
+        >>> made(("squares", 3), lambda: torch.arange(3) ** 2, torch.zeros(1))
+        tensor([0, 1, 4])
+    """
     if torch.compiler.is_compiling():
-        return torch.tensor(values, dtype=dtype, device=like.device)
-    key = (tuple(values), like.device, dtype)
-    found = _tables.get(key)
+        return make().to(like.device, dtype)
+    where = (key, like.device, dtype)
+    found = _tables.get(where)
     if found is None:
-        with torch.inference_mode(False), _lock:
+        with torch.inference_mode(False), torch.no_grad():
+            found = make().to(like.device, dtype)
+        with _lock:
             while len(_tables) >= TABLES:
                 _tables.pop(next(iter(_tables)))
-            found = _tables[key] = torch.tensor(values, dtype=dtype, device=like.device)
+            _tables[where] = found
     return found
 
 

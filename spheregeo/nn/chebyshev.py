@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from spheregeo.autograd import is_watched
+from spheregeo.constants import table
 from spheregeo.sparse import SparseMap
 
 TIE = 1e-9  # relative difference of distances that rounding makes
@@ -126,7 +127,7 @@ class _Filter(torch.autograd.Function):
         ctx.matrix = matrix
         flat = [t.view(-1, channels) for t in terms]
         if channels < _THIN:
-            signs = weight.new_tensor([_sign(k) for k in range(order)])
+            signs = table([_sign(k) for k in range(order)], weight)
             y = torch.stack(flat, 2).flatten(1) @ (weight * signs).flatten(1).t()
         else:
             y = flat[0] @ weight[:, :, 0].t()

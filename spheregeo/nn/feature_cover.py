@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.checks import check_tensor
+from spheregeo.constants import made
 
 
 def feature_cover(features: Tensor, epsilon: float, *, scale: float | None = None) -> Tensor:
@@ -45,7 +46,9 @@ def feature_cover(features: Tensor, epsilon: float, *, scale: float | None = Non
         -(2.0**60), 2.0**60
     )
     # one number for q: sums of products with large odd numbers meet by chance once in 2^63
-    keys = (cells.to(torch.int64) * torch.tensor(_multipliers(q), device=features.device)).sum(2)
+    keys = (
+        cells.to(torch.int64) * made(("multipliers", q), lambda: torch.tensor(_multipliers(q)), features)
+    ).sum(2)
     by_value = values[..., 0].argsort(dim=1, stable=True)
     order = by_value.gather(1, keys.gather(1, by_value).argsort(dim=1, stable=True))
     placed = keys.gather(1, order)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spheregeo.checks import check_count, check_tensor
+from spheregeo.constants import made
 
 Triple = tuple[int, int, int]
 
@@ -64,17 +66,23 @@ def low_pass(x: Tensor, taps: Sequence[Sequence[float]], stride: Sequence[int] |
     if all(len(row) == 1 and step == 1 for row, step in zip(taps, stride)):
         return x
     if len(taps) == 2:  # images: one convolution of all channels, several times as fast as row after row
-        rows, columns = (torch.tensor(row, dtype=torch.float64) for row in taps)
-        kernel = torch.outer(rows, columns).to(x.device, x.dtype).expand(x.shape[1], 1, -1, -1)
+        key = ("low pass", *map(tuple, taps))
+        kernel = made(key, lambda: _outer(*taps), x, x.dtype).expand(x.shape[1], 1, -1, -1)
         return F.conv2d(x, kernel, stride=stride, groups=x.shape[1])
     # volumes: products with banded matrices, whose derivatives are products too; backward, a convolution of single channels takes
     # many times as long on a CPU
     y = x
     for axis, row in enumerate(taps, 2):
         if len(row) > 1 or stride[axis - 2] > 1:
-            matrix = _banded(row, y.shape[axis], stride[axis - 2]).to(x.device, x.dtype)
+            size, step = y.shape[axis], stride[axis - 2]
+            key = ("banded", tuple(row), size, step)
+            matrix = made(key, partial(_banded, row, size, step), x, x.dtype)
             y = (y.transpose(axis, -1) @ matrix).transpose(axis, -1)
     return y
+
+
+def _outer(rows: Sequence[float], columns: Sequence[float]) -> Tensor:
+    return torch.outer(torch.tensor(rows, dtype=torch.float64), torch.tensor(columns, dtype=torch.float64))
 
 
 def _banded(row: Sequence[float], size: int, stride: int) -> Tensor:
@@ -133,17 +141,22 @@ class LowPassDownsample(nn.Module):
         taps, pads = windows(x.shape[2:], strides, (1,) * axes)
         y = low_pass(pad_sides(x, pads), taps, strides)
         for axis, (row, pad) in enumerate(zip(taps, pads)):
-            ones = F.pad(torch.ones(1, 1, x.shape[axis + 2], dtype=torch.float64), (pad, pad))
-            inside = F.conv1d(
-                ones, torch.tensor(row, dtype=torch.float64).view(1, 1, -1), stride=strides[axis]
-            )
+            size, step = x.shape[axis + 2], strides[axis]
+            key = ("taps inside", tuple(row), pad, size, step)
+            inside = made(key, partial(_inside, row, pad, size, step), y, y.dtype)
             shape = [1] * x.ndim
             shape[axis + 2] = -1
-            y = y / inside.to(y).view(shape)
+            y = y / inside.view(shape)
         return y
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}"
+
+
+def _inside(row: Sequence[float], pad: int, size: int, stride: int) -> Tensor:
+    """Sum of the taps that lie inside, for each place."""
+    ones = F.pad(torch.ones(1, 1, size, dtype=torch.float64), (pad, pad))
+    return F.conv1d(ones, torch.tensor(row, dtype=torch.float64).view(1, 1, -1), stride=stride)
 
 
 class LinearUpsample(nn.Module):
@@ -174,7 +187,9 @@ class LinearUpsample(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)} and size is {tuple(size)}; expected (batch, channels, *{expected})"
             )
-        rows, columns = (self._weights(n).to(x.device, x.dtype) for n in size)
+        rows, columns = (
+            made(("upsampled", self.stride, n), partial(self._weights, n), x, x.dtype) for n in size
+        )
         return rows @ x @ columns.T
 
     def _weights(self, size: int) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.checks import check_count
+from spheregeo.constants import on
 from spheregeo.grids import GaussLegendre, Grid, HEALPix
 from spheregeo.harmonics import framelet_windows, needlet_windows
 from spheregeo.spectral.sht import SHT, InverseSHT
@@ -74,12 +75,12 @@ class Bands(nn.Module):
         """b_j(l) for each coefficient up to the band's largest degree, ``copies`` · (2l + 1) of a degree."""
         top = self.largest[scale]
         degrees = 2 * torch.arange(top + 1, device=like.device) + 1
-        row = self.windows[scale, : top + 1].to(like.device, like.dtype)
+        row = on(self.windows, like, like.dtype)[scale, : top + 1]
         return row.repeat_interleave(degrees**copies, output_size=_size(top, copies))
 
     def areas(self, scale: int, like: Tensor) -> Tensor:
         """Weights of a scale's points, as a field of the dtype and device of ``like``: sums to 4π, or 8π² on SO(3)."""
-        return self._areas[scale].to(like.device, like.dtype)
+        return on(self._areas[scale], like, like.dtype)
 
     def check(self, coefficients: Tensor, copies: int) -> None:
         """Raises: ValueError unless the last axis holds the coefficients of all degrees."""
@@ -126,7 +127,7 @@ class _Matrix(nn.Module):
         wide = x.dtype if x.dtype == torch.float64 else torch.float32
         flat = x.flatten(x.ndim - self.axes).to(wide)
         with torch.autocast(x.device.type, enabled=False):
-            y = flat @ self.matrix.to(x.device, wide)
+            y = flat @ on(self.matrix, x, wide)
         return y.unflatten(-1, self.after).to(x.dtype)
 
 

@@ -211,7 +211,7 @@ class Pretend(TorchDispatchMode):
         name = func._schema.name.split("::")[1]
         here = any(self.on(t) for t in tensors)
         if here:
-            self._check(name, func, tensors, args)
+            self._check(name, func, tensors, args, kwargs)
         found = func(*args, **kwargs)
         made = [t for t in tree_leaves(found) if isinstance(t, Tensor) and t.layout == torch.strided]
         if here:
@@ -236,7 +236,7 @@ class Pretend(TorchDispatchMode):
         except (NotImplementedError, RuntimeError):
             return False
 
-    def _check(self, name: str, func: Any, tensors: list[Tensor], args: Any) -> None:
+    def _check(self, name: str, func: Any, tensors: list[Tensor], args: Any, kwargs: Any) -> None:
         foreign = []
         for t in tensors:
             if self.on(t):
@@ -261,9 +261,9 @@ class Pretend(TorchDispatchMode):
         elif name in ("index", "index_put", "index_put_"):
             if any(t is not None and t.dtype in (torch.bool, torch.uint8) for t in args[1]):
                 self._sync(f"{name} by a mask")
-        elif name == "repeat_interleave" and len(args) == 1:
+        elif name == "repeat_interleave" and kwargs.get("output_size") is None:
             self._sync(name)
-        elif name == "segment_reduce" and not (len(args) > 6 and args[6]):
+        elif name == "segment_reduce" and not kwargs.get("unsafe"):
             self._sync(name)
         aliased = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
         if not aliased and name not in ALLOCATIONS:

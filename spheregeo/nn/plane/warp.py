@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spheregeo.checks import check_tensor
+from spheregeo.constants import table
 from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.plane.warps import Warp
 
@@ -65,7 +66,7 @@ class Warp2d(ExactBuffers):
         dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
         grid = (self.grid if self.grid.dtype == dtype else self.exact("grid")).to(x.device, dtype)
         if height != width:
-            grid = grid * torch.tensor([shorter / width, shorter / height], dtype=dtype, device=x.device)
+            grid = grid * table([shorter / width, shorter / height], x, dtype)
         grid = grid.expand(x.shape[0], -1, -1, -1)
         out = F.grid_sample(x.to(dtype), grid, self.mode, self.padding, align_corners=False)
         return out.to(x.dtype)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spheregeo.autograd import is_transformed, mapped
+from spheregeo.constants import table
 from spheregeo.sparse.patterns.base import Memo
 from spheregeo.sparse.registry import WIDENED, pick
 
@@ -75,7 +76,7 @@ class Stencil(Memo):
     def places(self, taps: Tensor) -> tuple[Tensor, Tensor]:
         """Where the taps read, in a sample of x and in k, flat. Shape: two as ``taps``, any number where a tap is −1."""
         count, (turns, height, width) = len(self.shifts), taps.shape[2:]
-        shift = torch.tensor(self.shifts, device=taps.device)
+        shift = table(self.shifts, taps, torch.int64)
         o, i, j = (torch.arange(n, device=taps.device) for n in (turns, height, width))
         d = torch.arange(taps.shape[1], device=taps.device).view(-1, 1, 1, 1)
         tap = taps.long().clamp_min(0)

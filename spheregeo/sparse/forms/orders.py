@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spheregeo.constants import made
 from spheregeo.lazy import cached_property
 
 
@@ -74,13 +75,13 @@ class Orders:
         """Public channels on axis ``dim`` to planar ones; contiguous."""
         if self._sorted:
             return x.contiguous()
-        return x.index_select(dim, self.permutation.to(x.device))
+        return x.index_select(dim, made(("planar", self.terms), lambda: self.permutation, x))
 
     def public(self, x: Tensor, dim: int) -> Tensor:
         """Inverse of :meth:`planar`."""
         if self._sorted:
             return x.contiguous()
-        return x.index_select(dim, torch.argsort(self.permutation).to(x.device))
+        return x.index_select(dim, made(("public", self.terms), lambda: self.permutation.argsort(), x))
 
     @cached_property
     def _sorted(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.autograd import Function
+from spheregeo.constants import on
 from spheregeo.spectral.so3.tables import block_offsets, functions, kinds, mixing_of
 
 AT_ONCE = 1 << 24  # bytes of spectra
@@ -48,7 +49,7 @@ def _synthesis_of_few(coefficients: Tensor, lmax: int, nmax: int, bandwidth: int
                 continue
             part = mixed[kind.rows].view(len(kind.m), -1, 2 * fields)
             j = kind.first_j + (len(table) - 1) // 2
-            spectrum[kind.m % side, kind.n] = table[j : j + len(part)] @ part
+            spectrum[on(kind.m, rows) % side, on(kind.n, rows)] = table[j : j + len(part)] @ part
     spectrum = spectrum.view(*spectrum.shape[:3], 2, fields).permute(4, 2, 0, 1, 3).contiguous()
     return torch.fft.irfft2(torch.view_as_complex(spectrum), (side, num_gamma), norm="forward")
 
@@ -78,7 +79,8 @@ def _projection_of_few(x: Tensor, lmax: int, nmax: int, bandwidth: int, num_gamm
             if kind is None:
                 continue
             j = kind.first_j + (len(table) - 1) // 2
-            part = spectrum[kind.m % side, kind.n] * scale[kind.n, None, None]
+            n = on(kind.n, x)
+            part = spectrum[on(kind.m, x) % side, n] * scale[n, None, None]
             parts.append((table[j : j + len(part)].mT @ part).flatten(0, 1))
     mixed = torch.cat(parts).view(-1, fields)  # (m, n, l, real and imaginary), B
     out = mix.back_weights[0, :, None] * mixed[mix.back_index[0]]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.checks import check_count, check_tensor
+from spheregeo.constants import on
 from spheregeo.spectral.so3.grid import SO3Grid
 from spheregeo.spectral.so3.stages import project, synthesise
 from spheregeo.spectral.so3.tables import block_offsets
@@ -123,7 +124,7 @@ class SO3Transform(_SO3Module):
 
     def _factors(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Factor of each coefficient and weight of each β, from float64 to the type and device of ``like``."""
-        norms, weights = (t.to(like.dtype).to(like.device) for t in self._exact)
+        norms, weights = (on(t, like, like.dtype) for t in self._exact)
         return norms, weights
 
     def forward(self, x: Tensor) -> Tensor:

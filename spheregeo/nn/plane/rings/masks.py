@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spheregeo.constants import table
 from spheregeo.nn.exact_buffers import ExactBuffers
 
 NARROWEST = 0.5  # pixels; narrower rings fall between the taps
@@ -141,5 +142,5 @@ def smoothed(masks: Tensor, taps: Sequence[Sequence[float]]) -> Tensor:
         if len(row) > 1:
             shape, pad = [1] * y.ndim, [0] * (y.ndim - 2)
             shape[axis + 2], pad[axis] = len(row), len(row) - 1
-            y = conv(y, masks.new_tensor(row).view(shape), padding=pad)
+            y = conv(y, table(row, masks).view(shape), padding=pad)
     return y[:, 0]

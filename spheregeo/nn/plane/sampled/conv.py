@@ -111,7 +111,8 @@ class SampledGroupConv2d(GroupConv2d):
         surrounded = self._surrounded(x)
         height, width = self._size(surrounded)
         cover = self._cover(surrounded)
-        if is_watched():  # compilers know shapes, not the number of clusters
+        # compilers know shapes, not the number of clusters, for which other devices would have to wait
+        if is_watched() or x.device.type != "cpu":
             y = super().forward(x)
             return shared(y, cover, self.group.size)
         kept, which = torch.unique(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.autograd import Function, is_watched
+from spheregeo.constants import table
 
 _TASKS = 4  # of each thread
 
@@ -140,7 +141,7 @@ def plain_polynomial(tables: PolynomialTables, x: Tensor, c: Tensor, of: Tensor)
 
 
 def _index(values: Sequence[int], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.int64, device=like.device)
+    return table(values, like, torch.int64)
 
 
 def is_compiled(x: Tensor) -> bool:
