@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from spheregeo.constants import made_of
+from spheregeo.sparse.engines.portable.plans import summed
 from spheregeo.sparse.forms.rows import G, K, RowStructure, X
 
 
@@ -28,7 +30,8 @@ def _partial(structure: RowStructure, arguments: Sequence[Tensor | None], slot: 
             for goal, part in zip(z, (k @ x[index]).unbind(1), strict=True):
                 goal.copy_(part)
         elif slot == X:
-            x.index_add_(0, index, k.mT @ torch.stack(z, 1))
+            terms = torch.bmm(k.mT, torch.stack(z, 1))
+            x.copy_(summed(terms.index_select(0, structure.order), structure.indptr.diff(), structure.points))
         else:
             assert slot == K
             k.copy_(torch.stack(z, 1) @ x[index].mT)
@@ -40,8 +43,13 @@ def _parts(
 ) -> Iterator[tuple[Tensor, Tensor, list[Tensor]]]:
     """Of each block views of the source (N, d, C), of coefficients (R, F, d), and of each function's rows (R, C)."""
     number, points = structure.num_rows, structure.points
-    functions = structure.tables.functions.tolist()
-    for column, d, n, first, last, at in structure.tables.blocks.tolist():
+    tables = structure.tables
+    functions, blocks = made_of(
+        [tables.functions, tables.blocks],
+        "lists",
+        lambda: (tables.functions.tolist(), tables.blocks.tolist()),
+    )
+    for column, d, n, first, last, at in blocks:
         source = x[points * column : points * (column + d * n)].view(points, d, n)
         matrix = k[:, at : at + (last - first) * d].unflatten(1, (last - first, d))
         groups = []

@@ -1,15 +1,17 @@
-"""Outer products summed over pairs by batched products of equal rows, a block of pairs at a time."""
+"""Outer products summed over pairs by batched products of rows of similar length, the same in every run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from spheregeo.constants import made_of
+from spheregeo.sparse.engines.portable.plans import RowPlan, budget, host, moved
 from spheregeo.sparse.forms.segment import A, G, SegmentStructure
-
-ENTRIES = 1 << 21  # of outer products that exist at once where targets have different numbers of pairs
 
 
 def segment(
@@ -17,73 +19,77 @@ def segment(
 ) -> list[Tensor]:
     """Partial derivatives in the slots ``wanted``."""
     a, b, g = arguments
-    blocks = structure.memo.get("blocks")
-    if blocks is None:
-        blocks = structure.memo["blocks"] = _Blocks(structure.indptr, structure.num_pairs)
+    plan = made_of([structure.indptr], ("segments", structure.num_pairs), lambda: _Plan.of(structure.indptr))
     found = []
     for slot in wanted:
         if slot == G:
             assert a is not None and b is not None
-            found.append(_outer(blocks, a, b))
+            found.append(_outer(plan, a, b))
         elif slot == A:
             assert b is not None and g is not None
-            found.append(_apply(blocks, g, b))
+            found.append(_apply(plan, g, b))
         else:
             assert a is not None and g is not None
-            found.append(_apply(blocks, g.transpose(1, 2), a))
+            found.append(_apply(plan, g.transpose(1, 2), a))
     return found
 
 
-class _Blocks:
-    """Pairs in rows of equal length, each of one target; ``whole`` where every target has just one full row."""
+@dataclass(frozen=True)
+class _Plan:
+    """Targets in classes of one number of pairs; ``whole`` where all have as many, in order."""
 
-    def __init__(self, indptr: Tensor, pairs: int) -> None:
-        counts = indptr.diff()
-        self.indptr, self.pairs = indptr, pairs
-        self.targets = len(counts)
-        self.size = max(1, -(-pairs // max(int((counts > 0).sum()), 1)))
-        self.whole = bool((counts == self.size).all())
-        if self.whole:
-            return
-        rows = (counts + self.size - 1).div(self.size, rounding_mode="floor")
-        self.target = torch.repeat_interleave(torch.arange(self.targets, device=indptr.device), rows)
-        rank = torch.arange(len(self.target), device=indptr.device) - (rows.cumsum(0) - rows)[self.target]
-        self.start = indptr[self.target] + rank * self.size
+    rows: RowPlan
+    pair: Tensor  # of each padded entry
+    there: Tensor  # (entries, 1) whether there is one
+    targets: Tensor  # in the plan's order
+    place: Tensor  # of each target in the plan
+    entry: Tensor  # of each pair
+    whole: int
 
-    def chunks(self, entries: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(target, pair, whether there is one) of as many rows as make ``entries`` numbers or fewer at a time."""
-        step = max(1, ENTRIES // max(entries, 1))
-        along = torch.arange(self.size, device=self.start.device)
-        for begin in range(0, len(self.target), step):
-            target = self.target[begin : begin + step]
-            pair = self.start[begin : begin + step, None] + along
-            inside = pair < self.indptr[target + 1, None]
-            yield target, pair.clamp_(max=self.pairs - 1), inside
+    @classmethod
+    def of(cls, indptr: Tensor) -> _Plan:
+        ends = host(indptr)
+        rows = RowPlan.of(ends)
+        entry = np.zeros(int(ends[-1]), dtype=np.int64)
+        there = ~rows.blank
+        entry[rows.entry[there]] = np.nonzero(there)[0]
+        lengths = np.unique(np.diff(ends))
+        whole = int(lengths[0]) if len(lengths) == 1 else 0
+        filled = torch.from_numpy(there)[:, None].to(indptr.device)
+        tables = (moved(n, indptr) for n in (rows.entry, rows.order, rows.place, entry))
+        pair, targets, place, of_pair = tables
+        return cls(rows, pair, filled, targets, place, of_pair, whole)
 
 
-def _outer(blocks: _Blocks, a: Tensor, b: Tensor) -> Tensor:
-    targets, pairs = blocks.targets, blocks.pairs
-    if pairs == 0 or targets == 0:
+def _outer(plan: _Plan, a: Tensor, b: Tensor) -> Tensor:
+    targets = plan.targets.shape[0]
+    if a.shape[0] == 0 or targets == 0:
         return a.new_zeros(targets, a.shape[1], b.shape[1])
-    if blocks.whole:
-        rows = (targets, blocks.size)
+    if plan.whole:
+        rows = (targets, plan.whole)
         return torch.bmm(a.reshape(*rows, -1).transpose(1, 2), b.reshape(*rows, -1))
-    out = a.new_zeros(targets, a.shape[1], b.shape[1])
-    for target, pair, inside in blocks.chunks(a.shape[1] * b.shape[1]):
-        left = a[pair] * inside[..., None]
-        out.index_add_(0, target, torch.bmm(left.transpose(1, 2), b[pair]))
-    return out
+    out = a.new_empty(targets, a.shape[1], b.shape[1])
+    for classes in plan.rows.chunks((a.shape[1] + b.shape[1]) * a.element_size(), 0, budget(a, b, out)):
+        for c in classes:
+            at = slice(c.start, c.start + (c.last - c.first) * c.length)
+            left = (a.index_select(0, plan.pair[at]) * plan.there[at]).view(-1, c.length, a.shape[1])
+            right = b.index_select(0, plan.pair[at]).view(-1, c.length, b.shape[1])
+            torch.bmm(left.mT, right, out=out[c.first : c.last])
+    return out.index_select(0, plan.place)
 
 
-def _apply(blocks: _Blocks, g: Tensor, b: Tensor) -> Tensor:
-    targets, pairs = blocks.targets, blocks.pairs
+def _apply(plan: _Plan, g: Tensor, b: Tensor) -> Tensor:
+    targets, pairs = plan.targets.shape[0], b.shape[0]
     if pairs == 0 or targets == 0:
         return b.new_zeros(pairs, g.shape[1])
-    if blocks.whole:
-        out = torch.bmm(b.reshape(targets, blocks.size, -1), g.transpose(1, 2))
+    if plan.whole:
+        out = torch.bmm(b.reshape(targets, plan.whole, -1), g.transpose(1, 2))
         return out.reshape(pairs, g.shape[1])
-    out = b.new_empty(pairs, g.shape[1])
-    for target, pair, inside in blocks.chunks(g.shape[1] * g.shape[2]):
-        product = torch.bmm(b[pair], g[target].transpose(1, 2))
-        out[pair[inside]] = product[inside]
-    return out
+    parts = []
+    width = (g.shape[1] + g.shape[2]) * g.element_size()
+    for classes in plan.rows.chunks(width, g.shape[1] * g.shape[2] * g.element_size(), budget(g, b)):
+        for c in classes:
+            near = b.index_select(0, plan.pair[c.start : c.start + (c.last - c.first) * c.length])
+            own = g.index_select(0, plan.targets[c.first : c.last])
+            parts.append(torch.bmm(near.view(-1, c.length, b.shape[1]), own.mT).flatten(0, 1))
+    return torch.cat(parts).index_select(0, plan.entry)
