@@ -122,6 +122,8 @@ def made_of(tensors: Sequence[Tensor], key: Hashable, make: Callable[[], Made]) 
             return found
     with torch.inference_mode(False), torch.no_grad():
         value = make()
-    entries[:] = [e for e in entries if all(other() is not None for other in e[1])]  # of tensors that are gone
+    entries[:] = [
+        e for e in entries if all(other() is not None for other in e[1])
+    ]  # of tensors that are gone
     entries.append((key, [ref(t) for t in tensors[1:]], value))
     return value

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spheregeo.constants import made
 from spheregeo.harmonics.clebsch_gordan import rotation_generators
 
 
@@ -127,60 +128,86 @@ def turn(vectors: Tensor, right: Tensor) -> Tensor:
     return out
 
 
+@cache
+def _entry_tables(lmax: int) -> dict[str, np.ndarray]:
+    """What :func:`plain_matrices` gathers: pairs row ≥ col of orders, n in all, and where each packed entry comes from.
+
+    ``a``, ``b``, ``c`` (lmax, 2n) take both Jacobi polynomials of each pair from one degree to the next, from ``first`` on;
+    ``left`` and ``right`` name the powers whose products are the 4n angular parts. Entry e of the packed matrices is
+    x[e] F[f[e]] parts[at_x[e]] + y[e] F[g[e]] parts[at_y[e]].
+    """
+    start, a, b, c = jacobi_tables(lmax)
+    row, col = np.tril_indices(lmax + 1)
+    n, d, s = len(row), row - col, row + col
+    scale = np.where((col == 0) & (row > 0), math.sqrt(2), 1.0)
+    steps = np.zeros((3, lmax, 2 * n))
+    for k in range(lmax):
+        pair = np.nonzero(row + k < lmax)[0]
+        at = row[pair] + k + 1, row[pair], col[pair]
+        for table, values, sign in zip(steps, (a, b, c), (1, -1, 1), strict=True):
+            table[k, pair], table[k, n + pair] = values[at], sign * values[at]
+    even, keep = 1.0 - 2 * (d % 2), np.where(col > 0, 1.0 - 2 * (col % 2), 0.0)
+    size = packed_size(lmax)
+    x, y = np.zeros(size), np.zeros(size)
+    f, at_x, at_y = (np.zeros(size, dtype=np.int64) for _ in range(3))
+    for degree in range(lmax + 1):
+        pair = np.arange((degree + 1) * (degree + 2) // 2)
+        begin, width = packed_size(degree - 1) if degree else 0, 2 * degree + 1
+        centre = begin + degree * width + degree
+        for turned, (i, j) in enumerate(((row[pair], col[pair]), (col[pair], row[pair]))):
+            factor = even[pair] if turned else np.ones(len(pair))
+            imaginary = -1.0 if turned else 1.0  # the second product is conjugated
+            # where an order is zero two of the four places coincide: the right one is written last
+            for i_sign, j_sign, part, of_x, of_y in (
+                (-1, -1, 0, 1, -1), (-1, 1, 1, -1, -1), (1, -1, 1, 1, -1), (1, 1, 0, 1, 1),
+            ):  # fmt: skip
+                there = ((i_sign > 0) | (i > 0)) & ((j_sign > 0) | (j > 0))
+                place = (centre + i_sign * i * width + j_sign * j)[there]
+                x[place] = (of_x * factor)[there]
+                y[place] = (of_y * factor * keep[pair] * (imaginary if part else 1.0))[there]
+                f[place] = ((degree - row[pair]) * 2 * n + pair)[there]
+                at_x[place] = (2 * (turned * n + pair) + part)[there]
+                at_y[place] = (2 * ((2 + turned) * n + pair) + part)[there]
+    left = 3 * np.concatenate([s, s, d, d])
+    right = np.concatenate([3 * d + 1, 3 * d + 2, 3 * s + 1, 3 * s + 2])
+    first = np.tile(start[row, col] * scale, 2)
+    return {
+        "first": first, "a": steps[0], "b": steps[1], "c": steps[2], "x": x, "y": y,
+        "f": f, "g": f + n, "at_x": at_x, "at_y": at_y, "left": left, "right": right,
+    }  # fmt: skip
+
+
 def plain_matrices(quaternions: Tensor, lmax: int) -> Tensor:
-    """The same in torch operations, all orders of a degree at once: the twin, and the path of other devices."""
-    first, a, b, c = (torch.from_numpy(table).to(quaternions) for table in jacobi_tables(lmax))
+    """The same in torch operations, all degrees at once: the twin, and the path of other devices."""
+
+    def table(name: str) -> Tensor:
+        numbers = _entry_tables(lmax)[name]
+        dtype = quaternions.dtype if numbers.dtype == np.float64 else torch.int64
+        return made(("wigner", lmax, name), lambda: torch.from_numpy(numbers), quaternions, dtype)
+
     w, x, y, z = quaternions.unbind(-1)
     t = (w * w + y * y) - (x * x + z * z)
-    big_a, big_b = _powers(w, y, 2 * lmax), _powers(x, z, 2 * lmax)  # (2, 2 lmax + 1, N): real, imaginary
-    # pairs row ≥ col ordered by row, so that those of degree l are the first (l + 1)(l + 2)/2
-    row, col = torch.tril_indices(lmax + 1, lmax + 1, device=quaternions.device)
-    d, s = row - col, row + col
-    even, sign = (1 - 2 * (d % 2))[:, None].to(t), (1 - 2 * (col % 2))[:, None].to(t)
-    scale = ((col == 0) & (row > 0)).to(t) * (math.sqrt(2) - 1) + 1
-    p, q = big_a[0][s], -big_a[1][s]
-    u, v = big_b[0][d], big_b[1][d]
-    cosines = [p * u - q * v, p * v + q * u, even * (p * u + q * v), even * (q * u - p * v)]
-    p, q, u, v = big_a[0][d], big_a[1][d], big_b[0][s], big_b[1][s]
-    sines = [p * u + q * v, p * v - q * u, even * (p * u - q * v), even * (p * v + q * u)]
-    keep = (col > 0).to(t)[:, None] * sign  # the second product is absent where an order is 0
-    sines = [keep * value for value in sines]
-    out = []
-    f = g = f0 = g0 = t.new_empty(0, len(t))
-    for degree in range(lmax + 1):
-        n = degree * (degree + 1) // 2
-        fresh = (first[degree, : degree + 1] * scale[n : n + degree + 1])[:, None].expand(-1, len(t))
-        r, k = row[:n], col[:n]
-        ca, cb, cc = a[degree, r, k, None], b[degree, r, k, None], c[degree, r, k, None]
-        old_f, old_g = (torch.cat([v, v.new_zeros(n - len(v), len(t))]) for v in (f0, g0))
-        f0, g0 = f, g
-        f = torch.cat([(ca * t + cb) * f - cc * old_f, fresh])
-        g = torch.cat([(ca * t - cb) * g - cc * old_g, fresh])
-        n += degree + 1
-        pr, pi, mr, mi = (f * value[:n] for value in cosines)
-        qr, qi, nr, ni = (g * value[:n] for value in sines)
-        r, k, size = row[:n], col[:n], 2 * degree + 1
-        matrix = t.new_empty(size * size, len(t))
-        centre = degree * size + degree
-        for i, j, (xr, xi, yr, yi) in ((r, k, (pr, pi, qr, qi)), (k, r, (mr, mi, nr, ni))):
-            # where an order is zero two of the four places coincide: the right one is written last
-            for i_sign, j_sign, value in (
-                (-1, -1, xr - yr), (-1, 1, -(xi + yi)), (1, -1, xi - yi), (1, 1, xr + yr),
-            ):  # fmt: skip
-                there = (i_sign > 0) | (i > 0)
-                there = there & ((j_sign > 0) | (j > 0))
-                matrix[centre + i_sign * i[there] * size + j_sign * j[there]] = value[there]
-        out.append(matrix)
-    return torch.cat(out).T.contiguous()
-
-
-def _powers(real: Tensor, imaginary: Tensor, top: int) -> Tensor:
-    re, im = [torch.ones_like(real)], [torch.zeros_like(real)]
-    for _ in range(top):
-        u, v = re[-1], im[-1]
-        re.append(u * real - v * imaginary)
-        im.append(u * imaginary + v * real)
-    return torch.stack([torch.stack(re), torch.stack(im)])
+    # powers of conj(A), B and conj(B)
+    one = torch.complex(torch.stack([w, x, x]), torch.stack([-y, z, -z]))
+    powers = torch.stack([torch.ones_like(one), one])
+    while powers.shape[0] <= 2 * lmax:
+        powers = torch.cat([powers, powers[1:] * powers[-1]])
+    powers = powers.flatten(0, 1)
+    products = powers.index_select(0, table("left")) * powers.index_select(0, table("right"))
+    parts = torch.view_as_real(products).transpose(1, 2).flatten(0, 1)  # real and imaginary in turn
+    before, last = None, table("first")[:, None].expand(-1, t.shape[0])
+    a, b, c = (table(name)[:, :, None] for name in "abc")
+    levels = [last]
+    for k in range(lmax):
+        following = torch.addcmul(b[k], a[k], t) * last
+        if before is not None:
+            following = torch.addcmul(following, c[k], before, value=-1)
+        before, last = last, following
+        levels.append(last)
+    functions = torch.cat(levels)
+    first = functions.index_select(0, table("f")) * parts.index_select(0, table("at_x"))
+    second = functions.index_select(0, table("g")) * parts.index_select(0, table("at_y"))
+    return torch.addcmul(first * table("x")[:, None], second, table("y")[:, None]).T.contiguous()
 
 
 def blocks(packed: Tensor) -> list[Tensor]:
@@ -193,11 +220,15 @@ def blocks(packed: Tensor) -> list[Tensor]:
     ]
 
 
+def _generators(degree: int, like: Tensor) -> Tensor:
+    return made(("generators", degree), lambda: rotation_generators(degree), like, like.dtype)
+
+
 def plain_torque(left: Tensor, right: Tensor) -> Tensor:
     """The same in torch operations."""
     parts = []
     for degree, (g, d) in enumerate(zip(blocks(left), blocks(right), strict=True)):
-        generators = rotation_generators(degree).to(g)
+        generators = _generators(degree, g)
         parts.append(torch.einsum("kab,nab->nk", generators, g @ d.transpose(1, 2)))
     return torch.stack(parts).sum(0)
 
@@ -206,6 +237,6 @@ def plain_turn(vectors: Tensor, right: Tensor) -> Tensor:
     """The same in torch operations."""
     parts = []
     for degree, d in enumerate(blocks(right)):
-        generators = rotation_generators(degree).to(d)
+        generators = _generators(degree, d)
         parts.append((torch.einsum("nk,kab->nab", vectors, generators) @ d).flatten(1))
     return torch.cat(parts, 1)

@@ -129,6 +129,7 @@ class EdgeGeometry:
         self.vectors, self.edges = vectors, edges
         self._harmonics: Tensor | None = None
         self._lengths: Tensor | None = None
+        self._apart: bool | None = None
         self._frames: list[Tensor] | None = None
         self._rows: tuple[Rows, Rows] | None = None
         self.covers: dict[Hashable, Any] = {}  # of edges by alike ones, by what made them
@@ -200,6 +201,13 @@ class EdgeGeometry:
             apart = square > 0
             self._lengths = torch.where(apart, torch.where(apart, square, 1).sqrt(), 0)
         return self._lengths
+
+    @property
+    def apart(self) -> bool:
+        """Whether no edge has length zero; read once, for a device has to be waited for."""
+        if self._apart is None:
+            self._apart = bool((self.vectors.detach() != 0).any(1).all())
+        return self._apart
 
     def harmonics(self, lmax: int) -> Tensor:
         """(E, (lmax + 1)²) in e3nn's basis, component normalisation."""

@@ -20,6 +20,7 @@ from e3nn.o3 import FullyConnectedTensorProduct, Irreps
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from spheregeo.autograd import is_watched
 from spheregeo.deprecation import renamed_arguments
 from spheregeo.nn.irreps.layout import as_irreps, check_features, join_rows, places_of, split_rows
 from spheregeo.nn.irreps.stacks import Features, Stacks, check_stacks, terms_of
@@ -132,6 +133,7 @@ class SteerableConv(KeptInEvaluation):
             torch.empty(heads, self.table.rows[t], self.table.target_copies[t]) for t in self.table.reached
         )
         self.edge_weights = nn.Parameter(torch.empty(edge_dim, self.coupling.width)) if depthwise else None  # type: ignore[arg-type]
+        self._many = self._neighbors_for_products()
         self.reset_parameters()
 
     def _check(self, lmax: int, edge_dim: int | None, num_neighbors: float, chunk: int | None) -> None:
@@ -204,7 +206,7 @@ class SteerableConv(KeptInEvaluation):
             )
         if like.dtype != vectors.dtype and torch.float64 in (like.dtype, vectors.dtype):
             raise ValueError(f"x is {like.dtype} but positions are {vectors.dtype}; expected one type")
-        method = self.method or ("product" if like.device.type == "cpu" or self.depthwise else "so2")
+        method = self.method or self._cheaper(like, geometry)
         if method == "so2":
             assert self.so2 is not None and self.rotations is not None
             weights = self.scaled_weights()
@@ -233,6 +235,30 @@ class SteerableConv(KeptInEvaluation):
         ]
 
     # ---- methods
+
+    def _cheaper(self, like: Tensor, geometry: EdgeGeometry) -> str:
+        """The method with fewer multiplications; on the CPU, where loops are compiled, and for compilers always "product"."""
+        if like.device.type == "cpu" or self.depthwise or is_watched():
+            return "product"
+        return "product" if geometry.num_edges >= self._many * geometry.num_target else "so2"
+
+    def _neighbors_for_products(self) -> float:
+        """From how many edges a target on "product" takes fewer multiplications than "so2": it mixes channels once a target."""
+        table, heads = self.table, 1 if self.edge_dim is None or self.depthwise else self.edge_dim
+        sources, targets = table.sources, table.targets
+        pair = sum(targets[p.target].dim * (sources[p.source].dim + heads) * p.copies for p in table.paths)
+        point = sum(targets[t].dim * heads * table.rows[t] * table.target_copies[t] for t in table.reached)
+        turned = sum(ir.dim**2 * copies for ir, copies in zip(sources, table.source_copies, strict=True))
+        turned += sum(targets[t].dim ** 2 * table.target_copies[t] for t in table.reached)
+        mixed = {
+            (p.source, p.target): heads
+            * (1 + 2 * min(sources[p.source].l, targets[p.target].l))
+            * table.source_copies[p.source]
+            * table.target_copies[p.target]
+            for p in table.paths
+        }
+        saved = turned + sum(mixed.values()) - pair
+        return point / saved if saved > 0 else math.inf
 
     def unroll(self) -> bool:
         """Take method "unrolled" from now on, where the layer has it and no method was asked for; returns whether it does."""

@@ -259,9 +259,9 @@ def so2_convolution(
     Equivariance: O(3), exact.
     """
     messages = maps(rotations.inward(x.planar(), geometry), weights, edge_features)
-    apart = geometry.lengths > 0
-    if not is_watched() and bool(apart.all()):
+    if not is_watched() and geometry.apart:
         return rotations.outward(messages, geometry)
+    apart = geometry.lengths > 0
     # an edge of length zero has no direction: the part with l2 = 0 alone is defined
     turned = [torch.where(apart[:, None, None], m, 0) for m in messages]
     still = _without_direction(maps.table, x.rows(geometry.edges.source).parts, weights, edge_features)

@@ -1,4 +1,4 @@
-"""Softmax over neighbours by gathers and sums, a block of rows at a time, anywhere torch runs."""
+"""Softmax over neighbours by gathers of rows of similar length, a few at a time, anywhere torch runs."""
 
 from __future__ import annotations
 
@@ -8,76 +8,82 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spheregeo.sparse.forms.attention import AttentionStructure, bias_of
-from spheregeo.sparse.patterns import BlockPattern, CSRPattern, Pattern, RingPattern
-from spheregeo.sparse.patterns.base import rows_of
+from spheregeo.constants import made_of
+from spheregeo.sparse.engines.portable.plans import LinearPlan, budget, kept
+from spheregeo.sparse.forms.attention import AttentionStructure
+from spheregeo.sparse.patterns import BlockPattern, Pattern
 
-CHUNK_BYTES = 1 << 25
+
+class Leaf(NamedTuple):
+    """A pattern's plan, and where its targets, sources and columns of the table begin."""
+
+    plan: LinearPlan
+    target: int
+    source: int
+    value: int
 
 
 class Part(NamedTuple):
-    """Whole rows: their target points, and of each nonzero the row among them, the source point and the table's column."""
+    """Rows of one length T, each of M points: targets (n M,), and of each entry the source point (n, T, M) and the
+    table's column (n, T), or whether there is none.
+    """
 
     targets: Tensor
-    row: Tensor
     source: Tensor
     column: Tensor
+    blank: Tensor
 
 
-def parts(pattern: Pattern, most: int) -> Iterator[Part]:
-    """A pattern's rows in parts of at most ``most`` nonzeros, or of one row (on rings, of one row for each column)."""
+def _leaves(pattern: Pattern) -> list[Leaf]:
     if isinstance(pattern, BlockPattern):
-        for b in pattern.blocks:
-            for part in parts(b.pattern, most):
-                yield Part(
-                    part.targets + b.target.start,
-                    part.row,
-                    part.source + b.source.start,
-                    part.column + b.values.start,
-                )
-        return
-    assert isinstance(pattern, CSRPattern | RingPattern)
-    columns = pattern.columns if isinstance(pattern, RingPattern) else 1
-    ends = pattern.indptr.tolist()
-    first = 0
-    while first < len(ends) - 1:
-        last = first + 1
-        while last < len(ends) - 1 and (ends[last + 1] - ends[first]) * columns <= most:
-            last += 1
-        nonzeros = slice(ends[first], ends[last])
-        row = rows_of(pattern.indptr[first : last + 1])
-        if isinstance(pattern, CSRPattern):
-            at = torch.arange(nonzeros.start, nonzeros.stop, device=row.device)
-            column = at + (pattern.start[first:last] - pattern.indptr[first:last])[row]
-            targets = torch.arange(first, last, device=row.device)
-            yield Part(targets, row, pattern.indices[nonzeros].long(), column)
-        else:
-            j = torch.arange(columns, device=row.device)
-            targets = pattern.target_base[first:last, None] + pattern.target_stride[first:last, None] * j
-            ring = pattern.ring[nonzeros].long()
-            turned = (j + pattern.shift[nonzeros, None].long()) % columns
-            source = pattern.source_base[ring, None] + pattern.source_stride[ring, None] * turned
-            column = torch.arange(nonzeros.start, nonzeros.stop, device=row.device)[:, None]
-            yield Part(
-                targets.reshape(-1),
-                (row[:, None] * columns + j).reshape(-1),
-                source.reshape(-1),
-                column.expand_as(source).reshape(-1),
-            )
-        first = last
+        return [
+            Leaf(plan, t + b.target.start, s + b.source.start, v + b.values.start)
+            for b in pattern.blocks
+            for plan, t, s, v in _leaves(b.pattern)
+        ]
+    return [Leaf(kept(pattern, "portable", lambda: LinearPlan.of(pattern, None)), 0, 0, 0)]
 
 
 def _cut(structure: AttentionStructure, k: Tensor, v: Tensor) -> Iterator[Part]:
-    wide = k.shape[0] * (k.shape[2] + v.shape[2]) * k.element_size()
-    return parts(structure.pattern, max(1, CHUNK_BYTES // max(1, wide)))
+    most, wide = budget(k, v), 2 * k.shape[0] * (k.shape[2] + v.shape[2]) * k.element_size()
+    for plan, target, source, value in _leaves(structure.pattern):
+        m = plan.columns
+        along = torch.arange(m, device=plan.index.device)
+        for classes in plan.rows.chunks(m * wide, 0, most):
+            for c in classes:
+                entries = slice(c.start, c.start + (c.last - c.first) * c.length)
+                point = plan.index[entries]
+                if plan.rings is not None:  # each ring is written twice
+                    point = plan.rings.index_select(0, (point[:, None] + along).reshape(-1))
+                column = plan.value[entries].view(-1, c.length)
+                yield Part(
+                    plan.targets[c.first * m : c.last * m] + target,
+                    point.view(-1, c.length, m).long() + source,
+                    column.clamp_min(0) + value,
+                    column < 0,
+                )
+
+
+def _shares(structure: AttentionStructure, bias: Tensor) -> Tensor:
+    """How much of each parameter a column of the table takes (T, parameters)."""
+
+    def make() -> Tensor:
+        index, share = structure.index.long(), structure.share.to(bias.dtype)
+        return bias.new_zeros(index.shape[0], bias.shape[1]).scatter_add_(1, index, share)
+
+    return made_of([structure.index, structure.share], ("shares", bias.dtype, bias.shape[1]), make)
 
 
 def _scores(structure: AttentionStructure, part: Part, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    """Scores of the part's nonzeros (B, n, heads)."""
-    heads = structure.heads
-    at_q = q[:, part.targets[part.row]].unflatten(2, (heads, -1))
-    at_k = k[:, part.source].unflatten(2, (heads, -1))
-    return (at_q * at_k).sum(-1) + bias_of(structure, bias, part.column).to(q.dtype)
+    """Scores of the part's entries (B, n, T, M, heads), minus infinity where there is none."""
+    n, length, m = part.source.shape
+    at_q = q.index_select(1, part.targets).view(q.shape[0], n, 1, m, structure.heads, -1)
+    at_k = k.index_select(1, part.source.view(-1)).view(k.shape[0], n, length, m, structure.heads, -1)
+    own = structure.offset[part.column].to(q.dtype)[..., None]  # (n, T, 1)
+    if bias is not None:
+        own = own + _shares(structure, bias)[part.column] @ bias.T
+    own = own.masked_fill(part.blank[..., None], float("-inf"))
+    return (at_q * at_k).sum(-1) + own[:, :, None]
 
 
 def attention(
@@ -88,45 +94,49 @@ def attention(
     assert q is not None and k is not None and v is not None
     heads = structure.heads
     y, total = q.new_zeros(*q.shape[:2], v.shape[2]), q.new_full((*q.shape[:2], heads), float("-inf"))
+    info = torch.finfo(q.dtype)
     for part in _cut(structure, k, v):
+        n, length, m = part.source.shape
         s = _scores(structure, part, q, k, bias)
-        shape = (q.shape[0], len(part.targets), heads)
-        top = s.new_full(shape, float("-inf"))
-        top.scatter_reduce_(1, part.row[None, :, None].expand(s.shape), s, "amax")
-        top.masked_fill_(top.isinf(), 0.0)
-        e = (s - top[:, part.row]).exp_()
-        sums = s.new_zeros(shape).index_add_(1, part.row, e)
-        total[:, part.targets] = sums.log() + top
-        p = e / sums[:, part.row]
-        weighted = (p[..., None] * v[:, part.source].unflatten(2, (heads, -1))).flatten(2)
-        y[:, part.targets] = y.new_zeros(*shape[:2], y.shape[2]).index_add_(1, part.row, weighted)
+        top = s.amax(2, keepdim=True).clamp_min(info.min)
+        e = (s - top).exp_()
+        sums = e.sum(2)
+        total.index_copy_(1, part.targets, (sums.log() + top[:, :, 0]).flatten(1, 2))
+        p = e / sums.clamp_min(info.tiny)[:, :, None]
+        at_v = v.index_select(1, part.source.view(-1)).view(v.shape[0], n, length, m, heads, -1)
+        y.index_copy_(1, part.targets, (p[..., None] * at_v).sum(2).flatten(3).flatten(1, 2))
     return [y, total]
 
 
 def attention_gradients(
     structure: AttentionStructure, arguments: Sequence[Tensor | None], wanted: Sequence[int]
 ) -> list[Tensor]:
-    """Gradients of queries, keys, values and bias, scores computed again."""
+    """Gradients of queries, keys, values and bias, scores computed again; sums over sources by sorting, in one order."""
     q, k, v, bias, total, delta, g = arguments
     assert q is not None and k is not None and v is not None and g is not None
     assert total is not None and delta is not None
-    heads = structure.heads
-    dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    heads, batch = structure.heads, q.shape[0]
+    dq = torch.zeros_like(q)
+    dk, dv = (t.new_zeros(t.shape[1], batch, t.shape[2]) for t in (k, v))  # sources first
     dbias = None if bias is None else torch.zeros_like(bias)
     for part in _cut(structure, k, v):
-        target = part.targets[part.row]
-        p = (_scores(structure, part, q, k, bias) - total[:, target]).exp_()
-        at_g = g[:, target].unflatten(2, (heads, -1))
-        dv.index_add_(1, part.source, (p[..., None] * at_g).flatten(2))
-        dp = (at_g * v[:, part.source].unflatten(2, (heads, -1))).sum(-1)
-        ds = p * (dp - delta[:, target])
-        at_k = k[:, part.source].unflatten(2, (heads, -1))
-        dq.index_add_(1, target, (ds[..., None] * at_k).flatten(2))
-        at_q = q[:, target].unflatten(2, (heads, -1))
-        dk.index_add_(1, part.source, (ds[..., None] * at_q).flatten(2))
+        n, length, m = part.source.shape
+        at = (part.source.view(-1),)
+        rows, entries = (batch, n, 1, m, heads), (batch, n, length, m, heads)
+        p = _scores(structure, part, q, k, bias) - total.index_select(1, part.targets).view(rows)
+        p = p.exp_().masked_fill(part.blank[:, :, None, None], 0)
+        at_g = g.index_select(1, part.targets).view(*rows, -1)
+        of_v = (p[..., None] * at_g).flatten(4).permute(1, 2, 3, 0, 4).flatten(0, 2)
+        dv.index_put_(at, of_v, accumulate=True)
+        dp = (at_g * v.index_select(1, at[0]).view(*entries, -1)).sum(-1)
+        ds = p * (dp - delta.index_select(1, part.targets).view(rows))
+        at_k = k.index_select(1, at[0]).view(*entries, -1)
+        dq.index_copy_(1, part.targets, (ds[..., None] * at_k).sum(2).flatten(3).flatten(1, 2))
+        at_q = q.index_select(1, part.targets).view(*rows, -1)
+        of_k = (ds[..., None] * at_q).flatten(4).permute(1, 2, 3, 0, 4).flatten(0, 2)
+        dk.index_put_(at, of_k, accumulate=True)
         if dbias is not None:
-            summed = ds.sum(0)  # (n, heads)
-            index, share = structure.index[part.column].long(), structure.share[part.column].to(ds.dtype)
-            for j in range(index.shape[1]):
-                dbias.T.index_add_(0, index[:, j], summed * share[:, j, None])
-    return [dq, dk, dv] + ([] if dbias is None else [dbias])
+            summed = ds.sum((0, 3)).flatten(0, 1)  # (n T, heads)
+            dbias.addmm_(summed.T, _shares(structure, dbias)[part.column.view(-1)])
+    found = [dq, dk.transpose(0, 1).contiguous(), dv.transpose(0, 1).contiguous()]
+    return found + ([] if dbias is None else [dbias])

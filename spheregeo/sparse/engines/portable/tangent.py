@@ -1,61 +1,92 @@
-"""The tangent form by padded gathers and ``bmm``, anywhere torch runs."""
+"""The tangent form by gathers of rows of similar length and ``bmm``, anywhere torch runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from spheregeo.constants import made_of
+from spheregeo.sparse.engines.portable.plans import RowPlan, budget, host, moved
 from spheregeo.sparse.engines.tangent import TangentEngine, ends_of
-from spheregeo.sparse.forms.orders import layout, width
+from spheregeo.sparse.forms.orders import layout
+from spheregeo.sparse.forms.orders import width as width_of
 from spheregeo.sparse.forms.tangent import Direction, TangentStructure
-
-CHUNK_BYTES = 1 << 26
 
 
 class PortableTangent(TangentEngine):
-    """Complex arithmetic on padded rows."""
+    """Complex arithmetic on rows in classes of one padded length."""
 
     def contract(
         self, structure: TangentStructure, rows: Direction, x: Tensor
     ) -> Iterator[tuple[slice | Tensor, Tensor]]:
         table, rings = structure.table, structure.rings
         source, target = ends_of(structure, rows)
-        number, top = rows.num_rows, target.max_order
-        lengths = rows.indptr.diff()
+        top = target.max_order
         functions = rings * (2 * (top + source.max_order) + 1)
-        per_pair = (functions + 2 * source.dim) * x.element_size()
-        longest = int(lengths.max()) if number else 0
-        step = max(1, CHUNK_BYTES // max(1, longest * per_pair))
-        for first in range(0, number, step):
-            last = min(first + step, number)
-            wide = int(lengths[first:last].max())
-            slot = torch.arange(wide, device=x.device)
-            inside = slot < lengths[first:last, None]
-            pair = torch.where(inside, rows.indptr[first:last, None] + slot, 0)  # (n, T)
-            if rows.indices.numel() == 0:
-                yield slice(first, last), x.new_zeros(last - first, layout(source, target, rings)[1][-1])
-                continue
-            column = torch.where(inside, rows.start[first:last, None] + slot, 0)
-            if rows.order.numel():
-                column = rows.order[column]
-            entry = table[column].to(x.dtype) * inside[..., None]  # (n, T, K + 2)
-            turn = torch.complex(entry[..., -2], entry[..., -1])
-            values = _frequencies(entry[..., :functions], turn, rings, rows.adjoint).mT  # (n, K, T)
-            near = x[rows.indices[pair].long()].masked_fill(~inside[..., None], 0)  # 0 * inf would not be 0
-            parts: list[list[Tensor]] = [[] for _ in target.blocks]
-            for m, start, count in source.blocks:
-                used = rings * (2 * (top + m) + 1)
-                fields = near[..., start : start + count * width(m)]
-                if m:
-                    z = torch.complex(fields[..., :count], fields[..., count:])
-                    z = z * ((turn.conj() if rows.adjoint else turn) ** m)[..., None]
-                    fields = torch.cat([z.real, z.imag], -1)
-                sums = torch.bmm(values[:, :used], fields)
-                for part, (n, _, _) in zip(parts, target.blocks, strict=True):
-                    part.append(_contractions(sums, n, m, rings, count))
-            yield slice(first, last), torch.cat([p for part in parts for p in part], 1)
+        plan = made_of(rows.tensors, ("portable", table.shape[0]), lambda: _Plan.of(rows))
+        width = (functions + 2 * source.dim) * x.element_size()
+        for classes in plan.rows.chunks(width, 0, budget(x)):
+            for c in classes:
+                entries = slice(c.start, c.start + (c.last - c.first) * c.length)
+                if not plan.near.shape[0]:
+                    yield (
+                        plan.order[c.first : c.last],
+                        x.new_zeros(c.last - c.first, layout(source, target, rings)[1][-1]),
+                    )
+                    continue
+                there = plan.there[entries]
+                entry = table.index_select(0, plan.column[entries]).to(x.dtype) * there
+                entry = entry.unflatten(0, (-1, c.length))  # (n, T, K + 2)
+                turn = torch.complex(entry[..., -2], entry[..., -1])
+                values = _frequencies(entry[..., :functions], turn, rings, rows.adjoint).mT  # (n, K, T)
+                near = x.index_select(0, plan.near[entries])
+                near = near.masked_fill(~there, 0).unflatten(0, (-1, c.length))  # 0 * inf would not be 0
+                parts: list[list[Tensor]] = [[] for _ in target.blocks]
+                for m, start, count in source.blocks:
+                    used = rings * (2 * (top + m) + 1)
+                    fields = near[..., start : start + count * width_of(m)]
+                    if m:
+                        z = torch.complex(fields[..., :count], fields[..., count:])
+                        z = z * ((turn.conj() if rows.adjoint else turn) ** m)[..., None]
+                        fields = torch.cat([z.real, z.imag], -1)
+                    sums = torch.bmm(values[:, :used], fields)
+                    for part, (n, _, _) in zip(parts, target.blocks, strict=True):
+                        part.append(_contractions(sums, n, m, rings, count))
+                yield plan.order[c.first : c.last], torch.cat([p for part in parts for p in part], 1)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A direction's rows in classes of similar length: ``near``, ``column`` and ``there`` are each entry's source, row of the
+    table, and whether there is one (E, 1); ``order`` are the rows as they stand.
+    """
+
+    rows: RowPlan
+    near: Tensor
+    column: Tensor
+    there: Tensor
+    order: Tensor
+
+    @classmethod
+    def of(cls, direction: Direction) -> _Plan:
+        like, indices = direction.indptr, host(direction.indices)
+        indptr = host(like)
+        rows = RowPlan.of(indptr)
+        lengths = np.concatenate(
+            [np.zeros(0, np.int64), *(np.full(c.last - c.first, c.length) for c in rows.classes)]
+        )
+        of_entry = np.repeat(rows.order, lengths)
+        column = host(direction.start)[of_entry] + rows.entry - indptr[of_entry]
+        column = np.where(rows.blank, 0, column)
+        if direction.order.numel():
+            column = host(direction.order)[column]
+        near = indices[rows.entry] if len(indices) else indices
+        there = torch.from_numpy(~rows.blank)[:, None].to(like.device)
+        return cls(rows, moved(near, like), moved(column, like), there, moved(rows.order, like))
 
 
 def _frequencies(values: Tensor, turn: Tensor, rings: int, adjoint: bool) -> Tensor:
