@@ -75,8 +75,7 @@ def low_pass(x: Tensor, taps: Sequence[Sequence[float]], stride: Sequence[int] |
     for axis, row in enumerate(taps, 2):
         if len(row) > 1 or stride[axis - 2] > 1:
             size, step = y.shape[axis], stride[axis - 2]
-            key = ("banded", tuple(row), size, step)
-            matrix = made(key, partial(_banded, row, size, step), x, x.dtype)
+            matrix = made(("banded", tuple(row), size, step), partial(_banded, row, size, step), x, x.dtype)
             y = (y.transpose(axis, -1) @ matrix).transpose(axis, -1)
     return y
 

@@ -15,6 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from spheregeo.sampling import farthest_points
+from spheregeo.sampling.points import farthest
+from spheregeo.sparse import default_engine
+from spheregeo.sparse.engines.portable import plans
 from spheregeo.testing.subject import Subject, tensors_of
 
 HERE = Path(__file__).parent
@@ -81,3 +85,56 @@ def test_the_device_refuses_what_a_device_would() -> None:
         assert (device.syncs, device.copies) == (2, 2)
         assert x.cpu().device.type == "cpu" and device.syncs == 3
     assert x.device.type == "cpu", "outside its context the device is gone"
+
+
+def test_farthest_points_are_chosen_by_the_host() -> None:
+    """The CPU's choice, for two looks at the device and one copy back; a kernel of the device's own is preferred."""
+    points, batch = torch.randn(90, 3), torch.arange(3).repeat_interleave(30)
+    expected = farthest_points(points, 9, batch)
+    with Pretend() as device:
+        there = device.move([points, batch])
+        device.reset()
+        found = farthest_points(there[0], 9, there[1])
+        assert (device.launches, device.syncs, device.copies) == (0, 2, 1)
+        calls: list[int] = []
+
+        def kernel(points: Tensor, bounds: Tensor, counts: Tensor, *rest: Tensor) -> Tensor:
+            calls.append(len(points))
+            return found
+
+        farthest.KERNELS[device.name] = kernel
+        try:
+            assert torch.equal(farthest_points(there[0], 9, there[1]).cpu(), expected) and calls == [90]
+        finally:
+            del farthest.KERNELS[device.name]
+        with device.host():
+            assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DiscoConv", "SphereAttention", "GaugeConv", "SteerableConv", "ImplicitConv", "SparseInvariantConv"],
+)
+def test_a_few_rows_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The portable engine in the smallest parts, over rows of 0 to 40 entries, gives what it gives at once; twice alike."""
+    kind = next(k for k in CASES if k.__name__ == name)
+    subject = Subject(CASES[kind]()["layer"], CASES[kind]()["inputs"])
+    results = []
+    with default_engine("torch"):
+        for size in (1 << 26, 1024, 1024):
+            monkeypatch.setattr(plans, "CHUNK_BYTES", size)
+            results.append([t for part in run(subject.layer(), subject.inputs()) for t in part])
+    for whole, parts, again in zip(*results, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-10)
+        assert torch.equal(parts, again)
+
+
+def test_rows_go_in_few_classes() -> None:
+    """At most eight lengths, little padding, every row at least as long as it was."""
+    lengths = torch.cat(
+        [torch.arange(400), torch.full((3000,), 7), torch.zeros(5, dtype=torch.int64)]
+    ).numpy()
+    padded = plans.lengths_of_classes(lengths, 1000)
+    assert (padded >= lengths).all() and 3 < len(set(padded.tolist())) <= plans.CLASSES
+    assert padded.sum() < 1.25 * lengths.sum()
+    assert len(set(plans.lengths_of_classes(lengths[:1] + 3).tolist())) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
@@ -11,6 +13,13 @@ from spheregeo.checks import check_count
 from spheregeo.sampling.points.checks import boundaries, check_batch, check_positions
 from spheregeo.sampling.points.query import RELATIVE, extent, tolerance_of
 
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+KERNELS: dict[str, Kernel] = {}
+"""By type of device, what chooses among points (P, 3) float64 with bounds (B + 1,), counts, tolerances and first points (B,)."""
+
+ON_THE_HOST = (
+    1 << 16
+)  # points up to which another device's loop, a dozen launches a sample, takes longer than the CPU
 SMALL = 256  # points up to which their own order serves as well as that of a tree
 
 
@@ -39,6 +48,16 @@ def farthest_points(
     outside its graph.
     Reference: Eldar, Lindenbaum, Porat & Zeevi 1997, The farthest point strategy for progressive image sampling.
     """
+    if _goes_to_the_host(positions):
+        chosen = farthest_points(
+            positions.cpu(),
+            ratio_or_count.cpu() if isinstance(ratio_or_count, Tensor) else ratio_or_count,
+            batch.cpu() if isinstance(batch, Tensor) else batch,
+            generator=generator,
+            random_start=random_start,
+            start=start.cpu() if isinstance(start, Tensor) else start,
+        )
+        return chosen.to(positions.device)
     points = check_positions(positions, dimension=None)
     if points.shape[1] < 3:  # points of a line or a plane are points of space
         points = torch.nn.functional.pad(points, (0, 3 - points.shape[1]))
@@ -55,7 +74,17 @@ def farthest_points(
         first = _first(points, index, bounds, tolerance, generator)
     if points.device.type == "cpu" and points.shape[1] == 3:
         return _compiled(points, bounds, counts, tolerance, first)
+    kernel = KERNELS.get(points.device.type)
+    if kernel is not None and points.shape[1] == 3:
+        return kernel(points, bounds, counts, tolerance, first)
     return in_torch(points, index, bounds, counts, tolerance, first)
+
+
+def _goes_to_the_host(positions: Tensor) -> bool:
+    """Whether a device without a kernel of its own leaves the choice, one point after another, to the CPU."""
+    if not isinstance(positions, Tensor) or positions.device.type in ("cpu", "meta", *KERNELS):
+        return False
+    return positions.ndim == 2 and positions.shape[0] <= ON_THE_HOST
 
 
 def _counts(wanted: float | int | Tensor, size: Tensor) -> Tensor:
@@ -162,29 +191,29 @@ def in_torch(
     """All graphs at once, a sample of each a step; the same choice as the compiled kernel's."""
     if not len(points):
         return index
-    full = counts > 0
-    graphs = full.nonzero()[:, 0]
-    new = first[graphs]
-    far = torch.full_like(points[:, 0], torch.inf)
-    chosen = torch.empty(int(counts.sum()), dtype=torch.int64, device=points.device)
+    numbers = counts.tolist()
+    total, every = sum(numbers), torch.arange(len(points), device=points.device)
     begin = counts.cumsum(0) - counts
-    latest = torch.zeros_like(counts)
-    for k in range(int(counts.max())):
-        going = k < counts[graphs]
-        chosen[begin[graphs[going]] + k] = new[going]
-        far[new] = -1.0
-        latest[graphs] = new
+    chosen = torch.empty(
+        total + 1, dtype=torch.int64, device=points.device
+    )  # the last for graphs that have enough
+    latest = torch.where(counts > 0, first, len(points))
+    marked = points.new_full((len(points) + 1,), torch.inf)  # the last for graphs without points
+    far = marked[:-1]
+    for k in range(max(numbers)):
+        chosen[torch.where(k < counts, begin + k, total)] = latest
+        marked[latest] = -1.0
         step = points - points[latest[index]]
         if step.shape[1] == 3:
             x, y, z = step.unbind(1)
-            far = torch.minimum(far, x * x + y * y + z * z)  # the compiled kernel's order of additions
+            torch.minimum(far, x * x + y * y + z * z, out=far)  # the compiled kernel's order of additions
         else:
-            far = torch.minimum(far, step.square().sum(1))
+            torch.minimum(far, step.square().sum(1), out=far)
         largest = torch.full_like(tolerance, -1.0).scatter_reduce_(0, index, far, "amax")
         length = largest.clamp_min(0).sqrt()
         least = length - torch.minimum(tolerance, RELATIVE * length)
         least = torch.where(largest < 0, -1.0, least * least)
-        ties = (far >= least[index]).nonzero()[:, 0]
-        lowest = torch.full_like(counts, len(points)).scatter_reduce_(0, index[ties], ties, "amin")
-        new = lowest[graphs]
-    return chosen
+        ties = torch.where(far >= least[index], every, len(points))
+        lowest = torch.full_like(counts, len(points)).scatter_reduce_(0, index, ties, "amin")
+        latest = torch.where(counts > k + 1, lowest, latest)
+    return chosen[:-1]

@@ -90,7 +90,7 @@ def test_a_neighborhood_of_radius_pi_is_the_sphere() -> None:
 
 
 def test_many_rows_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("spheregeo.sparse.engines.portable.attention")
+    module = importlib.import_module("spheregeo.sparse.engines.portable.plans")
     monkeypatch.setattr(module, "CHUNK_BYTES", 4096)
     for source, target in PAIRS[:3]:
         compare(randomized(SphereAttention(4, source, target, radius=0.9, heads=2, engine="torch")), 1e-10)

@@ -69,11 +69,11 @@ def lengths_of_classes(lengths: np.ndarray, columns: int = 1) -> np.ndarray:
             break
         cuts.append(cut)
         best = following
-    upper, last = [], number - 1
+    tops, last = [], number - 1
     for cut in reversed(cuts):
-        upper.append(last)
+        tops.append(last)
         last = int(cut[last])
-    upper = np.array(sorted({*upper, last}))
+    upper = np.array(sorted({*tops, last}))
     return levels[upper[np.searchsorted(upper, place)]]
 
 
@@ -227,9 +227,8 @@ class LinearPlan:
                 like,
                 pattern.num_source,
             )
-            lengths = np.concatenate(
-                [np.full(c.last - c.first, c.length) for c in rows.classes] or [[]]
-            ).astype(np.int64)
+            none = np.zeros(0, dtype=np.int64)
+            lengths = np.concatenate([none, *(np.full(c.last - c.first, c.length) for c in rows.classes)])
             first = np.repeat(np.cumsum(lengths) - lengths, lengths)
             own = np.repeat(host(pattern.start)[rows.order], lengths) + np.arange(len(entry)) - first
             points, targets = rows.place, rows.order
