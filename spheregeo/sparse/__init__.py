@@ -12,6 +12,7 @@ from spheregeo.sparse.maps.gather import Gather
 from spheregeo.sparse.maps.max_plus import MaxPlusMap, max_plus_planes
 from spheregeo.sparse.maps.paths import Path
 from spheregeo.sparse.maps.reduce import segment_reduce, semiring_apply
+from spheregeo.sparse.maps.restrict import read_points, restricted
 from spheregeo.sparse.maps.rows import RowMaps, Rows
 from spheregeo.sparse.maps.segment import segment_apply, segment_outer
 from spheregeo.sparse.maps.sparse import SparseMap
@@ -38,7 +39,9 @@ __all__ = [
     "default_engine",
     "engines",
     "max_plus_planes",
+    "read_points",
     "register_engine",
+    "restricted",
     "segment_apply",
     "segment_outer",
     "segment_reduce",
