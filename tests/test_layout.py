@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sampling": {"grids", "mesh", "sparse", "spectral"},
     "kernels": {"harmonics", "groups"},
     "nn": {"coding", "sparse", "groups", "harmonics", "grids", "mesh", "sampling", "spectral", "kernels"},
+    "distributed": {"nn"},
     "models": {"nn"},
     "data": {"grids", "sampling"},
     "tasks": {"models", "data", "audit"},

@@ -8,11 +8,13 @@ from spheregeo.distributed.collectives import (
     group_rank,
     group_size,
     measured_traffic,
+    share_groups,
     stack_over_group,
     sum_gradients,
     sum_over_group,
 )
 from spheregeo.distributed.distribute import distribute, part_map, work_of
+from spheregeo.distributed.edges import PartEdges
 from spheregeo.distributed.fields import gather_field, scatter_field
 from spheregeo.distributed.halo import Halo
 from spheregeo.distributed.maps import PartAttentionMap, PartMap
@@ -24,6 +26,7 @@ __all__ = [
     "Halo",
     "Part",
     "PartAttentionMap",
+    "PartEdges",
     "PartMap",
     "Partition",
     "Traffic",
@@ -35,6 +38,7 @@ __all__ = [
     "measured_traffic",
     "part_map",
     "scatter_field",
+    "share_groups",
     "stack_over_group",
     "sum_gradients",
     "sum_over_group",

@@ -1,7 +1,8 @@
 """Sums and exchanges over the processes of a group, with exact derivatives of every order, and a count of the bytes they move.
 
-The convention of all derivatives here: each process holds a part of the loss, and the loss is the sum of the parts. The derivative
-of a sum over processes is then the sum of the cotangents, and the cotangent of a copied point goes back to its owner and adds.
+The convention of all derivatives here: each process holds a part of the loss, and the loss is the sum of the parts. The
+derivative of a sum over processes is then the sum of the cotangents, and the cotangent of a copied point goes back to its owner
+and adds.
 Without an initialised ``torch.distributed`` a group is this one process.
 """
 
@@ -32,6 +33,32 @@ def group_rank(group: Group = None) -> int:
 
 def _ready() -> bool:
     return distributed.is_available() and distributed.is_initialized()
+
+
+def share_groups(size: int) -> tuple[Group, int, int]:
+    """Groups of consecutive processes, each of which shares one sphere; called by all processes, once.
+
+    Args:
+        size: processes of a group.
+
+    Returns the group of this process, its number, and the number of groups: samples are dealt out to groups, as by
+    ``DistributedSampler(data, num_replicas=number of groups, rank=number of the group)``.
+
+    Raises: ValueError for a size that does not divide the number of processes.
+
+    Example:
+        >>> from spheregeo.distributed import share_groups
+        >>> share_groups(1)  # of one process
+        (None, 0, 1)
+    """
+    everyone = group_size()
+    if size < 1 or everyone % size:
+        raise ValueError(f"size is {size}; expected a divisor of {everyone}, the number of processes")
+    if everyone == size:
+        return None, 0, 1
+    groups = [distributed.new_group(list(range(first, first + size))) for first in range(0, everyone, size)]
+    number = group_rank() // size
+    return groups[number], number, len(groups)
 
 
 def set_up_device(group: Group = None) -> torch.device:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spheregeo.distributed import norms
 from spheregeo.distributed.collectives import Group, group_rank, group_size, sum_over_group
+from spheregeo.distributed.faces import turn_faces
 from spheregeo.distributed.halo import Halo
 from spheregeo.distributed.maps import PartMap, part_kind
 from spheregeo.distributed.part import Shares
@@ -19,20 +20,24 @@ from spheregeo.grids import Grid
 from spheregeo.nn import (
     AreaBatchNorm,
     AreaGroupNorm,
+    ChebConv,
     DiscoConv,
     DiscoConvTranspose,
     ExactBuffers,
     GaugeConv,
     GaugeGeometry,
     GlobalPool,
+    HEALPixFaceConv,
     Pool,
     Resample,
     SphereAttention,
+    SphereDiffusion,
+    SphereDilation,
     Unpool,
 )
 from spheregeo.nn.surface.statistics import FieldNorm
 from spheregeo.sampling import pooling_map, unpooling_map
-from spheregeo.sparse import read_points, restricted
+from spheregeo.sparse import SparseMap, TangentMap, read_points, restricted
 from spheregeo.sparse.maps.base import FixedMap
 
 T = TypeVar("T", bound=nn.Module)
@@ -40,7 +45,7 @@ GRADIENTS = ("sum", "mean", None)
 
 
 def part_map(map_: FixedMap, source: Partition, target: Partition, group: Group = None) -> PartMap:
-    """This process's rows of a sparse map between two partitioned sets of points. All processes of the group make theirs together.
+    """This process's rows of a sparse map between two partitioned sets of points; all processes of a group make theirs together.
 
     Args:
         map_: the whole map, on the CPU.
@@ -57,13 +62,22 @@ def part_map(map_: FixedMap, source: Partition, target: Partition, group: Group 
     return part_kind(map_)(halo, restricted(map_, rows, halo.points), map_.num_target)  # type: ignore[arg-type]
 
 
-def work_of(map_: FixedMap) -> Tensor:
+def work_of(map_: SparseMap | TangentMap) -> Tensor:
     """Work of each row of a sparse map, for :meth:`Partition.of`: its nonzeros. Shape: (P,) int64.
 
     Args:
-        map_: a map with a pattern, such as that of a :class:`~spheregeo.nn.DiscoConv`.
+        map_: that of a :class:`~spheregeo.nn.DiscoConv` (``layer.map``) or :class:`~spheregeo.nn.GaugeConv` (``layer.geometry.map``).
+
+    Example:
+        >>> from spheregeo.distributed import work_of
+        >>> from spheregeo.grids import Equiangular
+        >>> from spheregeo.nn import DiscoConv
+        >>> work_of(DiscoConv(1, 1, Equiangular(8, 16)).map)[::16].tolist()
+        [31, 27, 13, 11, 11, 13, 27, 31]
     """
-    return torch.bincount(map_.pattern.coo()[0], minlength=map_.num_target)  # type: ignore[union-attr, arg-type]
+    if isinstance(map_, TangentMap):
+        return map_.get_buffer("indptr").diff()
+    return torch.bincount(map_.pattern.coo()[0], minlength=map_.num_target)
 
 
 class _Local:
@@ -72,15 +86,17 @@ class _Local:
     Plans are made at the first call, by all processes together, and kept: a change of dtype moves nothing.
     """
 
-    def __init__(self, module: nn.Module, shared: Shares, rule: Callable[..., Any], whole: dict[str, Any]) -> None:
+    def __init__(
+        self, module: nn.Module, shared: Shares, rule: Callable[..., Any], whole: dict[str, Any]
+    ) -> None:
         self.module, self.shared, self.rule, self.whole = module, shared, rule, whole
         self.halos: dict[str, tuple[Halo, Tensor]] = {}
 
     def __call__(self, name: str, dtype: torch.dtype) -> Any:
         with self._as_whole():
             made = self.rule(self.module, name, dtype)
-            source = getattr(self.module, "source", None) or getattr(self.module, "grid", None)
-            target = getattr(self.module, "target", None) or source
+            source: Any = getattr(self.module, "source", None) or self.module.grid
+            target: Any = getattr(self.module, "target", None) or source
         if isinstance(made, Tensor):
             return self.shared.part(source).of(made.reshape(source.shape)).reshape(-1)
         if isinstance(made, GaugeGeometry):
@@ -166,6 +182,9 @@ MAPS: dict[type[nn.Module], Callable[..., Any] | None] = {
     DiscoConvTranspose: None,
     GaugeConv: None,
     SphereAttention: None,
+    ChebConv: None,
+    SphereDiffusion: None,
+    SphereDilation: None,
     Resample: None,
     Pool: _pool,
     Unpool: _unpool,
@@ -196,14 +215,15 @@ def distribute(
     """Turn a layer or network into one that acts on the points of this process, in place; all processes do so together.
 
     Its fields are those of :class:`Part`; weights keep their names and values, so that checkpoints serve both. Build the network
-    with the same weights everywhere (one seed, or a checkpoint) before.
+    with the same weights everywhere (one seed, or a checkpoint) before. A module around it that is given to DDP needs
+    ``broadcast_buffers=False``: processes hold different geometry.
 
     Args:
         module: DISCO, gauge and attention layers, resampling, pooling and norms, and networks of these.
         partition: owners of the points of the input's grid. Points of other grids follow by :meth:`Partition.on`.
         group: the processes that share the points; None for all.
-        gradients: what becomes of the gradients of weights. "sum": they are summed over the group, for processes that each hold a part
-            of the loss; "mean": for processes that all hold the whole loss, by :func:`sum_over_group`; None leaves them to
+        gradients: what becomes of the gradients of weights. "sum": they are summed over the group, for processes that each hold a
+            part of the loss; "mean": for processes that all hold the whole loss, by :func:`sum_over_group`; None leaves them to
             :func:`sum_gradients` or to DDP, which takes the mean.
         partitions: owners of the points of further grids, where they are not to follow.
 
@@ -228,10 +248,17 @@ def distribute(
     given = {p.grid: p for p in (partition, *partitions)}
     shared = Shares(given, partition, group)  # type: ignore[arg-type]
     parts = list(module.modules())
-    inner = {id(child) for part in parts if isinstance(part, (FixedMap, GaugeGeometry)) for child in part.modules()}
+    inner = {
+        id(child) for part in parts if isinstance(part, (FixedMap, GaugeGeometry)) for child in part.modules()
+    }
     for part in parts:
         if id(part) not in inner:
             _turn(part, shared)
+    # DDP would send the first process's geometry to all
+    lasting = set(module.state_dict(keep_vars=True))
+    module._ddp_params_and_buffers_to_ignore = [  # type: ignore[assignment]
+        name for name, _ in module.named_buffers() if name not in lasting
+    ]
     if gradients is not None and group_size(group) > 1:
         module.register_forward_pre_hook(_SumGradients(group, gradients == "mean"))
     return module
@@ -240,6 +267,9 @@ def distribute(
 def _turn(module: nn.Module, shared: Shares) -> None:
     """Make one module act on this process's points."""
     whole = {name: value for name, value in vars(module).items() if _grids(value)}
+    if isinstance(module, HEALPixFaceConv):
+        turn_faces(module, shared)
+        return
     kind = next((kind for kind in MAPS if isinstance(module, kind)), None)
     mean = next((kind for kind in TURNED if isinstance(module, kind)), None)
     if kind is None and mean is None:
@@ -258,6 +288,9 @@ def _turn(module: nn.Module, shared: Shares) -> None:
     if isinstance(module, Pool) and module.reduce == "max":
         vars(module).pop("_build")
         _max_pool(module, shared, whole)
+    elif isinstance(module, SphereDilation):  # whose map holds no numbers that depend on a dtype
+        source, target = (shared.partition(whole[name]) for name in ("source", "target"))
+        module.map = part_map(module.map, source, target, shared.group)  # type: ignore[assignment]
     elif isinstance(module, ExactBuffers):
         _rebuild(module, shared, whole, given=kind is not None and MAPS[kind] is not None)
 

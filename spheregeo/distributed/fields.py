@@ -48,7 +48,9 @@ def scatter_field(field: Tensor | None, partition: Partition, group: Group = Non
     if group_rank(group) == root:
         assert field is not None
         order = torch.cat([partition.points_of(k) for k in range(size)]).to(field.device)
-        rows = field.detach().flatten(-len(part.whole.shape)).index_select(-1, order).movedim(-1, 0).flatten(1)
+        rows = (
+            field.detach().flatten(-len(part.whole.shape)).index_select(-1, order).movedim(-1, 0).flatten(1)
+        )
         send = partition.counts.tolist()
     else:
         width = int(torch.Size(lead).numel())

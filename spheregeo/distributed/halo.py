@@ -66,9 +66,7 @@ class Halo(nn.Module):
             distributed.all_to_all_single(theirs, counts.to(device), group=group)
             asked = theirs.tolist()
             wanted = torch.empty(sum(asked), dtype=torch.int64, device=device)
-            distributed.all_to_all_single(
-                wanted, others.to(device), asked, self.receive_counts, group=group
-            )
+            distributed.all_to_all_single(wanted, others.to(device), asked, self.receive_counts, group=group)
             others = wanted.cpu()
         else:
             others = own[:0]

@@ -32,8 +32,8 @@ class PartMap(nn.Module):
         >>> from spheregeo.nn import DiscoConv
         >>> whole = DiscoConv(2, 2, HEALPix(1)).map
         >>> partition = Partition.of(HEALPix(1), 1)  # of one process
-        >>> part_map(whole, partition, partition).mix(torch.randn(1, 2, 12), torch.randn(2, 2, 3)).shape
-        torch.Size([1, 2, 12])
+        >>> part_map(whole, partition, partition)(torch.randn(1, 2, 12)).shape  # two functions a point
+        torch.Size([1, 2, 2, 12])
     """
 
     def __init__(self, halo: Halo, local: FixedMap, num_target: int) -> None:

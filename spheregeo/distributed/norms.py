@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.distributed.collectives import Group, stack_over_group, sum_over_group
+from spheregeo.distributed.halo import Halo
 from spheregeo.distributed.part import Shares
 from spheregeo.nn import AreaBatchNorm, AreaGroupNorm, GlobalPool, Pool
 from spheregeo.nn.statistics import ChannelSets, affine, normalize, working_dtype
 from spheregeo.nn.surface.statistics import FieldNorm
 
 
-def group_moments(
-    x: Tensor, share: Tensor, sets: ChannelSets | None, group: Group
-) -> tuple[Tensor, Tensor]:
+def group_moments(x: Tensor, share: Tensor, sets: ChannelSets | None, group: Group) -> tuple[Tensor, Tensor]:
     """Means and variances of each sample over the points of all processes of a group.
 
     Shape: x (B, C, n), share (n,) with sum 1 over the group -> (B, C or sets.num_sets) twice.
@@ -86,7 +85,9 @@ class PartGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         width = self.num_channels // self.num_groups
         points = x[0, 0].numel()
-        count = sum_over_group(torch.tensor(float(points), dtype=torch.float64, device=x.device), self.shares.group)
+        count = sum_over_group(
+            torch.tensor(float(points), dtype=torch.float64, device=x.device), self.shares.group
+        )
         share = x.new_full((points,), 1 / float(count), dtype=working_dtype(x))
         of = torch.arange(self.num_channels, device=x.device) // width
         part = share.new_full((self.num_channels,), 1 / width)
@@ -135,6 +136,8 @@ class PartGlobalPool(GlobalPool):
 class PartMaxPool(Pool):
     """:class:`~spheregeo.nn.Pool` with ``reduce="max"`` on the points of one process; made by :func:`distribute`."""
 
+    halo: Halo
+
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
         index = self.get_buffer("children_index")
@@ -157,8 +160,8 @@ def area_mean(field: Tensor, areas: Tensor, group: Group = None) -> Tensor:
         >>> import torch
         >>> from spheregeo.distributed import Part, Partition, area_mean
         >>> from spheregeo.grids import HEALPix
-        >>> area_mean(torch.ones(2, 12), Part(Partition.of(HEALPix(1), 1), 0).areas)
-        tensor([1., 1.])
+        >>> area_mean(torch.zeros(2, 12), Part(Partition.of(HEALPix(1), 1), 0).areas)
+        tensor([0., 0.])
     """
     axes = 0
     size = 1

@@ -59,7 +59,11 @@ class Part(Grid):
             nlon = self.whole.nlon
             rows = self.index[::nlon]
             whole = (rows[:, None] + torch.arange(nlon)).reshape(-1)
-            if len(self.index) % nlon == 0 and bool((rows % nlon == 0).all()) and torch.equal(whole, self.index):
+            if (
+                len(self.index) % nlon == 0
+                and bool((rows % nlon == 0).all())
+                and torch.equal(whole, self.index)
+            ):
                 return len(rows), nlon
         return (len(self.index),)
 

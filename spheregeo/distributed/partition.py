@@ -50,9 +50,10 @@ class Partition:
         self._on: dict[Grid, Partition] = {}
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Partition)
-            and (self.parts, self.grid, self.digest) == (other.parts, other.grid, other.digest)
+        return isinstance(other, Partition) and (self.parts, self.grid, self.digest) == (
+            other.parts,
+            other.grid,
+            other.digest,
         )
 
     def __hash__(self) -> int:
@@ -74,8 +75,10 @@ class Partition:
 
     @classmethod
     def of(cls, grid: Grid, parts: int, work: Any = None) -> Partition:
-        """Stretches of a sphere's points with equal work, which are latitude bands on lat-lon grids and ring-ordered HEALPix, faces or parts
-        of faces on nested HEALPix and charts on icosahedral grids; on meshes and scattered points, boxes.
+        """Stretches of a sphere's points with equal work; boxes of meshes and scattered points.
+
+        Stretches are latitude bands on lat-lon grids and ring-ordered HEALPix, faces and parts of faces on nested HEALPix, and
+        charts on icosahedral grids.
 
         Args:
             grid: sphere grid or mesh.

@@ -140,6 +140,10 @@ class _Filter(torch.autograd.Function):
         weight, values, *terms = ctx.saved_tensors
         matrix, order, rows = ctx.matrix, weight.shape[2], terms[0]
         if torch.is_grad_enabled():  # for derivatives of derivatives
+            rows, weight = (
+                rows.view_as(rows),
+                weight.view_as(weight),
+            )  # hooks of the arguments are not for these
             again = _plainly(rows, matrix, weight, None, values)
             needed = [
                 t for t, need in ((rows, ctx.needs_input_grad[0]), (weight, ctx.needs_input_grad[2])) if need

@@ -71,6 +71,9 @@ class _Normalise(torch.autograd.Function):
         x, weight, bias, mean, scale = ctx.saved_tensors
         layer: IrrepsLayerNorm = ctx.layer
         if torch.is_grad_enabled():  # differentiated again
+            # views: hooks of the arguments are not for the derivatives that are taken here
+            own: list[Any] = [None if t is None else t.view_as(t) for t in (x, weight, bias)]
+            x, weight, bias = own
             asked = [t for t, want in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if want]
             found = iter(torch.autograd.grad(layer.plain(x, weight, bias), asked, g, create_graph=True))
             return *[next(found) if want else None for want in ctx.needs_input_grad[:3]], None

@@ -140,9 +140,7 @@ def _stretch(place: Tensor) -> slice | None:
     found = place[place >= 0]
     if not len(found):
         return slice(0, 0)
-    return (
-        slice(int(found[0]), int(found[-1]) + 1) if bool((found.diff() == 1).all()) else None
-    )
+    return slice(int(found[0]), int(found[-1]) + 1) if bool((found.diff() == 1).all()) else None
 
 
 def _of_blocks(
