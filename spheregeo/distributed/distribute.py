@@ -66,7 +66,7 @@ def work_of(map_: SparseMap | TangentMap) -> Tensor:
     """Work of each row of a sparse map, for :meth:`Partition.of`: its nonzeros. Shape: (P,) int64.
 
     Args:
-        map_: that of a :class:`~spheregeo.nn.DiscoConv` (``layer.map``) or :class:`~spheregeo.nn.GaugeConv` (``layer.geometry.map``).
+        map_: ``layer.map`` of a :class:`~spheregeo.nn.DiscoConv`, ``layer.geometry.map`` of a :class:`~spheregeo.nn.GaugeConv`.
 
     Example:
         >>> from spheregeo.distributed import work_of
