@@ -16,7 +16,7 @@ from spheregeo.nn.irreps.activations import NormalizedActivation
 from spheregeo.nn.irreps.layout import as_irreps, check_features
 from spheregeo.nn.irreps.sample_grids import grid_shape, sampling_matrices
 from spheregeo.nn.irreps.sphere_activation import sphere_channels
-from spheregeo.nn.irreps.stacks import Features, Stacks
+from spheregeo.nn.irreps.stacks import ByRows, Features, Stacks
 
 
 class SphereMLP(ExactBuffers):
@@ -93,11 +93,12 @@ class SphereMLP(ExactBuffers):
         self.register_buffer("order", channels[0].places.T.flatten(), persistent=False)
         out = sphere_channels(self.irreps_out)[0].places.T.flatten()
         self.register_buffer("out_order", torch.argsort(out), persistent=False)
+        self.by_rows = ByRows(self.irreps_in, irreps_out=self.irreps_out)
         self.dim_in, self.dim_out = self.irreps_in.dim, self.irreps_out.dim
 
     def forward(self, x: Features) -> Features:
         if isinstance(x, Stacks):
-            return Stacks.from_mul_ir(self.forward(x.to_mul_ir(self.irreps_in)), self.irreps_out)
+            return self.by_rows(self.forward, x)
         check_features(x, self.irreps_in)
         rows = x.reshape(-1, self.dim_in).index_select(1, self.order)
         samples = self.sample.to(x.dtype) @ rows.unflatten(

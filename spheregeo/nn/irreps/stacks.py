@@ -247,16 +247,18 @@ def check_stacks(x: Stacks, terms: tuple[Term, ...], name: str = "x") -> None:
 
 
 class ByRows(nn.Module):
-    """Stacks for a layer that keeps irreps and takes rows alone: ``by_rows(layer, stacks)``."""
+    """Stacks for a layer that takes rows alone, and keeps irreps if no others are given: ``by_rows(layer, stacks)``."""
 
-    def __init__(self, irreps: Irreps, layout: str = "mul_ir") -> None:
+    def __init__(self, irreps: Irreps, layout: str = "mul_ir", irreps_out: Irreps | None = None) -> None:
         super().__init__()
+        out = irreps if irreps_out is None else irreps_out
         self.layout, self._places, self._terms = layout, places_of(irreps), terms_of(irreps)
+        self._places_out, self._terms_out = places_of(out), terms_of(out)
 
     def forward(self, layer: Callable[[Tensor], Tensor], x: Stacks) -> Stacks:
         check_stacks(x, self._terms)
         y = layer(join_rows(x.parts, self._places, self.layout))
-        return Stacks.of(split_rows(y, self._places, self.layout), self._terms)
+        return Stacks.of(split_rows(y, self._places_out, self.layout), self._terms_out)
 
 
 Features = TypeVar("Features", Tensor, Stacks)  # rows in mul_ir, or stacks: layers return what they are given

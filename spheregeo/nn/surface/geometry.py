@@ -72,8 +72,8 @@ class GaugeGeometry(nn.Module):
     @property
     def batch(self) -> Tensor:
         """Surface of each target point, (P,)."""
-        counts = torch.tensor(self.counts, device=self.areas.device)
-        return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        device = self.areas.device
+        return torch.cat([torch.full((count,), i, device=device) for i, count in enumerate(self.counts)])
 
     @classmethod
     def of(

@@ -17,7 +17,7 @@ from spheregeo.nn.irreps.linear import IrrepsLinear
 from spheregeo.nn.irreps.stacks import Stacks
 from spheregeo.nn.space.edge_frame import FrameGate, FrameProduct, FrameRotation
 from spheregeo.nn.space.spherical_channels.activation import FrameSphereActivation
-from spheregeo.nn.space.spherical_channels.frames import FrameWays, scaled_orders
+from spheregeo.nn.space.spherical_channels.frames import FrameWays, order_columns, scaled_orders
 from spheregeo.nn.space.spherical_channels.messages import ACTIVATIONS, channel_irreps
 from spheregeo.nn.statistics import working_dtype
 
@@ -115,8 +115,14 @@ class EdgeFrameAttention(nn.Module):
         self.wide = Irreps([(self.skipped + inner[0].mul, inner[0].ir), *inner[1:]])
         self.row = sum(mul for mul, _ in self.wide)  # copies of order 0
         self.num_features = int(self.wide.num_irreps)
+        self.columns = order_columns(self.wide, mmax), order_columns(self.irreps, mmax)
         self.first = FrameProduct([irreps, irreps], self.wide, 2 * lmax, mmax=mmax)
         self.irreps_out = channel_irreps(channels, 0) if scalars else irreps
+        self.channels, self.degrees, self.scalars = (
+            channels,
+            len(irreps),
+            scalars,
+        )  # numbers, which compilers can follow
         self.second = FrameProduct([between], self.irreps_out, 2 * lmax, mmax=0 if scalars else mmax)
         self.norm = nn.LayerNorm(alpha)
         self.queries = nn.Parameter(torch.randn(heads, alpha) * alpha**-0.5)
@@ -127,7 +133,7 @@ class EdgeFrameAttention(nn.Module):
     ) -> Stacks:
         planar, count = x.planar(), ways.edges
         ends = [self.rotation.inward(planar, ways.coefficients, rows) for rows in ways[1:3]]
-        z = scaled_orders(self.first(ends, count), count, features.to(planar), self.wide, self.mmax)
+        z = scaled_orders(self.first(ends, count), count, features.to(planar), self.columns[0])
         zeroth = z.narrow(0, 0, count * self.row).view(count, self.row)
         logits, apart, inner = zeroth.split([self.heads * self.alpha, self.apart, self.row - self.skipped], 1)
         points = ways.targets.points
@@ -136,16 +142,15 @@ class EdgeFrameAttention(nn.Module):
         z = self.act(torch.cat([inner.reshape(-1), rest]), count)
         if self.apart:
             z = self._separable(z, apart, count)
-        scalars = len(self.irreps_out) == 1
-        if scalars:  # read from order 0 alone
-            z = z.narrow(0, 0, count * self.hidden * len(self.irreps))
-        y, copies = self.second([z], count), self.irreps[0].mul
+        if self.scalars:  # read from order 0 alone
+            z = z.narrow(0, 0, count * self.hidden * self.degrees)
+        y, copies = self.second([z], count), self.channels
         each = weights.repeat_interleave(copies // self.heads, 1)
-        if scalars:  # frames leave them as they are
+        if self.scalars:  # frames leave them as they are
             sums = y.new_zeros(points, copies).index_add(0, targets, y.view(count, copies) * each)
             found = Stacks.of([sums[:, None]], ((0, 1, copies),))
         else:
-            y = scaled_orders(y, count, each.repeat(1, len(self.irreps)), self.irreps, self.mmax)
+            y = scaled_orders(y, count, each.repeat(1, self.degrees), self.columns[1])
             found = self.rotation.outward(y, ways.coefficients, ways.targets)
         result: Stacks = self.after(found)
         return result

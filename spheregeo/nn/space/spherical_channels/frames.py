@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -98,19 +99,32 @@ def two_frames(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return quaternions, torch.stack([cosine, torch.where(up, -sine, sine), weight], 1)
 
 
-def scaled_orders(x: Tensor, count: int, factors: Tensor, irreps: Irreps, mmax: int | None = None) -> Tensor:
-    """Planar features of natural irreps, in ascending order, with each copy times a factor of the edge.
+class OrderColumns(NamedTuple):
+    """Where the copies of one order lie among the copies of all irreps."""
 
-    Shape: planar by order, number of edges E, factors (E, irreps.num_irreps) -> planar by order.
-    """
+    components: int  # 1, or 2 for ±m
+    skip: int  # copies of irreps before the first that has the order
+    width: int  # copies of irreps that have it
+
+
+def order_columns(irreps: Irreps, mmax: int | None = None) -> tuple[OrderColumns, ...]:
+    """The columns of each order of natural irreps in ascending order, as numbers alone, which compilers can follow."""
     irs = distinct_irreps(irreps)
     copies = [irreps.count(ir) for ir in irs]
+    return tuple(
+        OrderColumns(order.components, sum(copies[: order.members[0]]), sum(copies[i] for i in order.members))
+        for order in orders_of(irs, mmax)
+    )
+
+
+def scaled_orders(x: Tensor, count: int, factors: Tensor, columns: Sequence[OrderColumns]) -> Tensor:
+    """Planar features with each copy times a factor of the edge.
+
+    Shape: planar by order, number of edges E, factors (E, copies of all irreps) -> planar by order.
+    """
     out, first = [], 0
-    for order in orders_of(irs, mmax):
-        width, skip = sum(copies[i] for i in order.members), sum(copies[: order.members[0]])
-        part = x.narrow(0, count * first, count * order.components * width).view(
-            count, order.components, width
-        )
+    for components, skip, width in columns:
+        part = x.narrow(0, count * first, count * components * width).view(count, components, width)
         out.append((part * factors[:, None, skip : skip + width]).flatten())
-        first += order.components * width
+        first += components * width
     return torch.cat(out)

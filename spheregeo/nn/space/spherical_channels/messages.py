@@ -18,7 +18,7 @@ from spheregeo.nn.exact_buffers import ExactBuffers
 from spheregeo.nn.irreps.stacks import Stacks
 from spheregeo.nn.space.edge_frame import FrameGate, FrameProduct, FrameRotation
 from spheregeo.nn.space.spherical_channels.activation import FrameSphereActivation
-from spheregeo.nn.space.spherical_channels.frames import FrameWays, scaled_orders
+from spheregeo.nn.space.spherical_channels.frames import FrameWays, order_columns, scaled_orders
 
 ACTIVATIONS = ("gate", "sphere")
 
@@ -231,16 +231,18 @@ class StrictMessage(nn.Module):
             self.act = FrameSphereActivation(hidden, lmax, mmax, resolution=resolution)
             self.wide = between
         self.num_features = int(self.wide.num_irreps)
+        self.copies = int(irreps.num_irreps)
+        self.columns = order_columns(self.wide, mmax), order_columns(self.irreps, mmax)
         self.first = FrameProduct([irreps, irreps], self.wide, 2 * lmax, mmax=mmax)
         self.second = FrameProduct([between], irreps, 2 * lmax, mmax=mmax)
 
     def forward(self, x: Stacks, ways: FrameWays, features: Tensor, envelope: Tensor) -> Stacks:
         planar, count = x.planar(), ways.edges
         ends = [self.rotation.inward(planar, ways.coefficients, rows) for rows in ways[1:3]]
-        z = scaled_orders(self.first(ends, count), count, features.to(planar), self.wide, self.mmax)
+        z = scaled_orders(self.first(ends, count), count, features.to(planar), self.columns[0])
         y = self.second([self.act(z, count)], count)
         scale = (envelope / math.sqrt(self.num_neighbors)).to(planar)[:, None]
-        y = scaled_orders(y, count, scale.expand(-1, self.irreps.num_irreps), self.irreps, self.mmax)
+        y = scaled_orders(y, count, scale.expand(-1, self.copies), self.columns[1])
         return self.rotation.outward(y, ways.coefficients, ways.targets)
 
     def extra_repr(self) -> str:

@@ -96,7 +96,7 @@ class IcosahedralBatchNorm(OnCharts, ExactBuffers, _NormBase):
                 rows.T[None], w, *learned, sets=None if self._size == 1 else sets, eps=self.eps, norm=self,
                 mass=b,
             )  # fmt: skip
-        return y.squeeze(0).T.view(points.shape).to(x.dtype).permute(0, 4, 1, 2, 3)
+        return y.squeeze(0).T.reshape(points.shape).to(x.dtype).permute(0, 4, 1, 2, 3)
 
     def extra_repr(self) -> str:
         return f"{_NormBase.extra_repr(self)}, level={self.level}, in_type={self.in_type!r}"
