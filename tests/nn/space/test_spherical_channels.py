@@ -196,7 +196,7 @@ def test_attention_equals_its_dense_twin(activation: str, mmax: int | None, scal
                 layer.rotation.inward(Stacks.from_mul_ir(z[None], irreps), own.coefficients, own.sources)
                 for z in ends
             ]
-            z = scaled_orders(layer.first(parts, 1), 1, h[e : e + 1], layer.wide, layer.mmax)
+            z = scaled_orders(layer.first(parts, 1), 1, h[e : e + 1], layer.columns[0])
             logits.append(layer._logits(z[None, : heads * alpha])[0])
             inner = layer.act(torch.cat([z[layer.skipped : layer.row], z[layer.row :]]), 1)
             if layer.apart:
