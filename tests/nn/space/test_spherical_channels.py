@@ -26,7 +26,7 @@ from spheregeo.nn.space.spherical_channels import (
     smooth_attention,
     two_frames,
 )
-from spheregeo.nn.space.spherical_channels.frames import scaled_orders
+from spheregeo.nn.space.spherical_channels.frames import order_columns, scaled_orders
 from spheregeo.nn.space.spherical_channels.messages import channel_irreps
 
 C, L = 3, 2
@@ -274,8 +274,8 @@ def test_products_and_gates_of_few_orders_are_those_of_all_with_the_others_zero(
     a, b = gate(y, count), few(z, count)
     assert torch.allclose(a[: len(b)], b, atol=1e-13)
     factors = torch.randn(count, IRREPS.num_irreps)
-    same = scaled_orders(b, count, factors, IRREPS, 1)
-    assert torch.allclose(same, scaled_orders(a, count, factors, IRREPS)[: len(b)])
+    same = scaled_orders(b, count, factors, order_columns(IRREPS, 1))
+    assert torch.allclose(same, scaled_orders(a, count, factors, order_columns(IRREPS))[: len(b)])
     assert torch.allclose(same[: count * 9].view(count, 9), b[: count * 9].view(count, 9) * factors)
 
 
