@@ -5,18 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from spheregeo import export, recipes
 from spheregeo.cli.own_task import import_task
 from spheregeo.export.describe import KEPT, recipe_of
 from spheregeo.export.program import ONNX, PROGRAM
 from spheregeo.export.save import CARD, CONFIG, check_place
+from spheregeo.tasks import Forces
 from spheregeo.tasks.exported import MODEL, is_exported, read_description
+from spheregeo.tasks.molecules.dynamics.program import FORCES
 
+DTYPES = {"safetensors": ("float32", "float16", "bfloat16"), "aot-inductor": ("float32", "float64")}
 # What each kind of export writes.
 FILES = {
     "safetensors": (MODEL, CONFIG, CARD),
     "torch-export": (PROGRAM, CONFIG, CARD),
     "onnx": (ONNX, CONFIG, CARD),
+    "aot-inductor": (FORCES, CONFIG, CARD),
 }
 
 
@@ -25,18 +31,22 @@ def run(source: str, kind: str, output: str, dtype: str | None, audit: bool, fac
 
     Args:
         source: folder of a run, recipe with a run in ``runs``, checkpoint, exported model, or what else ``sg.load`` takes.
-        kind: "safetensors", "torch-export" or "onnx".
+        kind: "safetensors", "torch-export", "onnx", or, of a force field, "aot-inductor".
         output: folder of the model.
-        dtype: type of the weights in safetensors; as they are if None.
+        dtype: type of the weights in safetensors, as they are if None; of the computation in aot-inductor, float64 if None.
         audit: whether to measure the equivariance error for the card.
         facts: entries of the card, such as the licence.
 
     Raises: FileNotFoundError, ValueError for what is missing or bad, or a network that the kind of file cannot hold.
     """
-    if dtype is not None and kind != "safetensors":
-        raise ValueError(
-            f"--dtype {dtype} is given with --to {kind}; only safetensors keep weights in another type"
+    kinds = DTYPES.get(kind, ())
+    if dtype is not None and dtype not in kinds:
+        known = (
+            f"expected one of {', '.join(kinds)}"
+            if kinds
+            else "only safetensors and aot-inductor take another type"
         )
+        raise ValueError(f"--dtype {dtype} is given with --to {kind}; {known}")
     named = Path("runs") / source
     if source in recipes.names() and named.is_dir():
         source = str(named)
@@ -64,6 +74,14 @@ def run(source: str, kind: str, output: str, dtype: str | None, audit: bool, fac
         export.save(task, target, description, dtype=dtype)
     elif kind == "torch-export":
         export.save_program(task, target, description)
+    elif kind == "aot-inductor":
+        if not isinstance(task, Forces):
+            raise ValueError(
+                f"{source} holds a {type(task).__name__}; aot-inductor is for models of energies and forces; "
+                "use --to torch-export or safetensors"
+            )
+        print("compiling; this takes a minute or a few", flush=True)
+        export.save_force_field(task.to(dtype=getattr(torch, dtype or "float64")), target, description)
     else:
         export.save_onnx(task, target, description)
     for name in FILES[kind]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from spheregeo.export.card import model_card
 from spheregeo.export.describe import describe, equivariance_of
+from spheregeo.export.force_field import export_force_field, save_force_field
 from spheregeo.export.load import load, locate
 from spheregeo.export.program import onnx_bytes, plan_of, save_onnx, save_program
 from spheregeo.export.save import save
@@ -18,6 +19,7 @@ __all__ = [
     "HubModel",
     "describe",
     "equivariance_of",
+    "export_force_field",
     "load",
     "locate",
     "model_card",
@@ -25,6 +27,7 @@ __all__ = [
     "plain",
     "plan_of",
     "save",
+    "save_force_field",
     "save_onnx",
     "save_program",
 ]

@@ -10,6 +10,8 @@ Reference: Press et al., Numerical Recipes, 3rd ed., §6.7 (recurrence); Drautz 
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,18 @@ from spheregeo.harmonics.recurrence import coefficients, polynomials
 
 SINGLE_DEGREE = 12  # beyond it torch's float32 points are done in float64: the recurrence's numbers grow
 NORMALIZATIONS = ("component", "norm", "integral")
+_plainly = False  # see plain_operations
+
+
+@contextmanager
+def plain_operations() -> Iterator[None]:
+    """Inside, :func:`component_harmonics` is made of torch's own operations, as programs need that run without this library."""
+    global _plainly
+    before, _plainly = _plainly, True
+    try:
+        yield
+    finally:
+        _plainly = before
 
 
 def component_harmonics(
@@ -51,7 +65,7 @@ def component_harmonics(
     dtype = vectors.dtype
     if dtype in (torch.float16, torch.bfloat16):
         vectors = vectors.float()
-    if normalize and vectors.device.type == "cpu":
+    if normalize and vectors.device.type == "cpu" and not _plainly:
         out: Tensor = harmonics_values(vectors.reshape(-1, 3), lmax, normalization)
         return out.to(dtype).reshape(*vectors.shape[:-1], (lmax + 1) ** 2)
     if lmax > SINGLE_DEGREE:

@@ -6,9 +6,9 @@ import argparse
 
 from spheregeo.cli.commands import add_trust
 
-SUMMARY = "write a trained model as safetensors with a model card, as a torch.export program, or as ONNX"
+SUMMARY = "write a trained model as safetensors with a card, a torch.export program, ONNX, or a compiled force field"
 OVERRIDES = False
-KINDS = ("safetensors", "torch-export", "onnx")
+KINDS = ("safetensors", "torch-export", "onnx", "aot-inductor")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--about", metavar="TEXT", help="what the model does, for its card")
     parser.add_argument("--not-for", metavar="TEXT", help="what the model is not for, for its card")
     parser.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights in safetensors"
+        "--dtype",
+        choices=("float32", "float16", "bfloat16", "float64"),
+        help="type of the weights in safetensors, or of the computation in aot-inductor (there float64 if not given)",
     )
     add_trust(parser)
     parser.add_argument(

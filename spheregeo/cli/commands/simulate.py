@@ -8,7 +8,7 @@ SUMMARY = "molecular dynamics with a trained model: NVE, Langevin, NVT, NPT; goe
 OVERRIDES = False
 MODEL_HELP = (
     "run's folder, checkpoint or recipe of fit-forces, fit-md or fit-slabs; several are a committee; "
-    "emt or lj for ASE's own potentials"
+    "a compiled forces.pt2 with --trust; emt or lj for ASE's own potentials"
 )
 INPUT_HELP = "structures, in extended XYZ or any format that ASE reads"
 
@@ -26,6 +26,11 @@ def add_model(parser: argparse.ArgumentParser, output: str) -> None:
         "--output", metavar="DIR", default=output, help=f"folder of the answers (default: {output})"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is already in the folder")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="open a compiled force field (forces.pt2 of spheregeo export), which is code for this machine",
+    )
     parser.add_argument("--device", help="where to compute, such as cpu or cuda")
     parser.add_argument(
         "--precision", choices=("64", "32"), default="64", help="bits of the model's numbers (default: 64)"

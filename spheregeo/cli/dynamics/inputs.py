@@ -10,38 +10,49 @@ from spheregeo.cli.checkpoints import best_checkpoint
 from spheregeo.files import file_digest, reading
 
 
-def open_models(models: Sequence[str], device: str | None, precision: str) -> Any:
+def open_models(models: Sequence[str], device: str | None, precision: str, trust: bool = False) -> Any:
     """Return the calculator of models that a user names.
 
     Args:
-        models: runs, checkpoints, recipes, or one of ASE's potentials.
+        models: runs, checkpoints, recipes, compiled force fields, or one of ASE's potentials.
         device: where to compute; a GPU where there is one if None.
         precision: "64" or "32".
+        trust: whether compiled files may be opened, which are code.
 
     Raises: FileNotFoundError, ValueError for what is no model of forces.
     """
     import torch
 
-    from spheregeo.tasks.molecules.dynamics.models import open_calculator
+    from spheregeo.tasks.molecules.dynamics.models import PROGRAM, open_calculator
 
     device = device or ("cuda" if torch.cuda.is_available() else None)
-    return open_calculator(model_files(models), device, torch.float64 if precision == "64" else torch.float32)
+    files = model_files(models)
+    compiled = [name for name in files if name.endswith(PROGRAM)]
+    if compiled and not trust:
+        raise ValueError(
+            f"{compiled[0]} is compiled code for this machine, which runs when it is opened; "
+            "if you know where it comes from, pass --trust"
+        )
+    return open_calculator(files, device, torch.float64 if precision == "64" else torch.float32)
 
 
 def model_files(models: Sequence[str]) -> list[str]:
     """Return the files of models that a user names; names of ASE's potentials stay.
 
     Args:
-        models: runs, checkpoints, recipes, or one of ASE's potentials.
+        models: runs, checkpoints, recipes, compiled force fields, or one of ASE's potentials.
 
     Raises: FileNotFoundError for a run without a checkpoint.
     """
     from spheregeo.tasks.molecules.dynamics.models import PLAIN
+    from spheregeo.tasks.molecules.dynamics.program import FORCES
 
     found = []
     for name in models:
         if name in PLAIN or Path(name).is_file():
             found.append(name)
+        elif (Path(name) / FORCES).is_file():
+            found.append(str(Path(name) / FORCES))
         else:
             folder = Path(name) if Path(name).is_dir() else Path("runs") / Path(name).stem
             try:

@@ -33,7 +33,7 @@ def run(options: Any) -> None:
     folder = Path(options.output)
     asked = {**vars(how), "frames": options.frames, **digests(files, options.input)}
     with work_folder(folder, "relaxation", "relaxation.json", asked, OURS, None, options.overwrite):
-        calculator = open_models(files, options.device, options.precision)
+        calculator = open_models(files, options.device, options.precision, options.trust)
         rows: list[dict[str, Any]] = []
         faults, progress = [], Progress(len(frames), "structures")
         for k, atoms in enumerate(frames):

@@ -48,7 +48,7 @@ def run(options: Any) -> None:
         "summary.json",
     )
     with work_folder(folder, "simulation", "simulation.json", asked, ours, options.resume, options.overwrite):
-        calculator = open_models(files, options.device, options.precision)
+        calculator = open_models(files, options.device, options.precision, options.trust)
         if options.all_frames:
             task = getattr(calculator, "task", None)
             if task is None:

@@ -87,7 +87,7 @@ class SelfConnection(nn.Module):
                 f"kinds has shape {tuple(kinds.shape)}; expected ({points},), one for each point"
             )
         weight = self.weight.to(parts[0].dtype)
-        if points * weight.shape[1] <= MANY_WEIGHTS or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or points * weight.shape[1] <= MANY_WEIGHTS:
             return self._products(parts, weight.index_select(0, kinds).split(self._sizes, 1))
         # kind after kind, so that no weight is copied
         order = torch.argsort(kinds, stable=True)

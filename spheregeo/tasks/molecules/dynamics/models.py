@@ -12,7 +12,9 @@ from ase.calculators.calculator import Calculator
 
 from spheregeo.tasks.molecules.dynamics.calculator import SpheregeoCalculator
 from spheregeo.tasks.molecules.dynamics.committee import CommitteeCalculator
+from spheregeo.tasks.molecules.dynamics.program import ProgramCalculator
 
+PROGRAM = ".pt2"  # how names of compiled force fields end
 PLAIN = ("emt", "lj")  # ASE's calculators that need no model and no program
 
 
@@ -22,7 +24,8 @@ def open_calculator(
     """Return the calculator of one or several models.
 
     Args:
-        models: a checkpoint of fit-forces, or several for a committee; "emt" or "lj" for ASE's effective-medium theory and
+        models: a checkpoint of fit-forces, or a compiled force field, whose type and device are its own, or several for a
+            committee; "emt" or "lj" for ASE's effective-medium theory and
             Lennard-Jones potential.
         device: where to compute; the CPU if None.
         dtype: of the computation.
@@ -36,6 +39,13 @@ def open_calculator(
             raise ValueError(
                 f"models are {', '.join(map(str, models))}; {name} stands alone, in no committee"
             )
+    compiled = [name for name in models if str(name).endswith(PROGRAM)]
+    if compiled:
+        if len(models) > 1:
+            raise ValueError(
+                f"models are {', '.join(map(str, models))}; a compiled force field stands alone, in no committee"
+            )
+        return ProgramCalculator(models[0])
     members = [SpheregeoCalculator(name, device, dtype) for name in models]
     return members[0] if len(members) == 1 else CommitteeCalculator(members)
 
