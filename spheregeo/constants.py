@@ -14,15 +14,23 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["made", "made_of", "on", "table"]
+__all__ = ["made", "made_of", "on", "shared_moves", "table"]
 
 Made = TypeVar("Made")
 
 _copies: Any = WeakIdKeyDictionary()
+_moved: Any = WeakIdKeyDictionary()
 _made: Any = WeakIdKeyDictionary()
 _tables: dict[Hashable, Tensor] = {}
 _lock = threading.Lock()
 TABLES = 512  # most small tables that are kept by key
+
+
+def _is_followed(t: Tensor) -> bool:
+    """Whether a compiler or a transform follows along, or stands in for tensors: what is made then must not be kept."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    return type(t) is not Tensor and type(t) is not torch.nn.Parameter and type(t) is not torch.nn.Buffer
 
 
 def on(constant: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -39,7 +47,7 @@ def on(constant: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tens
         True
     """
     device, dtype = like.device, constant.dtype if dtype is None else dtype
-    if torch.compiler.is_compiling():
+    if _is_followed(like):
         return constant.to(device, dtype)
     if constant.dtype == dtype and constant.device == device:
         return constant
@@ -84,7 +92,7 @@ def made(key: Hashable, make: Callable[[], Tensor], like: Tensor, dtype: torch.d
         >>> made(("squares", 3), lambda: torch.arange(3) ** 2, torch.zeros(1))
         tensor([0, 1, 4])
     """
-    if torch.compiler.is_compiling():
+    if _is_followed(like):
         return make().to(like.device, dtype)
     where = (key, like.device, dtype)
     found = _tables.get(where)
@@ -96,6 +104,32 @@ def made(key: Hashable, make: Callable[[], Tensor], like: Tensor, dtype: torch.d
                 _tables.pop(next(iter(_tables)))
             _tables[where] = found
     return found
+
+
+def shared_moves(move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return ``move`` such that modules that share a constant go on to share it after each has been moved or converted.
+
+    Args:
+        move: what :meth:`torch.nn.Module._apply` is given.
+    """
+
+    def moved(t: Tensor) -> Tensor:
+        probe = move(t.new_empty(0))
+        if (probe.device, probe.dtype) == (t.device, t.dtype) or probe.is_meta or t.is_meta:
+            return move(t)
+        known = _moved.get(t)
+        if known is None:
+            with _lock:
+                known = _moved.setdefault(t, {})
+        found = known.get((probe.device, probe.dtype), lambda: None)()
+        if found is None:
+            found = move(t)
+            if not _is_followed(found):
+                known[probe.device, probe.dtype] = ref(found)
+        result: Tensor = found
+        return result
+
+    return moved
 
 
 def made_of(tensors: Sequence[Tensor], key: Hashable, make: Callable[[], Made]) -> Made:
@@ -111,6 +145,8 @@ def made_of(tensors: Sequence[Tensor], key: Hashable, make: Callable[[], Made]) 
         >>> made_of([lengths], "sum", lambda: lengths.sum()) is made_of([lengths], "sum", lambda: lengths.sum())
         True
     """
+    if _is_followed(tensors[0]):
+        return make()
     entries = _made.get(tensors[0])
     if entries is None:
         with _lock:

@@ -43,7 +43,7 @@ from spheregeo.cli.trust import check_recipe, guarded, parse_recipe
 from spheregeo.data.record import data_differences, describe_data
 from spheregeo.export.describe import SCORED
 from spheregeo.files import atomic_path, file_digest, write_bytes, write_json
-from spheregeo.nn.parallel import synchronize_norms
+from spheregeo.nn.parallel import leave_constants_alone, synchronize_norms
 from spheregeo.tasks.training.average import Average
 from spheregeo.tasks.training.callbacks import Curves, EpochLine, EpochSeed, TestReport
 from spheregeo.tasks.training.checkpoints import RunCheckpoint
@@ -133,7 +133,7 @@ class SphereCLI(LightningCLI):
         callbacks: list[Any] = []
         terminal = sys.stderr.isatty()
         if self.command == "fit":
-            model: Any = synchronize_norms(self.model, config.sync_norms)
+            model: Any = leave_constants_alone(synchronize_norms(self.model, config.sync_norms))
             given = config.trainer.logger
             extra["logger"] = given if given is not None else make_loggers(self.folder, self.logger_name)
             if self.profile:

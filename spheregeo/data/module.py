@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
@@ -116,6 +117,7 @@ class DataModule(LightningDataModule, ABC, Generic[Data]):
         return DataLoader(
             data, size, collate_fn=self.collate, sampler=sampler if train or sampler.num_replicas > 1 else None,
             num_workers=self.num_workers, persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -90,3 +90,29 @@ def synchronize_norms(module: nn.Module, on: bool = True) -> nn.Module:
         if hasattr(part, "running_mean"):
             part.synchronize = on  # type: ignore[assignment]
     return module
+
+
+def leave_constants_alone(module: nn.Module) -> nn.Module:
+    """Have ``DistributedDataParallel`` broadcast no constants: every process makes geometry alike, and it never changes.
+
+    torch broadcasts all buffers before each forward pass. What checkpoints hold, such as running statistics, is still broadcast;
+    buffers that are not persistent are left out.
+
+    Args:
+        module: what ``DistributedDataParallel`` will be given.
+
+    Returns the module.
+
+    Example:
+        >>> from spheregeo.grids import HEALPix
+        >>> from spheregeo.nn import AreaBatchNorm
+        >>> leave_constants_alone(AreaBatchNorm(2, HEALPix(2)))._ddp_params_and_buffers_to_ignore
+        ['share']
+    """
+    module._ddp_params_and_buffers_to_ignore = [  # type: ignore[assignment]
+        f"{prefix}.{name}" if prefix else name
+        for prefix, part in module.named_modules()
+        for name in part._buffers
+        if name in part._non_persistent_buffers_set
+    ]
+    return module

@@ -6,7 +6,8 @@ torch's on the CPU: values, views, derivatives and random numbers are its own. C
 
 * ``launches``: operations that would start a kernel (neither views nor bare allocations),
 * ``syncs``: operations for which the host would wait (numbers read, boolean masks, sizes that depend on values),
-* ``copies``: tensors and Python numbers in arrays brought from the host.
+* ``copies``: tensors and Python numbers in arrays brought from the host,
+* ``peak``: bytes of tensors that exist at once, made since counting began.
 
 Numpy and numba cannot read a marked tensor. What is not seen: how long anything takes, the order in which a device adds, and
 random generators of the device.
@@ -54,10 +55,10 @@ class Pretend(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.launches = self.syncs = self.copies = 0
-        self.largest = 0  # bytes of the largest tensor made
-        self.written = 0  # bytes of all tensors made
+        self.held = self.peak = 0  # bytes of tensors made since counting began that exist now, and at most
         self.operations: Counter[str] = Counter()
         self.places: Counter[str] = Counter()  # where the host waited or copied
+        self._made: dict[int, tuple[StorageWeakRef, int]] = {}
         self._silent = False
         self._own = False  # a factory of Python's is running
         self._patches = ExitStack()
@@ -88,7 +89,8 @@ class Pretend(TorchDispatchMode):
 
     def reset(self) -> None:
         """Begin counting."""
-        self.launches = self.syncs = self.copies = self.largest = self.written = 0
+        self.launches = self.syncs = self.copies = self.held = self.peak = 0
+        self._made.clear()
         self.operations.clear()
         self.places.clear()
 
@@ -99,7 +101,8 @@ class Pretend(TorchDispatchMode):
         try:
             yield
         finally:
-            self._silent = False
+            self._made: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._silent = False
 
     # ---- the device's surface
 
@@ -215,12 +218,25 @@ class Pretend(TorchDispatchMode):
         found = func(*args, **kwargs)
         made = [t for t in tree_leaves(found) if isinstance(t, Tensor) and t.layout == torch.strided]
         if here:
+            before = {t.untyped_storage()._cdata for t in tensors}
             self.mark(made)
+            self._hold([t for t in made if t.untyped_storage()._cdata not in before])
         elif not tensors and not self._own:
             for t in made:
                 storage = t.untyped_storage()
                 self._either[storage._cdata] = StorageWeakRef(storage)
         return found
+
+    def _hold(self, made: list[Tensor]) -> None:
+        """Count the memory of new tensors."""
+        if not made:
+            return
+        self._made = {key: kept for key, kept in self._made.items() if not kept[0].expired()}
+        for t in made:
+            storage = t.untyped_storage()
+            self._made[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.held = sum(size for _, size in self._made.values())
+        self.peak = max(self.peak, self.held)
 
     @contextmanager
     def _again(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import spheregeo as sg
 from spheregeo.sampling import farthest_points
 from spheregeo.sampling.points import farthest
 from spheregeo.sparse import default_engine
@@ -127,6 +128,30 @@ def test_a_few_rows_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     for whole, parts, again in zip(*results, strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-10)
         assert torch.equal(parts, again)
+
+
+def test_memory_of_couplings_is_that_of_their_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty neighbours a point, whose features would take twenty times the result and more: four times it at most."""
+    monkeypatch.setattr(plans, "CHUNK_BYTES", 1 << 10)
+    points, irreps = 600, "8x0e + 8x1o + 8x2e"
+    conv = sg.nn.SteerableConv(irreps, irreps, lmax=2, edge_dim=4, depthwise=True)
+    target = torch.arange(points).repeat_interleave(20)
+    graph = torch.stack([torch.randint(points, (20 * points,)), target])
+    with Pretend() as device, torch.no_grad():
+        conv = device.move(conv)
+        x, positions, weights = device.move(
+            [torch.randn(points, 72), torch.randn(points, 3), torch.randn(20 * points, 4)]
+        )
+        edges = sg.nn.EdgeList.of(device.move(graph), points)
+        geometry = sg.nn.EdgeGeometry.of(positions, edges)
+        y, pairs = geometry.harmonics(2), edges.pairs
+        planar = torch.randn(points * conv.coupling.inputs, device=x.device)
+        factor = conv.factor()
+        conv.coupling(planar, y, pairs, weights, factor)
+        device.reset()
+        result = conv.coupling(planar, y, pairs, weights, factor)
+        size = result.numel() * result.element_size()
+        assert device.peak - size <= 4 * size and (device.syncs, device.copies) == (0, 0)
 
 
 def test_rows_go_in_few_classes() -> None:

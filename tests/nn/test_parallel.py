@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 
 from spheregeo import nn as layers
 from spheregeo.grids import Equiangular, Icosahedral
-from spheregeo.nn.parallel import synchronize_norms
+from spheregeo.nn.parallel import leave_constants_alone, synchronize_norms
 
 GRID = Equiangular(4, 8)
 AREAS = torch.rand(13, generator=torch.Generator().manual_seed(3)) + 0.1
@@ -107,3 +107,17 @@ def test_every_norm_with_running_statistics_is_tested() -> None:
 
 if __name__ == "__main__":
     worker(int(sys.argv[1]), sys.argv[2])
+
+
+def test_constants_are_not_broadcast() -> None:
+    """Of a network's buffers ``DistributedDataParallel`` sends what training changes, not the geometry."""
+    network = nn.Sequential(layers.DiscoConv(2, 2, GRID), layers.AreaBatchNorm(2, GRID))
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        every = nn.parallel.DistributedDataParallel(network).modules_buffers
+        sent = nn.parallel.DistributedDataParallel(leave_constants_alone(network)).modules_buffers
+    finally:
+        distributed.destroy_process_group()
+    assert len(sent) < len(every)
+    kept = {id(t) for name, t in network.named_buffers() if name in network.state_dict()}
+    assert {id(t) for t in sent} == kept

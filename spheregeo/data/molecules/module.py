@@ -143,7 +143,12 @@ class MoleculeData(DataModule[MoleculeSet]):
             )
         size = self.batch_size if train else self.eval_batch_size
         batches = EdgeBatches(sampler, edges, self.max_edges, size, shuffled=train)
-        return DataLoader(self.items(split), batch_sampler=batches, collate_fn=self.collate)
+        return DataLoader(
+            self.items(split),
+            batch_sampler=batches,
+            collate_fn=self.collate,
+            pin_memory=torch.cuda.is_available(),
+        )
 
     @cached_property
     def source(self) -> Molecules:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from spheregeo.constants import shared_moves
 from spheregeo.sparse.registry import check_engine
 
 
@@ -32,7 +33,7 @@ class FixedMap(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._made = {}
-        super()._apply(fn, recurse)
+        super()._apply(shared_moves(fn), recurse)
         self._made = {}
         return self
 

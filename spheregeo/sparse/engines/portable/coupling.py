@@ -140,9 +140,9 @@ def _slices(structure: CouplingStructure, x: Tensor, like: Tensor) -> Iterator[t
     """Each block's functions and channels, a few at a time: what stands for each pair fits the budget."""
     if not structure.num_pairs:
         return
-    most = budget(x, like) // (x.element_size() * max(1, structure.num_pairs))
+    most = 3 * budget(x, like) // (4 * x.element_size() * max(1, structure.num_pairs))
     for block in _blocks(structure):
-        f, c, d, heads = block.functions, block.channels, block.components, structure.own.heads + 1
+        f, c, d, heads = block.functions, block.channels, block.components, structure.own.heads + 3
         while f * d + d * c + heads * f * c > most and f * c > 1:
             if c >= f or f == 1:
                 c = -(-c // 2)
