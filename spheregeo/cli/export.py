@@ -39,14 +39,12 @@ def run(source: str, kind: str, output: str, dtype: str | None, audit: bool, fac
 
     Raises: FileNotFoundError, ValueError for what is missing or bad, or a network that the kind of file cannot hold.
     """
-    kinds = DTYPES.get(kind, ())
-    if dtype is not None and dtype not in kinds:
-        known = (
-            f"expected one of {', '.join(kinds)}"
-            if kinds
-            else "only safetensors and aot-inductor take another type"
+    types = DTYPES.get(kind, ())
+    if dtype is not None and dtype not in types:
+        hint = (
+            f"expected one of {', '.join(types)}" if types else "only safetensors and aot-inductor take one"
         )
-        raise ValueError(f"--dtype {dtype} is given with --to {kind}; {known}")
+        raise ValueError(f"--dtype {dtype} is given with --to {kind}; {hint}")
     named = Path("runs") / source
     if source in recipes.names() and named.is_dir():
         source = str(named)
