@@ -78,6 +78,44 @@ def cases() -> Iterator[Case]:
             types = tensors | csr | rings | sizes
             yield Case(label, kernel, types, constants, odd, own.warps, aligned="csr" in name)
 
+    yield from _pairs()
+
+
+def _pairs() -> Iterator[Case]:
+    """Loops over pairs: 64 channels of l = 2, 11 functions."""
+    from spheregeo.sparse.engines.triton.kernels import pairs
+
+    places = dict.fromkeys(("place", "paths"), "*i64") | dict.fromkeys(
+        ("indptr", "source", "target", "order", "row_of"), "*i32"
+    )
+    sizes = dict.fromkeys(("x_row", "x_step", "a_row", "w_row", "C", "row0", "first", "last"), "i32")
+    loops = (pairs.pairs_sum, pairs.pairs_back, pairs.pairs_slope, pairs.pairs_weights)
+    for kernel in loops:
+        for number, kind in enumerate(("none", "shared", "channel")):
+            if kernel is pairs.pairs_weights and not number:
+                continue
+            for label, x in (("", "*fp32"), (" bfloat16", "*bf16")):
+                if label and kind != "channel":
+                    continue
+                tensors = {
+                    "x": x,
+                    "g": x,
+                    "z": x,
+                    "gx": x,
+                    "a": "*fp32",
+                    "w": "*fp32",
+                    "ga": "*fp32",
+                    "gw": "*fp32",
+                }
+                constants = {"F": 11, "D": 5, "HEADS": 4 if kind == "shared" else 1, "KIND": number, "MAPPED": False,
+                             "PLACED": True, "AGAIN": False, "VECTOR": True, "BF": 16, "BD": 8, "BC": 64}  # fmt: skip
+                tile = {"pairs_back": 8, "pairs_weights": 1}.get(kernel.fn.__name__, 16) * 64
+                odd = frozenset({"a_row", "row0", "first", "last"})
+                name = f"{kernel.fn.__name__} {kind}{label}"
+                wide = name.startswith(("pairs_sum channel", "pairs_slope"))
+                warps = max(1, min(4, tile // 256))
+                yield Case(name, kernel, tensors | places | sizes, constants, odd, warps, aligned=wide)
+
 
 def compiled(case: Case, architecture: int) -> dict[str, Any]:
     """Compile a kernel and read its machine code."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from triton.runtime.interpreter import InterpreterBuilder
 
 import spheregeo as sg
 from spheregeo.grids import Equiangular, HEALPix, Icosahedral
-from spheregeo.sparse import SparseMap
+from spheregeo.sparse import Coupling, CSRPattern, Pairs, Path, RowMaps, Rows, SparseMap, TangentMap
 
 EDGE = 48  # entries beyond each end
 MARK = -1234567
@@ -111,7 +112,7 @@ def errors(
 
     expected = every(twin, torch.float64, torch.float64, second)
     ours = every(run, torch.float32, low or torch.float32, second)
-    again = every(run, torch.float32, low or torch.float32, False)
+    again = every(run, torch.float32, torch.float32, False) if low is None else {}
     found = {n: float((ours[n] - e).abs().max() / e.abs().max()) for n, e in expected.items()}
     return found | {"changed": float(any(not torch.equal(ours[n], t) for n, t in again.items()))}
 
@@ -142,19 +143,95 @@ def linear(
     return errors(*(lambda x, w, m=m: m.mix(x, w, groups) for m in maps), [x, w], low, second)  # type: ignore[misc]
 
 
+def coupling(
+    kind: str | None,
+    low: torch.dtype | None = None,
+    second: bool = False,
+    budget: int = 1 << 28,
+    channels: int = 5,
+) -> dict[str, float]:
+    """Two blocks of the source, three paths, targets without pairs, sources without pairs."""
+    from spheregeo.sparse.engines.triton import pairs
+
+    pairs.BUDGET = budget
+    draw = torch.Generator().manual_seed(2)
+    third = 4 if channels % 4 == 0 else 3
+    blocks, groups, paths = [(1, channels), (3, third)], [3, 1], [(0, 0), (1, 0), (1, 1)]
+    listed = [
+        Path(b, g, torch.randn(groups[g], blocks[b][0], 4, generator=draw, dtype=torch.float64))
+        for b, g in paths
+    ]
+    heads, width = 2 if kind == "shared" else 1, channels + third + third
+    made = [
+        Coupling(blocks, groups, listed, 4, weights=kind, heads=heads, engine=e)
+        for e in ("triton", "reference")
+    ]
+    source = torch.randint(0, 7, (12,), generator=draw)
+    ends = Pairs.of(source, torch.randint(0, 3, (12,), generator=draw).mul(2).sort().values, 9, 6)
+    given = [cotangent((9 * (channels + 3 * third),), 3), cotangent((12, 4), 4)]
+    if kind is not None:
+        given.append(cotangent((12, {"shared": heads, "channel": width, "factored": 2}[kind]), 5))
+    if kind == "factored":
+        given.append(cotangent((2, width), 6))
+    return errors(*(lambda x, y, *w, m=m: m(x, y, ends, *w) for m in made), given, low, second)  # type: ignore[misc]
+
+
+def rows(second: bool) -> dict[str, float]:
+    draw = torch.Generator().manual_seed(2)
+    blocks, groups, paths = [(1, 5), (3, 3)], [3, 1], [(0, 0), (1, 0), (1, 1)]
+    listed = [
+        Path(b, g, torch.randn(groups[g], blocks[b][0], 4, generator=draw, dtype=torch.float64))
+        for b, g in paths
+    ]
+    made = [RowMaps(blocks, groups, listed, 4, engine=e) for e in ("triton", "reference")]
+    own = Rows.of(torch.tensor([3, 0, 0, 4, 1, 3, 3]), 6)
+    given = [cotangent((6 * made[0].inputs,), 3), cotangent((7, 4), 4)]
+    return errors(*(lambda x, y, m=m: m(x, m.coefficients(y), own) for m in made), given, None, second)  # type: ignore[misc]
+
+
+def tangent(low: torch.dtype | None = None, second: bool = False, budget: int = 1 << 28) -> dict[str, float]:
+    """Orders 0 to 2 in, 0 and 1 out, pairs and coefficients drawn."""
+    from spheregeo.sparse.engines.triton import tangent as module
+
+    module.CHUNK_BYTES = budget
+    draw = torch.Generator().manual_seed(2)
+    rows = torch.randint(0, 8, (14,), generator=draw).mul(2).sort().values
+    indptr = torch.searchsorted(rows, torch.arange(18))
+    pattern = CSRPattern.of(indptr, torch.randint(0, 11, (14,), generator=draw), 12)
+    numbers = cotangent((2 * 7, 14), 7), cotangent((14,), 8)
+    terms = ((3, 0), (2, 1), (1, 2)), ((1, 0), (2, 1))
+    maps = [TangentMap(pattern, *numbers, rings=2, engine=e) for e in ("triton", "reference")]
+    given = [cotangent((1, 9, 12), 3), cotangent((5, 9, 2), 4)]
+    return errors(*(lambda x, w, m=m: m(x, w, *terms) for m in maps), given, low, second)  # type: ignore[misc]
+
+
 def main() -> None:
     import spheregeo.sparse.engines.triton  # noqa: F401
 
     guard()
-    found = {
-        "scattered rows": linear(Icosahedral(2), (1, 2), (5, 18), second=True),
-        "rings": linear(Equiangular(8, 16), (2, 1), (18, 5), second=True),
-        "blocks": linear(HEALPix(2), (2, 2), (4, 6), groups=2),
-        "depthwise": linear(HEALPix(2), (2, 2), (20, 20), groups=20),
-        "apart": linear(HEALPix(2), (2, 2), (3, 3), mixes=False),
-        "bfloat16": linear(HEALPix(2), (2, 2), (4, 6), low=torch.bfloat16),
-        "float16": linear(HEALPix(2), (2, 2), (4, 6), low=torch.float16),
+    cases: dict[str, Callable[[], dict[str, float]]] = {
+        "scattered rows": lambda: linear(Icosahedral(2), (1, 2), (5, 18), second=True),
+        "rings": lambda: linear(Equiangular(8, 16), (2, 1), (18, 5)),
+        "blocks": lambda: linear(HEALPix(2), (2, 2), (4, 6), groups=2),
+        "depthwise": lambda: linear(HEALPix(2), (2, 2), (20, 20), groups=20),
+        "apart": lambda: linear(HEALPix(2), (2, 2), (3, 3), mixes=False),
+        "low linear": lambda: linear(HEALPix(2), (2, 2), (4, 6), low=torch.bfloat16),
+        "coupling": lambda: coupling(None),
+        "shared weights": lambda: coupling("shared", channels=8),
+        "weights of channels": lambda: coupling("channel", second=True),
+        "factors, in stretches": lambda: coupling("factored", budget=500),
+        "low coupling": lambda: coupling("channel", torch.bfloat16, channels=8),
+        "rows": lambda: rows(False),
+        "tangent": lambda: tangent(budget=1 << 11),
+        "low tangent": lambda: tangent(torch.bfloat16),
+        "float16": lambda: linear(HEALPix(2), (2, 2), (4, 6), low=torch.float16),
     }
+    chosen = [name for name in cases if not sys.argv[1:] or sys.argv[1] in name]
+    found = {}
+    for name in chosen:
+        begun = time.process_time()
+        found[name] = cases[name]()
+        print(f"{name}: {time.process_time() - begun:.1f} s", file=sys.stderr)
     print(json.dumps({"errors": found, "launched": Guarded.launched}))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spheregeo.sparse.forms.orders import Orders, layout, lift, unlift
 from spheregeo.sparse.forms.tangent import Direction, G, TangentStructure, W, X
+from spheregeo.sparse.registry import WIDENED
 
 
 class TangentEngine(ABC):
@@ -84,16 +85,23 @@ class TangentEngine(ABC):
         totals = (
             []
             if other is None
-            else [x.new_zeros(e - b, s.stop - s.start) for b, e, s in zip(begins, ends, spans, strict=True)]
+            else [
+                x.new_zeros(e - b, s.stop - s.start, dtype=WIDENED.get(x.dtype, x.dtype))
+                for b, e, s in zip(begins, ends, spans, strict=True)
+            ]
         )
         for b in range(batch):
             for where, z in self.contract(structure, rows, x[b]):
                 for i, span in enumerate(spans):
                     part = z[:, begins[i] : ends[i]]
                     if y is not None:
-                        y[b, where, span] = part @ matrices[i]
+                        y[b, where, span] = part @ matrices[i].to(part.dtype)
                     if other is not None:
-                        totals[i].addmm_(part.T, other[b, where, span])
+                        near = other[b, where, span]
+                        if near.dtype is totals[i].dtype:
+                            totals[i].addmm_(part.T, near)
+                        else:
+                            totals[i] += part.T @ near
         return y, None if other is None else unlift(totals, source, target, rings)
 
 

@@ -8,10 +8,16 @@ copies of rows.
 
 from spheregeo.sparse.engines.portable.bands import bands
 from spheregeo.sparse.engines.portable.gather import gather
+from spheregeo.sparse.engines.triton.coupling import coupling
 from spheregeo.sparse.engines.triton.linear import TritonLinear
+from spheregeo.sparse.engines.triton.rows import rows
+from spheregeo.sparse.engines.triton.tangent import TritonTangent
 
 OPERATORS = {
     "linear": TritonLinear(),
     "bands": bands,
+    "tangent": TritonTangent(),
+    "coupling": coupling,
+    "rows": rows,
     "gather": gather,
 }
