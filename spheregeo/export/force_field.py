@@ -123,7 +123,7 @@ def save_force_field(
     folder = Path(folder)
     check_place(folder, (FORCES, CONFIG, CARD))
     program = export_force_field(task)
-    dtype = task.scale.dtype
+    dtype = _dtype(task)
     frame = Frame(
         cutoff=float(task.network.cutoff),
         dtype=str(dtype).removeprefix("torch."),
@@ -152,13 +152,18 @@ def save_force_field(
     return write_beside(folder, {**description, "program": record}, (FORCES,))
 
 
+def _dtype(task: Forces) -> torch.dtype:
+    """Type of the network's weights, which is that of its positions."""
+    return next(task.network.parameters()).dtype
+
+
 def _free(task: Forces) -> Tensor:
     """What each element's free atom has in the task's reference, beyond what the network gives it alone; float64."""
     known = task.elements.nonzero()[:, 0]
     network: Any = task.network
     nothing = MoleculeGraph(torch.zeros(2, 0, dtype=torch.int64, device=known.device))
     with torch.no_grad():
-        places = torch.zeros(len(known), 3, dtype=task.scale.dtype, device=known.device)
+        places = torch.zeros(len(known), 3, dtype=_dtype(task), device=known.device)
         alone = network(places, known, torch.arange(len(known), device=known.device), nothing, len(known))
     free = task.atom_energy.double().clone()
     free[known] -= task.scale.double() * alone[:, 0].double()
@@ -177,7 +182,7 @@ def _example(task: Forces) -> tuple[Tensor, ...]:
     network: Any = task.network
     graph = network.neighbors(places, torch.zeros(9, dtype=torch.int64))
     offset = torch.zeros(graph.edge_index.shape[1], 3)
-    device, dtype = task.scale.device, task.scale.dtype
+    device, dtype = task.scale.device, _dtype(task)
     return (
         (places - places.mean(0)).to(device, dtype),
         numbers.to(device),
