@@ -1,4 +1,4 @@
-"""The tangent form from contractions of planar features: channels are mixed by one matrix product for each output order.
+"""The tangent form from contractions of features: channels are mixed by one matrix product for each output order.
 
 Contractions come chunk by chunk, so that nothing of size pairs x channels^2 or pairs x contractions exists.
 """
@@ -8,15 +8,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
-from spheregeo.sparse.forms.orders import Orders, layout, lift, unlift
+from spheregeo.constants import made
+from spheregeo.sparse.forms.orders import Orders, layout, lift, unlift, width
 from spheregeo.sparse.forms.tangent import Direction, G, TangentStructure, W, X
 from spheregeo.sparse.registry import WIDENED
 
 
 class TangentEngine(ABC):
-    """Base of engines for ``"tangent"``, which have one method of their own."""
+    """Base of engines for ``"tangent"``, which have one method of their own.
+
+    With ``planar`` off, an engine is given features as they stand publicly, (N, C) of any strides.
+    """
+
+    planar = True
 
     @abstractmethod
     def contract(
@@ -36,15 +43,12 @@ class TangentEngine(ABC):
         found: dict[int, Tensor] = {}
         if G in wanted:
             assert x is not None and w is not None
-            y, _ = self._run(
-                structure, structure.forward, (_features(x, source), None), _weights(w, structure)
-            )
+            y, _ = self._run(structure, structure.forward, (_rows(x), None), _weights(w, structure))
             assert y is not None
-            found[G] = target.public(y, 2).transpose(1, 2)
+            found[G] = y.transpose(1, 2)
         if X not in wanted and W in wanted and source.dim <= target.dim:  # contract the narrower of the two
             assert x is not None and g is not None
-            pair = (_features(x, source), _features(g, target))
-            _, gw = self._run(structure, structure.forward, pair, None)
+            _, gw = self._run(structure, structure.forward, (_rows(x), _rows(g)), None)
             assert gw is not None
             found[W] = target.public(source.public(gw, 1), 0)
         elif X in wanted or W in wanted:
@@ -55,10 +59,10 @@ class TangentEngine(ABC):
                 weights = _weights(w, structure).transpose(0, 1)
             if W in wanted:
                 assert x is not None
-                other = _features(x, source)
-            gx, gw = self._run(structure, structure.backward, (_features(g, target), other), weights)
+                other = _rows(x)
+            gx, gw = self._run(structure, structure.backward, (_rows(g), other), weights)
             if gx is not None:
-                found[X] = source.public(gx, 2).transpose(1, 2)
+                found[X] = gx.transpose(1, 2)
             if gw is not None:
                 found[W] = target.public(source.public(gw.transpose(0, 1), 1), 0)
         return [found[slot] for slot in wanted]
@@ -72,37 +76,56 @@ class TangentEngine(ABC):
     ) -> tuple[Tensor | None, Tensor | None]:
         """One contraction of x (B, N, C), mixed by w where given, and correlated with ``other`` (B, M, D) where given.
 
-        All are planar; w and the correlation are (channels of the result, channels of x, R).
+        Channels are as they are publicly; w and the correlation are planar (channels of the result, channels of x, R).
         """
         x, other = features
         source, target = ends_of(structure, rows)
         rings, batch = structure.rings, x.shape[0]
         _, ends = layout(source, target, rings)
         begins = [0, *ends[:-1]]
-        matrices = [] if w is None else lift(w, source, target)
-        y = None if w is None else x.new_empty(batch, rows.num_rows, target.dim)
-        spans = [slice(first, first + count * (2 if order else 1)) for order, first, count in target.blocks]
-        totals = (
-            []
-            if other is None
-            else [
-                x.new_zeros(e - b, s.stop - s.start, dtype=WIDENED.get(x.dtype, x.dtype))
-                for b, e, s in zip(begins, ends, spans, strict=True)
+        fields = [(width(n), count) for n, _, count in target.blocks]
+        spans = [_span(target, i, x) for i in range(len(fields))]
+        matrices, y = [], None
+        if w is not None:
+            y = x.new_empty(batch, rows.num_rows, target.dim)
+            for matrix, sizes in zip(lift(w, source, target), fields, strict=True):
+                # the two channels of a field side by side in the result, as they are publicly
+                matrices.append(matrix.unflatten(1, sizes).transpose(1, 2).flatten(1).to(x.dtype))
+        totals = None
+        if other is not None:
+            other = other.contiguous()
+            wide = WIDENED.get(x.dtype, x.dtype)
+            totals = [
+                x.new_zeros(e - b, n * count, dtype=wide)
+                for b, e, (n, count) in zip(begins, ends, fields, strict=True)
             ]
-        )
         for b in range(batch):
-            for where, z in self.contract(structure, rows, x[b]):
-                for i, span in enumerate(spans):
-                    part = z[:, begins[i] : ends[i]]
-                    if y is not None:
-                        y[b, where, span] = part @ matrices[i].to(part.dtype)
-                    if other is not None:
-                        near = other[b, where, span]
-                        if near.dtype is totals[i].dtype:
-                            totals[i].addmm_(part.T, near)
+            given = source.planar(x[b], 1) if self.planar else x[b]
+            for where, z in self.contract(structure, rows, given):
+                parts = [z[:, begin:end] for begin, end in zip(begins, ends, strict=True)]
+                if y is not None:
+                    goal = y[b, where] if isinstance(where, slice) else y.new_empty(len(z), target.dim)
+                    for part, matrix, span in zip(parts, matrices, spans, strict=True):
+                        if isinstance(span, slice):
+                            torch.mm(part, matrix, out=goal[:, span])
                         else:
-                            totals[i] += part.T @ near
-        return y, None if other is None else unlift(totals, source, target, rings)
+                            goal[:, span] = part @ matrix
+                    if not isinstance(where, slice):
+                        y[b].index_copy_(0, where, goal)
+                if other is not None and totals is not None:
+                    near = other[b, where]
+                    for part, total, span in zip(parts, totals, spans, strict=True):
+                        if near.dtype is total.dtype:
+                            total.addmm_(part.T, near[:, span])
+                        else:
+                            total += part.T @ near[:, span]
+        if totals is None:
+            return y, None
+        ordered = [
+            total.unflatten(1, (count, n)).transpose(1, 2).flatten(1)
+            for total, (n, count) in zip(totals, fields, strict=True)
+        ]
+        return y, unlift(ordered, source, target, rings)
 
 
 def ends_of(structure: TangentStructure, rows: Direction) -> tuple[Orders, Orders]:
@@ -111,9 +134,18 @@ def ends_of(structure: TangentStructure, rows: Direction) -> tuple[Orders, Order
     return pair[::-1] if rows.adjoint else pair
 
 
-def _features(x: Tensor, orders: Orders) -> Tensor:
-    """(B, C, N) to planar (B, N, C)."""
-    return orders.planar(x.transpose(1, 2), 2)
+def _rows(x: Tensor) -> Tensor:
+    """(B, C, N) to (B, N, C), a view."""
+    return x.transpose(1, 2)
+
+
+def _span(orders: Orders, i: int, like: Tensor) -> slice | Tensor:
+    """Public channels of the i-th order present, ascending: a slice where they follow one another."""
+    n, first, count = orders.blocks[i]
+    channels = sorted(orders.permutation[first : first + count * width(n)].tolist())
+    if channels[-1] - channels[0] + 1 == len(channels):
+        return slice(channels[0], channels[-1] + 1)
+    return made(("channels", orders.terms, i), lambda: torch.tensor(channels), like)
 
 
 def _weights(w: Tensor, structure: TangentStructure) -> Tensor:

@@ -7,7 +7,7 @@ from spheregeo.sparse.engines.kernels.rings import ring_apply, ring_gradients
 from spheregeo.sparse.engines.kernels.rows import rows_adjoint, rows_apply, rows_coefficients
 from spheregeo.sparse.engines.kernels.scattered import csr_contract
 from spheregeo.sparse.engines.kernels.spectral import spectral_correlate, spectral_mix
-from spheregeo.sparse.engines.kernels.tangent import tangent_contract
+from spheregeo.sparse.engines.kernels.tangent import tangent_contract, tangent_planar, tangent_runs
 
 __all__ = [
     "attend",
@@ -29,4 +29,6 @@ __all__ = [
     "spectral_correlate",
     "spectral_mix",
     "tangent_contract",
+    "tangent_planar",
+    "tangent_runs",
 ]
