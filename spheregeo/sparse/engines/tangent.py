@@ -90,7 +90,7 @@ class TangentEngine(ABC):
             y = x.new_empty(batch, rows.num_rows, target.dim)
             for matrix, sizes in zip(lift(w, source, target), fields, strict=True):
                 # the two channels of a field side by side in the result, as they are publicly
-                matrices.append(matrix.unflatten(1, sizes).transpose(1, 2).flatten(1).to(x.dtype))
+                matrices.append(matrix.unflatten(1, sizes).transpose(1, 2).flatten(1))
         totals = None
         if other is not None:
             other = other.contiguous()
@@ -106,10 +106,10 @@ class TangentEngine(ABC):
                 if y is not None:
                     goal = y[b, where] if isinstance(where, slice) else y.new_empty(len(z), target.dim)
                     for part, matrix, span in zip(parts, matrices, spans, strict=True):
-                        if isinstance(span, slice):
+                        if isinstance(span, slice) and part.dtype is goal.dtype is matrix.dtype:
                             torch.mm(part, matrix, out=goal[:, span])
                         else:
-                            goal[:, span] = part @ matrix
+                            goal[:, span] = (part @ matrix.to(part.dtype)).to(goal.dtype)
                     if not isinstance(where, slice):
                         y[b].index_copy_(0, where, goal)
                 if other is not None and totals is not None:
