@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import spheregeo as sg
+from spheregeo.grids import Equiangular
 from spheregeo.sampling import farthest_points
 from spheregeo.sampling.points import farthest
 from spheregeo.sparse import default_engine
@@ -163,3 +164,23 @@ def test_rows_go_in_few_classes() -> None:
     assert (padded >= lengths).all() and 3 < len(set(padded.tolist())) <= plans.CLASSES
     assert padded.sum() < 1.25 * lengths.sum()
     assert len(set(plans.lengths_of_classes(lengths[:1] + 3).tolist())) == 1
+
+
+def test_second_derivatives_wait_for_nothing() -> None:
+    """Operators are then built anew around the same tensors, which find what was made of these; forces are trained so."""
+    grid = Equiangular(16, 32)
+    with Pretend() as device:
+        disco, steerable = device.move(
+            torch.nn.ModuleList(
+                [sg.nn.DiscoConv(2, 2, grid), sg.nn.SteerableConv("2x0e", "2x0e + 1x1o", lmax=1)]
+            )
+        )
+        fields, rows, places = device.move([torch.randn(1, 2, 16, 32), torch.randn(8, 2), torch.randn(8, 3)])
+        edges = sg.nn.EdgeList.of(device.move(torch.randint(8, (2, 40))), 8)
+        for _ in range(2):
+            device.reset()
+            for run_it, x in ((disco, fields), (lambda p: steerable(rows, p, edges), places)):
+                x.requires_grad_()
+                (g,) = torch.autograd.grad(run_it(x).square().sum(), x, create_graph=True)
+                g.square().sum().backward()
+        assert (device.syncs, device.copies) == (0, 0), device.places

@@ -439,10 +439,28 @@ def test_mixed_precision_on_every_grid(grid: Any, groups: int, engine: str | Non
         and x.grad is not None
         and layer.weight.grad is not None
     )
-    with torch.autocast("cpu", torch.bfloat16):
-        low = layer(x.bfloat16())
-    assert low.dtype == torch.bfloat16
-    assert float((low.float() - y).detach().norm() / y.detach().norm()) < 1e-2
+    for dtype, bound in ((torch.bfloat16, 1e-2), (torch.float16, 2e-3)):
+        with torch.autocast("cpu", dtype):
+            low = layer(x.to(dtype))
+        assert low.dtype == dtype
+        assert float((low.float() - y).detach().norm() / y.detach().norm()) < bound
+
+
+@pytest.mark.parametrize("engine", [None, "torch"])
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_mixed_precision_of_fields_and_attention_on_every_grid(grid: Any, engine: str | None) -> None:
+    cases = [
+        (sg.nn.GaugeConv("2x0 + 1x1", "2x0 + 1x1", grid, engine=engine), 4),
+        (sg.nn.SphereAttention(4, grid, heads=2, engine=engine), 4),
+    ]
+    for layer, channels in cases:
+        x = torch.randn(1, channels, *grid.shape)
+        exact = layer(x).detach()
+        for dtype, bound in ((torch.bfloat16, 2e-2), (torch.float16, 4e-3)):
+            with torch.autocast("cpu", dtype):
+                low = layer(x.to(dtype).requires_grad_())
+            low.float().sum().backward()
+            assert float((low.float() - exact).detach().norm() / exact.norm()) < bound, type(layer).__name__
 
 
 def test_types_choose_engines_too() -> None:
