@@ -772,7 +772,7 @@ def test_weights_of_molecules_by_hand() -> None:
 
 
 def test_tables_of_elements_and_types(tmp_path: Path) -> None:
-    from spheregeo.tasks.molecules.force_scores import error_table, write_errors
+    from spheregeo.tasks.molecules.forces.scores import error_table, write_errors
 
     scores, nan = ForceScores(), torch.nan
     forces = torch.tensor([[3.0, 0, 0], [0, 0, 0], [nan, nan, nan], [0.6, 0.6, 0.6]])

@@ -15,25 +15,22 @@ import torch
 from torch import Tensor
 
 from spheregeo import audit
-from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules, fit_references
+from spheregeo.data.molecules.molecules import MAX_NUMBER, Molecules
 from spheregeo.models.space.molecule_graph import MoleculeGraph
 from spheregeo.tasks.checks import Batch, take
-from spheregeo.tasks.losses import plain_mean
 from spheregeo.tasks.molecules.atoms import Atoms, prepare_atoms, without_inference_mode
-from spheregeo.tasks.molecules.base import check_loss_options, penalty, per_element
-from spheregeo.tasks.molecules.fine_tuning import Origin, shifted_references
-from spheregeo.tasks.molecules.force_parts import strongest, turned_forces, volumes
-from spheregeo.tasks.molecules.force_scores import UNITS, ForceScores, error_table, write_errors
+from spheregeo.tasks.molecules.base import check_loss_options
+from spheregeo.tasks.molecules.forces.fine_tuning import Origin
+from spheregeo.tasks.molecules.forces.loss import force_loss
+from spheregeo.tasks.molecules.forces.parts import strongest, turned_forces, volumes
+from spheregeo.tasks.molecules.forces.references import REFERENCES, fit_references_and_scale
+from spheregeo.tasks.molecules.forces.scores import UNITS, ForceScores, error_table, write_errors
 from spheregeo.tasks.molecules.predict import Answer, predict_molecules
-from spheregeo.tasks.molecules.regression import over_atoms
 from spheregeo.tasks.molecules.schedules import ScheduledTask
 from spheregeo.tasks.pictures.forces import forces_picture
 from spheregeo.tasks.pictures.parity import parity_picture, write_values
 from spheregeo.tasks.predict import PredictOptions
 from spheregeo.tasks.predictions import Predictions
-
-REFERENCES = ("isolated", "fit", "none", "checkpoint")
-BOUND = 20.0  # eV an atom; energies further from free atoms than that are no binding energies
 
 
 class Forces(ScheduledTask):
@@ -173,70 +170,9 @@ class Forces(ScheduledTask):
     def fit_scales(self, molecules: Molecules) -> None:
         if molecules.replayed is not None:
             molecules = molecules.select((~molecules.replayed).nonzero()[:, 0])
-        if molecules.energy is None or molecules.forces is None:
-            raise ValueError("the training data hold no energies and forces; use data such as ForcesData")
         if self._shift is not None and self._origin is None:
             return  # a resumed run that began from a checkpoint: scale and energies of free atoms are restored
-        isolated = getattr(self.trainer.datamodule, "isolated", None)  # type: ignore[attr-defined]
-        given = self.free_atoms if self.free_atoms is not None else isolated
-        if self.references == "isolated":
-            if not given:
-                raise ValueError(
-                    "references is 'isolated' but the data hold no free atoms; give --data.isolated FILE, "
-                    "--model.free_atoms, or choose --model.references fit"
-                )
-            table = per_element(given, molecules.elements, "energies of free atoms")
-        elif self.references == "checkpoint":
-            if self._origin is None:
-                raise ValueError(
-                    "references is 'checkpoint' but the training starts from no force field; give --init, or choose fit"
-                )
-            table = self._origin.atom_energy.to(self.atom_energy)
-        elif self.references == "fit" and self._origin is not None:
-            table = shifted_references(self, molecules, self._origin).to(self.atom_energy)
-        elif self.references == "fit":
-            table = fit_references(molecules, molecules.energy)
-        else:
-            table = torch.zeros_like(self.atom_energy)
-        bound = ((molecules.energy - over_atoms(table, molecules)) / molecules.counts).abs()
-        if self.references != "none" and float(bound.median()) > BOUND:
-            raise ValueError(
-                f"energies are {float(bound.median()):.4g} eV an atom away from those of free atoms; expected a few eV: "
-                "are energies and references in the same unit, and from the same method?"
-            )
-        self.atom_energy.copy_(table)
-        per_atom = (molecules.energy - over_atoms(table, molecules)) / molecules.counts
-        forces = molecules.forces
-        if self.free_only and molecules.fixed is not None:
-            forces = forces[~molecules.fixed]
-        known = forces[torch.isfinite(forces)]
-        trained = max(self.stress_weight, self.swa_weights.get("stress", 0.0))
-        if molecules.stress is not None and not trained and not self.direct:
-            self.tell(
-                "the data hold stresses, which are scored and not trained: --model.stress_weight 1 trains them"
-            )
-        if trained and molecules.stress is None:
-            raise ValueError(
-                f"stress_weight is {trained} but the training data hold no stress; expected 0, or --data.stress_key"
-            )
-        if not len(known):
-            self.tell("no training molecule has forces: energies alone train")
-        if self._origin is not None:
-            self.elements |= self._origin.elements.to(self.elements)
-            old = self._origin.atom_energy.to(table)
-            missing = self._origin.elements.to(self.elements).clone()
-            missing[molecules.elements] = False
-            self.atom_energy.copy_(
-                torch.where(missing, old, table)
-            )  # of elements that the new data do not have
-            self._shift = (self.atom_energy - old).cpu()
-            most = float(self._shift.abs().max())
-            self.tell(
-                f"the scale of the checkpoint is kept; energies of free atoms differ by up to {most:.4g} eV"
-            )
-            return
-        rms = float(known.square().mean().sqrt() if len(known) else per_atom.square().mean().sqrt())
-        self.scale.fill_(rms if rms > 1e-12 else 1.0)
+        self._shift = fit_references_and_scale(self, molecules, self._origin)
 
     def setup(self, stage: str) -> None:
         """Let the best checkpoint be that of the energies where no validation molecule has forces; before states are restored."""
@@ -355,57 +291,26 @@ class Forces(ScheduledTask):
         strained = "stress" in batch and not self.direct and bool(torch.isfinite(batch["stress"]).any())
         found = self.derive(batch, create_graph=training, keep=True, stress=strained)
         with torch.inference_mode(False), torch.set_grad_enabled(training):
-            energy, forces = without_inference_mode(energy), without_inference_mode(forces)
-            index = without_inference_mode(batch["batch"])
+            given = {k: without_inference_mode(v) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            given["energy"], given["forces"] = without_inference_mode(energy), without_inference_mode(forces)
             if (
-                "replayed" in batch and self._shift is not None
-            ):  # whose energies count from the checkpoint's free atoms
-                on_atoms = self._shift.to(energy)[without_inference_mode(batch["numbers"])]
-                shift = torch.zeros_like(energy).index_add(0, index, on_atoms)
-                energy = energy + shift * without_inference_mode(batch["replayed"])
-            atoms = torch.bincount(index, minlength=len(energy))
-            bound, derived = found["bound"], found["forces"]
-            scale = self.scale.to(bound)
-            per_atom = (bound - (energy - found["free"]).to(bound)) / (atoms * scale)  # (B,)
-            known = self._counted(batch, forces)  # (P,)
-            of_all = bool(known.all())
-            error = (derived - forces.to(derived)) / scale  # (P, 3)
-            if not of_all:
-                error = torch.where(known[:, None], (derived - forces.nan_to_num().to(derived)) / scale, 0.0)
-            counted = atoms if of_all else torch.bincount(index[known], minlength=len(energy)).clamp_min(1)
-            squares = penalty(error, self.loss, self.huber_delta).sum(1) / (3 * counted[index])
-            by_molecule = squares.new_zeros(len(energy)).index_add(0, index, squares)
-            have = torch.ones_like(by_molecule)
-            if not of_all:  # a mean over those whose forces are known
-                have = (torch.bincount(index[known], minlength=len(energy)) > 0).to(by_molecule)
+                "replayed" in given and self._shift is not None
+            ):  # energies that count from the checkpoint's free atoms
+                on_atoms = self._shift.to(energy)[given["numbers"]]
+                shift = torch.zeros_like(energy).index_add(0, given["batch"], on_atoms)
+                given["energy"] = given["energy"] + shift * given["replayed"]
+            known = self._counted(given, given["forces"])
             weights = self.weights_of_loss()
-            own = (
-                without_inference_mode(batch["weight"]).to(bound).unbind(1)
-                if "weight" in batch
-                else [1.0] * 3
+            loss = force_loss(found, given, known, self.scale, weights, self.loss, self.huber_delta)
+        more = {}
+        if strained:
+            more["predicted_stress"] = (
+                found["virials"].detach().double() / volumes(given["cell"])[:, None, None]
             )
-            loss = weights["energy"] * plain_mean(
-                own[0] * penalty(per_atom, self.loss, self.huber_delta)
-            ) + weights["forces"] * plain_mean(own[1] * by_molecule, have)
-            more = {}
-            if strained:
-                stress, volume = (
-                    without_inference_mode(batch["stress"]),
-                    volumes(without_inference_mode(batch["cell"])),
-                )
-                have = torch.isfinite(stress).flatten(1).all(1)
-                if weights["stress"]:
-                    virials = (stress.nan_to_num() * volume[:, None, None]).to(bound)
-                    error = (found["virials"] - virials) / (atoms * scale)[:, None, None]
-                    error = torch.where(have[:, None, None], error, 0.0)
-                    squares = penalty(error, self.loss, self.huber_delta).mean((1, 2))
-                    loss = loss + weights["stress"] * plain_mean(own[2] * squares, have.to(squares))
-                more["predicted_stress"] = found["virials"].detach().double() / volume[:, None, None]
-        if not training:
-            loss = loss.detach()
+        atoms = torch.bincount(given["batch"], minlength=len(energy))
         return {
-            **batch, "truth": energy, "atoms": atoms, "prediction": found["energy"].detach(),
-            "predicted_forces": derived.detach(), "loss": loss, **more,
+            **batch, "truth": given["energy"], "atoms": atoms, "prediction": found["energy"].detach(),
+            "predicted_forces": found["forces"].detach(), "loss": loss if training else loss.detach(), **more,
         }  # fmt: skip
 
     def _counted(self, batch: Batch, forces: Tensor) -> Tensor:
