@@ -79,6 +79,12 @@ def cases() -> Iterator[Case]:
             yield Case(label, kernel, types, constants, odd, own.warps, aligned="csr" in name)
 
     yield from _pairs()
+    from spheregeo.sampling.points import _farthest_triton
+
+    whole = dict.fromkeys(("chosen", "bounds", "counts", "places", "first"), "*i64")
+    types = dict.fromkeys(("points", "far", "tolerance"), "*fp64") | whole
+    fixed = {"SHARE": 2.0**-10, "BLOCK": _farthest_triton.BLOCK}
+    yield Case("farthest", _farthest_triton.farthest, types, fixed, warps=8, aligned=False)
 
 
 def _pairs() -> Iterator[Case]:

@@ -205,6 +205,27 @@ def tangent(low: torch.dtype | None = None, second: bool = False, budget: int = 
     return errors(*(lambda x, w, m=m: m(x, w, *terms) for m in maps), given, low, second)  # type: ignore[misc]
 
 
+def farthest() -> dict[str, float]:
+    """Three clouds, one of them a lattice full of ties, one empty: the names that the compiled loop chooses."""
+    from spheregeo.sampling.points import _farthest_triton as module
+    from spheregeo.sampling.points import farthest as rule
+
+    module.BLOCK = 16
+    module.farthest = Guarded(module.farthest)
+    lattice = torch.cartesian_prod(*[torch.arange(3.0)] * 3)
+    points = torch.cat([cotangent((23, 3), 1).float(), lattice])
+    batch = torch.tensor([0] * 23 + [2] * 27)
+    expected = sg.sampling.farthest_points(points, 9, batch)
+    rule._compiled = module.on_device
+    found = [sg.sampling.farthest_points(points, 9, batch) for _ in range(2)]
+    changed = float(not torch.equal(*found))
+    return {
+        "names": float((found[0] != expected).sum()),
+        "number": float(len(expected) != 18),
+        "changed": changed,
+    }
+
+
 def main() -> None:
     import spheregeo.sparse.engines.triton  # noqa: F401
 
@@ -224,6 +245,7 @@ def main() -> None:
         "rows": lambda: rows(False),
         "tangent": lambda: tangent(budget=1 << 11),
         "low tangent": lambda: tangent(torch.bfloat16),
+        "farthest points": farthest,
         "float16": lambda: linear(HEALPix(2), (2, 2), (4, 6), low=torch.float16),
     }
     chosen = [name for name in cases if not sys.argv[1:] or sys.argv[1] in name]

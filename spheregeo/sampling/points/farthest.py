@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -217,3 +218,14 @@ def in_torch(
         lowest = torch.full_like(counts, len(points)).scatter_reduce_(0, index, ties, "amin")
         latest = torch.where(counts > k + 1, lowest, latest)
     return chosen[:-1]
+
+
+def _on_cuda(points: Tensor, bounds: Tensor, counts: Tensor, tolerance: Tensor, first: Tensor) -> Tensor:
+    """One launch, a program a cloud."""
+    from spheregeo.sampling.points._farthest_triton import on_device  # imports triton
+
+    return on_device(points, bounds, counts, tolerance, first)
+
+
+if find_spec("triton") is not None:
+    KERNELS["cuda"] = _on_cuda
