@@ -119,8 +119,26 @@ def exchange_rows(rows: Tensor, send: Sequence[int], receive: Sequence[int], gro
     for traffic in _open:
         traffic.sent.append(rows.shape[0] * size)
         traffic.received.append(made.shape[0] * size)
-    distributed.all_to_all_single(made, rows.contiguous(), list(receive), list(send), group=group)
+    rows, me = rows.contiguous(), group_rank(group)
+    calls = []
+    ways = (distributed.isend, rows.split(list(send))), (distributed.irecv, made.split(list(receive)))
+    for way, parts in ways:
+        for other, part in enumerate(parts):
+            if not len(part):
+                continue
+            if other == me:
+                own = sum(receive[:me])
+                made[own : own + len(part)] = rows[sum(send[:me]) :][: len(part)]
+            else:
+                calls.append(distributed.P2POp(way, part, _everywhere(other, group), group))
+    for call in distributed.batch_isend_irecv(calls) if calls else ():
+        call.wait()
     return made
+
+
+def _everywhere(rank: int, group: Group) -> int:
+    """Number among all processes of one within a group."""
+    return rank if group is None else distributed.get_global_rank(group, rank)
 
 
 class _Sum(Function):

@@ -27,9 +27,9 @@ def _read(pattern: Pattern, kept: Tensor) -> Tensor:
     if isinstance(pattern, BlockPattern):
         for block in pattern.blocks:
             read[block.source] |= _read(block.pattern, kept[block.target])
-    elif isinstance(pattern, RingPattern):
-        some = kept[_points(pattern.target_base, pattern.target_stride, pattern.columns)].any(1)
-        rings = torch.unique(pattern.ring.long().cpu()[some[rows_of(pattern.indptr).cpu()]])
+    elif isinstance(pattern, RingPattern) and not _torn(pattern, kept):
+        whole = kept[pattern.target_base.cpu()]
+        rings = torch.unique(pattern.ring.long().cpu()[whole[rows_of(pattern.indptr).cpu()]])
         read[_points(pattern.source_base, pattern.source_stride, pattern.columns)[rings]] = True
     elif isinstance(pattern, CSRPattern):
         read[pattern.indices.long().cpu()[kept[rows_of(pattern.indptr).cpu()]]] = True
@@ -37,6 +37,12 @@ def _read(pattern: Pattern, kept: Tensor) -> Tensor:
         target, source, _ = pattern.coo()
         read[source.cpu()[kept[target.cpu()]]] = True
     return read
+
+
+def _torn(pattern: RingPattern, kept: Tensor) -> bool:
+    """Whether some rings of the target are kept in part."""
+    at = kept[_points(pattern.target_base, pattern.target_stride, pattern.columns)]
+    return bool((at.any(1) != at.all(1)).any())
 
 
 def restrict(pattern: Pattern, targets: Tensor, sources: Tensor) -> tuple[Pattern, Tensor]:
