@@ -275,7 +275,7 @@ def worker(rank: int, store: str) -> None:
 @pytest.mark.skipif(not distributed.is_available(), reason="torch was built without distributed")
 def test_processes_that_share_points_equal_one(tmp_path: Path, programs: Any) -> None:
     running = [programs.start([__file__, str(k), str(tmp_path / "store")]) for k in range(4)]
-    ended = [programs.finish(number, timeout=240) for number in running]
+    ended = [programs.finish(number, timeout=540) for number in running]
     assert [process.returncode for process in ended] == [0] * 4, "\n".join(p.stderr for p in ended)
 
 
