@@ -18,6 +18,7 @@ the poles of Equiangular(poles=True)); degree 3 wants three spacings.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -108,12 +109,32 @@ def correct_moments(
         raise ValueError(
             f"values, r, phi, weights have shapes {got}; expected ({kernel.num_functions}, {nnz}) and ({nnz},)"
         )
+    t, angle = r.to(torch.float64) / radius, phi.to(torch.float64)
+    seen = lambda index: moment_functions(t[index], angle[index], degree)  # noqa: E731
+    return correct_sums(values, seen, hann(t), weights, indptr, kernel, radius, degree, condition)
+
+
+def correct_sums(
+    values: Tensor,
+    functions: Callable[[Tensor], Tensor],
+    window: Tensor,
+    weights: Tensor,
+    indptr: Tensor,
+    kernel: Kernel,
+    radius: float,
+    degree: int,
+    condition: float = 0.1,
+) -> Tensor:
+    """:func:`correct_moments` for terms that see whatever moment functions, such as their means over several samples.
+
+    Shape: values (K, nnz), window and weights (nnz,), indptr (P + 1,) -> (K, nnz) float64; ``functions`` gives the moment functions
+    of some terms, index (...) -> (m, ...).
+    """
     moments, gram = continuous_moments(kernel, float(radius), degree)
     whiten = torch.linalg.inv(torch.linalg.cholesky(gram)).to(
         values.device
     )  # lower triangular: degrees stay nested
     target = whiten @ moments.to(values.device)
-    t, window = r.to(torch.float64) / radius, hann(r.to(torch.float64) / radius)
     out = values.to(torch.float64, copy=True)
     counts = indptr.diff()
     order = counts.argsort(descending=True, stable=True)  # rows of like length share a chunk: little padding
@@ -124,9 +145,7 @@ def correct_moments(
         slot = torch.arange(longest, device=indptr.device)
         valid = slot < counts[rows][:, None]  # (rows, longest)
         index = torch.where(valid, indptr[rows][:, None] + slot, 0)
-        basis = (
-            whiten @ moment_functions(t[index], phi[index].to(torch.float64), degree).flatten(1)
-        ).unflatten(1, index.shape)
+        basis = (whiten @ functions(index).flatten(1)).unflatten(1, index.shape)
         basis = basis.permute(1, 2, 0)  # (rows, longest, m)
         weighted = basis * torch.where(valid, weights[index].to(torch.float64), 0.0)[..., None]
         current = out[:, index].permute(1, 2, 0)  # (rows, longest, K)

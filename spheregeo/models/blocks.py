@@ -192,6 +192,7 @@ class ResidualBlock(nn.Module):
         kernel: filter basis of the convolution.
         spacings: radius of the filters in grid spacings.
         norm: "batch", "group" or "none".
+        polar: how the convolution treats the crowded rows of lat-lon grids, see :class:`spheregeo.nn.DiscoConv`.
 
     Shape: (B, channels, *grid.shape) -> the same.
     Equivariance: SO(3) up to the convolution's quadrature error when the kernel is isotropic.
@@ -205,11 +206,15 @@ class ResidualBlock(nn.Module):
         torch.Size([2, 4, 192])
     """
 
-    def __init__(self, channels: int, grid: Grid, *, kernel: Kernel, spacings: float, norm: str) -> None:
+    def __init__(
+        self, channels: int, grid: Grid, *, kernel: Kernel, spacings: float, norm: str, polar: str = "exact"
+    ) -> None:
         super().__init__()
         # The norm that follows subtracts any constant, so a bias before it would be dead weight.
         bias = norm == "none"
-        self.conv = make_conv(channels, channels, grid, kernel=kernel, spacings=spacings, bias=bias)
+        self.conv = make_conv(
+            channels, channels, grid, kernel=kernel, spacings=spacings, bias=bias, polar=polar
+        )
         self.norm1 = make_norm(norm, channels)
         self.mix = Pointwise(channels, channels, bias=bias)
         self.norm2 = make_norm(norm, channels)

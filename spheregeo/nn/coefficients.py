@@ -9,6 +9,7 @@ from spheregeo.grids import Grid
 from spheregeo.grids.cache import geometry
 from spheregeo.grids.latlon import LatLon
 from spheregeo.kernels import Kernel, correct_moments, normalize
+from spheregeo.nn.averaged import averaged_map
 from spheregeo.sampling.relation import Relation, relation
 from spheregeo.sparse import RingPattern, SparseMap
 
@@ -26,15 +27,21 @@ def disco_map(
     transposed: bool,
     dtype: torch.dtype,
     engine: str | None,
+    polar: str = "exact",
 ) -> SparseMap:
     """The sparse map of a DISCO layer, K = kernel.num_functions; layers of equal geometry share its tensors."""
     if transposed and kernel.isotropic and normalization is None:
         transposed = False  # filters that depend on the distance alone are centred at both ends
     if transposed:
         moments = None
-    key = ("disco", source, target, kernel, radius, moments, normalization, transposed, dtype)
+    key = ("disco", source, target, kernel, radius, moments, normalization, transposed, dtype, polar)
 
     def build() -> SparseMap:
+        can = not transposed and normalization is None
+        if polar == "averaged" and can and isinstance(source, LatLon) and isinstance(target, LatLon):
+            averaged = averaged_map(source, target, kernel, radius, moments, dtype)
+            if averaged is not None:
+                return averaged
         found, values = coefficients(source, target, kernel, radius, moments, normalization, transposed)
         # Rounding residues (sin of multiples of pi) would turn into subnormal numbers, which CPUs multiply slowly.
         if values.shape[1]:

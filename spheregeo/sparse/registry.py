@@ -205,6 +205,11 @@ def has_operator(name: str, operator: str) -> bool:
     return any(operator in _table(n) for n in (_automatic if name == "auto" else [name]))
 
 
+def is_compiled(name: str, x: Tensor) -> bool:
+    """Whether the choice for sparse maps of these features is the engine "cpu"."""
+    return pick(name, x, "linear")[0] is _tables.get("cpu", {}).get("linear")
+
+
 # What torch.compiler.assume_constant_result sets; calling that would import the compiler, half of torch's own time.
 setattr(has_operator, "_dynamo_marked_constant", True)  # noqa: B010
 

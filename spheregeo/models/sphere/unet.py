@@ -50,6 +50,7 @@ class SphericalUNet(Checkpointed, ExactBuffers):
         norm: "batch", "group" or "none".
         checkpoint: whether to compute each stage again in the backward pass instead of keeping it.
         position: whether the sine of the latitude is one more input channel.
+        polar: how convolutions treat the crowded rows of lat-lon grids, see :class:`spheregeo.nn.DiscoConv`.
 
     Shape: (B, in_channels, *grid.shape) -> (B, out_channels, *grid.shape).
     Equivariance: SO(3), approximate, with an isotropic kernel (the default) and ``position=False``: 0.3 % relative
@@ -83,6 +84,7 @@ class SphericalUNet(Checkpointed, ExactBuffers):
         norm: str = "batch",
         checkpoint: bool = False,
         position: bool = False,
+        polar: str = "exact",
     ) -> None:
         super().__init__()
         if depth < 1 or width < 1 or blocks < 0:
@@ -105,13 +107,14 @@ class SphericalUNet(Checkpointed, ExactBuffers):
                 kernel=kernel,
                 spacings=spacings,
                 bias=norm == "none",
+                polar=polar,
             )
             return nn.Sequential(conv, make_norm(norm, channels_out), nn.GELU())
 
         def stage(channels: int, at: Grid) -> nn.Sequential:
             return nn.Sequential(
                 *(
-                    self._block(channels, at, kernel=kernel, spacings=spacings, norm=norm)
+                    self._block(channels, at, kernel=kernel, spacings=spacings, norm=norm, polar=polar)
                     for _ in range(blocks)
                 )
             )

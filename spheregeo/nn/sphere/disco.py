@@ -47,8 +47,13 @@ class _Disco(ExactBuffers):
         moments: int | None = 2,
         normalization: str | None = None,
         engine: str | None = None,
+        polar: str = "exact",
     ) -> None:
         super().__init__()
+        if polar not in ("exact", "averaged"):
+            raise ValueError(f"polar is {polar!r}; expected 'exact' or 'averaged'")
+        if polar == "averaged" and normalization is not None:
+            raise ValueError(f"polar is 'averaged' and normalization {normalization!r}; expected one of them")
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected a positive integer")
@@ -72,7 +77,7 @@ class _Disco(ExactBuffers):
                     f"normalization is {normalization!r}; expected None or one of {', '.join(NORMALIZATIONS)}"
                 )
             moments = None
-        self.moments, self.normalization, self.engine = moments, normalization, engine
+        self.moments, self.normalization, self.engine, self.polar = moments, normalization, engine, polar
         self.weight = nn.Parameter(
             torch.empty(out_channels, in_channels // groups, self.kernel.num_functions)
         )
@@ -91,6 +96,7 @@ class _Disco(ExactBuffers):
             transposed=self._transposed,
             dtype=dtype,
             engine=self.engine,
+            polar=self.polar,
         )
 
     def reset_parameters(self) -> None:
@@ -121,7 +127,7 @@ class _Disco(ExactBuffers):
         return (
             f"{self.in_channels}, {self.out_channels}, source={self.source!r}, target={self.target!r}, "
             f"kernel={self.kernel!r}, radius={self.radius:.6g}, groups={self.groups}, bias={self.bias is not None}, "
-            f"moments={self.moments}"
+            f"moments={self.moments}" + (f", polar={self.polar!r}" if self.polar != "exact" else "")
         )
 
     @classmethod
@@ -161,7 +167,9 @@ class _Disco(ExactBuffers):
     def flops(self) -> int:
         """Multiplications and additions of one forward pass of one sample, contracting before mixing."""
         k, points = self.kernel.num_functions, self.target.num_points
-        contract = 2 * k * self.in_channels * self.map.num_nonzeros
+        boxes = self.map.by_boxes
+        nonzeros = (self.map if boxes is None else boxes).num_nonzeros
+        contract = 2 * k * self.in_channels * nonzeros
         return contract + 2 * k * self.in_channels * self.out_channels // self.groups * points
 
     def memory_bytes(self) -> int:
@@ -187,6 +195,9 @@ class DiscoConv(_Disco):
             "modal", each with its 1/(4 pi)), for weights trained there; it turns the moment correction off. None leaves
             filters as they are.
         engine: of the sparse backend, see :func:`spheregeo.sparse.engines`; None for the default.
+        polar: "exact", or "averaged" to read rows near the poles of lat-lon grids through means over several longitudes
+            (docs/guides/disco.md): less work at filters that differ by less than their own radius there. It changes nothing on
+            other grids.
 
     Shape:
         (B, in_channels, *source.shape) -> (B, out_channels, *target.shape); weight (out, in/groups, K).
@@ -231,6 +242,9 @@ class DiscoConvTranspose(_Disco):
             "modal", each with its 1/(4 pi)), for weights trained there; it turns the moment correction off. None leaves
             filters as they are.
         engine: of the sparse backend, see :func:`spheregeo.sparse.engines`; None for the default.
+        polar: "exact", or "averaged" to read rows near the poles of lat-lon grids through means over several longitudes
+            (docs/guides/disco.md): less work at filters that differ by less than their own radius there. It changes nothing on
+            other grids.
 
     Shape: (B, in_channels, *source.shape) -> (B, out_channels, *target.shape); weight (out, in/groups, K).
     Units: radius in radians.

@@ -12,7 +12,7 @@ from spheregeo.sparse.maps.base import FixedMap
 from spheregeo.sparse.multilinear import is_traced
 from spheregeo.sparse.patterns import BandsPattern, BlockPattern, CSRPattern, Pattern, RingPattern
 from spheregeo.sparse.patterns.bands import split
-from spheregeo.sparse.registry import has_operator
+from spheregeo.sparse.registry import has_operator, is_compiled
 
 BANDS_BYTES = (
     1 << 27
@@ -44,6 +44,7 @@ class SparseMap(FixedMap):
 
     values: Tensor
     order: Tensor
+    by_boxes: SparseMap | None  # the same map with crowded rows read through sums over boxes, for mixing without groups by "cpu"
     by_bands: SparseMap | None  # the same map with its wide rows in Fourier space, for mixing without groups
 
     def __init__(
@@ -120,6 +121,8 @@ class SparseMap(FixedMap):
         self.num_source, self.num_target, self.kind = pattern.num_source, pattern.num_target, pattern.kind
         self.by_bands, self._saved = None, 0
         if isinstance(pattern, RingPattern):
+        self.by_bands = self.by_boxes = None
+        if type(pattern) is RingPattern:
             keep, bands = split(pattern, values, dtype)
             if bands is not None:
                 whole = slice(0, pattern.num_target), slice(0, pattern.num_source)
@@ -188,6 +191,10 @@ class SparseMap(FixedMap):
                 "expected weight.shape[1] * groups channels and weight.shape[0] divisible by groups"
             )
         weight = weight.to(x.dtype)
+        if values is None and groups == 1 and self.by_boxes is not None and not is_traced(x):
+            boxes = self.by_boxes
+            if is_compiled(self.engine, x):
+                return boxes._contract(x, weight, boxes.values, 1)
         bands = self.by_bands
         if (
             bands is not None

@@ -95,3 +95,51 @@ class RingPattern(Memo):
             num_target=self.num_source,
         )
         return pattern, order
+
+
+@dataclass(frozen=True)
+class BoxedRingPattern(RingPattern):
+    """Rings whose entries read sums over boxes of neighbouring points, sizes by source ring and by row.
+
+    The box of size s about a point sums it and its s // 2 neighbours on either side; where s is even, all but the outermost
+    two count twice, which adds up to 2 s. Of the two sizes of an entry one is 1. Boxes commute with turns, so the adjoint sums
+    over the boxes of what its entries read. Only the engine "cpu" reads such patterns.
+    """
+
+    kind: ClassVar[str] = "boxed rings"
+
+    source_box: Tensor  # (source rings,) int64
+    target_box: Tensor  # (rows,) int64
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [*super().tensors, self.source_box, self.target_box]
+
+    @classmethod
+    def build(cls, tensors: Sequence[Tensor], sizes: Sequence[int]) -> BoxedRingPattern:
+        num_target, num_source, _, columns = sizes
+        return cls(*tensors[:7], columns, num_source, num_target, *tensors[7:])  # type: ignore[arg-type, call-arg]
+
+    def coo(self) -> tuple[Tensor, Tensor, Tensor]:
+        """As for rings, an entry for each point of its box, as often as it counts."""
+        rows, ring = rows_of(self.indptr), self.ring.long()
+        parts = []
+        j = torch.arange(self.columns, device=rows.device)
+        box = self.target_box[rows] * self.source_box[ring]
+        for size in torch.unique(box).tolist():
+            t = (box == size).nonzero()[:, 0]
+            half = torch.arange(-(size // 2), size // 2 + 1, device=rows.device)
+            steps = half if size % 2 else torch.cat([half[1:], half[:-1]])
+            target = (self.target_base[rows[t], None] + self.target_stride[rows[t], None] * j)[..., None]
+            turned = (j[:, None] + self.shift[t, None, None].long() + steps) % self.columns
+            source = self.source_base[ring[t], None, None] + self.source_stride[ring[t], None, None] * turned
+            value = t[:, None, None].expand_as(source)
+            parts.append([part.reshape(-1) for part in (target.expand_as(source), source, value)])
+        target, source, value = (torch.cat(part) for part in zip(*parts, strict=True))
+        return target, source, value
+
+    def adjoint(self) -> tuple[BoxedRingPattern, Tensor]:
+        """The transposed pattern, and the column of this table that each column of its table copies."""
+        plain, order = super().adjoint()
+        sizes = [plain.num_target, plain.num_source, plain.num_values, plain.columns]
+        return self.build([*plain.tensors, self.target_box, self.source_box], sizes), order

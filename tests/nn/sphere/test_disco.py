@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from spheregeo.audit import equivariance_error
 from spheregeo.grids import Equiangular, Fibonacci, GaussLegendre, Grid, HEALPix, Icosahedral, Scattered
 from spheregeo.kernels import (
     CircularHarmonics,
@@ -436,3 +437,71 @@ def test_geometry_survives_changes_of_precision_and_device() -> None:
 def test_a_small_radius_on_healpix_sees_itself_alone() -> None:
     layer = DiscoConv(1, 1, HEALPix(8), HEALPix(4), radius=1e-4)
     assert torch.equal(layer(torch.randn(1, 1, 768)), torch.zeros(1, 1, 192))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "kernel"),
+    [
+        (Equiangular(16, 32), None, Morlet(2, 2)),
+        (Equiangular(24, 48), None, Rings(3)),  # boxes of 2 and 3
+        (GaussLegendre(16, 32, offset=0.3), Equiangular(8, 16), Rings(2)),
+        (Equiangular(16, 32), Equiangular(32, 64), Rings(2)),
+    ],
+)
+def test_averaged_rows_against_dense_coefficients(source: Grid, target: Grid | None, kernel: Kernel) -> None:
+    """Output and both gradients are those of the table without boxes, whose crowded rows alone differ from exact ones."""
+    layer = DiscoConv(2, 3, source, target, kernel=kernel, spacings=3.0, polar="averaged").double()
+    exact = DiscoConv(2, 3, source, target, kernel=kernel, spacings=3.0).double()
+    boxes = layer.map.by_boxes
+    assert boxes is not None and int(boxes.pattern.target_box.max()) > 1
+    dense, usual = layer.map.to_dense(), exact.map.to_dense()
+    torch.testing.assert_close(boxes.to_dense(), dense, rtol=0, atol=1e-14)
+    crowded = (boxes.pattern.target_box > 1)[:, None].expand(-1, boxes.pattern.columns)
+    points = boxes.pattern.target_base[:, None] + boxes.pattern.target_stride[:, None] * torch.arange(
+        boxes.pattern.columns
+    )
+    plain = points[~crowded]
+    torch.testing.assert_close(dense[:, plain], usual[:, plain], rtol=0, atol=1e-13 * float(usual.abs().max()))
+    changed = (dense - usual)[:, points[crowded]].abs().amax() / usual.abs().max()
+    assert 1e-6 < changed < 0.7
+    torch.testing.assert_close(dense.sum(2), usual.sum(2), rtol=0, atol=1e-10)  # moment of degree 0
+    x = torch.randn(2, 2, *source.shape, dtype=torch.float64, requires_grad=True)
+    y = layer(x)
+    bias = layer.bias
+    assert bias is not None
+    expected = torch.einsum("ock,kpq,bcq->bop", layer.weight, dense, x.flatten(2)) + bias[:, None]
+    torch.testing.assert_close(y.flatten(2), expected)
+    g = torch.randn_like(expected)
+    ours = torch.autograd.grad(y.flatten(2), (x, layer.weight), g)
+    for a, b in zip(ours, torch.autograd.grad(expected, (x, layer.weight), g), strict=True):
+        torch.testing.assert_close(a, b)
+    portable = DiscoConv(
+        2, 3, source, target, kernel=kernel, spacings=3.0, polar="averaged", engine="torch"
+    ).double()
+    portable.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(portable(x), y)
+
+
+def test_averaged_rows_keep_moments_and_errors() -> None:
+    """Moments up to degree 2 of crowded rows are those of exact rows, and rotations are kept about as well."""
+    grid = Equiangular(32, 64)
+    maps = [DiscoConv(1, 1, grid, polar=polar).double().map.to_dense() for polar in ("exact", "averaged")]
+    p = grid.points  # a quadratic form of positions holds them
+    seen = torch.cat([p, (p[:, :, None] * p[:, None]).flatten(1)], 1)
+    local = [m[:, :64] @ seen for m in maps]
+    scale = float(local[0].abs().max())
+    torch.testing.assert_close(local[1], local[0], rtol=0, atol=2e-3 * scale)
+    errors = []
+    for polar in ("exact", "averaged"):
+        torch.manual_seed(0)
+        layer = DiscoConv(2, 2, grid, polar=polar).double()
+        errors.append(equivariance_error(layer, grid))
+    assert errors[1] < 1.2 * errors[0]
+
+
+def test_polar_is_checked() -> None:
+    with pytest.raises(ValueError, match="polar"):
+        DiscoConv(1, 1, Equiangular(8, 16), polar="mean")
+    with pytest.raises(ValueError, match="polar"):
+        DiscoConv(1, 1, Equiangular(8, 16), polar="averaged", normalization="mean")
+    assert DiscoConv(1, 1, HEALPix(2), polar="averaged").map.by_boxes is None

@@ -7,6 +7,7 @@ contracted with channels last, in blocks of rows that stay in cache.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,7 +19,7 @@ from spheregeo.sparse.engines.compiled.runtime import array, arrays, threads
 from spheregeo.sparse.engines.linear import LinearEngine, mix
 from spheregeo.sparse.engines.portable.linear import PortableLinear
 from spheregeo.sparse.forms.linear import LinearStructure
-from spheregeo.sparse.patterns import CSRPattern, Pattern, RingPattern
+from spheregeo.sparse.patterns import BoxedRingPattern, CSRPattern, Pattern, RingPattern
 
 CACHE_BYTES = 1 << 19  # working set of one task: half of a common per-core L2
 ROWS_PER_CHUNK = 8
@@ -109,7 +110,9 @@ class CompiledLinear(LinearEngine):
             rings = 1.5 * ROWS_PER_CHUNK + 4
             step = int(CACHE_BYTES / 4 / (inputs * (rings + k) + outputs))
             step = min(pattern.columns, max(64, min(512, step // 16 * 16)))
-            chunks = np.append(np.arange(0, len(taps), ROWS_PER_CHUNK), len(taps))
+            parts = -(-pattern.columns // step)  # of like size
+            step = min(step, -(-pattern.columns // parts // 16) * 16)
+            chunks = _chunks(_boxes(pattern)[1])
             plan = pattern.memo[key] = (chunks, step, array(folds))
         return plan
 
@@ -129,9 +132,9 @@ class CompiledLinear(LinearEngine):
         y = self._fresh(x, pattern, outputs)
         weight = x.new_empty(0, channels * k) if w is None else w.reshape(outputs, -1)
         plan = self._plan(pattern, k, channels, outputs)
-        given = array(x), array(v), array(weight), arrays(pattern), pattern.columns
+        given = array(x), array(v), array(weight), arrays(pattern)[:7], _boxes(pattern)
         with threads():
-            kernels.ring_apply(*given, plan, y.numpy())
+            kernels.ring_apply(*given, pattern.columns, plan, y.numpy())
         return y
 
     def _back_rings(
@@ -148,7 +151,8 @@ class CompiledLinear(LinearEngine):
         features = array(g), array(v), array(weight), array(x)
         with threads() as count:
             dw = x.new_zeros(count, channels, outputs * k)
-            kernels.ring_gradients(features, arrays(adjoint), adjoint.columns, plan, gx.numpy(), dw.numpy())
+            given = features, arrays(adjoint)[:7], _boxes(adjoint)
+            kernels.ring_gradients(*given, adjoint.columns, plan, gx.numpy(), dw.numpy())
         total = dw[0] if count == 1 else dw.sum(0)
         gw = total.view(channels, outputs, k).transpose(0, 1).contiguous()
         return None if w is None else gx, gw
@@ -209,6 +213,26 @@ class CompiledLinear(LinearEngine):
                 gx[b, rows] = u @ weight
         gw = gw.view(k, outputs, channels).permute(1, 2, 0).contiguous()
         return None if gx is None else gx.transpose(1, 2), gw
+
+
+def _boxes(pattern: RingPattern) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes of the boxes of source rings and of rows, made once."""
+    found: tuple[np.ndarray, np.ndarray] | None = pattern.memo.get("boxes")
+    if found is None:
+        if isinstance(pattern, BoxedRingPattern):
+            found = array(pattern.source_box), array(pattern.target_box)
+        else:
+            found = tuple(np.ones(len(t), np.int64) for t in (pattern.source_base, pattern.target_base))  # type: ignore[assignment]
+        pattern.memo["boxes"] = found
+    assert found is not None
+    return found
+
+
+def _chunks(boxes: np.ndarray) -> np.ndarray:
+    """First rows of chunks in which all rows have equal boxes, and the number of rows."""
+    edges = np.flatnonzero(np.diff(boxes)) + 1
+    runs = itertools.pairwise([0, *edges.tolist(), len(boxes)])
+    return np.array([r for a, b in runs for r in range(a, b, ROWS_PER_CHUNK)] + [len(boxes)])
 
 
 def _longest(pattern: CSRPattern) -> int:
