@@ -107,6 +107,27 @@ def make_norm(kind: str, channels: int) -> nn.Module:
     raise ValueError(f"norm is {kind!r}; choose batch, group or none")
 
 
+def gelu_of_norm(norm: nn.Module, x: Tensor, add: Tensor | None = None) -> Tensor:
+    """``gelu(add + norm(x))``, in one pass for batch norm of large fields on a CPU."""
+    if isinstance(norm, BatchNorm):
+        return norm.gelu(x, add)
+    y = norm(x)
+    return nn.functional.gelu(y if add is None else add + y)
+
+
+class Activated(nn.Sequential):
+    """A map of channels, a norm and GELU in turn, the latter two at once where they can be.
+
+    Shape: (B, C, *) -> (B, C', *).
+    """
+
+    def __init__(self, layer: nn.Module, norm: nn.Module) -> None:
+        super().__init__(layer, norm, nn.GELU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gelu_of_norm(self[1], self[0](x))
+
+
 class _Gain(nn.Module):
     """Weights of a convolution in units in which all filters have the same strength, one factor per basis function."""
 
@@ -224,8 +245,8 @@ class ResidualBlock(nn.Module):
             nn.init.zeros_(self.norm2.weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        y = nn.functional.gelu(self.norm1(self.conv(x)))
-        return nn.functional.gelu(x + self.norm2(self.mix(y)))
+        y = gelu_of_norm(self.norm1, self.conv(x))
+        return gelu_of_norm(self.norm2, self.mix(y), x)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spheregeo.kernels import Rings
 from spheregeo.models.blocks import (
+    Activated,
     Checkpointed,
     Pointwise,
     ResidualBlock,
@@ -109,7 +110,7 @@ class SphericalUNet(Checkpointed, ExactBuffers):
                 bias=norm == "none",
                 polar=polar,
             )
-            return nn.Sequential(conv, make_norm(norm, channels_out), nn.GELU())
+            return Activated(conv, make_norm(norm, channels_out))
 
         def stage(channels: int, at: Grid) -> nn.Sequential:
             return nn.Sequential(
@@ -125,11 +126,7 @@ class SphericalUNet(Checkpointed, ExactBuffers):
         self.down = nn.ModuleList(bridge(widths[i], widths[i + 1], grids[i], grids[i + 1]) for i in steps)
         self.up = nn.ModuleList(bridge(widths[i + 1], widths[i], grids[i + 1], grids[i]) for i in steps)
         self.merge = nn.ModuleList(
-            nn.Sequential(
-                Pointwise(2 * widths[i], widths[i], bias=norm == "none"),
-                make_norm(norm, widths[i]),
-                nn.GELU(),
-            )
+            Activated(Pointwise(2 * widths[i], widths[i], bias=norm == "none"), make_norm(norm, widths[i]))
             for i in steps
         )
         self.decoder = nn.ModuleList(stage(widths[i], grids[i]) for i in steps)

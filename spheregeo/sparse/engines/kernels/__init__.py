@@ -1,5 +1,6 @@
 """Compiled loops of the CPU engine; importing this package imports numba."""
 
+from spheregeo.sparse.engines.kernels.activated import channel_moments, norm_gelu, norm_gelu_back
 from spheregeo.sparse.engines.kernels.attention import attend, attend_keys, attend_queries
 from spheregeo.sparse.engines.kernels.coupling import couple, couple_back, couple_pairs
 from spheregeo.sparse.engines.kernels.max_plus import max_planes, max_planes_back, max_rows, max_rows_back
@@ -13,6 +14,7 @@ __all__ = [
     "attend",
     "attend_keys",
     "attend_queries",
+    "channel_moments",
     "couple",
     "couple_back",
     "couple_pairs",
@@ -21,6 +23,8 @@ __all__ = [
     "max_planes_back",
     "max_rows",
     "max_rows_back",
+    "norm_gelu",
+    "norm_gelu_back",
     "ring_apply",
     "ring_gradients",
     "rows_adjoint",
