@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spheregeo.grids import Equiangular, GaussLegendre, Grid, HEALPix, Icosahedral
-from spheregeo.nn import AreaBatchNorm, AreaGroupNorm, AreaInstanceNorm, DiscoConv
+from spheregeo.nn import AreaBatchNorm, AreaGroupNorm, AreaInstanceNorm, BatchNorm, DiscoConv
 from spheregeo.sampling import random_rotations
 from spheregeo.testing import small_grids
 
@@ -215,3 +215,30 @@ def test_double_restores_the_digits_and_errors() -> None:
             module(torch.zeros(2, 4, 8, 6))
     with pytest.raises(ValueError, match="groups must divide channels"):
         AreaGroupNorm(3, 4, grid)
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_norm_and_gelu_in_one_pass_are_those_apart(added: bool) -> None:
+    """Values, running statistics, all gradients and gradients of gradients beside float64, on a field large enough for the loops."""
+    torch.manual_seed(0)
+    norm = BatchNorm(4)
+    assert norm.weight is not None and norm.bias is not None
+    with torch.no_grad():
+        norm.weight.normal_()
+        norm.bias.normal_()
+    x = 3 * torch.randn(2, 4, 91, 97) + 5
+    add = torch.randn_like(x) if added else None
+    assert norm._fuses(x, add)
+    twin = copy.deepcopy(norm).double()
+    found, expected = [], []
+    for layer, results, kind in ((norm, found, torch.float32), (twin, expected, torch.float64)):
+        leaves = [t.detach().to(kind).requires_grad_() for t in (x, add) if t is not None]
+        wanted = [*leaves, layer.weight, layer.bias]
+        y = layer.gelu(*leaves)
+        g = torch.linspace(-1, 2, y.numel()).view_as(y).to(kind)
+        results += [y, *torch.autograd.grad(y, wanted, g, retain_graph=True)]
+        (slope,) = torch.autograd.grad(y, leaves[:1], g, create_graph=True)
+        results += [*torch.autograd.grad(slope.square().sum(), wanted), layer.running_mean, layer.running_var]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.double(), b.detach(), rtol=2e-5, atol=2e-6 * float(b.detach().abs().max()))
+    assert int(norm.num_batches_tracked or 0) == 1  # type: ignore[arg-type]

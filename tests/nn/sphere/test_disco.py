@@ -444,14 +444,14 @@ def test_a_small_radius_on_healpix_sees_itself_alone() -> None:
     [
         (Equiangular(16, 32), None, Morlet(2, 2)),
         (Equiangular(24, 48), None, Rings(3)),  # boxes of 2 and 3
-        (GaussLegendre(16, 32, offset=0.3), Equiangular(8, 16), Rings(2)),
+        (GaussLegendre(32, 64, offset=0.3), Equiangular(16, 32), Rings(2)),
         (Equiangular(16, 32), Equiangular(32, 64), Rings(2)),
     ],
 )
 def test_averaged_rows_against_dense_coefficients(source: Grid, target: Grid | None, kernel: Kernel) -> None:
     """Output and both gradients are those of the table without boxes, whose crowded rows alone differ from exact ones."""
-    layer = DiscoConv(2, 3, source, target, kernel=kernel, spacings=3.0, polar="averaged").double()
-    exact = DiscoConv(2, 3, source, target, kernel=kernel, spacings=3.0).double()
+    layer = DiscoConv(2, 3, source, target, kernel=kernel, spacings=2.0, polar="averaged").double()
+    exact = DiscoConv(2, 3, source, target, kernel=kernel, spacings=2.0).double()
     boxes = layer.map.by_boxes
     assert boxes is not None and int(boxes.pattern.target_box.max()) > 1
     dense, usual = layer.map.to_dense(), exact.map.to_dense()
@@ -463,7 +463,7 @@ def test_averaged_rows_against_dense_coefficients(source: Grid, target: Grid | N
     plain = points[~crowded]
     torch.testing.assert_close(dense[:, plain], usual[:, plain], rtol=0, atol=1e-13 * float(usual.abs().max()))
     changed = (dense - usual)[:, points[crowded]].abs().amax() / usual.abs().max()
-    assert 1e-6 < changed < 0.7
+    assert 1e-6 < changed < 1
     torch.testing.assert_close(dense.sum(2), usual.sum(2), rtol=0, atol=1e-10)  # moment of degree 0
     x = torch.randn(2, 2, *source.shape, dtype=torch.float64, requires_grad=True)
     y = layer(x)
@@ -476,7 +476,7 @@ def test_averaged_rows_against_dense_coefficients(source: Grid, target: Grid | N
     for a, b in zip(ours, torch.autograd.grad(expected, (x, layer.weight), g), strict=True):
         torch.testing.assert_close(a, b)
     portable = DiscoConv(
-        2, 3, source, target, kernel=kernel, spacings=3.0, polar="averaged", engine="torch"
+        2, 3, source, target, kernel=kernel, spacings=2.0, polar="averaged", engine="torch"
     ).double()
     portable.load_state_dict(layer.state_dict())
     torch.testing.assert_close(portable(x), y)

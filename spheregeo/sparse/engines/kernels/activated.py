@@ -69,8 +69,8 @@ def channel_moments(x, out):  # type: ignore[no-untyped-def]
                     d = row[j] - shift
                     total += d
                     square += d * d
-                first += total
-                second += square
+                first += float(total)
+                second += float(square)
         count = batch * points
         mean = first / count
         out[c, 0] = shift + mean
