@@ -119,9 +119,7 @@ class SparseMap(FixedMap):
             self._keep(name, tensor)
         self._sizes = structure.sizes[1:]  # without the groups
         self.num_source, self.num_target, self.kind = pattern.num_source, pattern.num_target, pattern.kind
-        self.by_bands, self._saved = None, 0
-        if isinstance(pattern, RingPattern):
-        self.by_bands = self.by_boxes = None
+        self.by_bands, self.by_boxes, self._saved = None, None, 0
         if type(pattern) is RingPattern:
             keep, bands = split(pattern, values, dtype)
             if bands is not None:
