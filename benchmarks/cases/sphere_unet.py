@@ -1,21 +1,22 @@
 """Steps of whole spherical U-Nets: ours, its rows near the poles averaged, and peers.
 
 A step is forward, backward and AdamW. "torch-harmonics" is the U-Net of its examples at four levels, with widths that give it our
-number of parameters within 3 %; "torch-harmonics layers" is our network with each convolution replaced by theirs with the same radius,
-channels and number of functions; "planar" a U-Net of 3x3 ``conv2d`` with our levels and residual blocks, as wide as makes its
+number of parameters within 3 %; "torch-harmonics layers" is our network with each convolution replaced by theirs with
+the same radius, channels and number of functions; "planar" a U-Net of 3x3 ``conv2d`` with our levels and residual blocks, as wide as makes its
 multiplications nearest to ours.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
-from cases.configuration import Configuration
-from measure import Work
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cases.configuration import Configuration
+from measure import Work
 from spheregeo.audit.cost import count_flops
 from spheregeo.grids import Equiangular
 from spheregeo.kernels import Rings
@@ -102,7 +103,7 @@ class _Planar(nn.Module):
         def body(c: int) -> nn.Sequential:
             return nn.Sequential(bridge(c, c), nn.Conv2d(c, c, 1, bias=False), nn.BatchNorm2d(c))
 
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(itertools.pairwise(widths))
         self.stem = bridge(IN, width)
         self.encoder = nn.ModuleList(body(c) for c in widths)
         self.down = nn.ModuleList(bridge(a, b, stride=2) for a, b in pairs)

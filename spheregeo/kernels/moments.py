@@ -127,8 +127,8 @@ def correct_sums(
 ) -> Tensor:
     """:func:`correct_moments` for terms that see whatever moment functions, such as their means over several samples.
 
-    Shape: values (K, nnz), window and weights (nnz,), indptr (P + 1,) -> (K, nnz) float64; ``functions`` gives the moment functions
-    of some terms, index (...) -> (m, ...).
+    Shape: values (K, nnz), window and weights (nnz,), indptr (P + 1,) -> (K, nnz) float64; ``functions`` gives the moment
+    functions of some terms, index (...) -> (m, ...).
     """
     moments, gram = continuous_moments(kernel, float(radius), degree)
     whiten = torch.linalg.inv(torch.linalg.cholesky(gram)).to(

@@ -8,7 +8,7 @@ of such a row are
 
 so that sums over boxes come first and one product a node follows. The map still commutes with turns by one column. As c is
 moment-corrected with the moments that the row's own samples see through the boxes, sum_q v_q B(q) is exact as it is without
-boxes; what changes is the filter's shape, by less than a box, and a box is never wider than a spacing or half the filter's radius.
+boxes; what changes is the filter's shape, by less than a box, and no box is wider than a spacing or half the filter's radius.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BOX = 0.5  # widest box, in radii of the filter; it is no wider than the coarser
 class _Nodes(NamedTuple):
     """Nodes of all rows in order, and how samples share in them.
 
-    ``row``, ``ring``, ``shift`` (n,) of each node; ``node``, ``pair``, ``part`` of each share; ``total`` (n,) sum of a node's parts.
+    ``row``, ``ring``, ``shift`` (n,) of each node; ``node``, ``pair``, ``part`` of each share; ``total`` (n,) sums of parts.
     """
 
     row: Tensor
@@ -86,7 +86,9 @@ def averaged_map(
     boxes = boxes_of(source, target, math.gcd(source.nlon, target.nlon), radius)
     if int(boxes.max()) == 1:
         return None
-    found = relation(source, target, min((1 + BOX) * radius, math.pi))  # with all samples of boxes that meet the disc
+    found = relation(
+        source, target, min((1 + BOX) * radius, math.pi)
+    )  # with all samples of boxes that meet the disc
     if not isinstance(found.pattern, RingPattern):
         return None
     near, pattern = found.neighborhood, found.pattern

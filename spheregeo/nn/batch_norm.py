@@ -136,7 +136,6 @@ class BatchNorm(_NormBase):
             update_running(self, mean[0], var[0] * (total / (total - 1)))
         return y[0].unflatten(1, (len(x), *x.shape[2:])).transpose(0, 1).to(x.dtype)
 
-
     def gelu(self, x: Tensor, add: Tensor | None = None) -> Tensor:
         """``gelu(self(x) + add)``, GELU's argument computed again in the backward pass and not kept.
 

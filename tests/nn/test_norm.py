@@ -219,7 +219,7 @@ def test_double_restores_the_digits_and_errors() -> None:
 
 @pytest.mark.parametrize("added", [False, True])
 def test_norm_and_gelu_in_one_pass_are_those_apart(added: bool) -> None:
-    """Values, running statistics, all gradients and gradients of gradients beside float64, on a field large enough for the loops."""
+    """Values, running statistics, gradients and gradients of gradients beside float64, on a field large enough for the loops."""
     torch.manual_seed(0)
     norm = BatchNorm(4)
     assert norm.weight is not None and norm.bias is not None
@@ -240,5 +240,7 @@ def test_norm_and_gelu_in_one_pass_are_those_apart(added: bool) -> None:
         (slope,) = torch.autograd.grad(y, leaves[:1], g, create_graph=True)
         results += [*torch.autograd.grad(slope.square().sum(), wanted), layer.running_mean, layer.running_var]
     for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a.double(), b.detach(), rtol=2e-5, atol=2e-6 * float(b.detach().abs().max()))
+        torch.testing.assert_close(
+            a.double(), b.detach(), rtol=2e-5, atol=2e-6 * float(b.detach().abs().max())
+        )
     assert int(norm.num_batches_tracked or 0) == 1  # type: ignore[arg-type]

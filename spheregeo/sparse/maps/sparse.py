@@ -44,7 +44,9 @@ class SparseMap(FixedMap):
 
     values: Tensor
     order: Tensor
-    by_boxes: SparseMap | None  # the same map with crowded rows read through sums over boxes, for mixing without groups by "cpu"
+    by_boxes: (
+        SparseMap | None
+    )  # the same map with crowded rows read through sums over boxes, for mixing without groups by "cpu"
     by_bands: SparseMap | None  # the same map with its wide rows in Fourier space, for mixing without groups
 
     def __init__(

@@ -462,7 +462,9 @@ def test_averaged_rows_against_dense_coefficients(source: Grid, target: Grid | N
         boxes.pattern.columns
     )
     plain = points[~crowded]
-    torch.testing.assert_close(dense[:, plain], usual[:, plain], rtol=0, atol=1e-13 * float(usual.abs().max()))
+    torch.testing.assert_close(
+        dense[:, plain], usual[:, plain], rtol=0, atol=1e-13 * float(usual.abs().max())
+    )
     changed = (dense - usual)[:, points[crowded]].abs().amax() / usual.abs().max()
     assert 1e-6 < changed < 1
     torch.testing.assert_close(dense.sum(2), usual.sum(2), rtol=0, atol=1e-10)  # moment of degree 0
