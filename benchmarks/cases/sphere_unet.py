@@ -2,7 +2,7 @@
 
 A step is forward, backward and AdamW. "torch-harmonics" is the U-Net of its examples at four levels, with widths that give it our
 number of parameters within 3 %; "torch-harmonics layers" is our network with each convolution replaced by theirs with
-the same radius, channels and number of functions; "planar" a U-Net of 3x3 ``conv2d`` with our levels and residual blocks, as wide as makes its
+the same radius, channels and functions; "planar" is a U-Net of ``conv2d`` with our levels and blocks, as wide as makes its
 multiplications nearest to ours.
 """
 

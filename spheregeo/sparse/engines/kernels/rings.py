@@ -155,7 +155,7 @@ def ring_apply(x, v, w, pattern, boxes, columns, plan, y):  # type: ignore[no-un
 
     w is (O, C*K), or has no rows, in which case y gets the K functions unmixed, (B, C*K, P). ``pattern`` holds the arrays of a
     :class:`~spheregeo.sparse.RingPattern`, ``boxes`` (of source rings, of rows) sizes of the boxes that are summed along
-    rings, one of them 1 for each pair and the latter equal within a chunk, ``plan`` (first rows of chunks, step, which rows fold).
+    rings, one of them 1 for each pair and the latter equal within a chunk, ``plan`` (first rows of chunks, step, rows that fold).
     """
     indptr, ring, shift, source_base, source_stride, target_base, target_stride = pattern
     chunks, step, folds = plan
