@@ -23,7 +23,7 @@ class Leaf(NamedTuple):
     value: int
 
 
-class Part(NamedTuple):
+class Stretch(NamedTuple):
     """Rows of one length T, each of M points: targets (n M,), and of each entry the source point (n, T, M) and the
     table's column (n, T), or whether there is none.
     """
@@ -44,7 +44,7 @@ def _leaves(pattern: Pattern) -> list[Leaf]:
     return [Leaf(kept(pattern, "portable", lambda: LinearPlan.of(pattern, None)), 0, 0, 0)]
 
 
-def _cut(structure: AttentionStructure, k: Tensor, v: Tensor) -> Iterator[Part]:
+def _cut(structure: AttentionStructure, k: Tensor, v: Tensor) -> Iterator[Stretch]:
     most, wide = budget(k, v), 2 * k.shape[0] * (k.shape[2] + v.shape[2]) * k.element_size()
     for plan, target, source, value in _leaves(structure.pattern):
         m = plan.columns
@@ -56,7 +56,7 @@ def _cut(structure: AttentionStructure, k: Tensor, v: Tensor) -> Iterator[Part]:
                 if plan.rings is not None:  # each ring is written twice
                     point = plan.rings.index_select(0, (point[:, None] + along).reshape(-1))
                 column = plan.value[entries].view(-1, c.length)
-                yield Part(
+                yield Stretch(
                     plan.targets[c.first * m : c.last * m] + target,
                     point.view(-1, c.length, m).long() + source,
                     column.clamp_min(0) + value,
@@ -74,7 +74,9 @@ def _shares(structure: AttentionStructure, bias: Tensor) -> Tensor:
     return made_of([structure.index, structure.share], ("shares", bias.dtype, bias.shape[1]), make)
 
 
-def _scores(structure: AttentionStructure, part: Part, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+def _scores(
+    structure: AttentionStructure, part: Stretch, q: Tensor, k: Tensor, bias: Tensor | None
+) -> Tensor:
     """Scores of the part's entries (B, n, T, M, heads), minus infinity where there is none."""
     n, length, m = part.source.shape
     at_q = q.index_select(1, part.targets).view(q.shape[0], n, 1, m, structure.heads, -1)

@@ -36,7 +36,7 @@ def coupling(
 
 
 @dataclass(frozen=True)
-class Path:
+class CouplingPath:
     """Functions ``first`` ... ``last`` of a block, one for each component of a stretch of a group, with weights in common."""
 
     first: int
@@ -49,35 +49,37 @@ class Path:
 
 
 @dataclass(frozen=True)
-class Block:
+class CouplingBlock:
     """One source block: the structure constants of its functions (F, d, S), and its paths."""
 
     number: int
     first_column: int
     components: int
     channels: int
-    paths: tuple[Path, ...]
+    paths: tuple[CouplingPath, ...]
 
     @property
     def functions(self) -> int:
         return self.paths[-1].last
 
-    def part(self, first: int, last: int) -> Iterator[Path]:
+    def part(self, first: int, last: int) -> Iterator[CouplingPath]:
         """Paths, cut to some functions, which then count from the first."""
         for p in self.paths:
             begin, end = max(p.first, first), min(p.last, last)
             if begin < end:
                 component = p.component + begin - p.first
-                yield Path(begin - first, end - first, p.base, p.columns, component, p.column, p.weight)
+                yield CouplingPath(
+                    begin - first, end - first, p.base, p.columns, component, p.column, p.weight
+                )
 
 
-def _blocks(structure: CouplingStructure) -> tuple[Block, ...]:
+def _blocks(structure: CouplingStructure) -> tuple[CouplingBlock, ...]:
     tables = structure.tables
 
-    def make() -> tuple[Block, ...]:
+    def make() -> tuple[CouplingBlock, ...]:
         functions, found = tables.functions.tolist(), []
         for number, (column, d, channels, first, last, _, _) in enumerate(tables.blocks.tolist()):
-            paths: list[Path] = []
+            paths: list[CouplingPath] = []
             for f, (base, _, component, columns, place, weight) in enumerate(functions[first:last]):
                 p = paths[-1] if paths else None
                 if p is not None and (p.base, p.columns, p.column, p.weight) == (
@@ -87,16 +89,16 @@ def _blocks(structure: CouplingStructure) -> tuple[Block, ...]:
                     weight,
                 ):
                     if p.component + p.last - p.first == component:
-                        paths[-1] = Path(p.first, f + 1, base, columns, p.component, place, weight)
+                        paths[-1] = CouplingPath(p.first, f + 1, base, columns, p.component, place, weight)
                         continue
-                paths.append(Path(f, f + 1, base, columns, component, place, weight))
-            found.append(Block(number, column, d, channels, tuple(paths)))
+                paths.append(CouplingPath(f, f + 1, base, columns, component, place, weight))
+            found.append(CouplingBlock(number, column, d, channels, tuple(paths)))
         return tuple(found)
 
     return made_of(tables.tensors[:3], "blocks of the portable engine", make)
 
 
-def _dense(structure: CouplingStructure, block: Block, like: Tensor) -> Tensor:
+def _dense(structure: CouplingStructure, block: CouplingBlock, like: Tensor) -> Tensor:
     """The block's constants (F, d, S), kept."""
     tables, dim = structure.tables, structure.own.dim
 
@@ -136,7 +138,9 @@ def _ends(structure: CouplingStructure) -> _Ends:
     return made_of([sources, structure.indptr, order], ("ends", structure.num_source), make)
 
 
-def _slices(structure: CouplingStructure, x: Tensor, like: Tensor) -> Iterator[tuple[Block, slice, slice]]:
+def _slices(
+    structure: CouplingStructure, x: Tensor, like: Tensor
+) -> Iterator[tuple[CouplingBlock, slice, slice]]:
     """Each block's functions and channels, a few at a time: what stands for each pair fits the budget."""
     if not structure.num_pairs:
         return
@@ -157,20 +161,20 @@ def _slices(structure: CouplingStructure, x: Tensor, like: Tensor) -> Iterator[t
                 )
 
 
-def _coefficients(structure: CouplingStructure, block: Block, functions: slice, y: Tensor) -> Tensor:
+def _coefficients(structure: CouplingStructure, block: CouplingBlock, functions: slice, y: Tensor) -> Tensor:
     """(E, F, d)."""
     dense = _dense(structure, block, y)[functions]
     return (y @ dense.flatten(0, 1).T).view(y.shape[0], -1, block.components)
 
 
-def _source(structure: CouplingStructure, block: Block, x: Tensor, channels: slice) -> Tensor:
+def _source(structure: CouplingStructure, block: CouplingBlock, x: Tensor, channels: slice) -> Tensor:
     """A view (N_s, d, C) of the block."""
     begin = structure.num_source * block.first_column
     size = structure.num_source * block.components * block.channels
     return x[begin : begin + size].view(structure.num_source, -1, block.channels)[..., channels]
 
 
-def _group(structure: CouplingStructure, z: Tensor, path: Path, channels: slice) -> Tensor:
+def _group(structure: CouplingStructure, z: Tensor, path: CouplingPath, channels: slice) -> Tensor:
     """A view (N_t, F, H, C) of the path's place in the result; channels are those of the block."""
     heads, rows = structure.own.heads, structure.num_target
     width = _width(structure, path)
@@ -180,14 +184,16 @@ def _group(structure: CouplingStructure, z: Tensor, path: Path, channels: slice)
     return group[:, component, :, path.column + channels.start : path.column + channels.stop]
 
 
-def _width(structure: CouplingStructure, path: Path) -> int:
+def _width(structure: CouplingStructure, path: CouplingPath) -> int:
     tables = structure.tables
     make = lambda: {row[0]: row[1] for row in tables.functions.tolist()}  # noqa: E731
     widths: dict[int, int] = made_of(tables.tensors[:3], "widths of groups", make)
     return widths[path.base]
 
 
-def _read(structure: CouplingStructure, g: Tensor, block: Block, functions: slice, channels: slice) -> Tensor:
+def _read(
+    structure: CouplingStructure, g: Tensor, block: CouplingBlock, functions: slice, channels: slice
+) -> Tensor:
     """The cotangent of a block's functions (N_t, F, H, C)."""
     parts = [_group(structure, g, p, channels) for p in block.part(functions.start, functions.stop)]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
@@ -195,7 +201,7 @@ def _read(structure: CouplingStructure, g: Tensor, block: Block, functions: slic
 
 def _weights(
     structure: CouplingStructure,
-    block: Block,
+    block: CouplingBlock,
     functions: slice,
     channels: slice,
     weights: tuple[Tensor | None, Tensor | None],

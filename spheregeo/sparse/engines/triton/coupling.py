@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.sparse.engines.triton import pairs
-from spheregeo.sparse.engines.triton.pairs import Block, Weights
+from spheregeo.sparse.engines.triton.pairs import PairBlock, Weights
 from spheregeo.sparse.forms.coupling import CHANNEL, FACTORED, NONE, SHARED, CouplingStructure, G, V, W, X, Y
 
 KINDS = {NONE: pairs.NONE, SHARED: pairs.SHARED, CHANNEL: pairs.CHANNEL, FACTORED: pairs.CHANNEL}
@@ -60,7 +60,7 @@ class _Work:
         found: tuple[list[list[int]], list[list[int]]] = memo["lists"]
         return found
 
-    def _blocks(self) -> list[Block]:
+    def _blocks(self) -> list[PairBlock]:
         structure, heads = self.structure, self.own.heads
         blocks, functions = self._lists(structure)
         made = []
@@ -77,7 +77,7 @@ class _Work:
             table, vector = pairs.places(rows, device)
             shared = torch.tensor(paths, device=device, dtype=torch.int64).view(-1, 2)
             begin = structure.num_source * column
-            made.append(Block(begin, d * mul, mul, d, mul, table, shared, vector))
+            made.append(PairBlock(begin, d * mul, mul, d, mul, table, shared, vector))
         return made
 
     def _constants(self, like: Tensor) -> list[Tensor]:

@@ -15,7 +15,7 @@ BUDGET = 1 << 28  # bytes of matrices and weights made for pairs at once
 NONE, SHARED, CHANNEL = range(3)
 
 
-class Block(NamedTuple):
+class PairBlock(NamedTuple):
     """A block of the source's features: (rows, D, C) from ``begin`` on, and the functions that read it."""
 
     begin: int
@@ -55,7 +55,7 @@ def places(rows: list[list[int]], device: torch.device) -> tuple[Tensor, bool]:
     return table, all(number % 4 == 0 for row in rows for number in row)
 
 
-def _row(block: Block, a: Tensor) -> int:
+def _row(block: PairBlock, a: Tensor) -> int:
     """Numbers from one matrix to the next."""
     return block.width or a.shape[-1]
 
@@ -65,7 +65,7 @@ def _warps(numbers: int) -> int:
 
 
 def add(
-    block: Block, x: Tensor, a: Tensor, weights: Weights, z: Tensor, rows: tuple[Tensor, Tensor, Tensor | None],
+    block: PairBlock, x: Tensor, a: Tensor, weights: Weights, z: Tensor, rows: tuple[Tensor, Tensor, Tensor | None],
     targets: tuple[int, int], stretch: tuple[int, int], again: bool = False,
 ) -> None:  # fmt: skip
     """Sum pairs into targets; ``rows`` are boundaries, sources, and the matrices' rows where they are not in order."""
@@ -83,7 +83,7 @@ def add(
 
 
 def add_back(
-    block: Block, g: Tensor, a: Tensor, weights: Weights, gx: Tensor, back: tuple[Tensor, Tensor, Tensor],
+    block: PairBlock, g: Tensor, a: Tensor, weights: Weights, gx: Tensor, back: tuple[Tensor, Tensor, Tensor],
     sources: int, stretch: tuple[int, int], placed: bool, again: bool = False,
 ) -> None:  # fmt: skip
     """Sum pairs into their sources; ``back`` are boundaries, pairs by source, and the pairs' targets."""
@@ -98,7 +98,7 @@ def add_back(
 
 
 def slope(
-    block: Block, x: Tensor, g: Tensor, weights: Weights, ga: Tensor, ends: tuple[Tensor, Tensor], stretch: tuple[int, int]
+    block: PairBlock, x: Tensor, g: Tensor, weights: Weights, ga: Tensor, ends: tuple[Tensor, Tensor], stretch: tuple[int, int]
 ) -> None:  # fmt: skip
     """Write the matrices' gradient for some pairs; ``ends`` are sources and targets of all pairs."""
     bf, bc = tile(block.functions, 16, 1), tile(block.channels, 64, 1)
@@ -112,7 +112,7 @@ def slope(
 
 
 def weights_slope(
-    block: Block, x: Tensor, g: Tensor, a: Tensor, weights: Weights, gw: Tensor, ends: tuple[Tensor, Tensor],
+    block: PairBlock, x: Tensor, g: Tensor, a: Tensor, weights: Weights, gw: Tensor, ends: tuple[Tensor, Tensor],
     stretch: tuple[int, int],
 ) -> None:  # fmt: skip
     """Write the weights' gradient for some pairs."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spheregeo.sparse.engines.triton import pairs
-from spheregeo.sparse.engines.triton.pairs import Block, Weights
+from spheregeo.sparse.engines.triton.pairs import PairBlock, Weights
 from spheregeo.sparse.forms.rows import G, K, RowStructure, X
 
 
@@ -46,11 +46,11 @@ def _partial(structure: RowStructure, arguments: Sequence[Tensor | None], slot: 
 
 def _prepared(
     structure: RowStructure,
-) -> tuple[list[tuple[Block, int]], Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[list[tuple[PairBlock, int]], Tensor, Tensor, Tensor, Tensor]:
     """Blocks with their first coefficients, points of rows, boundaries and rows by point, and 0, 1, 2, ...; made once."""
     memo = structure.memo
     if "triton" in memo:
-        found: tuple[list[tuple[Block, int]], Tensor, Tensor, Tensor, Tensor] = memo["triton"]
+        found: tuple[list[tuple[PairBlock, int]], Tensor, Tensor, Tensor, Tensor] = memo["triton"]
         return found
     tables, number, device = structure.tables, structure.num_rows, structure.index.device
     with torch.inference_mode(False):
@@ -67,7 +67,9 @@ def _prepared(
             table, vector = pairs.places(places, device)
             blocks.append(
                 (
-                    Block(structure.points * column, d * mul, mul, d, mul, table, None, vector, tables.width),
+                    PairBlock(
+                        structure.points * column, d * mul, mul, d, mul, table, None, vector, tables.width
+                    ),
                     begin,
                 )
             )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spheregeo.sparse.engines.tangent import TangentEngine, ends_of
 from spheregeo.sparse.engines.triton import pairs
-from spheregeo.sparse.engines.triton.pairs import Block, Weights
+from spheregeo.sparse.engines.triton.pairs import PairBlock, Weights
 from spheregeo.sparse.forms.orders import Orders, layout, width
 from spheregeo.sparse.forms.tangent import Direction, TangentStructure
 
@@ -52,11 +52,11 @@ def _shifted(place: Tensor, first: int, wide: int) -> Tensor:
 
 def _prepared(
     structure: TangentStructure, rows: Direction
-) -> tuple[list[Block], list[Tensor], Tensor, Tensor, Tensor]:
+) -> tuple[list[PairBlock], list[Tensor], Tensor, Tensor, Tensor]:
     """Functions of each order of the source, their matrices by row of the table, and the pairs; made once."""
     key = ("triton", rows.adjoint)
     if key in structure.memo:
-        found: tuple[list[Block], list[Tensor], Tensor, Tensor, Tensor] = structure.memo[key]
+        found: tuple[list[PairBlock], list[Tensor], Tensor, Tensor, Tensor] = structure.memo[key]
         return found
     source, target = ends_of(structure, rows)
     rings, device = structure.rings, structure.table.device
@@ -80,7 +80,7 @@ def _prepared(
                     for r in range(rings)
                 ]
             table, vector = pairs.places(places, device)
-            blocks.append(Block(begin, source.dim, count, width(m), count, table, vector=vector))
+            blocks.append(PairBlock(begin, source.dim, count, width(m), count, table, vector=vector))
             matrices.append(_matrices(structure.table, target, m, rings, rows.adjoint))
         found = blocks, matrices, rows.indptr.int(), rows.indices.int(), column.int()
     structure.memo[key] = found
