@@ -1,0 +1,1 @@
+"""Cases of whole networks: steps of training beside those of peers."""
