@@ -3,7 +3,7 @@
     python benchmarks/triton_kernels.py [--kernel NAME] [--markdown]
 
 Each kernel is compiled for compute capabilities 8.0 and 9.0 as a launch with 64 channels would compile it, and the machine code
-is read with the tools that come with triton. Rows go to ``benchmarks/results/triton-kernels.csv``; ``--markdown`` prints them
+is read with the tools that come with triton. Rows go to ``benchmarks/results/kernels/triton.csv``; ``--markdown`` prints them
 as a table instead.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ARCHITECTURES = (80, 90)
-RESULTS = Path(__file__).parent / "results" / "triton-kernels.csv"
+RESULTS = Path(__file__).parent / "results" / "kernels" / "triton.csv"
 COLUMNS = (
     "kernel",
     "architecture",

@@ -12,7 +12,6 @@ from spheregeo.cli.own_task import import_task
 from spheregeo.export.describe import KEPT, recipe_of
 from spheregeo.export.program import ONNX, PROGRAM
 from spheregeo.export.save import CARD, CONFIG, check_place
-from spheregeo.tasks import Forces
 from spheregeo.tasks.exported import MODEL, is_exported, read_description
 from spheregeo.tasks.molecules.dynamics.program import FORCES
 
@@ -73,11 +72,6 @@ def run(source: str, kind: str, output: str, dtype: str | None, audit: bool, fac
     elif kind == "torch-export":
         export.save_program(task, target, description)
     elif kind == "aot-inductor":
-        if not isinstance(task, Forces):
-            raise ValueError(
-                f"{source} holds a {type(task).__name__}; aot-inductor is for models of energies and forces; "
-                "use --to torch-export or safetensors"
-            )
         print("compiling; this takes a minute or a few", flush=True)
         export.save_force_field(task.to(dtype=getattr(torch, dtype or "float64")), target, description)
     else:

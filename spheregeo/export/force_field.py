@@ -53,8 +53,12 @@ def export_force_field(task: Forces) -> torch.export.ExportedProgram:
     Args:
         task: trained force field, whose forces are its energy's gradient.
 
-    Raises: ValueError for direct forces, a network whose graph is of another kind or that torch cannot trace.
+    Raises: ValueError for another task, direct forces, a network whose graph is of another kind or that torch cannot trace.
     """
+    if not isinstance(task, Forces):
+        raise ValueError(
+            f"the model is a {type(task).__name__}; expected one of energies and forces: use --to torch-export or safetensors"
+        )
     if task.direct or not getattr(task.network, "by_pairs", False):
         kind = "forces of its own" if task.direct else "a graph of another kind"
         raise ValueError(

@@ -53,6 +53,19 @@ def rows(rng: np.random.Generator) -> list[np.ndarray]:
     return [out, back, made]
 
 
+def activated(rng: np.random.Generator) -> list[np.ndarray]:
+    """Norm, residual and GELU of two samples of three channels: statistics, values, gradients."""
+    g, x, add = rng.normal(size=(3, 2, 3, 9))
+    moments, y, gadd, gx = np.zeros((3, 2)), np.zeros(x.shape), np.zeros(x.shape), np.zeros(x.shape)
+    kernels.channel_moments(x, moments)
+    scale, shift, sums = rng.normal(size=3), rng.normal(size=3), np.zeros((3, 2))
+    kernels.norm_gelu(x, add, scale, shift, y)
+    kernels.norm_gelu_back(
+        g, x, add, (scale, shift, moments[:, 0].copy(), moments[:, 1] + 1e-5), gadd, gx, sums
+    )
+    return [moments, y, gadd, gx, sums]
+
+
 def largest(rng: np.random.Generator) -> list[np.ndarray]:
     """Largest sums over eight shifts in two groups of two channels, and over the nonzeros of three rows."""
     torch.manual_seed(1)
@@ -96,6 +109,7 @@ def main(path: str, size: int) -> None:
         found[f"coupling {depthwise}"] = all_of(layer, x, positions, edges, features)
     rng = np.random.default_rng(0)
     found |= {"spectral": spectral(rng), "rows": rows(rng), "largest": largest(rng)}
+    found["activated"] = activated(rng)
     np.savez(path, **{f"{k} {i}": v for k, values in found.items() for i, v in enumerate(values)})
     unused = [name for name in kernels.__all__ if not getattr(getattr(kernels, name), "signatures", True)]
     print(inner.chosen.__name__.rpartition(".")[2], unused)

@@ -4,7 +4,7 @@ r"""DISCO: discrete-continuous convolution on the sphere, between any two grids.
 
 The filter sum_k W_k psi_k is continuous, the signal a sum over samples q with areas a_q; p may be anywhere.
 Reference: Ocampo, Price & McEwen 2023, arXiv:2209.13603, eq. 8-10; the moment correction is this library's
-(docs/guides/disco.md).
+(docs/layers/disco.md).
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class DiscoConv(_Disco):
             filters as they are.
         engine: of the sparse backend, see :func:`spheregeo.sparse.engines`; None for the default.
         polar: "exact", or "averaged" to read rows near the poles of lat-lon grids through means over several longitudes
-            (docs/guides/disco.md): less work at filters that differ by less than their own radius there. It changes nothing on
+            (docs/layers/disco.md): less work at filters that differ by less than their own radius there. It changes nothing on
             other grids.
 
     Shape:
@@ -243,7 +243,7 @@ class DiscoConvTranspose(_Disco):
             filters as they are.
         engine: of the sparse backend, see :func:`spheregeo.sparse.engines`; None for the default.
         polar: "exact", or "averaged" to read rows near the poles of lat-lon grids through means over several longitudes
-            (docs/guides/disco.md): less work at filters that differ by less than their own radius there. It changes nothing on
+            (docs/layers/disco.md): less work at filters that differ by less than their own radius there. It changes nothing on
             other grids.
 
     Shape: (B, in_channels, *source.shape) -> (B, out_channels, *target.shape); weight (out, in/groups, K).

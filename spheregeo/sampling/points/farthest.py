@@ -75,15 +75,29 @@ def farthest_points(
         first = _first(points, index, bounds, tolerance, generator)
     if points.device.type == "cpu" and points.shape[1] == 3:
         return _compiled(points, bounds, counts, tolerance, first)
-    kernel = KERNELS.get(points.device.type)
+    kernel = _kernel_of(points.device.type)
     if kernel is not None and points.shape[1] == 3:
         return kernel(points, bounds, counts, tolerance, first)
     return in_torch(points, index, bounds, counts, tolerance, first)
 
 
+def _kernel_of(device: str) -> Kernel | None:
+    """The kernel of a type of devices: one that was registered, or, where CUDA and triton are there, ours."""
+    if (
+        device == "cuda"
+        and device not in KERNELS
+        and torch.cuda.is_available()
+        and find_spec("triton") is not None
+    ):
+        KERNELS[device] = _on_cuda
+    return KERNELS.get(device)
+
+
 def _goes_to_the_host(positions: Tensor) -> bool:
     """Whether a device without a kernel of its own leaves the choice, one point after another, to the CPU."""
-    if not isinstance(positions, Tensor) or positions.device.type in ("cpu", "meta", *KERNELS):
+    if not isinstance(positions, Tensor) or positions.device.type in ("cpu", "meta"):
+        return False
+    if _kernel_of(positions.device.type) is not None:
         return False
     return positions.ndim == 2 and positions.shape[0] <= ON_THE_HOST
 
@@ -225,7 +239,3 @@ def _on_cuda(points: Tensor, bounds: Tensor, counts: Tensor, tolerance: Tensor, 
     from spheregeo.sampling.points._farthest_triton import on_device  # imports triton
 
     return on_device(points, bounds, counts, tolerance, first)
-
-
-if find_spec("triton") is not None:
-    KERNELS["cuda"] = _on_cuda

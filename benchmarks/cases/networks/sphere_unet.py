@@ -143,7 +143,7 @@ def planar(grid: Equiangular) -> nn.Module:
 def _configuration(nlat: int) -> Configuration:
     grid = Equiangular(nlat, 2 * nlat)
     return Configuration(
-        case="sphere_unet",
+        case="networks/sphere_unet",
         grid=grid,
         kernel=Rings(3),
         radius=2 * grid.spacing,
