@@ -18,7 +18,7 @@ from spheregeo.files import atomic_path
 from spheregeo.harmonics.irrep_harmonics import plain_operations
 from spheregeo.models import MoleculeGraph
 from spheregeo.nn import SteerableConv
-from spheregeo.tasks import Forces
+from spheregeo.tasks import Forces, Task
 from spheregeo.tasks.molecules.dynamics.program import FORCES, METADATA, Frame
 
 MOST_ATOMS, MOST_EDGES = 20_000, 2_000_000  # of one system, in which the compiler may believe
@@ -43,7 +43,7 @@ class OfBound(nn.Module):
         return self.free.index_select(0, numbers).sum() + self.scale * output.double()
 
 
-def export_force_field(task: Forces) -> torch.export.ExportedProgram:
+def export_force_field(task: Task) -> torch.export.ExportedProgram:
     """Return the program of a force field: a system to its energy, forces and virial, by operators of torch alone.
 
     Inputs: positions (P, 3) in Å, atomic numbers (P,) int64, edge_index (2, E) int64 with targets in ascending order, and the
@@ -55,10 +55,7 @@ def export_force_field(task: Forces) -> torch.export.ExportedProgram:
 
     Raises: ValueError for another task, direct forces, a network whose graph is of another kind or that torch cannot trace.
     """
-    if not isinstance(task, Forces):
-        raise ValueError(
-            f"the model is a {type(task).__name__}; expected one of energies and forces: use --to torch-export or safetensors"
-        )
+    task = _checked(task)
     if task.direct or not getattr(task.network, "by_pairs", False):
         kind = "forces of its own" if task.direct else "a graph of another kind"
         raise ValueError(
@@ -103,7 +100,7 @@ def export_force_field(task: Forces) -> torch.export.ExportedProgram:
 
 
 def save_force_field(
-    task: Forces,
+    task: Task,
     folder: str | Path,
     description: Mapping[str, Any],
     options: Mapping[str, Any] | None = None,
@@ -126,6 +123,7 @@ def save_force_field(
     """
     folder = Path(folder)
     check_place(folder, (FORCES, CONFIG, CARD))
+    task = _checked(task)
     program = export_force_field(task)
     dtype = _dtype(task)
     frame = Frame(
@@ -154,6 +152,14 @@ def save_force_field(
         **frame._asdict(),
     }
     return write_beside(folder, {**description, "program": record}, (FORCES,))
+
+
+def _checked(task: Task) -> Forces:
+    if not isinstance(task, Forces):
+        raise ValueError(
+            f"the model is a {type(task).__name__}; expected one of energies and forces: use --to torch-export or safetensors"
+        )
+    return task
 
 
 def _dtype(task: Forces) -> torch.dtype:
