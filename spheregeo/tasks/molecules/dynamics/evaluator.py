@@ -46,6 +46,16 @@ class _Start(NamedTuple):
     alone: Tensor
 
 
+def system_key(atoms: Atoms) -> tuple[bytes, bytes, bytes]:
+    """What neighbours depend on beside the places of the atoms: elements, cell, periods."""
+    return atoms.numbers.tobytes(), atoms.cell.array.tobytes(), atoms.pbc.tobytes()
+
+
+def within_skin(atoms: Atoms, places: np.ndarray, skin: float) -> bool:
+    """Whether no atom is further than half the skin from where it was; False for a skin of zero, and for NaN."""
+    return bool(skin) and float(np.square(atoms.positions - places).sum(1).max()) <= (skin / 2) ** 2
+
+
 @contextmanager
 def frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Inside, parameters need no gradient: no graph is kept for them."""
@@ -187,12 +197,11 @@ class Evaluator:
 
     def _at(self, atoms: Atoms) -> _Start:
         """The system as it was when its neighbours were found, which is now where it has moved too far since."""
-        key = atoms.numbers.tobytes(), atoms.cell.array.tobytes(), atoms.pbc.tobytes()
+        key = system_key(atoms)
         start = self._start
         weights = versions(self._parameters)
-        if start is not None and start.key == key and start.weights == weights and self.skin:
-            away = float(np.square(atoms.positions - start.places).sum(1).max())
-            if away <= (self.skin / 2) ** 2:  # False for NaN, which the search refuses
+        if start is not None and start.key == key and start.weights == weights:
+            if within_skin(atoms, start.places, self.skin):
                 return start
         self._start = self._search(atoms, key, weights)
         return self._start

@@ -16,6 +16,7 @@ from torch import Tensor
 from spheregeo.data.molecules.files import from_frames
 from spheregeo.models import MoleculeGraph, molecule_graph
 from spheregeo.tasks.molecules.atoms import check_apart
+from spheregeo.tasks.molecules.dynamics.evaluator import system_key, within_skin
 
 FORCES = "forces.pt2"  # name of the file in the folder of an export
 METADATA = "spheregeo"
@@ -138,12 +139,10 @@ class ProgramCalculator(Calculator):
 
     def _at(self, atoms: Atoms) -> _Kept:
         """The neighbours at hand, found anew where an atom has moved too far or the system is another."""
-        key = atoms.numbers.tobytes(), atoms.cell.array.tobytes(), atoms.pbc.tobytes()
+        key = system_key(atoms)
         kept = self._kept
-        if kept is not None and kept.key == key and self.skin:
-            away = float(np.square(atoms.positions - kept.places).sum(1).max())
-            if away <= (self.skin / 2) ** 2:  # False for NaN, which the search refuses
-                return kept
+        if kept is not None and kept.key == key and within_skin(atoms, kept.places, self.skin):
+            return kept
         unknown = sorted(set(atoms.numbers.tolist()) - set(self.frame.elements))
         if unknown and self.frame.elements:
             raise ValueError(
